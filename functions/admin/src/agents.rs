@@ -1,0 +1,259 @@
+//! Agents and their keys.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use relaytrace::auth::{Admin, KeyAlg, PublicKey};
+use relaytrace::domain::{AgentId, Faults, KeyId, Title, Timestamp};
+use relaytrace::http::{Cursor, JsonBody, Page, Path, Problem, Query, clamped};
+use relaytrace::store::{AgentRecord, KeyRecord, Registered};
+use relaytrace::{AppState, Error, Result};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+/// A registered agent.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AgentView {
+    agent_id: AgentId,
+    name: String,
+    /// `active` or `disabled`.
+    status: String,
+    created_at: Timestamp,
+    /// To about 5 seconds.
+    last_polled_at: Option<Timestamp>,
+    /// Left out in a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<Vec<KeyView>>,
+}
+
+/// A key of an agent, without its secret.
+#[derive(Debug, Serialize, ToSchema)]
+struct KeyView {
+    key_id: KeyId,
+    /// `EdDSA` or `ES256`.
+    alg: String,
+    created_at: Timestamp,
+    first_used_at: Option<Timestamp>,
+    revoked_at: Option<Timestamp>,
+}
+
+impl AgentView {
+    fn new(agent: AgentRecord, with_keys: bool) -> Self {
+        let keys = with_keys.then(|| agent.keys.into_iter().map(KeyView::from).collect());
+        Self {
+            agent_id: agent.agent_id,
+            name: agent.name,
+            status: agent.status,
+            created_at: Timestamp(agent.created_at),
+            last_polled_at: agent.last_polled_at.map(Timestamp),
+            keys,
+        }
+    }
+}
+
+impl From<KeyRecord> for KeyView {
+    fn from(key: KeyRecord) -> Self {
+        Self {
+            key_id: key.key_id,
+            alg: key.alg,
+            created_at: Timestamp(key.created_at),
+            first_used_at: key.first_used_at.map(Timestamp),
+            revoked_at: key.revoked_at.map(Timestamp),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// From the page before.
+    cursor: Option<String>,
+    /// At most so many, 1 to 200; default 50.
+    #[param(value_type = Option<u64>)]
+    limit: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AgentCursor(AgentId);
+
+impl Cursor for AgentCursor {}
+
+/// List agents
+#[utoipa::path(
+    get, path = "/v1/admin/agents", tag = "admin", security(("admin" = [])), params(ListQuery),
+    responses(
+        (status = 200, description = "A page of them", body = Page<AgentView>),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn list(_: Admin, State(state): State<AppState>, Query(query): Query<ListQuery>) -> Result<Response> {
+    let mut faults = Faults::default();
+    let limit = clamped(&mut faults, "limit", query.limit.as_deref(), 50, 1, 200).cast_signed();
+    if !faults.0.is_empty() {
+        return Err(faults.into());
+    }
+    let after = query.cursor.as_deref().map(AgentCursor::decode).transpose()?;
+    let mut agents = state.store.agents(after.as_ref().map(|AgentCursor(id)| id.as_str()), limit + 1).await?;
+    let has_more = agents.len().cast_signed() > usize::try_from(limit).unwrap_or_default().cast_signed();
+    agents.truncate(usize::try_from(limit).unwrap_or_default());
+    let next_cursor = agents.last().filter(|_| has_more).map(|agent| AgentCursor(agent.agent_id.clone()).encode());
+    let items: Vec<_> = agents.into_iter().map(|agent| AgentView::new(agent, false)).collect();
+    Ok(Json(Page { items, next_cursor }).into_response())
+}
+
+/// A new agent.
+#[derive(Debug, deserr::Deserr, ToSchema)]
+#[deserr(deny_unknown_fields)]
+struct NewAgent {
+    agent_id: AgentId,
+    /// For people: 1 to 200 characters.
+    name: Title,
+}
+
+/// Register an agent
+#[utoipa::path(
+    post, path = "/v1/admin/agents", tag = "admin", security(("admin" = [])), request_body = NewAgent,
+    responses(
+        (status = 201, description = "Registered", body = AgentView),
+        (status = 200, description = "Registered before under the same name", body = AgentView),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn register(
+    _: Admin,
+    State(state): State<AppState>,
+    JsonBody(new): JsonBody<NewAgent>,
+) -> Result<(StatusCode, Json<AgentView>)> {
+    let is_new = state.store.register_agent(&new.agent_id, new.name.as_str()).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, show_agent(&state, &new.agent_id).await?))
+}
+
+/// See an agent and its keys
+#[utoipa::path(
+    get, path = "/v1/admin/agents/{agent_id}", tag = "admin", security(("admin" = [])),
+    params(("agent_id" = String, Path)),
+    responses(
+        (status = 200, description = "The agent", body = AgentView),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn show(_: Admin, Path(agent_id): Path<AgentId>, State(state): State<AppState>) -> Result<Json<AgentView>> {
+    show_agent(&state, &agent_id).await
+}
+
+async fn show_agent(state: &AppState, agent_id: &AgentId) -> Result<Json<AgentView>> {
+    let agent = state.store.agent(agent_id).await?.ok_or(Error::NotFound)?;
+    Ok(Json(AgentView::new(agent, true)))
+}
+
+/// Whether an agent may work.
+#[derive(Clone, Copy, Debug, deserr::Deserr, ToSchema)]
+#[deserr(rename_all = lowercase)]
+#[schema(rename_all = "lowercase")]
+enum AgentStatus {
+    Active,
+    Disabled,
+}
+
+/// What is to be changed of an agent.
+#[derive(Debug, deserr::Deserr, ToSchema)]
+#[deserr(deny_unknown_fields)]
+struct AgentChange {
+    #[deserr(default)]
+    name: Option<Title>,
+    #[deserr(default)]
+    status: Option<AgentStatus>,
+}
+
+/// Rename, disable or enable an agent
+#[utoipa::path(
+    patch, path = "/v1/admin/agents/{agent_id}", tag = "admin", security(("admin" = [])),
+    params(("agent_id" = String, Path)), request_body = AgentChange,
+    responses(
+        (status = 200, description = "As it is now", body = AgentView),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn change(
+    _: Admin,
+    Path(agent_id): Path<AgentId>,
+    State(state): State<AppState>,
+    JsonBody(change): JsonBody<AgentChange>,
+) -> Result<Json<AgentView>> {
+    let status = change.status.map(|status| match status {
+        AgentStatus::Active => "active",
+        AgentStatus::Disabled => "disabled",
+    });
+    let is_known = state.store.change_agent(&agent_id, change.name.as_ref().map(Title::as_str), status).await?;
+    if !is_known {
+        return Err(Error::NotFound);
+    }
+    show_agent(&state, &agent_id).await
+}
+
+/// A new key of an agent.
+#[derive(Debug, deserr::Deserr, ToSchema)]
+#[deserr(deny_unknown_fields)]
+struct NewKey {
+    key_id: KeyId,
+    alg: KeyAlg,
+    /// SPKI PEM.
+    public_key: String,
+}
+
+/// A registered key with its response secret, which is shown until the key is first used.
+#[derive(Debug, Serialize, ToSchema)]
+struct RegisteredKey {
+    agent_id: AgentId,
+    key_id: KeyId,
+    alg: KeyAlg,
+    /// Standard base64: verifies the responses to this key (HMAC-SHA256).
+    response_secret: String,
+}
+
+/// Register a key
+#[utoipa::path(
+    post, path = "/v1/admin/agents/{agent_id}/keys", tag = "admin", security(("admin" = [])),
+    params(("agent_id" = String, Path)), request_body = NewKey,
+    responses(
+        (status = 201, description = "Registered", body = RegisteredKey),
+        (status = 200, description = "Registered before, unchanged and not used yet", body = RegisteredKey),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn register_key(
+    _: Admin,
+    Path(agent_id): Path<AgentId>,
+    State(state): State<AppState>,
+    JsonBody(new): JsonBody<NewKey>,
+) -> Result<(StatusCode, Json<RegisteredKey>)> {
+    let key = PublicKey::from_pem(new.alg, &new.public_key).map_err(|rule| Error::invalid("/public_key", rule))?;
+    let masters = &state.master_secrets;
+    let current = masters.current();
+    let registered = state.store.register_key(&agent_id, &new.key_id, new.alg.as_str(), &key.spki, current).await?;
+    let (status, master_id) = match &registered {
+        Registered::Created => (StatusCode::CREATED, current),
+        Registered::Unchanged { master_id } => (StatusCode::OK, master_id.as_str()),
+    };
+    let response_secret = masters.response_secret_text(master_id, &agent_id, &new.key_id)?;
+    Ok((status, Json(RegisteredKey { agent_id, key_id: new.key_id, alg: new.alg, response_secret })))
+}
+
+/// Revoke a key
+#[utoipa::path(
+    delete, path = "/v1/admin/agents/{agent_id}/keys/{key_id}", tag = "admin", security(("admin" = [])),
+    params(("agent_id" = String, Path), ("key_id" = String, Path)),
+    responses(
+        (status = 204, description = "Revoked, now or before"),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn revoke_key(
+    _: Admin,
+    Path((agent_id, key_id)): Path<(AgentId, KeyId)>,
+    State(state): State<AppState>,
+) -> Result<StatusCode> {
+    if state.store.revoke_key(&agent_id, &key_id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(Error::NotFound) }
+}

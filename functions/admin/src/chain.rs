@@ -1,0 +1,63 @@
+//! The export of a chain for offline verification.
+
+use axum::Json;
+use axum::extract::State;
+use relaytrace::auth::Admin;
+use relaytrace::domain::{Base64, ChainHeader, Digest, RequestId};
+use relaytrace::http::{Path, Problem};
+use relaytrace::{AppState, Error, Result};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A whole chain (contract, "Authenticity of what an agent receives").
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Chain {
+    request_id: RequestId,
+    length: i32,
+    head: Digest,
+    /// Base64 of the bytes received.
+    #[schema(value_type = String)]
+    envelope: Base64,
+    entries: Vec<Entry>,
+}
+
+/// One entry: its bytes, what they say, and its place in the chain.
+#[derive(Debug, Serialize, ToSchema)]
+struct Entry {
+    #[serde(flatten)]
+    header: ChainHeader,
+    /// Base64 of the exact bytes stored.
+    #[schema(value_type = String)]
+    entry: Base64,
+    prev_hash: Digest,
+    hash: Digest,
+}
+
+/// Export a chain
+#[utoipa::path(
+    get, path = "/v1/admin/requests/{request_id}/chain", tag = "admin", security(("admin" = [])),
+    params(("request_id" = String, Path)),
+    responses(
+        (status = 200, description = "The chain", body = Chain),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn export(
+    _: Admin,
+    Path(request_id): Path<RequestId>,
+    State(state): State<AppState>,
+) -> Result<Json<Chain>> {
+    let chain = state.store.chain(request_id).await?.ok_or(Error::NotFound)?;
+    let entries = chain.entries.into_iter().map(|entry| {
+        let header = ChainHeader::of(&entry).map_err(Error::internal)?;
+        let (prev_hash, hash) = (entry.prev_hash, entry.hash);
+        Ok(Entry { header, entry: Base64(entry.entry), prev_hash, hash })
+    });
+    Ok(Json(Chain {
+        request_id,
+        length: chain.length,
+        head: chain.head,
+        envelope: Base64(chain.envelope),
+        entries: entries.collect::<Result<_>>()?,
+    }))
+}

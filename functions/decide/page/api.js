@@ -1,0 +1,104 @@
+// The HTTP API as the page uses it: token, conditional requests, problem documents,
+// and whether the connection is up. No route here changes anything except `decide`.
+
+import { apiBase } from './session.js';
+import { listQuery } from './state.js';
+import { learnClock } from './time.js';
+
+/** An answer that is not a success, with its problem document. */
+export class Problem extends Error {
+  constructor(status, body, retryAfter) {
+    super(body?.detail || body?.title || `The server answered ${status}.`);
+    Object.assign(this, { status, body: body ?? {}, code: body?.code ?? '', retryAfter });
+  }
+}
+
+/** No answer, or none that could be read. */
+export class Lost extends Error {}
+
+/** A number whose literal is not how JavaScript would write it (1.50, 1e3): shown as it was sent. */
+export class Literal {
+  constructor(value, source) { Object.assign(this, { value, source }); }
+  valueOf() { return this.value; }
+  toJSON() { return this.value; }
+  toString() { return this.source; }
+}
+
+function parse(text) {
+  return JSON.parse(text, (_key, value, extra) =>
+    typeof value === 'number' && extra?.source && extra.source !== String(value) ? new Literal(value, extra.source) : value);
+}
+
+const cache = new Map(); // path -> {etag, text, data}
+const CACHE_SIZE = 80;
+let token = null;
+let onUnauthenticated = () => {};
+
+export function useToken(value) {
+  if (value !== token) cache.clear();
+  token = value;
+}
+export function onSignedOut(fn) { onUnauthenticated = fn; }
+
+async function send(path, { method = 'GET', body, timeout = 10_000 } = {}) {
+  const control = new AbortController();
+  const timer = setTimeout(() => control.abort(), timeout);
+  const used = token;
+  const known = method === 'GET' ? cache.get(path) : undefined;
+  const headers = { Accept: 'application/json, application/problem+json' };
+  if (used) headers.Authorization = `Bearer ${used}`;
+  if (body !== undefined) headers['Content-Type'] = 'application/json';
+  if (known?.etag) headers['If-None-Match'] = known.etag;
+  const sentAt = Date.now();
+  let response, text;
+  try {
+    response = await fetch(apiBase() + path, {
+      method, headers, body: body === undefined ? undefined : JSON.stringify(body),
+      cache: 'no-store', credentials: 'omit', redirect: 'error', referrerPolicy: 'no-referrer', signal: control.signal,
+    });
+    text = response.status === 304 ? '' : await response.text();
+  } catch {
+    throw new Lost(control.signal.aborted ? 'The server did not answer in time.' : 'The server cannot be reached.');
+  } finally {
+    clearTimeout(timer);
+  }
+  learnClock(response.headers.get('Date'), sentAt, Date.now());
+  if (response.status === 304 && known) return known.data;
+  if (response.ok) {
+    if (known && known.text === text) { known.etag = response.headers.get('ETag'); return known.data; }
+    let data;
+    try { data = parse(text); } catch { throw new Lost('The server’s answer could not be read.'); }
+    if (method === 'GET' && used === token) remember(path, { etag: response.headers.get('ETag'), text, data });
+    return data;
+  }
+  let problem = null;
+  try { problem = JSON.parse(text); } catch { /* a proxy's page: the status says enough */ }
+  if (response.status === 401 && used === token) onUnauthenticated();
+  throw new Problem(response.status, problem, Number(response.headers.get('Retry-After')) || 0);
+}
+
+function remember(path, entry) {
+  cache.delete(path);
+  cache.set(path, entry);
+  if (cache.size > CACHE_SIZE) cache.delete(cache.keys().next().value);
+}
+
+const one = (id) => `/v1/hitl/requests/${encodeURIComponent(id)}`;
+
+export const getList = (view, cursor, limit) => send(`/v1/hitl/requests?${listQuery(view, cursor, limit)}`);
+export const getDetail = (id) => send(one(id));
+export const knownDetail = (id) => cache.get(one(id))?.data ?? null;
+export const decide = (id, body) => send(`${one(id)}/decision`, { method: 'POST', body, timeout: 15_000 });
+
+/** Whether the server answers. Two misses in a row are a lost connection; one good answer ends it. */
+export const connection = { lost: false, why: '', lastGood: 0, misses: 0 };
+
+export function noteAnswer(error) {
+  const down = error instanceof Lost || (error instanceof Problem && error.status >= 500);
+  if (!down) Object.assign(connection, { lost: false, why: '', misses: 0, lastGood: error ? connection.lastGood : Date.now() });
+  else {
+    connection.misses += 1;
+    connection.why = error.message;
+    if (connection.misses >= 2 || navigator.onLine === false) connection.lost = true;
+  }
+}

@@ -1,0 +1,159 @@
+// One request: what is asked (built once, it never changes), and around it what does change:
+// time left, who is waiting, the outcome, the trace. Typed text lives in composer.js, not here.
+
+import { h, byId, copyButton, isolated, safeText, setAttr, setText } from './dom.js';
+import { countdown, countdownWords, now, timeNode, urgency } from './time.js';
+import { isPending, outcomeWords } from './state.js';
+import { exactTree, readingTree } from './tree.js';
+import { renderMarkdown } from './markdown.js';
+import { actorNodes, agentPresence, traceFoot, traceList } from './trace.js';
+import { digestOf } from './digest.js';
+
+const pane = byId('detail-pane');
+const scroller = h('div', { class: 'detail-scroll' });
+const bar = h('div', { class: 'bar' });
+pane.append(scroller, bar);
+export const barPlace = bar;
+
+let shown = null; // {id, digest, detail, parts}
+let verdict = { id: '', state: 'unknown' }; // does the digest fit what is drawn?
+let onVerdict = () => {};
+export function onDigestChecked(fn) { onVerdict = fn; }
+
+export const digestState = (detail) => (verdict.id === detail?.request_id ? verdict.state : 'unknown');
+export const detailScroller = scroller;
+export const hasFocus = () => pane.contains(document.activeElement);
+
+export function focusDetail() {
+  (shown?.parts.title ?? pane).focus({ preventScroll: true });
+}
+
+function backLink(back) {
+  const link = h('a', { class: 'back', href: '?' }, '← Requests');
+  link.addEventListener('click', (event) => { event.preventDefault(); back(); });
+  return link;
+}
+
+/** Instead of a request: nothing chosen, loading, not found, not allowed. */
+export function showPlaceholder(kind, { title, text, action, back } = {}) {
+  const key = `${kind}:${title}:${text}`;
+  if (scroller.dataset.placeholder === key) return;
+  shown = null;
+  scroller.dataset.placeholder = key;
+  const held = hasFocus();
+  scroller.replaceChildren(h('div', { class: 'placeholder', 'data-kind': kind },
+    kind === 'hint' || !back ? '' : backLink(back),
+    kind === 'loading' ? h('div', { class: 'skeleton', role: 'status', 'aria-label': 'Loading the request' }, h('div'), h('div'), h('div'), h('div')) : '',
+    title ? h('h2', { class: 'note-title' }, title) : '', text ? h('p', {}, text) : '', action ?? ''));
+  if (held && !hasFocus()) pane.focus({ preventScroll: true });
+}
+
+const section = (name, title, ...body) => h('section', { class: `part ${name}`, 'aria-labelledby': `h-${name}` }, h('h3', { id: `h-${name}` }, title), ...body);
+
+function build(detail, back) {
+  const args = detail.action?.arguments ?? {};
+  const n = Object.keys(args).length;
+  const parts = {
+    title: h('h2', { class: 'detail-title', id: 'detail-title', tabindex: '-1' }, isolated(detail.title)),
+    priority: h('span', { class: 'priority' }), escalated: h('span', { class: 'escalated' }),
+    clock: h('span', { class: 'clock', 'aria-hidden': 'true' }), clockWords: h('span', { class: 'sr' }),
+    presence: h('span', { class: 'presence' }),
+    outcome: h('div', { class: 'outcome', id: 'outcome', tabindex: '-1', hidden: true }),
+    check: h('span', { class: 'check' }),
+    trace: h('div'),
+  };
+  const hasContext = detail.context && Object.keys(detail.context).length > 0;
+  const article = h('article', { class: 'detail', 'aria-labelledby': 'detail-title' },
+    backLink(back),
+    h('header', {},
+      h('p', { class: 'line' }, parts.priority, parts.escalated, parts.clock, parts.clockWords),
+      parts.title,
+      h('p', { class: 'facts' },
+        h('span', {}, 'asked by ', h('bdi', { class: 'agent' }, safeText(detail.agent_id)), ' ', timeNode(detail.created_at)),
+        parts.presence)),
+    parts.outcome,
+    section('action', 'Action',
+      h('div', { class: 'action-box' },
+        h('p', { class: 'action-name' }, h('code', {}, safeText(detail.action?.type ?? '', true)), h('span', { class: 'muted' }, n === 1 ? '1 argument' : `${n} arguments`)),
+        n ? exactTree(args) : ''),
+      h('div', { class: 'digest-line' }, h('span', {}, 'Digest'), h('code', { class: 'digest' }, detail.action_digest), parts.check,
+        copyButton('Copy', () => detail.action_digest, { 'aria-label': 'Copy the action digest' }))),
+    detail.summary ? section('summary', 'Summary', h('p', { class: 'from' }, 'written by the agent'), h('div', { class: 'prose', dir: 'auto' }, renderMarkdown(detail.summary))) : '',
+    hasContext ? section('context', 'Context', h('p', { class: 'from' }, 'given by the agent'), readingTree(detail.context)) : '',
+    section('history', 'Trace', parts.trace),
+    h('p', { class: 'ids' }, h('span', {}, 'Request ', h('code', {}, detail.request_id)), ' ', h('span', {}, 'Agent’s key ', h('code', {}, isolated(detail.client_request_key ?? '', {}, true)))));
+  return { article, parts };
+}
+
+async function checkDigest(detail, check) {
+  verdict = { id: detail.request_id, state: 'unknown' };
+  const computed = await digestOf(detail.action).catch(() => null);
+  const state = computed === null ? 'unknown' : computed === detail.action_digest ? 'match' : 'mismatch';
+  if (!check.isConnected) return; // another request is drawn by now
+  verdict = { id: detail.request_id, state };
+  setAttr(check, 'data-state', state);
+  setText(check, { match: 'matches what is shown', mismatch: 'does NOT match what is shown', unknown: '' }[state]);
+  onVerdict();
+}
+
+/** Draws a request, or only what changed in it. */
+export function showDetail(detail, { back, draft, me }) {
+  const fresh = !shown || shown.id !== detail.request_id || shown.digest !== detail.action_digest;
+  if (fresh) {
+    const { article, parts } = build(detail, back);
+    const held = hasFocus();
+    delete scroller.dataset.placeholder;
+    scroller.replaceChildren(article);
+    scroller.scrollTop = 0;
+    shown = { id: detail.request_id, digest: detail.action_digest, detail: null, parts };
+    if (held && (!hasFocus() || document.activeElement === pane)) focusDetail();
+    checkDigest(detail, parts.check);
+  }
+  if (shown.detail !== detail) {
+    const { parts } = shown;
+    const wasPending = shown.detail && isPending(shown.detail);
+    shown.detail = detail;
+    setText(parts.priority, detail.priority);
+    setAttr(parts.priority, 'data-priority', detail.priority);
+    const escalated = isPending(detail) && detail.escalated_at;
+    parts.escalated.replaceChildren(...(escalated ? ['escalated ', timeNode(detail.escalated_at)] : []));
+    drawOutcome(detail, parts.outcome, draft, me, wasPending);
+    parts.trace.replaceChildren(traceList(detail), traceFoot(detail));
+  }
+  tickDetail();
+}
+
+function drawOutcome(detail, place, draft, me, wasPending) {
+  const decision = detail.decision;
+  place.hidden = !decision;
+  if (!decision) return;
+  const words = outcomeWords(decision.outcome, decision.cause);
+  const byPerson = decision.cause === 'operator';
+  setAttr(place, 'data-outcome', byPerson ? decision.outcome : 'other');
+  const mine = byPerson && decision.decided_by?.id && decision.decided_by.id === me;
+  place.replaceChildren(
+    h('p', { class: 'outcome-words' }, h('strong', {}, words[0].toUpperCase() + words.slice(1)),
+      decision.cause === 'timeout' ? ' Nobody answered in time. ' : [' by ', mine ? 'you' : actorNodes(decision.decided_by), ' '],
+      timeNode(decision.decided_at)),
+    decision.reason ? h('p', { class: 'reason', dir: 'auto' }, safeText(decision.reason)) : '',
+    draft && !mine ? h('div', { class: 'kept' }, h('p', {}, 'Your answer was not sent. What you had typed:'),
+      h('p', { class: 'kept-text', dir: 'auto' }, draft), copyButton('Copy text', () => draft)) : '');
+  if (wasPending) byId('announce').textContent = `This request is now ${words}${decision.decided_by?.name && !mine ? ` by ${decision.decided_by.name}` : ''}.`;
+}
+
+/** Once a second: what depends on the time. */
+export function tickDetail() {
+  if (!shown?.detail) return;
+  const { detail, parts } = shown;
+  const at = now();
+  const pending = isPending(detail);
+  const ms = Date.parse(detail.respond_by) - at;
+  setText(parts.clock, pending ? (ms > 0 ? `${countdown(ms)} left` : 'time is over') : '');
+  setText(parts.clockWords, pending ? countdownWords(ms) : '');
+  setAttr(parts.clock, 'data-urgency', pending ? urgency(detail.created_at, detail.respond_by, at) : null);
+  setAttr(parts.clock, 'title', `Answers count until ${detail.respond_by}`);
+  const presence = agentPresence(detail, at);
+  const done = detail.delivery?.state === 'acknowledged';
+  setText(parts.presence, done ? 'agent has its answer' : presence.text);
+  setAttr(parts.presence, 'data-state', done ? 'done' : presence.state);
+}

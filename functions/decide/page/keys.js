@@ -1,0 +1,35 @@
+// The keyboard: J/K, Enter, A, R, /, Esc, ?, Ctrl/Cmd+Enter. Letters never act while typing in a field,
+// and can be switched off altogether.
+
+const STORE = 'relaytrace.keys';
+export const letterKeys = {
+  get on() { return localStorage.getItem(STORE) !== 'off'; },
+  set on(value) { localStorage.setItem(STORE, value ? 'on' : 'off'); },
+};
+
+const typing = (el) => Boolean(el?.closest?.('input:not([type=checkbox]), textarea, select, [contenteditable]'));
+const pressable = (el) => Boolean(el?.closest?.('button, a, summary, input, textarea, select'));
+
+export function listenToKeys(act) {
+  document.addEventListener('keydown', (event) => {
+    if (event.defaultPrevented || event.isComposing || document.querySelector('dialog[open]')) return;
+    const { key, target } = event;
+    const done = (handled) => { if (handled !== false) event.preventDefault(); };
+    if (key === 'Enter' && (event.ctrlKey || event.metaKey) && !event.altKey) return done(act.send());
+    if (event.ctrlKey || event.metaKey || event.altKey) return undefined;
+    if (key === 'Escape') return done(act.escape());
+    if (typing(target)) return undefined;
+    if (key === 'Enter') return pressable(target) ? undefined : done(act.enter());
+    if (key === 'ArrowDown' || key === 'ArrowUp') return target.closest?.('#list') ? done(act.move(key === 'ArrowDown' ? 1 : -1)) : undefined;
+    if (!letterKeys.on) return undefined;
+    switch (key.length === 1 ? key.toLowerCase() : key) {
+      case 'j': return done(act.move(1));
+      case 'k': return done(act.move(-1));
+      case 'a': return event.repeat ? undefined : done(act.approve());
+      case 'r': return event.repeat ? undefined : done(act.reject());
+      case '/': return done(act.search());
+      case '?': return done(act.help());
+      default: return undefined;
+    }
+  });
+}

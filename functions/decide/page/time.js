@@ -1,0 +1,73 @@
+// Times in words: countdowns, "12 min ago", exact local time. Pure, except for the clock and `tick`.
+
+let skew = 0; // server's clock minus this one's, in ms; 0 while the difference is within its measure's error
+
+/** Learns from a response's Date header (whole seconds, so half a second is added). */
+export function learnClock(dateHeader, sentAt, gotAt) {
+  const server = Date.parse(dateHeader ?? '');
+  if (!Number.isFinite(server)) return;
+  const difference = server + 500 - (sentAt + gotAt) / 2;
+  skew = Math.abs(difference) > 2000 ? difference : 0;
+}
+
+export const now = () => Date.now() + skew;
+
+/** Time left as a person reads it: "2 d 3 h", "3 h 12 min", "12:04". */
+export function countdown(ms) {
+  if (!(ms > 0)) return 'expired';
+  const s = Math.ceil(ms / 1000);
+  const [d, hours, min] = [Math.floor(s / 86400), Math.floor(s / 3600) % 24, Math.floor(s / 60) % 60];
+  if (d) return `${d} d ${hours} h`;
+  if (hours) return `${hours} h ${String(min).padStart(2, '0')} min`;
+  return `${min}:${String(s % 60).padStart(2, '0')}`;
+}
+
+/** The same for a screen reader, without seconds that would go stale. */
+export function countdownWords(ms) {
+  if (!(ms > 0)) return 'expired';
+  const min = Math.floor(ms / 60000);
+  if (min < 1) return 'less than a minute left';
+  if (min < 60) return `${min} ${min === 1 ? 'minute' : 'minutes'} left`;
+  return `${countdown(ms)} left`;
+}
+
+/** "calm", "urgent" (under a tenth of the time left) or "over". */
+export function urgency(createdAt, respondBy, at = now()) {
+  const [from, to] = [Date.parse(createdAt), Date.parse(respondBy)];
+  if (!Number.isFinite(to)) return 'calm';
+  if (to <= at) return 'over';
+  return (to - at) < (to - from) * 0.1 ? 'urgent' : 'calm';
+}
+
+export function relative(iso, at = now()) {
+  const t = Date.parse(iso);
+  if (!Number.isFinite(t)) return 'unknown';
+  const s = Math.round(Math.abs(at - t) / 1000);
+  if (s < 3) return 'just now';
+  const text = s < 60 ? `${s} s` : s < 3600 ? `${Math.floor(s / 60)} min` : s < 86400 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86400)} d`;
+  return t > at ? `in ${text}` : `${text} ago`;
+}
+
+export function exact(iso) {
+  const t = new Date(iso);
+  if (Number.isNaN(t.getTime())) return String(iso ?? '');
+  return t.toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' }) + ` (${t.toISOString()})`;
+}
+
+/** <time> that `tick` keeps true: relative in the text, exact on hover. */
+export function timeNode(iso) {
+  const el = document.createElement('time');
+  el.dateTime = iso ?? '';
+  el.title = exact(iso);
+  el.dataset.relative = iso ?? '';
+  el.textContent = relative(iso);
+  return el;
+}
+
+export function tick(root) {
+  const at = now();
+  for (const el of root.querySelectorAll('[data-relative]')) {
+    const text = relative(el.dataset.relative, at);
+    if (el.textContent !== text) el.textContent = text;
+  }
+}

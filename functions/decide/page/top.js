@@ -1,0 +1,46 @@
+// The page's edge: operator, tabs with the count of what waits, connection, banners, title and icon.
+
+import { byId, setAttr, setText } from './dom.js';
+import { connection } from './api.js';
+import { viewUrl } from './state.js';
+import { now } from './time.js';
+import { banner } from './dialogs.js';
+
+const EXPIRY_WARNING = 300_000; // ms before a token ends
+const clock = (ms) => new Date(ms).toLocaleTimeString();
+
+export function drawTop({ session, counts, view }, { retry, renew }) {
+  setText(byId('operator-name'), session?.name ?? '');
+  setText(byId('pending-count'), counts ? String(counts.pending) : '');
+  for (const tab of byId('tabs').children) {
+    setAttr(tab, 'aria-current', tab.dataset.status === view.status ? 'page' : null);
+    setAttr(tab, 'href', viewUrl({ ...view, status: tab.dataset.status, id: '' }));
+  }
+  const { lost, why, lastGood } = connection;
+  setText(byId('link-state'), lost ? 'Offline' : 'Live');
+  setAttr(byId('link-state'), 'data-state', lost ? 'lost' : 'live');
+  const since = lastGood ? ` What you see is from ${clock(lastGood)}.` : '';
+  banner('connection', lost ? `${why}${since} Nothing can be decided until the connection is back; the page keeps trying.` : '',
+    { kind: 'bad', action: 'Try now', onAction: retry });
+  const ending = session?.exp && session.exp - now() < EXPIRY_WARNING;
+  banner('expiry', ending ? `Your sign-in ends at ${clock(session.exp)}.` : '', { kind: 'warn', action: 'Sign in again', onAction: renew });
+  const waiting = counts?.pending ?? 0;
+  document.title = `${waiting ? `(${waiting}) ` : ''}RelayTrace`;
+  setAttr(document.querySelector('link[rel=icon]'), 'href', waiting ? 'page/favicon-waiting.svg' : 'page/favicon.svg');
+}
+
+/** Links to views; a plain click changes the view without loading the page again. */
+export function bindTabs(go) {
+  document.querySelector('.mark a').addEventListener('click', (event) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+    event.preventDefault();
+    go({ status: 'pending', priority: [], agent: '', q: '', id: '' });
+  });
+  for (const tab of byId('tabs').children) {
+    tab.addEventListener('click', (event) => {
+      if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+      event.preventDefault();
+      go({ status: tab.dataset.status, id: '' });
+    });
+  }
+}

@@ -1,0 +1,72 @@
+// What happened to a request, in order: submitted, escalated, decided, delivered, acknowledged,
+// each with its actor and time, and the chain's head that a receipt can be held against.
+
+import { h, copyButton, safeText } from './dom.js';
+import { now, relative, timeNode } from './time.js';
+import { chainOf, outcomeWords } from './state.js';
+
+const KINDS = {
+  submitted: 'Submitted', escalated: 'Escalated', extended: 'Time extended', reprioritised: 'Priority changed',
+  decided: 'Decided', acknowledged: 'Acknowledged by the agent', dead_lettered: 'Dead-lettered', replayed: 'Sent again',
+};
+const KNOWN = new Set(['seq', 'kind', 'at', 'actor', 'hash', 'prev_hash', 'entry', 'request_id', 'action_digest', 'envelope_sha256', 'outcome', 'cause', 'reason', 'details']);
+
+/** Who acted, as a name and, where it differs, the id behind it. */
+export function actorNodes(actor) {
+  if (!actor) return [];
+  const kind = { system: 'the system', operator: 'operator', admin: 'admin', agent: 'agent' }[actor.kind] ?? actor.kind ?? '';
+  const name = h('bdi', { class: 'actor', title: `${kind} ${actor.id ?? ''}`.trim() }, safeText(actor.name || actor.id || kind));
+  return actor.kind === 'operator' || !kind ? [name] : [name, ` (${kind})`];
+}
+
+function details(entry) {
+  const out = [];
+  const all = { ...(entry.details && typeof entry.details === 'object' ? entry.details : {}), ...entry };
+  if (all.reason) out.push(h('q', { class: 'reason', dir: 'auto' }, safeText(all.reason)));
+  const rest = Object.entries(all).filter(([k, v]) => !KNOWN.has(k) && v !== null && typeof v !== 'object');
+  if (rest.length) out.push(h('span', { class: 'extra' }, safeText(rest.map(([k, v]) => `${k.replaceAll('_', ' ')}: ${v}`).join(' · '))));
+  return out;
+}
+
+function entryNode(entry) {
+  const all = { ...entry.details, ...entry };
+  const title = entry.kind === 'decided' && all.outcome ? `Decided: ${outcomeWords(all.outcome, all.cause)}` : KINDS[entry.kind] ?? String(entry.kind);
+  return h('li', { 'data-kind': entry.kind },
+    h('p', { class: 'what' }, h('strong', {}, title), ' ', h('span', { class: 'by' }, entry.actor ? 'by ' : '', actorNodes(entry.actor))),
+    h('p', { class: 'when' }, timeNode(entry.at), entry.hash ? h('code', { class: 'hash', title: entry.hash }, entry.hash.slice(0, 15)) : ''),
+    ...details(entry).map((d) => h('p', {}, d)));
+}
+
+const DELIVERY = {
+  ready: 'Waiting for the agent to fetch it', leased: 'Delivered, not yet acknowledged',
+  acknowledged: 'Acknowledged', dead_lettered: 'Dead-lettered: the agent did not take it',
+};
+
+/** The list of entries, and after a decision where its delivery stands. */
+export function traceList(detail) {
+  const { entries } = chainOf(detail);
+  const list = h('ol', { class: 'trace' }, entries.map(entryNode));
+  const delivery = detail.delivery;
+  if (delivery && !['acknowledged', 'dead_lettered'].includes(delivery.state)) {
+    list.append(h('li', { class: 'open' },
+      h('p', { class: 'what' }, h('strong', {}, delivery.state === 'leased' ? 'Delivered' : 'Delivery')),
+      h('p', { class: 'when' }, DELIVERY[delivery.state] ?? String(delivery.state), delivery.attempt ? `, attempt ${delivery.attempt}` : '')));
+  }
+  return list;
+}
+
+export function traceFoot(detail) {
+  const { length, head } = chainOf(detail);
+  return h('div', { class: 'trace-foot' },
+    head ? h('p', {}, `Chain head, ${length} ${length === 1 ? 'entry' : 'entries'}`, h('code', { class: 'digest' }, head)) : '',
+    head ? copyButton('Copy chain head', () => head) : '',
+    typeof detail.receipt === 'string' && detail.receipt ? copyButton('Copy receipt', () => detail.receipt) : '');
+}
+
+/** Is the agent still waiting? A long poll lasts up to 20 s, so one seen within 30 s is waiting now. */
+export function agentPresence(detail, at = now()) {
+  const seen = Date.parse(detail.agent_last_polled_at ?? '');
+  if (!Number.isFinite(seen)) return { state: 'never', text: 'agent has not asked for an answer yet' };
+  if (at - seen < 30_000) return { state: 'now', text: 'agent is waiting now' };
+  return { state: 'away', text: `agent last seen ${relative(detail.agent_last_polled_at, at)}` };
+}

@@ -1,0 +1,95 @@
+//! `decide`: operators see the queue and decide; everyone finds the page, the API's description and the receipt keys.
+
+mod page;
+mod queue;
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::StatusCode;
+use relaytrace::auth::Operator;
+use relaytrace::domain::{Decision, Digest, Faults, Reason, RequestId, Verdict};
+use relaytrace::http::{JsonBody, Path, Problem, RequestOf, Trace};
+use relaytrace::store::Deciding;
+use relaytrace::{AppState, Error, Result};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The routes of this function.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(queue::list))
+        .routes(routes!(queue::detail))
+        .routes(routes!(decide))
+        .routes(routes!(receipt_keys))
+        .route("/", get(page::index))
+        .route("/page/{file}", get(page::asset))
+        .route("/openapi.json", get(page::openapi))
+}
+
+/// An operator's answer.
+#[derive(Debug, deserr::Deserr, ToSchema)]
+#[deserr(deny_unknown_fields)]
+struct Answer {
+    decision: Verdict,
+    /// 1 to 2,000 characters; required to reject.
+    #[deserr(default)]
+    reason: Option<Reason>,
+    /// Of the action that the operator saw.
+    #[deserr(default)]
+    action_digest: Option<Digest>,
+}
+
+/// Approve or reject
+///
+/// Checked in this order: decided already, past `respond_by`, another digest. The same operator's same answer again
+/// is 200.
+#[utoipa::path(
+    post, path = "/v1/hitl/requests/{request_id}/decision", tag = "decide", security(("operator" = [])),
+    params(("request_id" = String, Path)), request_body = Answer,
+    responses(
+        (status = 201, description = "Decided", body = Decision),
+        (status = 200, description = "Decided like this by the same operator before", body = Decision),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn decide(
+    Operator(actor): Operator,
+    Path(request_id): Path<RequestId>,
+    State(state): State<AppState>,
+    Extension(Trace(trace)): Extension<Trace>,
+    JsonBody(answer): JsonBody<Answer>,
+) -> Result<Response> {
+    if answer.decision == Verdict::Reject && answer.reason.is_none() {
+        let mut faults = Faults::default();
+        faults.add("/reason", "is required to reject");
+        return Err(faults.into());
+    }
+    let deciding = Deciding {
+        request_id,
+        actor: &actor,
+        outcome: answer.decision.outcome(),
+        reason: answer.reason.as_ref().map(Reason::as_str),
+        action_digest: answer.action_digest,
+        traceparent: Some(&trace.traceparent),
+    };
+    let decided = state.store.decide(&deciding, state.delivery.max_age_seconds).await?;
+    let status = if decided.event.is_some() { StatusCode::CREATED } else { StatusCode::OK };
+    if let Some(event) = decided.event {
+        state.events.committed(&state.store, event).await;
+    }
+    let mut response = (status, Json(decided.decision)).into_response();
+    response.extensions_mut().insert(RequestOf(request_id));
+    Ok(response)
+}
+
+/// The public keys of receipts
+#[utoipa::path(
+    get, path = "/.well-known/jwks.json", tag = "decide",
+    responses((status = 200, description = "A JWK set, older keys included", body = Object))
+)]
+async fn receipt_keys(State(state): State<AppState>) -> Result<Json<serde_json::Value>, Error> {
+    Ok(Json(state.receipt_keys.jwks().clone()))
+}

@@ -1,0 +1,106 @@
+//! `ingest`: agents submit requests and take them back.
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use relaytrace::auth::Agent;
+use relaytrace::domain::{Actor, ActorKind, AgentId, Decision, Envelope, Outcome, Reason, RequestId, Submission};
+use relaytrace::http::{JsonBody, JsonBytes, Path, Problem, RequestOf, RequestView, Trace};
+use relaytrace::store::{Deciding, Submitted};
+use relaytrace::{AppState, Error, Result};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The routes of this function.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(submit)).routes(routes!(cancel))
+}
+
+/// Ask a person
+#[utoipa::path(
+    post, path = "/v1/hitl/requests", tag = "ingest", security(("agent" = [])), request_body = Envelope,
+    responses(
+        (status = 201, description = "Stored, visible in the queue, its event in the outbox", body = RequestView,
+            headers(("location" = String, description = "The agent's view of the request"))),
+        (status = 200, description = "The same key and envelope within 7 days: the request as it now stands", body = RequestView),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn submit(
+    Agent(caller): Agent,
+    State(state): State<AppState>,
+    Extension(Trace(trace)): Extension<Trace>,
+    JsonBytes(bytes): JsonBytes,
+) -> Result<Response> {
+    let submission = Submission::parse(&bytes)?;
+    if submission.envelope.agent_id != caller.agent_id {
+        return Err(Error::Forbidden("the token is another agent's"));
+    }
+    let (status, request, event) = match state.store.submit(&caller, &submission, Some(&trace.traceparent)).await? {
+        Submitted::Created(request, event) => (StatusCode::CREATED, request, Some(event)),
+        Submitted::Duplicate(request) => (StatusCode::OK, request, None),
+    };
+    let location = format!("/v1/agents/{}/requests/{}", request.agent_id, request.request_id);
+    let request_id = request.request_id;
+    let body = Json(RequestView::new(request, event.is_none()));
+    if let Some(event) = event {
+        state.events.committed(&state.store, event).await;
+    }
+    let mut response = (status, body).into_response();
+    response.extensions_mut().insert(RequestOf(request_id));
+    if status == StatusCode::CREATED && let Ok(location) = location.parse() {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Why an agent takes its request back.
+#[derive(Debug, deserr::Deserr, ToSchema)]
+#[deserr(deny_unknown_fields)]
+struct Cancel {
+    /// 1 to 2,000 characters.
+    #[deserr(default)]
+    reason: Option<Reason>,
+}
+
+/// A cancelled request: its decision, for its agent.
+#[derive(Debug, serde::Serialize, ToSchema)]
+struct Cancelled {
+    agent_id: AgentId,
+    #[serde(flatten)]
+    decision: Decision,
+}
+
+/// Take a request back
+#[utoipa::path(
+    post, path = "/v1/agents/{agent_id}/requests/{request_id}/cancel", tag = "ingest", security(("agent" = [])),
+    params(("agent_id" = String, Path), ("request_id" = String, Path)), request_body = Cancel,
+    responses(
+        (status = 200, description = "Cancelled now or before", body = Cancelled),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn cancel(
+    Agent(caller): Agent,
+    Path((_, request_id)): Path<(String, RequestId)>,
+    State(state): State<AppState>,
+    Extension(Trace(trace)): Extension<Trace>,
+    JsonBody(cancel): JsonBody<Cancel>,
+) -> Result<Json<Cancelled>> {
+    let actor = Actor { kind: ActorKind::Agent, id: caller.agent_id.to_string(), name: None };
+    let deciding = Deciding {
+        request_id,
+        actor: &actor,
+        outcome: Outcome::Cancelled,
+        reason: cancel.reason.as_ref().map(Reason::as_str),
+        action_digest: None,
+        traceparent: Some(&trace.traceparent),
+    };
+    let decided = state.store.cancel(&caller, &deciding, state.delivery.max_age_seconds).await?;
+    if let Some(event) = decided.event {
+        state.events.committed(&state.store, event).await;
+    }
+    Ok(Json(Cancelled { agent_id: caller.agent_id, decision: decided.decision }))
+}

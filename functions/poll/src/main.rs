@@ -1,0 +1,6 @@
+//! The function `poll` on its own.
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    relaytrace::runtime::run(poll::router()).await
+}

@@ -1,0 +1,55 @@
+//! The words of the product as types: parsed once, valid from then on. No I/O, nothing of this crate but itself.
+
+mod chain;
+mod decision;
+mod envelope;
+mod ids;
+mod json;
+mod time;
+
+pub use chain::{Base64, ChainEntry, ChainHeader, ChainKind, DecidedEntry, chain_genesis, chain_hash};
+pub use decision::{Actor, ActorKind, Cause, Decision, Outcome, Verdict};
+pub use envelope::{Action, Envelope, Submission};
+pub use ids::{ActionType, AgentId, ClientRequestKey, Digest, ErrorCode, InvalidText, KeyId, Priority, Reason, RequestId, Summary, Title};
+pub use json::{Faults, Fault, Json, ParseError, from_object};
+pub use time::Timestamp;
+
+/// Status of a request (product.md, "A request's life"): `pending`, then `decided`, never back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema, sqlx::Type)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+pub enum Status {
+    /// Waits for a person, its agent, an administrator or its deadline.
+    Pending,
+    /// Has its one decision.
+    Decided,
+}
+
+/// State of a delivery: ready ▶ leased ▶ acknowledged or dead-lettered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema, sqlx::Type)]
+#[serde(rename_all = "snake_case")]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// A poll may take it, at once or after its backoff.
+    Ready,
+    /// A poll took it and has not acknowledged it.
+    Leased,
+    /// The agent accepted it.
+    Acknowledged,
+    /// Set aside for an administrator.
+    DeadLettered,
+}
+
+/// What an agent says of a delivery (contract, "Poll and acknowledge").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, deserr::Deserr, utoipa::ToSchema, sqlx::Type)]
+#[serde(rename_all = "snake_case")]
+#[deserr(rename_all = lowercase)]
+#[sqlx(type_name = "text", rename_all = "snake_case")]
+pub enum AckResult {
+    /// The agent has it; the handoff is over.
+    Accepted,
+    /// A failure that may pass: deliver again after a backoff.
+    Retry,
+    /// A failure that will not pass: dead-letter at once.
+    Failed,
+}

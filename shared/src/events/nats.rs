@@ -1,0 +1,182 @@
+//! The connection to NATS: lazy, never waited for twice while it is dead.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_nats::connection::State;
+use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, StorageType};
+use async_nats::jetstream::{self, Context};
+use async_nats::{Client, ConnectOptions, HeaderMap};
+use futures_util::future::join_all;
+use secrecy::ExposeSecret;
+use tokio::sync::OnceCell;
+
+use crate::config::NatsConfig;
+use crate::domain::{AgentId, RequestId};
+use crate::store::OutboxEvent;
+
+/// Name of the stream (contract, "Events").
+pub const STREAM: &str = "RELAYTRACE";
+/// Longest wait for one acknowledgement of the stream.
+const ACK_TIMEOUT: Duration = Duration::from_secs(2);
+/// After a failure nobody tries again for so long.
+const BREAK_FOR: Duration = Duration::from_millis(500);
+
+#[derive(Clone, Debug)]
+pub(super) struct Nats(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: NatsConfig,
+    client: OnceCell<Client>,
+    stream_exists: OnceCell<()>,
+    started: Instant,
+    /// Milliseconds after `started` until which the breaker is open.
+    broken_until: AtomicU64,
+}
+
+/// `handoff.<what>.<agent_id>` (contract, "Events"). Subjects are built here only.
+fn subject(kind: &str, agent_id: &AgentId) -> String {
+    format!("handoff.{kind}.{agent_id}")
+}
+
+impl Nats {
+    pub(super) fn new(config: NatsConfig) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            client: OnceCell::new(),
+            stream_exists: OnceCell::new(),
+            started: Instant::now(),
+            broken_until: AtomicU64::new(0),
+        }))
+    }
+
+    /// The client; it connects, and reconnects, in the background.
+    async fn client(&self) -> anyhow::Result<&Client> {
+        let connect = async || {
+            let config = &self.0.config;
+            let mut options = ConnectOptions::new()
+                .name("relaytrace")
+                .retry_on_initial_connect()
+                // Our own decisions wake our own polls without a way through the server.
+                .no_echo()
+                .ping_interval(Duration::from_secs(2))
+                .connection_timeout(Duration::from_secs(2))
+                .reconnect_delay_callback(|attempt| Duration::from_millis(250.min(20 * attempt as u64)));
+            if let Some(credentials) = &config.credentials {
+                options = options.credentials(credentials.expose_secret())?;
+            }
+            anyhow::Ok(options.connect(&config.url).await?)
+        };
+        self.0.client.get_or_try_init(connect).await
+    }
+
+    pub(super) fn is_connected_now(&self) -> bool {
+        self.0.client.get().is_some_and(|client| client.connection_state() == State::Connected)
+    }
+
+    pub(super) async fn is_connected(&self) -> bool {
+        self.wait_until_connected(Duration::from_millis(200)).await.is_ok()
+    }
+
+    async fn wait_until_connected(&self, longest: Duration) -> anyhow::Result<&Client> {
+        let client = self.client().await?;
+        let connected = async {
+            while client.connection_state() != State::Connected {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(longest, connected).await.map_err(|_| anyhow::anyhow!("NATS is not connected"))?;
+        Ok(client)
+    }
+
+    /// Publishes all, pipelined, and says which the stream has acknowledged.
+    pub(super) async fn publish(&self, events: &[OutboxEvent]) -> Vec<bool> {
+        if self.is_broken() {
+            return vec![false; events.len()];
+        }
+        match self.try_publish(events).await {
+            Ok(acknowledged) => acknowledged,
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "events wait in the outbox: NATS does not take them");
+                self.break_off().await;
+                vec![false; events.len()]
+            }
+        }
+    }
+
+    async fn try_publish(&self, events: &[OutboxEvent]) -> anyhow::Result<Vec<bool>> {
+        let client = self.wait_until_connected(Duration::from_millis(200)).await?;
+        let mut context = jetstream::new(client.clone());
+        context.set_timeout(ACK_TIMEOUT);
+        self.0.stream_exists.get_or_try_init(|| ensure_stream(&context, self.0.config.replicas)).await?;
+
+        let mut acknowledgements = Vec::with_capacity(events.len());
+        for event in events {
+            let mut headers = HeaderMap::new();
+            headers.insert(async_nats::header::NATS_MESSAGE_ID, event.id());
+            if let Some(traceparent) = &event.traceparent {
+                headers.insert("traceparent", traceparent.as_str());
+            }
+            let payload = event.payload.clone().into();
+            acknowledgements.push(context.publish_with_headers(subject(&event.kind, &event.agent_id), headers, payload).await?);
+        }
+        let answers = join_all(acknowledgements.into_iter().map(IntoFuture::into_future)).await;
+        let failure = answers.iter().find_map(|answer| answer.as_ref().err());
+        if let Some(failure) = failure {
+            // The stream may have been lost with its store: made anew, it takes the next attempt.
+            tracing::warn!(error = %failure, "the stream did not acknowledge an event; it stays in the outbox");
+            ensure_stream(&context, self.0.config.replicas).await?;
+        }
+        Ok(answers.iter().map(Result::is_ok).collect())
+    }
+
+    fn is_broken(&self) -> bool {
+        let now = u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        now < self.0.broken_until.load(Ordering::Relaxed)
+    }
+
+    /// Opens the breaker, and drops a connection that only looks alive.
+    async fn break_off(&self) {
+        let until = (self.0.started.elapsed() + BREAK_FOR).as_millis();
+        self.0.broken_until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if self.is_connected_now()
+            && let Some(client) = self.0.client.get()
+        {
+            drop(client.force_reconnect().await);
+        }
+    }
+
+    /// Decisions of this agent that other processes announce.
+    pub(super) async fn subscribe(&self, agent_id: &AgentId) -> anyhow::Result<async_nats::Subscriber> {
+        let client = self.client().await?;
+        let subscriber = client.subscribe(subject("decided", agent_id)).await?;
+        if self.is_connected_now() {
+            tokio::time::timeout(Duration::from_millis(200), client.flush()).await??;
+        }
+        Ok(subscriber)
+    }
+}
+
+/// The request that a message is about, by its `Nats-Msg-Id` `<request_id>/<seq>`.
+pub(super) fn request_id_of(message: &async_nats::Message) -> Option<RequestId> {
+    let id = message.headers.as_ref()?.get(async_nats::header::NATS_MESSAGE_ID)?;
+    id.as_str().split('/').next()?.parse().ok()
+}
+
+async fn ensure_stream(context: &Context, replicas: usize) -> anyhow::Result<()> {
+    let config = StreamConfig {
+        name: STREAM.into(),
+        description: Some("Events of RelayTrace; the truth is in its database".into()),
+        subjects: vec!["handoff.>".into()],
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        max_age: Duration::from_hours(8 * 24),
+        num_replicas: replicas,
+        duplicate_window: Duration::from_mins(10),
+        ..StreamConfig::default()
+    };
+    context.get_or_create_stream(config).await?;
+    Ok(())
+}

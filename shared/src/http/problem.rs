@@ -1,0 +1,94 @@
+//! Problem documents (RFC 9457): the only place where errors become HTTP.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::{Decision, Fault};
+use crate::error::Error;
+
+/// The body of every error (contract, "Errors").
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem<'a> {
+    /// `urn:relaytrace:problem:<code>`
+    #[serde(rename = "type")]
+    problem_type: String,
+    /// The code in words.
+    title: &'static str,
+    /// HTTP status.
+    status: u16,
+    /// What is wrong with this call.
+    detail: String,
+    /// Path of the call.
+    instance: &'a str,
+    /// What programs compare.
+    code: &'static str,
+    /// The same call may succeed later.
+    retryable: bool,
+    /// When, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+    /// All faults of the body, the parameters or the headers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<&'a [Fault]>,
+    /// The decision that stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<&'a Decision>,
+    /// Finds the call in the logs.
+    trace_id: &'a str,
+}
+
+/// Carries the error to the edge, which knows the call's path and trace.
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.kind().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = status.into_response();
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}
+
+/// The response of a handler that panicked. The message goes to the log, not to the caller.
+pub(super) fn after_panic(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    Error::internal(anyhow::anyhow!("a handler panicked: {message}")).into_response()
+}
+
+/// Writes the problem document of a response that carries an error.
+pub(super) fn render(response: Response, error: &Error, path: &str, trace_id: &str) -> Response {
+    let kind = error.kind();
+    let problem = Problem {
+        problem_type: format!("urn:relaytrace:problem:{}", kind.code),
+        title: kind.title,
+        status: kind.status,
+        detail: error.to_string(),
+        instance: path,
+        code: kind.code,
+        retryable: kind.retry_after.is_some(),
+        retry_after_ms: kind.retry_after.and_then(|after| after.as_millis().try_into().ok()),
+        errors: if let Error::Invalid(faults) = error { Some(faults) } else { None },
+        decision: if let Error::AlreadyDecided(decision) = error { Some(decision) } else { None },
+        trace_id,
+    };
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    // What the router said with it stays: `Allow` of a 405.
+    let (mut parts, _) = response.into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if kind.status == 401 {
+        parts.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(after) = kind.retry_after {
+        parts.headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    Response::from_parts(parts, Body::from(body))
+}

@@ -1,0 +1,80 @@
+//! What every handler shares: built once for each process, in the init phase, without waiting for any server.
+
+use std::sync::Arc;
+
+use crate::auth::Authenticator;
+use crate::clock::Clock;
+use crate::config::{Config, DeliveryRules};
+use crate::events::{Events, Publishing};
+use crate::signing::ReceiptKeys;
+use crate::store::Store;
+
+/// Shared state; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    /// The database.
+    pub store: Store,
+    /// The stream and the wake-ups.
+    pub events: Events,
+    /// Verifies tokens.
+    pub authenticator: Arc<Authenticator>,
+    /// Registers response secrets.
+    pub master_secrets: Arc<crate::auth::MasterSecrets>,
+    /// Signs receipts.
+    pub receipt_keys: Arc<ReceiptKeys>,
+    /// How decisions are delivered.
+    pub delivery: Arc<DeliveryRules>,
+    /// The operator page as this process serves it.
+    pub page: PageSettings,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// How the operator page is served.
+#[derive(Clone, Debug, Default)]
+pub struct PageSettings {
+    /// Marks the page as the local stack's own, which honours a token in the URL's fragment. Only `local` sets it.
+    pub is_local: bool,
+}
+
+impl AppState {
+    /// State from the configuration. Must be called within a runtime.
+    #[must_use]
+    pub fn new(config: Config, clock: Clock, publishing: Publishing) -> Self {
+        let store = Store::connect_lazily(config.database, config.database_max_connections, clock.clone());
+        Self::with_store(
+            store,
+            Events::new(config.nats, publishing),
+            config.issuer,
+            config.token_rules,
+            config.master_secrets,
+            config.receipt_keys,
+            config.delivery,
+        )
+    }
+
+    /// State over a given store.
+    #[must_use]
+    pub fn with_store(
+        store: Store,
+        events: Events,
+        issuer: crate::auth::Issuer,
+        token_rules: crate::auth::TokenRules,
+        master_secrets: Arc<crate::auth::MasterSecrets>,
+        receipt_keys: ReceiptKeys,
+        delivery: DeliveryRules,
+    ) -> Self {
+        let authenticator = Authenticator::new(token_rules, store.clone(), issuer, master_secrets.clone());
+        let clock = store.clock().clone();
+        Self {
+            store,
+            events,
+            authenticator: Arc::new(authenticator),
+            master_secrets,
+            receipt_keys: Arc::new(receipt_keys),
+            delivery: Arc::new(delivery),
+            page: PageSettings::default(),
+            clock,
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Deciding: the one place where a request stops being pending.
+
+use chrono::{DateTime, Utc};
+
+use super::chain::digest;
+use super::{Caller, OutboxEvent, Store};
+use crate::domain::{Actor, ActorKind, AgentId, Cause, Decision, Digest, Outcome, RequestId, Status, Timestamp};
+use crate::error::{Error, Result};
+
+/// What someone wants a request's decision to be.
+#[derive(Clone, Debug)]
+pub struct Deciding<'a> {
+    /// The request.
+    pub request_id: RequestId,
+    /// Who decides.
+    pub actor: &'a Actor,
+    /// What.
+    pub outcome: Outcome,
+    /// Why, in their words.
+    pub reason: Option<&'a str>,
+    /// The action that they saw; `None`: they did not say.
+    pub action_digest: Option<Digest>,
+    /// W3C trace context of the call.
+    pub traceparent: Option<&'a str>,
+}
+
+/// A decision, and its event if it was made just now.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// The decision as it stands.
+    pub decision: Decision,
+    /// Its event; `None` for a repeated call.
+    pub event: Option<OutboxEvent>,
+}
+
+struct Made {
+    request_id: RequestId,
+    agent_id: AgentId,
+    at: DateTime<Utc>,
+    seq: i32,
+    action_digest: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+/// The statement that decides, for whatever rows `$target` locks.
+///
+/// `$target` selects from `hitl_requests r` under `FOR NO KEY UPDATE` and adds `outcome`, `cause`, `reason` and
+/// `not_after`, the moment from which on it is too late. Status, chain head and length come from the locked row: a
+/// second scan of the table would see what was there before the lock was granted. Parameters: $1 now, $2 longest age
+/// of a delivery in seconds, $3 to $5 the actor, $6 trace context; the target's own start at $7.
+macro_rules! deciding {
+    ($name:literal, $target:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            Made,
+            "/* relaytrace: " + $name + " */ WITH target AS (" + $target + r#"), timed AS MATERIALIZED (
+                SELECT t.*, GREATEST(t.changed_at, COALESCE($1::timestamptz, clock_timestamp())) AS at FROM target t
+            ), entries AS MATERIALIZED (
+                SELECT t.*, t.chain_length + 1 AS seq,
+                    chain_entry(t.request_id, t.chain_length + 1, 'decided', t.at,
+                        chain_actor($3::text, $4::text, $5::text),
+                        '"outcome":"' || t.outcome || '","cause":"' || t.cause
+                        || '","action_digest":"' || digest_text(t.action_digest)
+                        || '","reason":' || json_text(t.reason)) AS entry
+                FROM timed t WHERE t.at < t.not_after
+            ), linked AS MATERIALIZED (
+                SELECT e.*, sha256(e.chain_head || e.entry) AS hash FROM entries e
+            ), decided AS (
+                UPDATE hitl_requests r
+                SET status = 'decided', changed_at = l.at, chain_length = l.seq, chain_head = l.hash
+                FROM linked l WHERE r.request_id = l.request_id AND r.status = 'pending'
+                RETURNING l.*
+            ), decisions AS (
+                INSERT INTO hitl_decisions (
+                    request_id, outcome, cause, decided_by_kind, decided_by_id, decided_by_name, reason, decided_at, chain_seq
+                )
+                SELECT request_id, outcome, cause, $3, $4, $5, reason, at, seq FROM decided
+            ), chain AS (
+                INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
+                SELECT request_id, seq, 'decided', at, entry, chain_head, hash FROM decided
+            ), delivered AS (
+                INSERT INTO deliveries (request_id, agent_id, visible_at, expires_at)
+                SELECT request_id, agent_id, at, at + make_interval(secs => $2::double precision) FROM decided
+            ), announced AS (
+                INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
+                SELECT request_id, seq, 'decided', agent_id,
+                    handoff_event('decided', request_id, seq, at, agent_id, client_request_key, priority,
+                        action_digest, hash, outcome, cause),
+                    $6::text, at, at + interval '10 seconds'
+                FROM decided
+                RETURNING request_id, payload
+            )
+            SELECT request_id AS "request_id!: RequestId", agent_id AS "agent_id!: AgentId", at AS "at!", seq AS "seq!",
+                action_digest AS "action_digest!", payload AS "payload!"
+            FROM decided JOIN announced USING (request_id)"#,
+            $($argument),*
+        )
+    };
+}
+
+impl Made {
+    fn event(self, traceparent: Option<&str>) -> OutboxEvent {
+        OutboxEvent {
+            request_id: self.request_id,
+            seq: self.seq,
+            kind: "decided".into(),
+            agent_id: self.agent_id,
+            payload: self.payload,
+            traceparent: traceparent.map(str::to_owned),
+        }
+    }
+}
+
+impl Store {
+    /// An operator's decision: before `respond_by`, on the action that they saw.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], or the first that applies of [`Error::AlreadyDecided`] (but for the same operator's same
+    /// decision), [`Error::Expired`] and [`Error::ActionMismatch`].
+    pub async fn decide(&self, deciding: &Deciding<'_>, longest_age: f64) -> Result<Decided> {
+        let Deciding { request_id, actor, outcome, reason, action_digest, traceparent } = deciding;
+        let made = run!(self, connection => deciding!(
+                    "decide",
+                    "SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
+                        r.chain_length, r.chain_head, $8::text AS outcome, 'operator' AS cause, $9::text AS reason,
+                        r.respond_by AS not_after
+                    FROM hitl_requests r
+                    WHERE r.request_id = $7 AND r.status = 'pending'
+                        AND r.action_digest = COALESCE($10::bytea, r.action_digest)
+                    FOR NO KEY UPDATE OF r",
+                    self.clock().for_database(),
+                    longest_age,
+                    actor.kind as ActorKind,
+                    &actor.id,
+                    actor.name.as_deref(),
+                    *traceparent,
+                    request_id.0,
+                    *outcome as Outcome,
+                    *reason,
+                    action_digest.as_ref().map(|digest| digest.0.as_slice()),
+                )
+                .fetch_optional(connection))?;
+        if let Some(made) = made {
+            return deciding.made(made, Cause::Operator);
+        }
+        let standing = self.standing(*request_id).await?;
+        match standing.decision {
+            Some(decision) if decision.repeats(actor, *outcome, *reason) => Ok(Decided { decision, event: None }),
+            Some(decision) => Err(Error::AlreadyDecided(Box::new(decision))),
+            None if standing.now >= standing.respond_by => {
+                Err(Error::Expired { respond_by: Timestamp(standing.respond_by) })
+            }
+            None if action_digest.is_some_and(|digest| digest != standing.action_digest) => Err(Error::ActionMismatch),
+            None => Err(Error::Unavailable(anyhow::anyhow!("a decision neither was made nor had anything against it"))),
+        }
+    }
+
+    /// The agent's own cancel, also past `respond_by` as long as no sweep has run.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] where the key or agent is no longer active, [`Error::NotFound`],
+    /// [`Error::AlreadyDecided`] where it was decided otherwise.
+    pub async fn cancel(&self, caller: &Caller, deciding: &Deciding<'_>, longest_age: f64) -> Result<Decided> {
+        let Deciding { request_id, actor, outcome, reason, traceparent, .. } = deciding;
+        let made = run!(self, connection => deciding!(
+                    "cancel",
+                    "SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
+                        r.chain_length, r.chain_head, $8::text AS outcome, 'agent' AS cause, $9::text AS reason,
+                        'infinity'::timestamptz AS not_after
+                    FROM hitl_requests r
+                    JOIN agent_keys k ON k.agent_id = r.agent_id AND k.key_id = $10 AND k.revoked_at IS NULL
+                    JOIN agents a ON a.agent_id = r.agent_id AND a.status = 'active'
+                    WHERE r.request_id = $7 AND r.status = 'pending' AND r.agent_id = $4
+                    FOR NO KEY UPDATE OF r",
+                    self.clock().for_database(),
+                    longest_age,
+                    actor.kind as ActorKind,
+                    &actor.id,
+                    actor.name.as_deref(),
+                    *traceparent,
+                    request_id.0,
+                    *outcome as Outcome,
+                    *reason,
+                    caller.key_id.as_str(),
+                )
+                .fetch_optional(connection))?;
+        if let Some(made) = made {
+            return deciding.made(made, Cause::Agent);
+        }
+        // Only its own agent may learn how it stands; this refuses revoked keys and foreign requests.
+        self.request_of(caller, *request_id).await?;
+        match self.standing(*request_id).await?.decision {
+            Some(decision) if decision.cause == Cause::Agent => Ok(Decided { decision, event: None }),
+            Some(decision) => Err(Error::AlreadyDecided(Box::new(decision))),
+            None => Err(Error::Unavailable(anyhow::anyhow!("a cancel neither was made nor had anything against it"))),
+        }
+    }
+
+    /// Rejects up to three times `limit` requests whose time is over. Safe when overlapping: rows that another sweep
+    /// holds are skipped.
+    pub async fn expire_due(&self, limit: i64, longest_age: f64) -> Result<Vec<OutboxEvent>> {
+        let actor = Actor::timeout_sweep();
+        let made = run!(self, connection => deciding!(
+                    "expire_due",
+                    "SELECT r.*, 'rejected' AS outcome, 'timeout' AS cause, NULL::text AS reason,
+                        'infinity'::timestamptz AS not_after
+                    FROM (VALUES (1::smallint), (2::smallint), (3::smallint)) AS p (priority)
+                    CROSS JOIN LATERAL (
+                        SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest,
+                            r.changed_at, r.chain_length, r.chain_head
+                        FROM hitl_requests r
+                        WHERE r.status = 'pending' AND r.priority = p.priority
+                            AND r.respond_by <= COALESCE($1::timestamptz, now())
+                        ORDER BY r.respond_by LIMIT $7
+                        FOR NO KEY UPDATE SKIP LOCKED
+                    ) r",
+                    self.clock().for_database(),
+                    longest_age,
+                    actor.kind as ActorKind,
+                    &actor.id,
+                    actor.name.as_deref(),
+                    None::<&str>,
+                    limit,
+                )
+                .fetch_all(connection))?;
+        Ok(made.into_iter().map(|made| made.event(None)).collect())
+    }
+
+    /// How a request stands that could not be decided.
+    async fn standing(&self, request_id: RequestId) -> Result<Standing> {
+        let row = run!(self, connection => sqlx::query!(
+                    r#"SELECT COALESCE($1::timestamptz, clock_timestamp()) AS "now!", r.respond_by, r.action_digest,
+                        r.status AS "status: Status",
+                        d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause",
+                        d.decided_by_kind AS "decided_by_kind?: ActorKind", d.decided_by_id AS "decided_by_id?",
+                        d.decided_by_name, d.reason, d.decided_at AS "decided_at?"
+                    FROM hitl_requests r LEFT JOIN hitl_decisions d USING (request_id)
+                    WHERE r.request_id = $2"#,
+                    self.clock().for_database(),
+                    request_id.0,
+                )
+                .fetch_optional(connection))?
+            .ok_or(Error::NotFound)?;
+        let action_digest = digest(row.action_digest)?;
+        let decision = match (row.outcome, row.cause, row.decided_by_kind, row.decided_by_id, row.decided_at) {
+            (Some(outcome), Some(cause), Some(kind), Some(id), Some(at)) => Some(Decision {
+                request_id,
+                outcome,
+                cause,
+                decided_by: Actor { kind, id, name: row.decided_by_name },
+                decided_at: Timestamp(at),
+                reason: row.reason,
+                action_digest,
+            }),
+            _ => None,
+        };
+        Ok(Standing { now: row.now, respond_by: row.respond_by, action_digest, decision })
+    }
+}
+
+struct Standing {
+    now: DateTime<Utc>,
+    respond_by: DateTime<Utc>,
+    action_digest: Digest,
+    decision: Option<Decision>,
+}
+
+impl Deciding<'_> {
+    fn made(&self, mut made: Made, cause: Cause) -> Result<Decided> {
+        let decision = Decision {
+            request_id: self.request_id,
+            outcome: self.outcome,
+            cause,
+            decided_by: self.actor.clone(),
+            decided_at: Timestamp(made.at),
+            reason: self.reason.map(str::to_owned),
+            action_digest: digest(std::mem::take(&mut made.action_digest))?,
+        };
+        Ok(Decided { decision, event: Some(made.event(self.traceparent)) })
+    }
+}

@@ -1,0 +1,86 @@
+//! Events on their way to the stream.
+
+
+use uuid::Uuid;
+
+use super::Store;
+use crate::domain::{AgentId, RequestId};
+use crate::error::Result;
+
+/// One row of the outbox: an event that is committed and not known to be on the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxEvent {
+    /// The request it is about.
+    pub request_id: RequestId,
+    /// Its chain entry; `request_id/seq` is the event's id.
+    pub seq: i32,
+    /// `requested`, `decided` and so on.
+    pub kind: String,
+    /// Whose request it is.
+    pub agent_id: AgentId,
+    /// CloudEvents 1.0 structured JSON, the exact bytes.
+    pub payload: Vec<u8>,
+    /// W3C trace context of what caused it.
+    pub traceparent: Option<String>,
+}
+
+impl OutboxEvent {
+    /// The event's id and its `Nats-Msg-Id`.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.request_id, self.seq)
+    }
+}
+
+
+impl Store {
+    /// Deletes events that the stream has acknowledged.
+    pub async fn forget_events(&self, published: &[(RequestId, i32)]) -> Result<()> {
+        let (ids, sequence): (Vec<Uuid>, Vec<i32>) = published.iter().map(|(id, seq)| (id.0, *seq)).unzip();
+        run!(self, connection => sqlx::query!(
+                r#"/* relaytrace: forget_events */
+                DELETE FROM outbox o USING UNNEST($1::uuid[], $2::integer[]) AS p (request_id, seq)
+                WHERE o.request_id = p.request_id AND o.seq = p.seq"#,
+                &ids,
+                &sequence,
+            )
+            .execute(connection))?;
+        Ok(())
+    }
+
+    /// Claims up to `limit` events that whoever wrote them has not published in time, for the next 30 seconds.
+    pub async fn claim_events(&self, limit: i64) -> Result<Vec<OutboxEvent>> {
+        run!(self, connection => sqlx::query_as!(
+                OutboxEvent,
+                r#"/* relaytrace: claim_events */
+                WITH left_over AS (
+                    SELECT request_id, seq FROM outbox
+                    WHERE claimed_until <= COALESCE($1::timestamptz, now())
+                    ORDER BY claimed_until LIMIT $2
+                    FOR NO KEY UPDATE SKIP LOCKED
+                )
+                UPDATE outbox o SET claimed_until = COALESCE($1, now()) + interval '30 seconds'
+                FROM left_over l WHERE o.request_id = l.request_id AND o.seq = l.seq
+                RETURNING o.request_id AS "request_id: RequestId", o.seq, o.kind, o.agent_id AS "agent_id: AgentId",
+                    o.payload, o.traceparent"#,
+                self.clock().for_database(),
+                limit,
+            )
+            .fetch_all(connection))
+    }
+
+    /// Gives claimed events back at once: they could not be published.
+    pub async fn release_events(&self, unpublished: &[(RequestId, i32)]) -> Result<()> {
+        let (ids, sequence): (Vec<Uuid>, Vec<i32>) = unpublished.iter().map(|(id, seq)| (id.0, *seq)).unzip();
+        run!(self, connection => sqlx::query!(
+                "UPDATE outbox o SET claimed_until = COALESCE($3::timestamptz, now())
+                FROM UNNEST($1::uuid[], $2::integer[]) AS p (request_id, seq)
+                WHERE o.request_id = p.request_id AND o.seq = p.seq",
+                &ids,
+                &sequence,
+                self.clock().for_database(),
+            )
+            .execute(connection))?;
+        Ok(())
+    }
+}

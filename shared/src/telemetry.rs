@@ -1,0 +1,71 @@
+//! Logs: one line for each request (written by `http`), JSON in production, readable in a terminal. Trace contexts
+//! after W3C Trace Context.
+
+use std::io::IsTerminal;
+
+use rand::RngExt as _;
+use tracing_subscriber::EnvFilter;
+
+/// Sets the log up. The first call wins.
+pub fn init() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=error"));
+    let readable = match std::env::var("LOG_FORMAT").as_deref() {
+        Ok("text") => true,
+        Ok("json") => false,
+        _ => std::io::stderr().is_terminal(),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let outcome = if readable { builder.compact().try_init() } else { builder.json().flatten_event(true).try_init() };
+    // Whoever set a subscriber up before us, a test for one, keeps it.
+    drop(outcome);
+}
+
+/// The trace that a request belongs to: the caller's, or a new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// 32 hexadecimal digits.
+    pub trace_id: String,
+    /// The header `traceparent` that is passed on.
+    pub traceparent: String,
+}
+
+impl TraceContext {
+    /// Continues the trace of a `traceparent` header, or begins one where there is none that is valid.
+    #[must_use]
+    pub fn continue_from(header: Option<&str>) -> Self {
+        let mut random = rand::rng();
+        let trace_id = header.and_then(trace_id_of).unwrap_or_else(|| format!("{:032x}", random.random::<u128>()));
+        let traceparent = format!("00-{trace_id}-{:016x}-01", random.random::<u64>());
+        Self { trace_id, traceparent }
+    }
+}
+
+fn trace_id_of(header: &str) -> Option<String> {
+    let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
+    let mut parts = header.split('-');
+    let (version, trace_id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let valid = version.len() == 2
+        && version != "ff"
+        && trace_id.len() == 32
+        && parent.len() == 16
+        && flags.len() == 2
+        && [version, trace_id, parent, flags].into_iter().all(is_hex)
+        && trace_id.bytes().any(|b| b != b'0');
+    valid.then(|| trace_id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_valid_traceparent_is_continued_and_anything_else_begins_a_trace() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let context = TraceContext::continue_from(Some(&format!("00-{id}-00f067aa0ba902b7-01")));
+        assert_eq!(context.trace_id, id);
+        assert!(context.traceparent.starts_with(&format!("00-{id}-")));
+        for broken in ["", "00", "00-xyz-00f067aa0ba902b7-01", &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32))] {
+            assert_eq!(TraceContext::continue_from(Some(broken)).trace_id.len(), 32);
+        }
+    }
+}
