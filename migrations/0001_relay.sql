@@ -224,7 +224,7 @@ COMMENT ON COLUMN approval_chain.hash IS 'SHA-256 of prev_hash followed by entry
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% on % is refused: it is append-only', TG_OP, TG_TABLE_NAME
-        USING ERRCODE = 'insufficient_privilege';
+        USING ERRCODE = 'restrict_violation';
 END
 $$;
 CREATE TRIGGER hitl_decisions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON hitl_decisions

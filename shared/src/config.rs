@@ -124,8 +124,10 @@ impl Config {
         let mut read = Reader { variables, faults: Vec::new() };
         let on_lambda = read.variables.contains_key("AWS_LAMBDA_RUNTIME_API");
 
-        let database = read.required("DATABASE_URL", |text| PgConnectOptions::from_str(text).map_err(|_| "is not a Postgres URL"));
-        let database_max_connections = read.number("DATABASE_MAX_CONNECTIONS", if on_lambda { 2 } else { 16 }, 1, 1_000);
+        let database =
+            read.required("DATABASE_URL", |text| PgConnectOptions::from_str(text).map_err(|_| "is not a Postgres URL"));
+        let database_max_connections =
+            read.number("DATABASE_MAX_CONNECTIONS", if on_lambda { 2 } else { 16 }, 1, 1_000);
         let nats_url = read.required("NATS_URL", |text| Ok::<_, &str>(text.to_owned()));
         let credentials = read.optional("NATS_CREDENTIALS", |text| Ok::<_, &str>(SecretString::from(text)));
         let replicas = read.number("NATS_REPLICAS", 1, 1, 5);
@@ -135,7 +137,9 @@ impl Config {
         let old_keys = read.optional("RECEIPT_OLD_KEYS", jwk_set);
         let issuer = read.issuer();
         let token_rules = TokenRules {
-            audience: read.optional("TOKEN_AUDIENCE", |text| Ok::<_, &str>(text.to_owned())).unwrap_or("relaytrace".into()),
+            audience: read
+                .optional("TOKEN_AUDIENCE", |text| Ok::<_, &str>(text.to_owned()))
+                .unwrap_or("relaytrace".into()),
             max_lifetime_seconds: read.number("AGENT_TOKEN_MAX_SECONDS", 900, 1, 86_400),
             leeway_seconds: read.number("TOKEN_LEEWAY_SECONDS", 30, 0, 30),
         };
@@ -145,7 +149,8 @@ impl Config {
             max_age_seconds: read.number("DELIVERY_MAX_AGE_SECONDS", 86_400.0, 1.0, 2_592_000.0),
             max_wait_seconds: read.number("POLL_MAX_WAIT_SECONDS", 20, 0, 20),
         };
-        let address = read.number("BIND_ADDRESS", IpAddr::from([0, 0, 0, 0]), IpAddr::from([0; 4]), IpAddr::from([0xff; 16]));
+        let address =
+            read.number("BIND_ADDRESS", IpAddr::from([0, 0, 0, 0]), IpAddr::from([0; 4]), IpAddr::from([0xff; 16]));
         let port = read.number("PORT", 8080, 0, u16::MAX);
 
         match (database, nats_url, name, masters, receipt_key, issuer) {
@@ -276,7 +281,16 @@ mod tests {
     fn all_faults_are_reported_together() {
         let found = faults(&[("PORT", "x"), ("ISSUER", "http://issuer"), ("TOKEN_LEEWAY_SECONDS", "31")]);
         let names: Vec<_> = found.iter().map(|fault| fault.split(' ').next().unwrap()).collect();
-        for name in ["DATABASE_URL", "NATS_URL", "DEPLOYMENT_NAME", "MASTER_SECRETS", "RECEIPT_KEY", "ISSUER", "PORT", "TOKEN_LEEWAY_SECONDS"] {
+        for name in [
+            "DATABASE_URL",
+            "NATS_URL",
+            "DEPLOYMENT_NAME",
+            "MASTER_SECRETS",
+            "RECEIPT_KEY",
+            "ISSUER",
+            "PORT",
+            "TOKEN_LEEWAY_SECONDS",
+        ] {
             assert!(names.contains(&name), "{name} is not among {found:?}");
         }
     }
@@ -285,7 +299,8 @@ mod tests {
     fn short_secrets_and_plain_http_are_refused_and_no_value_is_printed() {
         let secret = BASE64_STANDARD.encode("sixteen bytes!!!");
         let master = format!("1:{secret}");
-        let found = faults(&[("MASTER_SECRETS", &master), ("ISSUER", "https://i"), ("ISSUER_JWKS_URL", "http://i/jwks")]);
+        let found =
+            faults(&[("MASTER_SECRETS", &master), ("ISSUER", "https://i"), ("ISSUER_JWKS_URL", "http://i/jwks")]);
         assert!(found.iter().any(|fault| fault.starts_with("MASTER_SECRETS holds a secret")), "{found:?}");
         assert!(found.iter().any(|fault| fault.starts_with("ISSUER_JWKS_URL must be an https URL")), "{found:?}");
         assert!(!found.iter().any(|fault| fault.contains(&secret)), "{found:?}");

@@ -103,10 +103,9 @@ impl Error {
             Self::Invalid(_) => kind("validation-failed", 422, "Validation failed"),
             Self::IdempotencyKeyReused => kind("idempotency-key-reused", 422, "Idempotency key reused"),
             Self::Internal(_) => kind("internal", 500, "Internal error"),
-            Self::Unavailable(_) => Kind {
-                retry_after: Some(Duration::from_secs(1)),
-                ..kind("unavailable", 503, "Unavailable")
-            },
+            Self::Unavailable(_) => {
+                Kind { retry_after: Some(Duration::from_secs(1)), ..kind("unavailable", 503, "Unavailable") }
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Publishing;
-use crate::http::service;
+use crate::http::{common_routes, service};
 use crate::state::AppState;
 use crate::telemetry;
 
@@ -25,7 +25,7 @@ use crate::telemetry;
 /// A configuration that is not complete, or a port that cannot be had.
 pub async fn run(routes: OpenApiRouter<AppState>) -> anyhow::Result<()> {
     let (state, listen) = start()?;
-    let router = service(routes, state.clone());
+    let router = service(routes.merge(common_routes()), state.clone());
     if is_lambda() {
         return lambda_http::run(router).await.map_err(anyhow::Error::from_boxed);
     }
@@ -49,7 +49,7 @@ where
         });
         return lambda_runtime::run(handler).await.map_err(anyhow::Error::from_boxed);
     }
-    serve(service(routes, state.clone()), &state, listen, interrupted()).await
+    serve(service(routes.merge(common_routes()), state.clone()), &state, listen, interrupted()).await
 }
 
 /// Serves a router as plain HTTP until `stop`, then lets what is under way end.

@@ -1,23 +1,40 @@
 //! Logs: one line for each request (written by `http`), JSON in production, readable in a terminal. Trace contexts
 //! after W3C Trace Context.
 
+use std::fs::File;
 use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Mutex;
 
 use rand::RngExt as _;
 use tracing_subscriber::EnvFilter;
 
 /// Sets the log up. The first call wins.
 pub fn init() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=error"));
     let readable = match std::env::var("LOG_FORMAT").as_deref() {
         Ok("text") => true,
         Ok("json") => false,
         _ => std::io::stderr().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter()).with_writer(std::io::stderr).with_target(false);
     let outcome = if readable { builder.compact().try_init() } else { builder.json().flatten_event(true).try_init() };
     // Whoever set a subscriber up before us, a test for one, keeps it.
     drop(outcome);
+}
+
+/// Sets the log up as readable lines in a file: the terminal belongs to something else.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn init_to_file(path: &Path) -> std::io::Result<()> {
+    let file = File::options().create(true).append(true).open(path)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter()).with_ansi(false).with_target(false);
+    drop(builder.compact().with_writer(Mutex::new(file)).try_init());
+    Ok(())
+}
+
+fn filter() -> EnvFilter {
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=error"))
 }
 
 /// The trace that a request belongs to: the caller's, or a new one.

@@ -254,7 +254,8 @@ impl TestApp {
     /// A call with a JSON body and a token.
     pub async fn call(&self, method: &str, path: &str, token: &str, body: &Value) -> Answer {
         let request = Request::builder().method(method).uri(path);
-        let request = request.header("authorization", format!("Bearer {token}")).header("content-type", "application/json");
+        let request =
+            request.header("authorization", format!("Bearer {token}")).header("content-type", "application/json");
         self.send(request.body(Body::from(body.to_string())).expect("a request")).await
     }
 

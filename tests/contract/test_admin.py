@@ -38,6 +38,7 @@ def test_agents_are_listed(admin, agent):
         found += page.text
         if not (cursor := expect(page, 200).get("next_cursor")):
             break
+        assert cursor != query.get("cursor"), "the pages do not go on"
         query["cursor"] = cursor
     assert f'"{agent.agent_id}"' in found
 

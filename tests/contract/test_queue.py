@@ -27,13 +27,15 @@ def ids(items: list[dict]) -> list[str]:
 
 def pages(operator, **query) -> list[list[dict]]:
     """All pages of a query, each with the cursor of the one before."""
-    found = []
+    found, cursors = [], set()
     while True:
         page = operator.queue(**query)
         found.append(page["items"])
         if not page["next_cursor"]:
             return found
         query["cursor"] = page["next_cursor"]
+        assert query["cursor"] not in cursors, "the pages go round in circles"
+        cursors.add(query["cursor"])
 
 
 def test_an_item_says_what_is_asked(agent, operator):

@@ -25,8 +25,6 @@ POST /v1/hitl/requests/{request_id}/decision
 GET /openapi.json
 GET /.well-known/jwks.json
 POST /internal/timeout-sweep
-POST /v1/admin/replay
-GET /v1/admin/replays/{replay_id}
 GET /v1/admin/agents
 POST /v1/admin/agents
 GET /v1/admin/agents/{agent_id}
@@ -34,13 +32,6 @@ PATCH /v1/admin/agents/{agent_id}
 POST /v1/admin/agents/{agent_id}/keys
 DELETE /v1/admin/agents/{agent_id}/keys/{key_id}
 GET /v1/admin/requests/{request_id}/chain
-GET /v1/admin/stale
-POST /v1/admin/requests/{request_id}/disposition
-GET /v1/admin/dead-letters
-POST /v1/admin/dead-letters/{id}/retry
-POST /v1/admin/dead-letters/{id}/discard
-GET /v1/admin/timeout-policies
-PUT /v1/admin/timeout-policies
 GET /healthz
 GET /readyz
 """.split("\n")[1:-1]

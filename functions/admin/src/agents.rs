@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use relaytrace::auth::{Admin, KeyAlg, PublicKey};
-use relaytrace::domain::{AgentId, Faults, KeyId, Title, Timestamp};
+use relaytrace::domain::{AgentId, Faults, KeyId, Timestamp, Title};
 use relaytrace::http::{Cursor, JsonBody, Page, Path, Problem, Query, clamped};
 use relaytrace::store::{AgentRecord, KeyRecord, Registered};
 use relaytrace::{AppState, Error, Result};
@@ -105,7 +105,7 @@ pub async fn list(_: Admin, State(state): State<AppState>, Query(query): Query<L
 /// A new agent.
 #[derive(Debug, deserr::Deserr, ToSchema)]
 #[deserr(deny_unknown_fields)]
-struct NewAgent {
+pub struct NewAgent {
     agent_id: AgentId,
     /// For people: 1 to 200 characters.
     name: Title,
@@ -152,7 +152,7 @@ async fn show_agent(state: &AppState, agent_id: &AgentId) -> Result<Json<AgentVi
 #[derive(Clone, Copy, Debug, deserr::Deserr, ToSchema)]
 #[deserr(rename_all = lowercase)]
 #[schema(rename_all = "lowercase")]
-enum AgentStatus {
+pub enum AgentStatus {
     Active,
     Disabled,
 }
@@ -160,10 +160,13 @@ enum AgentStatus {
 /// What is to be changed of an agent.
 #[derive(Debug, deserr::Deserr, ToSchema)]
 #[deserr(deny_unknown_fields)]
-struct AgentChange {
-    #[deserr(default)]
+pub struct AgentChange {
+    /// For people: 1 to 200 characters.
+    #[deserr(default, from(Title) = Some)]
+    #[schema(value_type = Title, required = false)]
     name: Option<Title>,
-    #[deserr(default)]
+    #[deserr(default, from(AgentStatus) = Some)]
+    #[schema(value_type = AgentStatus, required = false)]
     status: Option<AgentStatus>,
 }
 
@@ -196,7 +199,7 @@ pub async fn change(
 /// A new key of an agent.
 #[derive(Debug, deserr::Deserr, ToSchema)]
 #[deserr(deny_unknown_fields)]
-struct NewKey {
+pub struct NewKey {
     key_id: KeyId,
     alg: KeyAlg,
     /// SPKI PEM.
@@ -205,7 +208,7 @@ struct NewKey {
 
 /// A registered key with its response secret, which is shown until the key is first used.
 #[derive(Debug, Serialize, ToSchema)]
-struct RegisteredKey {
+pub struct RegisteredKey {
     agent_id: AgentId,
     key_id: KeyId,
     alg: KeyAlg,

@@ -24,9 +24,9 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(queue::detail))
         .routes(routes!(decide))
         .routes(routes!(receipt_keys))
+        .routes(routes!(page::openapi))
         .route("/", get(page::index))
         .route("/page/{file}", get(page::asset))
-        .route("/openapi.json", get(page::openapi))
 }
 
 /// An operator's answer.

@@ -36,6 +36,11 @@ pub async fn asset(Path(name): Path<String>) -> Result<Response> {
     Ok(static_file(content_type, file.contents().to_vec()))
 }
 
+/// This description
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "decide",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object))
+)]
 pub async fn openapi() -> Response {
     static_file("application/json", OPENAPI.as_bytes().to_vec())
 }

@@ -166,8 +166,7 @@ pub async fn list(
     };
     let page = state.store.queue(&filter).await?;
     let last = page.items.last().filter(|_| page.has_more);
-    let next_cursor =
-        last.map(|item| QueueCursor(item.priority, Timestamp(item.respond_by), item.request_id).encode());
+    let next_cursor = last.map(|item| QueueCursor(item.priority, Timestamp(item.respond_by), item.request_id).encode());
     let items = page.items.into_iter().map(Item::from).collect();
     tagged(&headers, &Queue { items, next_cursor, counts: page.counts.into() })
 }

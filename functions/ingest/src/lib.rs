@@ -50,7 +50,9 @@ async fn submit(
     }
     let mut response = (status, body).into_response();
     response.extensions_mut().insert(RequestOf(request_id));
-    if status == StatusCode::CREATED && let Ok(location) = location.parse() {
+    if status == StatusCode::CREATED
+        && let Ok(location) = location.parse()
+    {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)

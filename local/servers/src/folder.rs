@@ -40,15 +40,10 @@ impl Account {
     fn for_servers() -> Result<Self> {
         for name in ["postgres", "nobody"] {
             if let Some(user) = User::from_name(name)?.filter(|user| !user.uid.is_root()) {
-                return Ok(Self {
-                    uid: user.uid.as_raw(),
-                    gid: user.gid.as_raw(),
-                });
+                return Ok(Self { uid: user.uid.as_raw(), gid: user.gid.as_raw() });
             }
         }
-        bail!(
-            "Postgres refuses to run as root, and there is no user `postgres` or `nobody` to run it as"
-        )
+        bail!("Postgres refuses to run as root, and there is no user `postgres` or `nobody` to run it as")
     }
 
     /// Whether this user gets into the folder, asked of the system itself: by going there.
@@ -76,11 +71,7 @@ pub fn scratch_folder() -> Result<TempDir> {
     let made = if geteuid().is_root() {
         builder.permissions(Permissions::from_mode(0o711));
         let usual = std::env::temp_dir();
-        let base = if Account::for_servers()?.reaches(&usual) {
-            usual
-        } else {
-            REACHABLE_BY_ALL.into()
-        };
+        let base = if Account::for_servers()?.reaches(&usual) { usual } else { REACHABLE_BY_ALL.into() };
         builder.tempdir_in(base)
     } else {
         builder.tempdir()
@@ -119,15 +110,8 @@ impl Folder {
         // Data that an ordinary user made stay that user's.
         if let Ok(data) = asked.join(data).canonicalize() {
             let found = fs::metadata(&data)?;
-            let account = Account {
-                uid: found.uid(),
-                gid: found.gid(),
-            };
-            ensure!(
-                account.uid != 0,
-                "{} belongs to root, as whom Postgres does not run",
-                data.display()
-            );
+            let account = Account { uid: found.uid(), gid: found.gid() };
+            ensure!(account.uid != 0, "{} belongs to root, as whom Postgres does not run", data.display());
             ensure!(
                 account.reaches(&data),
                 "{} belongs to user {}, who cannot get there: open the folders above it, or remove \
@@ -138,9 +122,7 @@ impl Folder {
             return Self::lock(&asked, log, Some(account));
         }
         let account = Account::for_servers()?;
-        let parent = asked
-            .parent()
-            .context("the root folder is no place for a server")?;
+        let parent = asked.parent().context("the root folder is no place for a server")?;
         make_all(parent, 0o755)?;
         let linked_anew = if account.reaches(parent) {
             make_all(&asked, 0o711)?;
@@ -155,12 +137,8 @@ impl Folder {
     }
 
     fn lock(asked: &Path, log: &str, account: Option<Account>) -> Result<Self> {
-        let explain = || {
-            format!(
-                "cannot use the folder {} (was it made by another user, such as root?)",
-                asked.display()
-            )
-        };
+        let explain =
+            || format!("cannot use the folder {} (was it made by another user, such as root?)", asked.display());
         let path = asked.canonicalize().with_context(explain)?;
         let lock = File::open(&path).with_context(explain)?;
         // A process that was just killed may have left a child that has not run its program yet, and
@@ -170,35 +148,22 @@ impl Folder {
             match lock.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_LIMIT => sleep(TICK),
-                Err(TryLockError::WouldBlock) => bail!(
-                    "the folder {} is in use by another process: is a stack running on it?",
-                    asked.display()
-                ),
+                Err(TryLockError::WouldBlock) => {
+                    bail!("the folder {} is in use by another process: is a stack running on it?", asked.display())
+                }
                 Err(TryLockError::Error(error)) => return Err(error).with_context(explain),
             }
         }
         let ours = path.join(log).exists();
         let empty = fs::read_dir(&path).with_context(explain)?.next().is_none();
-        ensure!(
-            ours || empty,
-            "the folder {} is neither empty nor one that this made",
-            asked.display()
-        );
-        Ok(Self {
-            path,
-            account,
-            abandoned: false,
-            lock,
-        })
+        ensure!(ours || empty, "the folder {} is neither empty nor one that this made", asked.display());
+        Ok(Self { path, account, abandoned: false, lock })
     }
 
     /// Makes a folder inside, owned by the user as whom the server runs and closed to others.
     pub fn make_inside(&self, name: &str) -> Result<PathBuf> {
         let path = self.path.join(name);
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .with_context(|| format!("cannot make {}", path.display()))?;
+        DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("cannot make {}", path.display()))?;
         if let Some(account) = self.account {
             std::os::unix::fs::lchown(&path, Some(account.uid), Some(account.gid))?;
         }
@@ -254,12 +219,9 @@ fn remove_file_if_there(path: &Path) -> std::io::Result<()> {
 fn make_all(path: &Path, mode: u32) -> Result<()> {
     // A link that leads nowhere: what it led to was cleared away.
     if path.is_symlink() && !path.exists() {
-        fs::remove_file(path)
-            .with_context(|| format!("cannot remove the dead link {}", path.display()))?;
+        fs::remove_file(path).with_context(|| format!("cannot remove the dead link {}", path.display()))?;
     }
-    let above = path.parent().map_or(Ok(()), |parent| {
-        DirBuilder::new().recursive(true).create(parent)
-    });
+    let above = path.parent().map_or(Ok(()), |parent| DirBuilder::new().recursive(true).create(parent));
     above
         .and_then(|()| DirBuilder::new().recursive(true).mode(mode).create(path))
         .with_context(|| format!("cannot make the folder {}", path.display()))
@@ -268,15 +230,9 @@ fn make_all(path: &Path, mode: u32) -> Result<()> {
 /// The folder below `/var/tmp` that stands in for `asked`; made if need be. Its name can be guessed,
 /// so one that somebody else made there is refused.
 fn reachable_place(asked: &Path) -> Result<PathBuf> {
-    let name = asked
-        .parent()
-        .and_then(|parent| parent.canonicalize().ok())
-        .unwrap_or_default();
+    let name = asked.parent().and_then(|parent| parent.canonicalize().ok()).unwrap_or_default();
     let name = name.join(asked.file_name().unwrap_or_default());
-    let place = Path::new(REACHABLE_BY_ALL).join(format!(
-        "relaytrace-{:016x}",
-        fnv1a(name.as_os_str().as_bytes())
-    ));
+    let place = Path::new(REACHABLE_BY_ALL).join(format!("relaytrace-{:016x}", fnv1a(name.as_os_str().as_bytes())));
     match DirBuilder::new().mode(0o711).create(&place) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             return Err(error).with_context(|| format!("cannot make {}", place.display()));
@@ -297,20 +253,11 @@ fn make_link(asked: &Path, place: &Path) -> Result<bool> {
     if asked.canonicalize().is_ok_and(|real| real == place) {
         return Ok(false);
     }
-    let cleared = if asked.is_symlink() {
-        fs::remove_file(asked)
-    } else {
-        fs::remove_dir(asked)
-    };
+    let cleared = if asked.is_symlink() { fs::remove_file(asked) } else { fs::remove_dir(asked) };
     match cleared {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).with_context(|| {
-                format!(
-                    "cannot put a link to {} at {}",
-                    place.display(),
-                    asked.display()
-                )
-            });
+            return Err(error)
+                .with_context(|| format!("cannot put a link to {} at {}", place.display(), asked.display()));
         }
         _ => {}
     }
@@ -320,7 +267,5 @@ fn make_link(asked: &Path, place: &Path) -> Result<bool> {
 
 /// FNV-1a, 64 bits: a name must be the same after the next compiler, too.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }

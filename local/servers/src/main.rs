@@ -54,39 +54,21 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<u8> {
     // Before the servers, so that no signal ends this process while they run.
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGCHLD])?;
-    let durability = if arguments.durable {
-        Durability::Durable
-    } else {
-        Durability::Throwaway
-    };
+    let durability = if arguments.durable { Durability::Durable } else { Durability::Throwaway };
     // Dropped after the servers, as it is declared before them.
-    let scratch = if arguments.dir.is_none() {
-        Some(scratch_folder()?)
-    } else {
-        None
-    };
-    let dir = scratch
-        .as_ref()
-        .map(tempfile::TempDir::path)
-        .or(arguments.dir.as_deref())
-        .context("no folder")?;
+    let scratch = if arguments.dir.is_none() { Some(scratch_folder()?) } else { None };
+    let dir = scratch.as_ref().map(tempfile::TempDir::path).or(arguments.dir.as_deref()).context("no folder")?;
 
     let mut postgres = Postgres::start(&dir.join("postgres"), durability)?;
     postgres.create_database_if_missing("relaytrace")?;
-    let mut nats = if arguments.postgres_only {
-        None
-    } else {
-        Some(Nats::start(&dir.join("nats"), durability)?)
-    };
+    let mut nats = if arguments.postgres_only { None } else { Some(Nats::start(&dir.join("nats"), durability)?) };
     if let Some(signal) = signals.pending().find(|signal| *signal != SIGCHLD) {
         return Ok(shell_status(None, Some(signal)));
     }
 
     let (program, rest) = arguments.command.split_first().context("no command")?;
     let mut command = Command::new(program);
-    command
-        .args(rest)
-        .env("DATABASE_URL", postgres.url("relaytrace"));
+    command.args(rest).env("DATABASE_URL", postgres.url("relaytrace"));
     if let Some(nats) = &nats {
         command.env("NATS_URL", nats.url());
     }
@@ -96,10 +78,7 @@ fn run(arguments: &Arguments) -> Result<u8> {
             shell_status(status.code(), status.signal())
         }
         Err(error) => {
-            eprintln!(
-                "with-servers: cannot run {}: {error}",
-                program.to_string_lossy()
-            );
+            eprintln!("with-servers: cannot run {}: {error}", program.to_string_lossy());
             127
         }
     };
@@ -121,10 +100,7 @@ fn wait(mut child: Child, signals: &mut Signals) -> Result<ExitStatus> {
             let from_terminal = signal == SIGINT && stdin().is_terminal();
             // Until it was waited for, no other process has its number.
             if signal != SIGCHLD && !from_terminal {
-                kill(
-                    Pid::from_raw(i32::try_from(child.id())?),
-                    Signal::try_from(signal)?,
-                )?;
+                kill(Pid::from_raw(i32::try_from(child.id())?), Signal::try_from(signal)?)?;
             }
         }
     }

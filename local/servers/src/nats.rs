@@ -50,17 +50,8 @@ impl Nats {
         let program = find_program()?;
         let folder = Folder::take(dir, LOG)?;
         let log = folder.write(LOG, "")?;
-        let last_port = fs::read_to_string(folder.path.join(PORT))
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
-        let mut server = Self {
-            program,
-            folder,
-            log,
-            durability,
-            port: 0,
-            running: None,
-        };
+        let last_port = fs::read_to_string(folder.path.join(PORT)).ok().and_then(|text| text.trim().parse().ok());
+        let mut server = Self { program, folder, log, durability, port: 0, running: None };
         server.end_left_over()?;
         server.port = port::free(last_port)?;
         for attempt in 1.. {
@@ -93,8 +84,7 @@ impl Nats {
         let config = self.folder.write(CONFIG, &self.config(&name)?)?;
         let mut command = self.folder.command(&self.program);
         command.arg("-c").arg(&config);
-        let mut running =
-            Running::start(&self.folder, command, &self.log, &config, Signal::SIGTERM)?;
+        let mut running = Running::start(&self.folder, command, &self.log, &config, Signal::SIGTERM)?;
         match running.wait_until(START_LIMIT, &self.log, |_| answers(self.port, &name)) {
             Ok(()) => self.running = Some(running),
             Err(error) => {
@@ -123,10 +113,7 @@ impl Nats {
 
     /// Removes the store of the stopped server: every stream and consumer.
     pub fn wipe(&self) -> Result<()> {
-        ensure!(
-            self.running.is_none(),
-            "stop the NATS server before its store is removed"
-        );
+        ensure!(self.running.is_none(), "stop the NATS server before its store is removed");
         remove_folder_if_there(&self.folder.path.join(STORE))
     }
 
@@ -155,22 +142,14 @@ impl Nats {
     }
 
     fn end(&mut self, steps: Steps) -> Result<()> {
-        self.running
-            .take()
-            .map_or(Ok(()), |running| running.end(steps))
-            .context("cannot stop nats-server")
+        self.running.take().map_or(Ok(()), |running| running.end(steps)).context("cannot stop nats-server")
     }
 
     fn config(&self, name: &str) -> Result<String> {
         let quoted = |file: &str| -> Result<String> {
             let path = self.folder.path.join(file);
-            let path = path
-                .to_str()
-                .with_context(|| format!("{} is not UTF-8", path.display()))?;
-            Ok(format!(
-                "\"{}\"",
-                path.replace('\\', "\\\\").replace('"', "\\\"")
-            ))
+            let path = path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))?;
+            Ok(format!("\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\"")))
         };
         let sync = match self.durability {
             Durability::Durable => ", sync_interval: always",
@@ -208,16 +187,13 @@ impl Drop for Nats {
 fn answers(port: u16, name: &str) -> bool {
     let limit = Duration::from_millis(500);
     let ask = || -> std::io::Result<String> {
-        let stream =
-            TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), limit)?;
+        let stream = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), limit)?;
         stream.set_read_timeout(Some(limit))?;
         let mut line = String::new();
         BufReader::new(stream.take(16_384)).read_line(&mut line)?;
         Ok(line)
     };
-    ask().is_ok_and(|line| {
-        line.contains(&format!("\"server_name\":\"{name}\"")) && line.contains("\"jetstream\":true")
-    })
+    ask().is_ok_and(|line| line.contains(&format!("\"server_name\":\"{name}\"")) && line.contains("\"jetstream\":true"))
 }
 
 /// `$NATS_SERVER`, else the first recent one of PATH and of `.local/tools/bin` in the current folder
@@ -225,23 +201,15 @@ fn answers(port: u16, name: &str) -> bool {
 fn find_program() -> Result<PathBuf> {
     if let Some(named) = env::var_os("NATS_SERVER").filter(|named| !named.is_empty()) {
         let named = std::path::absolute(named)?;
-        let (major, minor) =
-            version(&named).context("NATS_SERVER is set, but not to a nats-server")?;
-        ensure!(
-            (major, minor) >= OLDEST,
-            "NATS_SERVER is version {major}.{minor}; 2.10 or newer is needed"
-        );
+        let (major, minor) = version(&named).context("NATS_SERVER is set, but not to a nats-server")?;
+        ensure!((major, minor) >= OLDEST, "NATS_SERVER is version {major}.{minor}; 2.10 or newer is needed");
         return Ok(named);
     }
     let path = env::var_os("PATH").unwrap_or_default();
     let here = env::current_dir()?;
-    let folders =
-        env::split_paths(&path).chain(here.ancestors().map(|above| above.join(".local/tools/bin")));
+    let folders = env::split_paths(&path).chain(here.ancestors().map(|above| above.join(".local/tools/bin")));
     let mut too_old = None;
-    for program in folders
-        .map(|folder| folder.join("nats-server"))
-        .filter(|program| program.is_file())
-    {
+    for program in folders.map(|folder| folder.join("nats-server")).filter(|program| program.is_file()) {
         match version(&program) {
             Ok(found) if found >= OLDEST => return Ok(std::path::absolute(program)?),
             Ok(found) => too_old = Some(found),
@@ -259,8 +227,7 @@ fn find_program() -> Result<PathBuf> {
 
 fn version(program: &Path) -> Result<(u32, u32)> {
     let said = output(Command::new(program).arg("--version"))?;
-    parse_version(&said)
-        .with_context(|| format!("{} is no nats-server: it says {said:?}", program.display()))
+    parse_version(&said).with_context(|| format!("{} is no nats-server: it says {said:?}", program.display()))
 }
 
 /// (2, 15) of `nats-server: v2.15.1`.

@@ -29,10 +29,5 @@ pub fn free(preferred: Option<u16>) -> Result<u16> {
         .into_iter()
         .chain(chosen.take(200))
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .with_context(|| {
-            format!(
-                "no free port among {}–{} of 127.0.0.1",
-                RANGE.start, RANGE.end
-            )
-        })
+        .with_context(|| format!("no free port among {}–{} of 127.0.0.1", RANGE.start, RANGE.end))
 }

@@ -30,15 +30,9 @@ const UNFINISHED: &str = "data.unfinished";
 /// Recovery after a kill can take its time on a slow disk.
 const START_LIMIT: Duration = Duration::from_mins(2);
 /// A fast shutdown: connections cut, a checkpoint written. What follows is the immediate one.
-const FAST: Steps = &[
-    (Signal::SIGINT, Duration::from_mins(1)),
-    (Signal::SIGQUIT, Duration::from_secs(10)),
-];
+const FAST: Steps = &[(Signal::SIGINT, Duration::from_mins(1)), (Signal::SIGQUIT, Duration::from_secs(10))];
 const IMMEDIATE: Steps = &[(Signal::SIGQUIT, Duration::from_secs(10))];
-const ON_DROP: Steps = &[
-    (Signal::SIGINT, Duration::from_secs(3)),
-    (Signal::SIGQUIT, Duration::from_secs(2)),
-];
+const ON_DROP: Steps = &[(Signal::SIGINT, Duration::from_secs(3)), (Signal::SIGQUIT, Duration::from_secs(2))];
 
 /// How a Postgres server is run. A [`Durability`] alone will do.
 #[derive(Clone, Debug, Default)]
@@ -51,10 +45,7 @@ pub struct Options {
 
 impl From<Durability> for Options {
     fn from(durability: Durability) -> Self {
-        Self {
-            durability,
-            settings: Vec::new(),
-        }
+        Self { durability, settings: Vec::new() }
     }
 }
 
@@ -80,27 +71,15 @@ impl Postgres {
         let folder = Folder::take_for_ordinary_user(dir, LOG, DATA)?;
         let data = folder.path.join(DATA);
         let log = folder.write(LOG, "")?;
-        let last_port = fs::read_to_string(folder.path.join(PORT))
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
+        let last_port = fs::read_to_string(folder.path.join(PORT)).ok().and_then(|text| text.trim().parse().ok());
         let options = options.into();
-        let mut server = Self {
-            programs,
-            folder,
-            data,
-            log,
-            options,
-            port: 0,
-            running: None,
-        };
+        let mut server = Self { programs, folder, data, log, options, port: 0, running: None };
         server.end_left_over()?;
         if server.folder.abandoned {
             remove_folder_if_there(&server.data)?;
         }
         server.make_data_if_missing()?;
-        server
-            .folder
-            .write("pg_hba.conf", "host all all 127.0.0.1/32 trust\n")?;
+        server.folder.write("pg_hba.conf", "host all all 127.0.0.1/32 trust\n")?;
         server.port = port::free(last_port)?;
         for attempt in 1.. {
             match server.start_again() {
@@ -130,16 +109,13 @@ impl Postgres {
             self.disown_pid_file()?;
             let begun = fs::metadata(&self.log).map_or(0, |log| log.len());
             let command = self.server_command();
-            let mut running =
-                Running::start(&self.folder, command, &self.log, &self.data, Signal::SIGINT)?;
+            let mut running = Running::start(&self.folder, command, &self.log, &self.data, Signal::SIGINT)?;
             match running.wait_until(START_LIMIT, &self.log, |pid| self.is_ready(pid)) {
                 Ok(()) => self.running = Some(running),
                 Err(error) => {
                     running.end(IMMEDIATE)?;
                     let words = fs::read(&self.log).unwrap_or_default();
-                    let words = String::from_utf8_lossy(
-                        words.get(usize::try_from(begun)?..).unwrap_or_default(),
-                    );
+                    let words = String::from_utf8_lossy(words.get(usize::try_from(begun)?..).unwrap_or_default());
                     // Backends of a server that somebody killed live until they notice.
                     if attempt >= 100 || !words.contains("pre-existing shared memory block") {
                         return Err(error.context("cannot start Postgres"));
@@ -177,20 +153,12 @@ impl Postgres {
     /// Creates the database unless it is there.
     pub fn create_database_if_missing(&self, name: &str) -> Result<()> {
         const EXISTS: &str = "SELECT FROM pg_database WHERE datname = :'name'";
-        let script = format!(
-            "SELECT format('CREATE DATABASE %I', :'name') WHERE NOT EXISTS ({EXISTS}) \\gexec\n"
-        );
+        let script = format!("SELECT format('CREATE DATABASE %I', :'name') WHERE NOT EXISTS ({EXISTS}) \\gexec\n");
         let created = self.run_psql("postgres", Some(name), &script);
         // Somebody else may have created it in between.
         match created {
             Err(error)
-                if self
-                    .run_psql(
-                        "postgres",
-                        Some(name),
-                        &format!("SELECT 1 FROM ({EXISTS}) found;"),
-                    )?
-                    .is_empty() =>
+                if self.run_psql("postgres", Some(name), &format!("SELECT 1 FROM ({EXISTS}) found;"))?.is_empty() =>
             {
                 Err(error).with_context(|| format!("cannot create the database {name}"))
             }
@@ -235,10 +203,7 @@ impl Postgres {
     }
 
     fn end(&mut self, steps: Steps) -> Result<()> {
-        self.running
-            .take()
-            .map_or(Ok(()), |running| running.end(steps))
-            .context("cannot stop Postgres")
+        self.running.take().map_or(Ok(()), |running| running.end(steps)).context("cannot stop Postgres")
     }
 
     fn forget_if_ended(&mut self) -> Result<()> {
@@ -253,9 +218,7 @@ impl Postgres {
     /// A command without the caller's PG… variables, which would have their say in it.
     fn command(&self, program: &str) -> Command {
         let mut command = self.folder.command(&self.programs.path(program));
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG"))
-        {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
             command.env_remove(name);
         }
         // Messages that we look for are English; and macOS wants a locale that is set.
@@ -301,20 +264,12 @@ impl Postgres {
         let unfinished = self.folder.make_inside(UNFINISHED)?;
         let mut initdb = self.command("initdb");
         initdb
-            .args([
-                "--username",
-                SUPERUSER,
-                "--auth=trust",
-                "--encoding=UTF8",
-                "--locale=C",
-                "--data-checksums",
-            ])
+            .args(["--username", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--data-checksums"])
             .arg("--no-instructions");
         if self.options.durability == Durability::Throwaway {
             initdb.arg("--no-sync");
         }
-        output(initdb.arg("-D").arg(&unfinished))
-            .context("cannot make the Postgres data folder")?;
+        output(initdb.arg("-D").arg(&unfinished)).context("cannot make the Postgres data folder")?;
         fs::rename(&unfinished, &self.data).context("cannot move the new data folder to its place")
     }
 
@@ -322,10 +277,7 @@ impl Postgres {
     fn pid_file(&self) -> Option<(u32, String)> {
         let text = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
         let pid = text.lines().next()?.trim().parse().ok()?;
-        Some((
-            pid,
-            text.lines().nth(7).unwrap_or_default().trim().to_owned(),
-        ))
+        Some((pid, text.lines().nth(7).unwrap_or_default().trim().to_owned()))
     }
 
     /// As `pg_ctl --wait` finds out: a TCP connection could be answered by somebody else.
@@ -357,14 +309,8 @@ impl Postgres {
         let Ok(pid) = pid.trim().parse() else {
             return Ok(());
         };
-        ensure!(
-            !is_marked(pid, &self.data),
-            "a server that this did not start runs on {}",
-            self.data.display()
-        );
-        let replaced = self
-            .folder
-            .write("postmaster.pid", &format!("{}\n{rest}", std::process::id()))?;
+        ensure!(!is_marked(pid, &self.data), "a server that this did not start runs on {}", self.data.display());
+        let replaced = self.folder.write("postmaster.pid", &format!("{}\n{rest}", std::process::id()))?;
         if let Some(account) = self.folder.account {
             std::os::unix::fs::lchown(&replaced, Some(account.uid), Some(account.gid))?;
         }
@@ -374,27 +320,12 @@ impl Postgres {
     fn run_psql(&self, database: &str, name: Option<&str>, statements: &str) -> Result<String> {
         ensure!(self.running.is_some(), "Postgres is stopped");
         let mut command = self.command("psql");
-        command.args([
-            "-X",
-            "-q",
-            "-A",
-            "-t",
-            "-w",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-h",
-            "127.0.0.1",
-            "-U",
-            SUPERUSER,
-        ]);
+        command.args(["-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", SUPERUSER]);
         command.args(["-p", &self.port.to_string(), "-d", database]);
         if let Some(name) = name {
             command.arg("-v").arg(format!("name={name}"));
         }
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot run psql")?;
         let input = child.stdin.take();
         // Beside reading, as psql answers while it reads; if it ends early, it says why.
@@ -403,24 +334,15 @@ impl Postgres {
             child.wait_with_output()
         })?;
         if !output.status.success() {
-            bail!(
-                "psql: {}",
-                String::from_utf8_lossy(&output.stderr).trim_end()
-            );
+            bail!("psql: {}", String::from_utf8_lossy(&output.stderr).trim_end());
         }
-        Ok(String::from_utf8_lossy(&output.stdout)
-            .trim_end_matches('\n')
-            .to_owned())
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned())
     }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        let steps = if self.options.durability == Durability::Durable {
-            ON_DROP
-        } else {
-            IMMEDIATE
-        };
+        let steps = if self.options.durability == Durability::Durable { ON_DROP } else { IMMEDIATE };
         if let Some(running) = self.running.take() {
             drop(running.end(steps));
         }

@@ -21,23 +21,16 @@ impl Programs {
     /// The first complete set among PATH, `pg_config --bindir`, and where Debian and Homebrew put
     /// them (newest first); for a data folder that exists, the first one of its version.
     pub fn find(data: &Path) -> Result<Self> {
-        let made_by: Option<u32> = fs::read_to_string(data.join("PG_VERSION"))
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
+        let made_by: Option<u32> =
+            fs::read_to_string(data.join("PG_VERSION")).ok().and_then(|text| text.trim().parse().ok());
         let mut found: Vec<Self> = Vec::new();
-        for programs in candidates()
-            .iter()
-            .filter_map(|folder| Self::in_folder(folder))
-        {
+        for programs in candidates().iter().filter_map(|folder| Self::in_folder(folder)) {
             if made_by.is_none_or(|major| major == programs.major) && programs.major >= OLDEST {
                 return Ok(programs);
             }
             found.push(programs);
         }
-        let found: Vec<String> = found
-            .iter()
-            .map(|programs| programs.major.to_string())
-            .collect();
+        let found: Vec<String> = found.iter().map(|programs| programs.major.to_string()).collect();
         match made_by {
             Some(major) if !found.is_empty() => bail!(
                 "{} was made by Postgres {major}, of which there is only version {} here: install {major}, or remove the \
@@ -48,10 +41,7 @@ impl Programs {
             _ if found.is_empty() => {
                 bail!("Postgres is not installed: run `local/setup`, which installs it")
             }
-            _ => bail!(
-                "Postgres {OLDEST} or newer is needed, not {}: run `local/setup`",
-                found.join(", ")
-            ),
+            _ => bail!("Postgres {OLDEST} or newer is needed, not {}: run `local/setup`", found.join(", ")),
         }
     }
 
@@ -62,16 +52,8 @@ impl Programs {
 
     fn in_folder(folder: &Path) -> Option<Self> {
         // A link may lead from PATH to the server alone; its companions are where it really is.
-        let folder = folder
-            .join("postgres")
-            .canonicalize()
-            .ok()?
-            .parent()?
-            .to_owned();
-        if !["initdb", "psql"]
-            .iter()
-            .all(|program| folder.join(program).is_file())
-        {
+        let folder = folder.join("postgres").canonicalize().ok()?.parent()?.to_owned();
+        if !["initdb", "psql"].iter().all(|program| folder.join(program).is_file()) {
             return None;
         }
         let major = major(&output(Command::new(folder.join("postgres")).arg("--version")).ok()?)?;
@@ -80,12 +62,9 @@ impl Programs {
 }
 
 fn candidates() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = env::var_os("PATH")
-        .map(|path| env::split_paths(&path).collect())
-        .unwrap_or_default();
-    folders.extend(
-        output(Command::new("pg_config").arg("--bindir")).map(|line| PathBuf::from(line.trim())),
-    );
+    let mut folders: Vec<PathBuf> =
+        env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default();
+    folders.extend(output(Command::new("pg_config").arg("--bindir")).map(|line| PathBuf::from(line.trim())));
     folders.extend(versions("/usr/lib/postgresql", ""));
     folders.extend(versions("/opt/homebrew/opt", "postgresql@"));
     folders.extend(versions("/usr/local/opt", "postgresql@"));
@@ -99,14 +78,7 @@ fn versions(parent: &str, prefix: &str) -> Vec<PathBuf> {
         .flatten()
         .flatten()
         .filter_map(|entry| {
-            let version = entry
-                .file_name()
-                .to_str()?
-                .strip_prefix(prefix)?
-                .split('.')
-                .next()?
-                .parse()
-                .ok()?;
+            let version = entry.file_name().to_str()?.strip_prefix(prefix)?.split('.').next()?.parse().ok()?;
             Some((version, entry.path().join("bin")))
         })
         .collect();
@@ -116,9 +88,7 @@ fn versions(parent: &str, prefix: &str) -> Vec<PathBuf> {
 
 /// 15 of `postgres (PostgreSQL) 15.4 (Debian 15.4-1)`.
 fn major(version: &str) -> Option<u32> {
-    let number = version
-        .split_whitespace()
-        .find(|word| word.starts_with(|first: char| first.is_ascii_digit()))?;
+    let number = version.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))?;
     let digits = number.split(|next: char| !next.is_ascii_digit()).next()?;
     digits.parse().ok()
 }
@@ -126,16 +96,9 @@ fn major(version: &str) -> Option<u32> {
 /// What a program says on its standard output.
 pub fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot run {name}"))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))?;
     if !output.status.success() {
-        bail!(
-            "{name}: {}\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim_end()
-        );
+        bail!("{name}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -146,10 +109,7 @@ mod tests {
 
     #[test]
     fn versions_are_read_from_what_the_programs_say() {
-        assert_eq!(
-            major("postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)\n"),
-            Some(15)
-        );
+        assert_eq!(major("postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)\n"), Some(15));
         assert_eq!(major("postgres (PostgreSQL) 17beta1\n"), Some(17));
         assert_eq!(major("postgres (PostgreSQL)\n"), None);
     }

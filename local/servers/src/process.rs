@@ -41,29 +41,14 @@ impl Running {
     /// Starts the server in a process group of its own, so that a Ctrl-C in the terminal reaches
     /// only its owner. `mark` is an argument of its command line that tells it from others; `end` is
     /// the signal that the watchdog sends.
-    pub fn start(
-        folder: &Folder,
-        mut command: Command,
-        log: &Path,
-        mark: &Path,
-        end: Signal,
-    ) -> Result<Self> {
+    pub fn start(folder: &Folder, mut command: Command, log: &Path, mark: &Path, end: Signal) -> Result<Self> {
         let output = File::options().append(true).create(true).open(log)?;
-        command
-            .stdout(output.try_clone()?)
-            .stderr(output)
-            .process_group(0);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
+        command.stdout(output.try_clone()?).stderr(output).process_group(0);
+        let mut child =
+            command.spawn().with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
         let watchdog = folder
             .command(Path::new("/bin/sh"))
-            .args([
-                "-c",
-                WATCHDOG,
-                "relaytrace-watchdog",
-                &child.id().to_string(),
-            ])
+            .args(["-c", WATCHDOG, "relaytrace-watchdog", &child.id().to_string()])
             .arg(mark)
             .arg(end.as_str().trim_start_matches("SIG"))
             .stdin(Stdio::piped())
@@ -91,26 +76,14 @@ impl Running {
     }
 
     /// Waits until `ready`, while the server runs and at most for `limit`.
-    pub fn wait_until(
-        &mut self,
-        limit: Duration,
-        log: &Path,
-        mut ready: impl FnMut(u32) -> bool,
-    ) -> Result<()> {
+    pub fn wait_until(&mut self, limit: Duration, log: &Path, mut ready: impl FnMut(u32) -> bool) -> Result<()> {
         let begun = Instant::now();
         while !ready(self.pid()) {
             if let Some(status) = self.ended()? {
-                bail!(
-                    "the server ended at its start ({status}); its last words:\n{}",
-                    tail(log)
-                );
+                bail!("the server ended at its start ({status}); its last words:\n{}", tail(log));
             }
             if begun.elapsed() > limit {
-                bail!(
-                    "the server did not answer within {} s; its last words:\n{}",
-                    limit.as_secs(),
-                    tail(log)
-                );
+                bail!("the server did not answer within {} s; its last words:\n{}", limit.as_secs(), tail(log));
             }
             sleep(TICK);
         }
@@ -150,20 +123,14 @@ impl Running {
 /// Whether a process of this number runs whose command line has the mark.
 pub fn is_marked(pid: u32, mark: &Path) -> bool {
     let command = command_line(pid);
-    command
-        .windows(mark.as_os_str().len())
-        .any(|part| part == mark.as_os_str().as_bytes())
+    command.windows(mark.as_os_str().len()).any(|part| part == mark.as_os_str().as_bytes())
 }
 
 /// Ends a marked process that is no child of ours.
 pub fn end_left_over(pid: u32, mark: &Path, steps: Steps) -> Result<()> {
-    for (signal, patience) in steps
-        .iter()
-        .chain(&[(Signal::SIGKILL, Duration::from_secs(10))])
-    {
+    for (signal, patience) in steps.iter().chain(&[(Signal::SIGKILL, Duration::from_secs(10))]) {
         if is_marked(pid, mark) {
-            send(pid, *signal)
-                .with_context(|| format!("cannot stop process {pid}, a server left over"))?;
+            send(pid, *signal).with_context(|| format!("cannot stop process {pid}, a server left over"))?;
         }
         let begun = Instant::now();
         while begun.elapsed() < *patience {
@@ -196,19 +163,12 @@ pub fn kill_all(pids: &[u32], called: &str) -> Result<()> {
 pub fn children(parent: u32) -> Vec<u32> {
     if !Path::new("/proc/self/stat").exists() {
         let listed = Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output();
-        let listed = listed
-            .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
-            .unwrap_or_default();
+        let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         let pair = |line: &str| {
             let mut words = line.split_whitespace().map_while(|word| word.parse().ok());
             Some((words.next()?, words.next()?))
         };
-        return listed
-            .lines()
-            .filter_map(pair)
-            .filter(|(_, of)| *of == parent)
-            .map(|(pid, _)| pid)
-            .collect();
+        return listed.lines().filter_map(pair).filter(|(_, of)| *of == parent).map(|(pid, _)| pid).collect();
     }
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
@@ -216,11 +176,8 @@ pub fn children(parent: u32) -> Vec<u32> {
         .filter(|pid: &u32| {
             // pid (name) state parent …; the name may hold anything.
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let of = stat
-                .rsplit(')')
-                .next()
-                .and_then(|rest| rest.split_whitespace().nth(1))
-                .and_then(|of| of.parse().ok());
+            let of =
+                stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)).and_then(|of| of.parse().ok());
             of == Some(parent)
         })
         .collect()
@@ -238,9 +195,7 @@ pub fn tail(log: &Path) -> String {
         file.read_to_end(&mut end)?;
         Ok(end)
     };
-    let text = read()
-        .map(|end| String::from_utf8_lossy(&end).into_owned())
-        .unwrap_or_default();
+    let text = read().map(|end| String::from_utf8_lossy(&end).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(12)..].join("\n")
 }
@@ -250,9 +205,7 @@ fn command_line(pid: u32) -> Vec<u8> {
     if Path::new("/proc/self/cmdline").exists() {
         return fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     }
-    let asked = Command::new("ps")
-        .args(["-ww", "-o", "command=", "-p", &pid.to_string()])
-        .output();
+    let asked = Command::new("ps").args(["-ww", "-o", "command=", "-p", &pid.to_string()]).output();
     asked.map(|output| output.stdout).unwrap_or_default()
 }
 

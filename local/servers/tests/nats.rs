@@ -16,9 +16,7 @@ fn create_stream(nats: &Nats) -> Result<String> {
 
 fn messages(nats: &Nats) -> Result<Option<u64>> {
     let info = nats_request(nats.port(), "$JS.API.STREAM.INFO.events", "")?;
-    let count = info
-        .split_once("\"messages\":")
-        .and_then(|(_, rest)| rest.split([',', '}']).next()?.parse().ok());
+    let count = info.split_once("\"messages\":").and_then(|(_, rest)| rest.split([',', '}']).next()?.parse().ok());
     Ok(count)
 }
 
@@ -53,10 +51,7 @@ fn messages_survive_every_way_of_ending_but_a_wipe() -> Result<()> {
 #[test]
 fn every_message_is_synced_only_where_asked() -> Result<()> {
     let folder = scratch_folder()?;
-    for (name, durability, always) in [
-        ("one", Durability::Durable, true),
-        ("other", Durability::Throwaway, false),
-    ] {
+    for (name, durability, always) in [("one", Durability::Durable, true), ("other", Durability::Throwaway, false)] {
         let nats = Nats::start(&folder.path().join(name), durability)?;
         let config = std::fs::read_to_string(folder.path().join(name).join("nats.conf"))?;
         assert_eq!(config.contains("sync_interval: always"), always);
@@ -71,15 +66,8 @@ fn a_folder_has_one_owner_and_keeps_its_port() -> Result<()> {
     let dir = folder.path().join("a \"quoted\" földer's");
     let nats = Nats::start(&dir, Durability::Throwaway)?;
     create_stream(&nats)?;
-    let error = Nats::start(&dir, Durability::Throwaway)
-        .err()
-        .map(|error| format!("{error:#}"));
-    assert!(
-        error
-            .as_deref()
-            .is_some_and(|text| text.contains("in use by another process")),
-        "{error:?}"
-    );
+    let error = Nats::start(&dir, Durability::Throwaway).err().map(|error| format!("{error:#}"));
+    assert!(error.as_deref().is_some_and(|text| text.contains("in use by another process")), "{error:?}");
     let (port, pid) = (nats.port(), nats.pid());
     drop(nats);
     assert!(!is_alive(pid));

@@ -20,12 +20,8 @@ fn rows_survive_every_way_of_ending_and_the_port_stays() -> Result<()> {
     postgres.create_database_if_missing("relaytrace")?;
     postgres.create_database_if_missing("od\"d ' name")?;
     postgres.psql("relaytrace", "CREATE TABLE rows (id int)")?;
-    let ends: [fn(&mut Postgres) -> Result<()>; 4] = [
-        Postgres::stop,
-        Postgres::stop_immediate,
-        Postgres::kill,
-        Postgres::restart,
-    ];
+    let ends: [fn(&mut Postgres) -> Result<()>; 4] =
+        [Postgres::stop, Postgres::stop_immediate, Postgres::kill, Postgres::restart];
     for (round, end) in ends.iter().enumerate() {
         postgres.psql("relaytrace", &format!("INSERT INTO rows VALUES ({round})"))?;
         end(&mut postgres)?;
@@ -36,20 +32,9 @@ fn rows_survive_every_way_of_ending_and_the_port_stays() -> Result<()> {
     assert_ne!(postgres.pid(), first);
     let many = "SELECT repeat('x', 100);\n".repeat(3_000);
     assert_eq!(postgres.psql("relaytrace", &many)?.lines().count(), 3_000);
-    let error = postgres
-        .psql("no such", &many)
-        .err()
-        .map(|error| error.to_string());
-    assert!(
-        error
-            .as_deref()
-            .is_some_and(|text| text.contains("does not exist")),
-        "{error:?}"
-    );
-    assert_eq!(
-        postgres.url("relaytrace"),
-        format!("postgres://relaytrace@127.0.0.1:{port}/relaytrace")
-    );
+    let error = postgres.psql("no such", &many).err().map(|error| error.to_string());
+    assert!(error.as_deref().is_some_and(|text| text.contains("does not exist")), "{error:?}");
+    assert_eq!(postgres.url("relaytrace"), format!("postgres://relaytrace@127.0.0.1:{port}/relaytrace"));
     Ok(())
 }
 
@@ -59,10 +44,7 @@ fn it_starts_again_right_after_a_kill_with_busy_backends() -> Result<()> {
     let mut postgres = Postgres::start(&folder.path().join("postgres"), Durability::Throwaway)?;
     // Backends that do not look up: by themselves they notice the death of their server at the end.
     let busy = "DO $$ BEGIN FOR i IN 1..2000000000 LOOP END LOOP; END $$";
-    let _clients = [
-        common::send_query(postgres.port(), busy)?,
-        common::send_query(postgres.port(), busy)?,
-    ];
+    let _clients = [common::send_query(postgres.port(), busy)?, common::send_query(postgres.port(), busy)?];
     let mut backends = String::new();
     common::wait_until("both to run", || {
         let asked = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'DO %'";
@@ -75,10 +57,7 @@ fn it_starts_again_right_after_a_kill_with_busy_backends() -> Result<()> {
     assert_eq!(postgres.psql("postgres", "SELECT 1")?, "1");
 
     // As does one whose server alone was killed, by somebody else.
-    let _client = common::send_query(
-        postgres.port(),
-        "DO $$ BEGIN FOR i IN 1..20000000 LOOP END LOOP; END $$",
-    )?;
+    let _client = common::send_query(postgres.port(), "DO $$ BEGIN FOR i IN 1..20000000 LOOP END LOOP; END $$")?;
     common::kill_nine(postgres.pid().unwrap_or_default())?;
     postgres.kill()?;
     postgres.start_again()?;
@@ -93,8 +72,7 @@ fn settings_are_those_asked_for() -> Result<()> {
                 ('data_checksums', 'fsync', 'full_page_writes', 'listen_addresses', 'max_connections', 'server_encoding', \
                 'lc_collate', 'shared_preload_libraries', 'synchronous_commit', 'unix_socket_directories', 'work_mem')";
     let durable = Postgres::start(&folder.path().join("durable"), Durability::Durable)?;
-    let setting =
-        |setting: &str, server: &Postgres| server.psql("postgres", &format!("SHOW {setting}"));
+    let setting = |setting: &str, server: &Postgres| server.psql("postgres", &format!("SHOW {setting}"));
     for (name, value) in [
         ("data_checksums", "on"),
         ("fsync", "on"),
@@ -107,19 +85,11 @@ fn settings_are_those_asked_for() -> Result<()> {
         ("synchronous_commit", "on"),
         ("unix_socket_directories", ""),
     ] {
-        assert_eq!(
-            setting(name, &durable)?,
-            value,
-            "{name}, of {}",
-            durable.psql("postgres", show)?
-        );
+        assert_eq!(setting(name, &durable)?, value, "{name}, of {}", durable.psql("postgres", show)?);
     }
     let options = PostgresOptions {
         durability: Durability::Throwaway,
-        settings: vec![
-            ("work_mem".to_owned(), "5MB".to_owned()),
-            ("max_connections".to_owned(), "31".to_owned()),
-        ],
+        settings: vec![("work_mem".to_owned(), "5MB".to_owned()), ("max_connections".to_owned(), "31".to_owned())],
     };
     let throwaway = Postgres::start(&folder.path().join("throwaway"), options)?;
     for (name, value) in [
@@ -141,15 +111,8 @@ fn a_folder_has_one_owner_and_keeps_its_data_and_port() -> Result<()> {
     let dir = folder.path().join("postgres");
     let postgres = Postgres::start(&dir, Durability::Throwaway)?;
     postgres.create_database_if_missing("kept")?;
-    let error = Postgres::start(&dir, Durability::Throwaway)
-        .err()
-        .map(|error| format!("{error:#}"));
-    assert!(
-        error
-            .as_deref()
-            .is_some_and(|text| text.contains("in use by another process")),
-        "{error:?}"
-    );
+    let error = Postgres::start(&dir, Durability::Throwaway).err().map(|error| format!("{error:#}"));
+    assert!(error.as_deref().is_some_and(|text| text.contains("in use by another process")), "{error:?}");
     let (port, pid) = (postgres.port(), postgres.pid());
     drop(postgres);
     assert!(!is_alive(pid));
@@ -178,9 +141,7 @@ fn a_pid_file_whose_number_is_now_another_process_is_no_obstacle() -> Result<()>
     let mut postgres = Postgres::start(&folder.path().join("postgres"), Durability::Throwaway)?;
     postgres.kill()?;
     // A process of the same user, as which Postgres would refuse to start.
-    let mut other = common::command_as_owner("sleep", postgres.data())?
-        .arg("100")
-        .spawn()?;
+    let mut other = common::command_as_owner("sleep", postgres.data())?.arg("100").spawn()?;
     let pid_file = postgres.data().join("postmaster.pid");
     let text = fs::read_to_string(&pid_file)?;
     let (_, rest) = text.split_once('\n').unwrap_or_default();
@@ -210,13 +171,9 @@ fn a_setting_that_is_wrong_is_reported_in_postgres_own_words() -> Result<()> {
         durability: Durability::Throwaway,
         settings: vec![("work_mem".to_owned(), "much".to_owned())],
     };
-    let error = Postgres::start(&folder.path().join("postgres"), options)
-        .err()
-        .map(|error| format!("{error:#}"));
+    let error = Postgres::start(&folder.path().join("postgres"), options).err().map(|error| format!("{error:#}"));
     assert!(
-        error
-            .as_deref()
-            .is_some_and(|text| text.contains("invalid value for parameter \"work_mem\"")),
+        error.as_deref().is_some_and(|text| text.contains("invalid value for parameter \"work_mem\"")),
         "{error:?}"
     );
     Ok(())
@@ -225,11 +182,7 @@ fn a_setting_that_is_wrong_is_reported_in_postgres_own_words() -> Result<()> {
 #[test]
 fn paths_may_be_long_and_odd() -> Result<()> {
     let folder = scratch_folder()?;
-    let dir = folder
-        .path()
-        .join("a \"quoted\" földer's")
-        .join("x".repeat(150))
-        .join("postgres");
+    let dir = folder.path().join("a \"quoted\" földer's").join("x".repeat(150)).join("postgres");
     let postgres = Postgres::start(&dir, Durability::Throwaway)?;
     assert_eq!(postgres.psql("postgres", "SELECT 1")?, "1");
     Ok(())
@@ -260,13 +213,7 @@ fn where_the_ordinary_user_cannot_go_a_link_leads_to_a_folder_where_it_can() -> 
     // Without the link the data are nobody's: they must not come back.
     fs::remove_file(&dir)?;
     let postgres = Postgres::start(&dir, Durability::Throwaway)?;
-    assert_eq!(
-        postgres.psql(
-            "postgres",
-            "SELECT count(*) FROM pg_database WHERE datname = 'kept'"
-        )?,
-        "0"
-    );
+    assert_eq!(postgres.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'kept'")?, "0");
     drop(postgres);
 
     // And the place may be cleared away.
@@ -285,10 +232,7 @@ fn data_that_an_ordinary_user_made_stay_that_users() -> Result<()> {
     let folder = scratch_folder()?;
     let dir = folder.path().join("postgres");
     drop(Postgres::start(&dir, Durability::Throwaway)?);
-    let chowned = std::process::Command::new("chown")
-        .args(["-R", "4321:4321"])
-        .arg(&dir)
-        .status()?;
+    let chowned = std::process::Command::new("chown").args(["-R", "4321:4321"]).arg(&dir).status()?;
     assert!(chowned.success());
     let postgres = Postgres::start(&dir, Durability::Throwaway)?;
     assert_eq!(owner(postgres.pid()), Some(4321));

@@ -23,21 +23,13 @@ fn with_servers() -> Command {
 fn asleep(dir: &Path) -> Result<(Child, u32)> {
     let note = dir.join("note");
     let script = r#"echo $$ >"$0.new" && mv "$0.new" "$0" && exec sleep 100"#;
-    let child = with_servers()
-        .arg("--dir")
-        .arg(dir)
-        .args(["--", "sh", "-c", script])
-        .arg(&note)
-        .spawn()?;
+    let child = with_servers().arg("--dir").arg(dir).args(["--", "sh", "-c", script]).arg(&note).spawn()?;
     wait_until("the command to run", || note.exists())?;
     Ok((child, fs::read_to_string(&note)?.trim().parse()?))
 }
 
 fn servers(child: &Child) -> [Option<u32>; 2] {
-    [
-        child_called(child.id(), "postgres -D"),
-        child_called(child.id(), "nats-server -c"),
-    ]
+    [child_called(child.id(), "postgres -D"), child_called(child.id(), "nats-server -c")]
 }
 
 #[test]
@@ -45,36 +37,16 @@ fn the_command_finds_the_servers_and_gives_its_status() -> Result<()> {
     let script = "echo $DATABASE_URL $NATS_URL; exit 42";
     let output = with_servers().args(["--", "sh", "-c", script]).output()?;
     assert_eq!(output.status.code(), Some(42));
-    assert!(
-        output.stderr.is_empty(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
     let said = String::from_utf8(output.stdout)?;
     let (database, nats) = said.trim().split_once(' ').context("two words")?;
-    assert!(
-        database.starts_with("postgres://relaytrace@127.0.0.1:")
-            && database.ends_with("/relaytrace"),
-        "{said}"
-    );
+    assert!(database.starts_with("postgres://relaytrace@127.0.0.1:") && database.ends_with("/relaytrace"), "{said}");
     assert!(nats.starts_with("nats://127.0.0.1:"), "{said}");
 
-    let output = with_servers()
-        .args([
-            "--postgres-only",
-            "--",
-            "sh",
-            "-c",
-            "echo ${NATS_URL-none}; kill -9 $$",
-        ])
-        .output()?;
-    assert_eq!(
-        (output.status.code(), output.stdout.as_slice()),
-        (Some(137), b"none\n".as_slice())
-    );
-    let output = with_servers()
-        .args(["--postgres-only", "--", "no-such-command"])
-        .output()?;
+    let output =
+        with_servers().args(["--postgres-only", "--", "sh", "-c", "echo ${NATS_URL-none}; kill -9 $$"]).output()?;
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(137), b"none\n".as_slice()));
+    let output = with_servers().args(["--postgres-only", "--", "no-such-command"]).output()?;
     assert_eq!(output.status.code(), Some(127));
     Ok(())
 }
@@ -101,9 +73,7 @@ fn no_server_outlives_it_when_it_is_killed() -> Result<()> {
     let servers = servers(&child);
     child.kill()?;
     child.wait()?;
-    wait_until("the watchdogs to end the servers", || {
-        servers.iter().all(|pid| !is_alive(*pid))
-    })?;
+    wait_until("the watchdogs to end the servers", || servers.iter().all(|pid| !is_alive(*pid)))?;
     // The command is not a server: it is left alone.
     assert!(is_alive(Some(sleeper)));
     kill_nine(sleeper)
@@ -121,10 +91,7 @@ fn servers_left_over_are_stopped_by_the_next_start() -> Result<()> {
     child.kill()?;
     child.wait()?;
     kill_nine(sleeper)?;
-    assert!(
-        servers.iter().all(|pid| is_alive(*pid)),
-        "they are left over"
-    );
+    assert!(servers.iter().all(|pid| is_alive(*pid)), "they are left over");
 
     let postgres = Postgres::start(&folder.path().join("postgres"), Durability::Throwaway)?;
     let nats = Nats::start(&folder.path().join("nats"), Durability::Throwaway)?;
@@ -140,28 +107,14 @@ fn what_is_missing_is_named_with_the_command_that_installs_it() -> Result<()> {
     let old = folder.path().join("nats-server");
     fs::write(&old, "#!/bin/sh\necho nats-server: v2.9.10\n")?;
     fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    for (path, expected) in [
-        (folder.path().to_owned(), "version 2.9"),
-        ("/nonexistent".into(), "not installed"),
-    ] {
+    for (path, expected) in [(folder.path().to_owned(), "version 2.9"), ("/nonexistent".into(), "not installed")] {
         let mut child = with_servers();
-        child
-            .current_dir("/")
-            .env("PATH", path)
-            .env_remove("NATS_SERVER")
-            .args(["--", "true"]);
+        child.current_dir("/").env("PATH", path).env_remove("NATS_SERVER").args(["--", "true"]);
         let mut child = child.stderr(Stdio::piped()).spawn()?;
         let mut said = String::new();
-        child
-            .stderr
-            .take()
-            .context("stderr")?
-            .read_to_string(&mut said)?;
+        child.stderr.take().context("stderr")?.read_to_string(&mut said)?;
         assert_eq!(child.wait()?.code(), Some(1));
-        assert!(
-            said.contains(expected) && said.contains("`local/setup`"),
-            "{said}"
-        );
+        assert!(said.contains(expected) && said.contains("`local/setup`"), "{said}");
     }
     Ok(())
 }

@@ -8,9 +8,9 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
+use super::Principal;
 use super::response_secret::{MasterSecrets, ResponseKey};
 use super::tokens::{TokenRules, Unverified};
-use super::Principal;
 use crate::domain::{AgentId, KeyId};
 use crate::error::{Error, Result};
 use crate::store::{Caller, Store};

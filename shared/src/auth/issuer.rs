@@ -89,7 +89,9 @@ impl Issuer {
         let (claims, times): (Claims, _) = rules.verify(token, &key, alg, &self.name, now)?;
         let has_role = |name: &str| claims.roles.iter().any(|role| role == name);
         let (is_operator, is_admin) = (has_role("operator"), has_role("admin"));
-        if claims.sub.is_empty() || [Some(&claims.sub), claims.name.as_ref()].into_iter().flatten().any(|text| text.contains('\0')) {
+        if claims.sub.is_empty()
+            || [Some(&claims.sub), claims.name.as_ref()].into_iter().flatten().any(|text| text.contains('\0'))
+        {
             return Err(Error::Unauthenticated("sub or name cannot be stored"));
         }
         let person = Person { id: claims.sub, name: claims.name, is_operator, is_admin };
@@ -112,7 +114,9 @@ impl Issuer {
                         Ok(keys) => *fetched = Some(Fetched { keys: Arc::new(keys), at: now }),
                         // Keys that were good minutes ago are better than an outage of the issuer becoming ours.
                         Err(error) => match fetched.as_ref().and_then(|fetched| fetched.keys.find(key_id)) {
-                            Some(_) => tracing::warn!(error = %error, "the issuer's keys cannot be fetched; using older ones"),
+                            Some(_) => {
+                                tracing::warn!(error = %error, "the issuer's keys cannot be fetched; using older ones")
+                            }
                             None => return Err(Error::Unavailable(error)),
                         },
                     }

@@ -34,13 +34,14 @@ impl Unverified {
         struct Claims {
             iss: String,
         }
-        let header = jsonwebtoken::decode_header(token).map_err(|_| Error::Unauthenticated("the header is no JOSE header"))?;
+        let header =
+            jsonwebtoken::decode_header(token).map_err(|_| Error::Unauthenticated("the header is no JOSE header"))?;
         if header.crit.is_some() {
             return Err(Error::Unauthenticated("crit is not supported"));
         }
         let key_id = header.kid.clone().ok_or(Error::Unauthenticated("no kid"))?;
-        let claims: Claims = insecure_decode_claims(token)
-            .map_err(|_| Error::Unauthenticated("the claims hold no issuer"))?;
+        let claims: Claims =
+            insecure_decode_claims(token).map_err(|_| Error::Unauthenticated("the claims hold no issuer"))?;
         Ok(Self { header, key_id, issuer: claims.iss })
     }
 }
@@ -72,8 +73,8 @@ impl TokenRules {
         validation.validate_exp = false;
         let verified = jsonwebtoken::decode::<T>(token, key, &validation)
             .map_err(|_| Error::Unauthenticated("the signature, issuer or audience is wrong or a claim is missing"))?;
-        let times: Times = insecure_decode_claims(token)
-            .map_err(|_| Error::Unauthenticated("exp, nbf or iat is not a number"))?;
+        let times: Times =
+            insecure_decode_claims(token).map_err(|_| Error::Unauthenticated("exp, nbf or iat is not a number"))?;
 
         #[expect(clippy::cast_precision_loss, reason = "whole seconds of this age are exact")]
         let (now, leeway) = (now.timestamp() as f64, self.leeway_seconds as f64);

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::ids::{ActionType, AgentId, ClientRequestKey, Digest, Priority, Summary, Title};
-use super::json::{Faults, Json, ParseError, from_object};
+use super::json::{Json, ParseError, from_object};
 use super::time::Timestamp;
 
 /// The only version of the envelope.
@@ -46,7 +46,7 @@ pub struct Action {
     pub arguments: FreeObject,
 }
 
-/// The JSON body of a submission.
+/// The JSON body of a submission. Null is not absence: optional members are read as what they are, if they are there.
 #[derive(Clone, Debug, PartialEq, Eq, Deserr, utoipa::ToSchema)]
 #[deserr(deny_unknown_fields)]
 pub struct Envelope {
@@ -61,21 +61,21 @@ pub struct Envelope {
     /// One line for the queue: 1 to 200 characters, no control characters.
     pub title: Title,
     /// Markdown for the operator, up to 8,000 characters.
-    #[deserr(default)]
+    #[deserr(default, from(Summary) = Some)]
     #[schema(nullable = false)]
     pub summary: Option<Summary>,
     /// What is to be approved.
     pub action: Action,
     /// For the operator's eyes.
-    #[deserr(default)]
+    #[deserr(default, from(FreeObject) = Some)]
     #[schema(value_type = Object, required = false)]
     pub context: Option<FreeObject>,
     /// Comes back to the agent untouched and is never shown.
-    #[deserr(default)]
+    #[deserr(default, from(FreeObject) = Some)]
     #[schema(value_type = Object, required = false)]
     pub resume: Option<FreeObject>,
     /// May shorten the policy's time, never lengthen it.
-    #[deserr(default)]
+    #[deserr(default, from(Timestamp) = Some)]
     #[schema(nullable = false)]
     pub respond_by: Option<Timestamp>,
 }
@@ -103,15 +103,7 @@ impl Submission {
         json.write_comparable(&mut comparable);
         let action_digest = json.get("action").map(action_digest);
 
-        let (json, mut faults) = without_nulls(json);
-        let envelope = match from_object::<Envelope>(json) {
-            Ok(envelope) if faults.0.is_empty() => envelope,
-            Ok(_) => return Err(ParseError::Invalid(faults)),
-            Err(more) => {
-                faults.0.extend(more.0);
-                return Err(ParseError::Invalid(faults));
-            }
-        };
+        let envelope = from_object::<Envelope>(json).map_err(ParseError::Invalid)?;
         Ok(Self {
             resume: envelope.resume.map(|_| resume_of(bytes)),
             action_digest: action_digest.expect("a valid envelope has an action"),
@@ -120,20 +112,6 @@ impl Submission {
             envelope,
         })
     }
-}
-
-/// "null is not absence": takes optional members that are null out and names them.
-fn without_nulls(json: Json) -> (Json, Faults) {
-    let mut faults = Faults::default();
-    let Json::Object(mut members) = json else { return (json, faults) };
-    members.retain(|(name, value)| {
-        let is_null = *value == Json::Null && ["summary", "context", "resume", "respond_by"].contains(&name.as_str());
-        if is_null {
-            faults.add(format!("/{name}"), "must not be null: leave it out");
-        }
-        !is_null
-    });
-    (Json::Object(members), faults)
 }
 
 /// SHA-256 over the RFC 8785 form of an action.
@@ -170,7 +148,7 @@ mod tests {
     #[test]
     fn action_digests_match_the_fixed_vectors() {
         let vectors: Vec<serde_json::Value> =
-            serde_json::from_str(include_str!("../../tests/vectors/action-digests.json")).unwrap();
+            serde_json::from_str(include_str!("../../../tests/vectors/action-digests.json")).unwrap();
         assert_eq!(vectors.len(), 3);
         for vector in vectors {
             // The action as an agent would send it: serde_json writes other literals than RFC 8785 does.
@@ -195,8 +173,18 @@ mod tests {
         assert_eq!(
             found,
             [
-                "/action/arguments", "/action/more", "/action/type", "/agent_id", "/client_request_key", "/context",
-                "/envelope_version", "/priority", "/respond_by", "/resume", "/title", "/zzz"
+                "/action/arguments",
+                "/action/more",
+                "/action/type",
+                "/agent_id",
+                "/client_request_key",
+                "/context",
+                "/envelope_version",
+                "/priority",
+                "/respond_by",
+                "/resume",
+                "/title",
+                "/zzz"
             ]
         );
         let mut missing = pointers("{}");

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use aws_lc_rs::digest;
 use chrono::{DateTime, Utc};
-use deserr::{Deserr, DeserializeError, ErrorKind, IntoValue, Value, ValueKind, ValuePointerRef, take_cf_content};
+use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Value, ValueKind, ValuePointerRef, take_cf_content};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -198,7 +198,8 @@ impl Reader<'_> {
 
     fn object(&mut self) -> Result<Json, Stop> {
         let mut members = Vec::new();
-        let mut name = self.jiter.known_object().map(|name| name.map(str::to_owned)).map_err(|error| self.stop(&error))?;
+        let mut name =
+            self.jiter.known_object().map(|name| name.map(str::to_owned)).map_err(|error| self.stop(&error))?;
         while let Some(key) = name {
             self.path.push(Step::Name(key.clone()));
             self.check_text(&key);
@@ -460,7 +461,9 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_malformed() {
-        for text in ["", " ", "{", "{}x", "nul", "01", "1.", "+1", "'a'", "{a:1}", "[1,]", "NaN", "\u{feff}{}", "\"\t\""] {
+        for text in
+            ["", " ", "{", "{}x", "nul", "01", "1.", "+1", "'a'", "{a:1}", "[1,]", "NaN", "\u{feff}{}", "\"\t\""]
+        {
             assert!(matches!(Json::parse(text.as_bytes()), Err(ParseError::Malformed(_))), "{text:?}");
         }
         assert!(matches!(Json::parse(b"{\"a\":\"\xff\"}"), Err(ParseError::Malformed(_))));

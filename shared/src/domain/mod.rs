@@ -10,8 +10,11 @@ mod time;
 pub use chain::{Base64, ChainEntry, ChainHeader, ChainKind, DecidedEntry, chain_genesis, chain_hash};
 pub use decision::{Actor, ActorKind, Cause, Decision, Outcome, Verdict};
 pub use envelope::{Action, Envelope, Submission};
-pub use ids::{ActionType, AgentId, ClientRequestKey, Digest, ErrorCode, InvalidText, KeyId, Priority, Reason, RequestId, Summary, Title};
-pub use json::{Faults, Fault, Json, ParseError, from_object};
+pub use ids::{
+    ActionType, AgentId, ClientRequestKey, Digest, ErrorCode, InvalidText, KeyId, Priority, Reason, RequestId, Summary,
+    Title,
+};
+pub use json::{Fault, Faults, Json, ParseError, from_object};
 pub use time::Timestamp;
 
 /// Status of a request (product.md, "A request's life"): `pending`, then `decided`, never back.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, SecondsFormat, Timelike, Utc};
-use deserr::{Deserr, DeserializeError, IntoValue, Value, ValuePointerRef};
+use deserr::{DeserializeError, Deserr, IntoValue, Value, ValuePointerRef};
 use serde::{Deserialize, Serialize};
 
 use super::ids::{InvalidText, deserialize_text};

@@ -120,7 +120,8 @@ impl Nats {
                 headers.insert("traceparent", traceparent.as_str());
             }
             let payload = event.payload.clone().into();
-            acknowledgements.push(context.publish_with_headers(subject(&event.kind, &event.agent_id), headers, payload).await?);
+            acknowledgements
+                .push(context.publish_with_headers(subject(&event.kind, &event.agent_id), headers, payload).await?);
         }
         let answers = join_all(acknowledgements.into_iter().map(IntoFuture::into_future)).await;
         let failure = answers.iter().find_map(|answer| answer.as_ref().err());

@@ -47,7 +47,12 @@ impl Queue {
     }
 }
 
-async fn run(nats: Nats, store: Store, mut receiver: mpsc::Receiver<OutboxEvent>, waiting: std::sync::Arc<AtomicUsize>) {
+async fn run(
+    nats: Nats,
+    store: Store,
+    mut receiver: mpsc::Receiver<OutboxEvent>,
+    waiting: std::sync::Arc<AtomicUsize>,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         let received = receiver.recv_many(&mut batch, BATCH).await;

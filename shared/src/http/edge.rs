@@ -79,8 +79,8 @@ fn request_nonce(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
         return Err("must be sent once");
     }
     let value = value.as_bytes();
-    let is_valid = (16..=64).contains(&value.len())
-        && value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    let is_valid =
+        (16..=64).contains(&value.len()) && value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
     if !is_valid {
         return Err("must be 16 to 64 characters of A-Z, a-z, 0-9, _ and -");
     }
@@ -89,10 +89,17 @@ fn request_nonce(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
 
 /// Signs a response for an agent. One that cannot be signed is not sent: the agent would take it for a lost
 /// connection anyway.
-async fn sign(response: Response, key: &ResponseKey, method: &Method, request_nonce: Option<&str>, created: i64) -> Response {
+async fn sign(
+    response: Response,
+    key: &ResponseKey,
+    method: &Method,
+    request_nonce: Option<&str>,
+    created: i64,
+) -> Response {
     let (mut parts, body) = response.into_parts();
     let Ok(body) = to_bytes(body, usize::MAX).await else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
-    let content_type = parts.headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    let content_type =
+        parts.headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
     let nonce = format!("{:032x}", rand::rng().random::<u128>());
     let signed = SignedResponse {
         status: parts.status.as_u16(),

@@ -6,13 +6,13 @@ mod params;
 mod problem;
 mod views;
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
+use axum::{Json, Router};
 use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 pub use body::{JsonBody, JsonBytes};
 pub use edge::Trace;
@@ -38,12 +38,15 @@ pub struct Readiness {
     nats: &'static str,
 }
 
-/// Adds what every function has: health, readiness, 404 and 405 as problems, and the edge.
+/// The routes that every function has: `/healthz` and `/readyz`.
+pub fn common_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(health)).routes(routes!(readiness))
+}
+
+/// Adds what every function has around its routes: 404 and 405 as problems, and the edge.
 pub fn service(routes: OpenApiRouter<AppState>, state: AppState) -> Router {
     let (router, _) = routes.split_for_parts();
     router
-        .route("/healthz", get(health))
-        .route("/readyz", get(readiness))
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(problem::after_panic))
@@ -51,13 +54,27 @@ pub fn service(routes: OpenApiRouter<AppState>, state: AppState) -> Router {
         .with_state(state)
 }
 
-async fn health() -> axum::Json<serde_json::Value> {
-    axum::Json(serde_json::json!({"status": "ok"}))
+/// That the process is up.
+#[derive(Debug, Serialize, ToSchema)]
+struct Health {
+    /// `ok`.
+    status: &'static str,
 }
 
-async fn readiness(State(state): State<AppState>) -> Result<axum::Json<Readiness>, Error> {
+/// Is the process up?
+#[utoipa::path(get, path = "/healthz", responses((status = 200, description = "It is", body = Health)))]
+async fn health() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// Can it serve?
+#[utoipa::path(get, path = "/readyz", responses(
+    (status = 200, description = "Postgres answers", body = Readiness),
+    (status = 503, description = "It does not", body = Problem, content_type = "application/problem+json"),
+))]
+async fn readiness(State(state): State<AppState>) -> Result<Json<Readiness>, Error> {
     let (postgres, nats) = tokio::join!(state.store.ping(), state.events.is_connected());
     postgres.map_err(Error::into_unavailable)?;
     let nats = if nats { "connected" } else { "not connected" };
-    Ok(axum::Json(Readiness { status: "ready", postgres: "connected", nats }))
+    Ok(Json(Readiness { status: "ready", postgres: "connected", nats }))
 }

@@ -34,7 +34,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let query = axum_extra::extract::Query::<T>::from_request_parts(parts, state).await;
-        query.map(|axum_extra::extract::Query(value)| Self(value)).map_err(|_| Error::invalid("", "the query cannot be read"))
+        query
+            .map(|axum_extra::extract::Query(value)| Self(value))
+            .map_err(|_| Error::invalid("", "the query cannot be read"))
     }
 }
 

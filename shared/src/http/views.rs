@@ -5,9 +5,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::domain::{
-    Actor, AgentId, Cause, ClientRequestKey, Digest, Outcome, Priority, RequestId, Status, Timestamp,
-};
+use crate::domain::{Actor, AgentId, Cause, ClientRequestKey, Digest, Outcome, Priority, RequestId, Status, Timestamp};
 use crate::error::{Error, Result};
 use crate::signing::ReceiptKeys;
 use crate::store::{Delivered, RequestState};

@@ -102,7 +102,7 @@ impl Store {
                     name,
                 )
                 .execute(connection))?
-            .rows_affected();
+        .rows_affected();
         if created == 1 {
             return Ok(true);
         }
@@ -201,7 +201,7 @@ impl Store {
                     master_id,
                 )
                 .execute(connection))?
-            .rows_affected();
+        .rows_affected();
         if created == 1 {
             return Ok(Registered::Created);
         }

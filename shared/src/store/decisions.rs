@@ -239,7 +239,7 @@ impl Store {
                     request_id.0,
                 )
                 .fetch_optional(connection))?
-            .ok_or(Error::NotFound)?;
+        .ok_or(Error::NotFound)?;
         let action_digest = digest(row.action_digest)?;
         let decision = match (row.outcome, row.cause, row.decided_by_kind, row.decided_by_id, row.decided_at) {
             (Some(outcome), Some(cause), Some(kind), Some(id), Some(at)) => Some(Decision {

@@ -117,8 +117,17 @@ impl Store {
                             AND ($5::uuid[] IS NULL OR d.request_id = ANY ($5))
                         ORDER BY d.visible_at LIMIT $4::bigint + 1
                         FOR NO KEY UPDATE SKIP LOCKED
-                    ), numbered AS (
-                        SELECT request_id, row_number() OVER (ORDER BY visible_at) AS number, visible_at AS due_at FROM due
+                    ), sized AS MATERIALIZED (
+                        -- An answer stays under 1 MB (contract): what would exceed it is for the next poll.
+                        SELECT d.request_id, r.client_request_key, r.action_type, a.entry, a.prev_hash, a.hash, e.resume,
+                            row_number() OVER (ORDER BY d.visible_at, d.request_id) AS number,
+                            sum(2000 + 3 * octet_length(a.entry) + COALESCE(octet_length(e.resume), 0))
+                                OVER (ORDER BY d.visible_at, d.request_id) AS size
+                        FROM due d
+                        JOIN hitl_requests r ON r.request_id = d.request_id
+                        JOIN hitl_decisions h ON h.request_id = d.request_id
+                        JOIN approval_chain a ON a.request_id = d.request_id AND a.seq = h.chain_seq
+                        JOIN request_envelopes e ON e.request_id = d.request_id
                     ), leased AS (
                         UPDATE deliveries d
                         SET state = 'leased', attempt = d.attempt + 1, delivery_id = gen_random_uuid(), result = NULL,
@@ -131,9 +140,9 @@ impl Store {
                                 WHEN d.attempt + 1 >= $7 THEN LEAST(d.expires_at, c.now + make_interval(secs => $6))
                                 ELSE d.expires_at
                             END
-                        FROM numbered n, caller c
-                        WHERE d.request_id = n.request_id AND n.number <= $4
-                        RETURNING d.*, n.number
+                        FROM sized s, caller c
+                        WHERE d.request_id = s.request_id AND s.number <= $4 AND (s.number = 1 OR s.size <= 900000)
+                        RETURNING d.attempt, d.replayed, d.delivery_id, d.lease_expires_at, s.*
                     ), polled AS (
                         -- Looked at first: even a refused ON CONFLICT update locks the row and writes.
                         INSERT INTO agent_polls AS p (agent_id, last_polled_at)
@@ -145,7 +154,7 @@ impl Store {
                         ON CONFLICT (agent_id) DO UPDATE SET last_polled_at = GREATEST(p.last_polled_at, excluded.last_polled_at)
                     )
                     SELECT c.now AS "now!",
-                        (SELECT count(*) FROM due) > $4 AS "has_more!",
+                        (SELECT count(*) FROM due) > (SELECT count(*) FROM leased) AS "has_more!",
                         CASE WHEN l.request_id IS NULL THEN (
                             SELECT n.visible_at FROM deliveries n
                             WHERE n.agent_id = $3 AND n.state IN ('ready', 'leased')
@@ -154,14 +163,10 @@ impl Store {
                         ) END AS next_visible_at,
                         l.request_id AS "request_id?: RequestId", l.attempt AS "attempt?", l.replayed AS "replayed?",
                         l.delivery_id, l.lease_expires_at,
-                        r.client_request_key AS "client_request_key?: ClientRequestKey", r.action_type AS "action_type?",
-                        a.entry AS "entry?", a.prev_hash AS "prev_hash?", a.hash AS "hash?", e.resume
+                        l.client_request_key AS "client_request_key?: ClientRequestKey", l.action_type AS "action_type?",
+                        l.entry AS "entry?", l.prev_hash AS "prev_hash?", l.hash AS "hash?", l.resume
                     FROM caller c
                     LEFT JOIN leased l ON true
-                    LEFT JOIN hitl_requests r ON r.request_id = l.request_id
-                    LEFT JOIN hitl_decisions h ON h.request_id = l.request_id
-                    LEFT JOIN approval_chain a ON a.request_id = l.request_id AND a.seq = h.chain_seq
-                    LEFT JOIN request_envelopes e ON e.request_id = l.request_id
                     ORDER BY l.number"#,
                     self.clock().for_database(),
                     order.caller.key_id.as_str(),
@@ -326,7 +331,7 @@ impl Store {
                     ack.delivery_id,
                 )
                 .fetch_optional(connection))?
-            .ok_or(Error::StaleDelivery)?;
+        .ok_or(Error::StaleDelivery)?;
         Ok(Acked { state: delivery.state, attempt: delivery.attempt, event: None })
     }
 

@@ -1,6 +1,5 @@
 //! Events on their way to the stream.
 
-
 use uuid::Uuid;
 
 use super::Store;
@@ -31,7 +30,6 @@ impl OutboxEvent {
         format!("{}/{}", self.request_id, self.seq)
     }
 }
-
 
 impl Store {
     /// Deletes events that the stream has acknowledged.

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-use super::chain::digest;
 use super::Store;
+use super::chain::digest;
 use crate::domain::{
     Actor, ActorKind, AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Outcome, Priority, RequestId,
     Status, Timestamp,

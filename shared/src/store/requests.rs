@@ -50,7 +50,12 @@ impl Store {
     /// # Errors
     /// [`Error::IdempotencyKeyReused`], [`Error::Invalid`] where `respond_by` is past or lengthens the policy's
     /// time, [`Error::Unauthenticated`] where the key or agent is no longer active.
-    pub async fn submit(&self, caller: &Caller, submission: &Submission, traceparent: Option<&str>) -> Result<Submitted> {
+    pub async fn submit(
+        &self,
+        caller: &Caller,
+        submission: &Submission,
+        traceparent: Option<&str>,
+    ) -> Result<Submitted> {
         const TRIES: usize = 3;
         for _ in 0..TRIES {
             let request_id = RequestId::mint(self.clock().now());
@@ -235,7 +240,9 @@ impl Store {
         }
         match envelope.respond_by {
             Some(by) if by.0 <= found.now => Err(Error::invalid("/respond_by", "must lie in the future")),
-            Some(_) => Err(Error::invalid("/respond_by", "may shorten the time of the timeout policy, never lengthen it")),
+            Some(_) => {
+                Err(Error::invalid("/respond_by", "may shorten the time of the timeout policy, never lengthen it"))
+            }
             None => Ok(None),
         }
     }
@@ -245,7 +252,11 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`] where the agent has no such request, [`Error::Unauthenticated`] where the key or agent is
     /// no longer active.
-    pub async fn request_of(&self, caller: &Caller, request_id: RequestId) -> Result<(RequestState, Option<Delivered>)> {
+    pub async fn request_of(
+        &self,
+        caller: &Caller,
+        request_id: RequestId,
+    ) -> Result<(RequestState, Option<Delivered>)> {
         let row = run!(self, connection => sqlx::query!(
                     r#"/* relaytrace: request_of */
                     SELECT r.request_id AS "request_id?", r.client_request_key AS "client_request_key?: ClientRequestKey",
@@ -318,4 +329,3 @@ impl Store {
         Ok(dropped.rows_affected())
     }
 }
-

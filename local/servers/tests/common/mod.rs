@@ -35,10 +35,7 @@ pub fn kill_nine(pid: u32) -> Result<()> {
 
 /// The first child process whose command line contains the text.
 pub fn child_called(parent: u32, text: &str) -> Option<u32> {
-    let output = Command::new("ps")
-        .args(["-A", "-ww", "-o", "pid=,ppid=,command="])
-        .output()
-        .ok()?;
+    let output = Command::new("ps").args(["-A", "-ww", "-o", "pid=,ppid=,command="]).output().ok()?;
     let listed = String::from_utf8_lossy(&output.stdout).into_owned();
     listed.lines().find_map(|line| {
         let mut words = line.split_whitespace();
@@ -62,10 +59,7 @@ pub fn wait_until(what: &str, mut met: impl FnMut() -> bool) -> Result<()> {
 pub fn command_as_owner(program: &str, file: &Path) -> Result<Command> {
     let owner = fs::metadata(file)?;
     let mut command = Command::new(program);
-    command
-        .uid(owner.uid())
-        .gid(owner.gid())
-        .stdout(Stdio::null());
+    command.uid(owner.uid()).gid(owner.gid()).stdout(Stdio::null());
     Ok(command)
 }
 
@@ -103,10 +97,7 @@ pub fn nats_request(port: u16, subject: &str, payload: &str) -> Result<String> {
     while let Some(line) = lines.next() {
         let line = line?;
         if line.starts_with("MSG ") {
-            return lines
-                .next()
-                .context("a message without a body")?
-                .context("cut");
+            return lines.next().context("a message without a body")?.context("cut");
         }
         if line.starts_with("HMSG ") {
             bail!("nobody answers on {subject}");
@@ -120,10 +111,6 @@ pub fn nats_request(port: u16, subject: &str, payload: &str) -> Result<String> {
 
 fn ps(pid: Option<u32>, column: &str) -> String {
     let Some(pid) = pid else { return String::new() };
-    let asked = Command::new("ps")
-        .args(["-o", column, "-p", &pid.to_string()])
-        .output();
-    asked
-        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        .unwrap_or_default()
+    let asked = Command::new("ps").args(["-o", column, "-p", &pid.to_string()]).output();
+    asked.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }

@@ -1,0 +1,142 @@
+//! What only a development stack has: an issuer of its own, people with tokens for 30 days, and keys on disk.
+//!
+//! Everything is random for each checkout and lives below `.local/`, readable by its owner only.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// `iss` of the development issuer. It is a name only: its keys are given to the functions directly.
+pub const ISSUER: &str = "https://development-issuer.relaytrace.invalid";
+const ISSUER_KEY_ID: &str = "development";
+/// The agent of `.local/dev.json`.
+pub const AGENT_ID: &str = "local-agent";
+const OPERATORS: [&str; 10] = ["Maria", "Jonas", "Aylin", "Pedro", "Ines", "Tomas", "Noor", "Lea", "Amir", "Sofia"];
+
+/// An Ed25519 key as PKCS#8 PEM.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PrivateKey(pub String);
+
+impl PrivateKey {
+    /// A new one.
+    pub fn generate() -> anyhow::Result<Self> {
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8v1(&aws_lc_rs::rand::SystemRandom::new())?;
+        Ok(Self(pem::encode(&pem::Pem::new("PRIVATE KEY", pkcs8.as_ref()))))
+    }
+
+    fn public(&self) -> anyhow::Result<Vec<u8>> {
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pem::parse(&self.0)?.contents())?;
+        Ok(pair.public_key().as_ref().to_vec())
+    }
+
+    /// The public half as SPKI PEM.
+    pub fn public_pem(&self) -> anyhow::Result<String> {
+        // RFC 8410, section 4: the fixed start of an Ed25519 SubjectPublicKeyInfo.
+        const PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+        Ok(pem::encode(&pem::Pem::new("PUBLIC KEY", [PREFIX.as_slice(), &self.public()?].concat())))
+    }
+
+    fn jwk(&self, key_id: &str) -> anyhow::Result<Value> {
+        let x = BASE64_URL_SAFE_NO_PAD.encode(self.public()?);
+        Ok(json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": key_id, "alg": "EdDSA"}))
+    }
+
+    fn sign(&self, key_id: &str, claims: &Value) -> anyhow::Result<String> {
+        let header = Header { kid: Some(key_id.into()), ..Header::new(Algorithm::EdDSA) };
+        Ok(jsonwebtoken::encode(&header, claims, &EncodingKey::from_ed_pem(self.0.as_bytes())?)?)
+    }
+
+    /// A token of an agent that signs with this key, good for 15 minutes.
+    pub fn agent_token(&self, agent_id: &str, key_id: &str, now: i64) -> anyhow::Result<String> {
+        let claims = json!({"iss": agent_id, "sub": agent_id, "aud": "relaytrace", "iat": now, "exp": now + 900});
+        self.sign(key_id, &claims)
+    }
+}
+
+/// The secrets of one checkout. They outlive a run, as the database does.
+#[derive(Serialize, Deserialize)]
+pub struct Secrets {
+    master_secret: String,
+    receipt_key: PrivateKey,
+    issuer_key: PrivateKey,
+    /// Key of the agent of `.local/dev.json`.
+    pub agent_key: PrivateKey,
+    /// Its id.
+    pub agent_key_id: String,
+}
+
+impl Secrets {
+    /// The checkout's secrets, made at the first run.
+    pub fn load_or_make(path: &Path) -> anyhow::Result<Self> {
+        if let Ok(text) = fs::read_to_string(path) {
+            return serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display()));
+        }
+        let secrets = Self {
+            master_secret: BASE64_STANDARD.encode(rand::random::<[u8; 32]>()),
+            receipt_key: PrivateKey::generate()?,
+            issuer_key: PrivateKey::generate()?,
+            agent_key: PrivateKey::generate()?,
+            agent_key_id: format!("local-{:08x}", rand::random::<u32>()),
+        };
+        write_private(path, &serde_json::to_string_pretty(&secrets)?)?;
+        Ok(secrets)
+    }
+
+    /// What the functions are configured with.
+    pub fn environment(&self, database_url: &str, nats_url: &str) -> anyhow::Result<HashMap<String, String>> {
+        let jwks = json!({"keys": [self.issuer_key.jwk(ISSUER_KEY_ID)?]});
+        let variables = [
+            ("DATABASE_URL", database_url.to_owned()),
+            ("NATS_URL", nats_url.to_owned()),
+            ("DEPLOYMENT_NAME", "relaytrace-local".to_owned()),
+            ("MASTER_SECRETS", format!("1:{}", self.master_secret)),
+            ("RECEIPT_KEY", self.receipt_key.0.clone()),
+            ("ISSUER", ISSUER.to_owned()),
+            ("ISSUER_JWKS", jwks.to_string()),
+            ("BIND_ADDRESS", "127.0.0.1".to_owned()),
+        ];
+        Ok(variables.map(|(name, value)| (name.to_owned(), value)).into())
+    }
+
+    /// A person's token, good for 30 days.
+    pub fn person(&self, id: &str, name: &str, role: &str, now: i64) -> anyhow::Result<String> {
+        let claims = json!({
+            "iss": ISSUER, "sub": id, "name": name, "aud": "relaytrace", "roles": [role],
+            "iat": now, "exp": now + 30 * 86_400,
+        });
+        self.issuer_key.sign(ISSUER_KEY_ID, &claims)
+    }
+
+    /// Fifty operators: `{id, name, token}`.
+    pub fn operators(&self, now: i64) -> anyhow::Result<Vec<Value>> {
+        let named = (0..50).map(|number| {
+            let first = OPERATORS[number % OPERATORS.len()];
+            let (id, name) = match number / OPERATORS.len() {
+                0 => (first.to_lowercase(), format!("{first} K.")),
+                round => (format!("{}-{}", first.to_lowercase(), round + 1), format!("{first} {}", round + 1)),
+            };
+            let token = self.person(&id, &name, "operator", now)?;
+            Ok(json!({"id": id, "name": name, "token": token}))
+        });
+        named.collect()
+    }
+}
+
+/// Writes a file that only its owner may read, whole or not at all.
+pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let draft = path.with_extension("draft");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, path).with_context(|| format!("{} cannot be written", path.display()))
+}

@@ -1,0 +1,42 @@
+//! The OpenAPI document of all functions together.
+
+use relaytrace::AppState;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+
+/// What the routes do not say themselves.
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "RelayTrace",
+    description = "Carries an agent's question to a person and the answer back: durably, exactly one decision, in \
+                   time, signed, with a trace that anyone can verify later.",
+    license(name = "Apache-2.0", identifier = "Apache-2.0"),
+))]
+struct Description;
+
+/// The routes of every function.
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .merge(ingest::router())
+        .merge(poll::router())
+        .merge(decide::router())
+        .merge(timeout_sweep::router())
+        .merge(admin::router())
+        .merge(relaytrace::http::common_routes())
+}
+
+/// The document, as it is committed and served.
+pub fn document() -> anyhow::Result<String> {
+    let mut document = routes().into_openapi();
+    let components = document.components.get_or_insert_default();
+    for (name, description) in [
+        ("agent", "A token that the agent signs itself, EdDSA or ES256, at most 15 minutes long"),
+        ("operator", "A token of the deployment's issuer with the role operator"),
+        ("admin", "A token of the deployment's issuer with the role admin"),
+    ] {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
+        components.add_security_scheme(name, SecurityScheme::Http(bearer.description(Some(description)).build()));
+    }
+    Ok(document.to_pretty_json()?)
+}
