@@ -15,9 +15,9 @@ const MOST_OPEN: usize = 3;
 const PAUSE: Duration = Duration::from_secs(25);
 
 /// Runs the demo agents. They stop with the process.
-pub async fn run(state: AppState, base_url: String) {
+pub fn run(state: &AppState, base_url: &str) {
     for (agent_id, questions) in agents() {
-        let (state, base_url) = (state.clone(), base_url.clone());
+        let (state, base_url) = (state.clone(), base_url.to_owned());
         tokio::spawn(async move {
             let agent = match Agent::register(&state, base_url, agent_id).await {
                 Ok(agent) => agent,

@@ -66,7 +66,7 @@ async fn run_functions(
     let mut variables = environment.clone();
     // The rules of delivery and tokens can be tried out: `LEASE_SECONDS=2 make run`.
     variables.extend(std::env::vars().filter(|(name, _)| !environment.contains_key(name)));
-    let mut state = AppState::new(Config::from_variables(variables)?, Clock::system(), Publishing::Behind);
+    let mut state = AppState::new(Config::from_variables(variables)?, &Clock::system(), Publishing::Behind);
     state.page.is_local = true;
     register_agent(&state, &secrets).await?;
 
@@ -93,7 +93,7 @@ async fn run_functions(
         tokio::spawn(sweep_every(state.clone(), Duration::from_secs_f64(options.sweep_seconds)));
     }
     if options.demo == 1 {
-        tokio::spawn(demo::run(state.clone(), base_url.clone()));
+        demo::run(&state, &base_url);
     }
     let mut refresh = tokio::time::interval(REFRESH_DESCRIPTION);
     refresh.tick().await;

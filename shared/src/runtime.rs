@@ -100,5 +100,5 @@ fn start() -> anyhow::Result<(AppState, SocketAddr)> {
     let config = Config::from_env()?;
     let listen = SocketAddr::from(config.listen);
     let publishing = if is_lambda() { Publishing::BeforeResponse } else { Publishing::Behind };
-    Ok((AppState::new(config, Clock::system(), publishing), listen))
+    Ok((AppState::new(config, &Clock::system(), publishing), listen))
 }

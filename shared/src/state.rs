@@ -40,7 +40,7 @@ pub struct PageSettings {
 impl AppState {
     /// State from the configuration. Must be called within a runtime.
     #[must_use]
-    pub fn new(config: Config, clock: Clock, publishing: Publishing) -> Self {
+    pub fn new(config: Config, clock: &Clock, publishing: Publishing) -> Self {
         let store = Store::connect_lazily(config.database, config.database_max_connections, clock.clone());
         Self::with_store(
             store,

@@ -28,6 +28,9 @@ use crate::store::Store;
 /// The issuer of [`TestApp`]'s operators and administrators.
 pub const ISSUER: &str = "https://issuer.test";
 
+/// Where no NATS is.
+pub const NO_NATS: &str = "nats://127.0.0.1:9";
+
 /// An Ed25519 key pair.
 pub struct TestKey {
     pkcs8: Vec<u8>,
@@ -145,17 +148,34 @@ pub struct TestApp {
     pub owner: PgPool,
     /// The time of the handlers and of their statements.
     pub clock: Clock,
-    issuer_key: TestKey,
+    issuer_key: Arc<TestKey>,
 }
 
 impl TestApp {
     /// An application without NATS: its events stay in the outbox.
     pub async fn new(owner: PgPool, routes: OpenApiRouter<AppState>) -> Self {
-        Self::with_nats(owner, routes, "nats://127.0.0.1:9").await
+        Self::with_nats(owner, routes, NO_NATS).await
     }
 
     /// An application that publishes to this NATS.
     pub async fn with_nats(owner: PgPool, routes: OpenApiRouter<AppState>, nats_url: &str) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "tests start at the real time and move on from there")]
+        let clock = Clock::fixed(Utc::now());
+        Self::build(owner, routes, nats_url, clock, Arc::new(TestKey::generate())).await
+    }
+
+    /// Another process of the same deployment: the same database, time and issuer.
+    pub async fn another_process(&self, routes: OpenApiRouter<AppState>, nats_url: &str) -> Self {
+        Self::build(self.owner.clone(), routes, nats_url, self.clock.clone(), self.issuer_key.clone()).await
+    }
+
+    async fn build(
+        owner: PgPool,
+        routes: OpenApiRouter<AppState>,
+        nats_url: &str,
+        clock: Clock,
+        issuer_key: Arc<TestKey>,
+    ) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(40)
             .after_connect(|connection, _| {
@@ -164,9 +184,6 @@ impl TestApp {
             .connect_with((*owner.connect_options()).clone())
             .await
             .expect("the test's database");
-        #[expect(clippy::disallowed_methods, reason = "tests start at the real time and move on from there")]
-        let clock = Clock::fixed(Utc::now());
-        let issuer_key = TestKey::generate();
         let keys = serde_json::from_value(json!({"keys": [issuer_key.jwk("issuer-key")]})).expect("a JWK set");
         let rules = TokenRules { audience: "relaytrace".into(), max_lifetime_seconds: 900, leeway_seconds: 30 };
         let masters = MasterSecrets::new(("m1".into(), vec![1; 32].into()), []);

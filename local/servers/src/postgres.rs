@@ -239,13 +239,11 @@ impl Postgres {
         set("max_connections", "200");
         set("timezone", "UTC");
         set("log_timezone", "UTC");
-        match self.options.durability {
-            Durability::Durable => set("shared_preload_libraries", "pg_stat_statements"),
-            Durability::Throwaway => {
-                set("fsync", "off");
-                set("synchronous_commit", "off");
-                set("full_page_writes", "off");
-            }
+        set("shared_preload_libraries", "pg_stat_statements");
+        if self.options.durability == Durability::Throwaway {
+            set("fsync", "off");
+            set("synchronous_commit", "off");
+            set("full_page_writes", "off");
         }
         for (name, value) in &self.options.settings {
             set(name, value);

@@ -115,7 +115,7 @@ impl Issuer {
                         // Keys that were good minutes ago are better than an outage of the issuer becoming ours.
                         Err(error) => match fetched.as_ref().and_then(|fetched| fetched.keys.find(key_id)) {
                             Some(_) => {
-                                tracing::warn!(error = %error, "the issuer's keys cannot be fetched; using older ones")
+                                tracing::warn!(error = %error, "the issuer's keys cannot be fetched; using older ones");
                             }
                             None => return Err(Error::Unavailable(error)),
                         },

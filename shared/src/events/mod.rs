@@ -75,6 +75,13 @@ impl Events {
         self.0.wakeups.park(agent_id, request_ids).await
     }
 
+    /// Whether a poll of this agent is parked in this process.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn is_parked(&self, agent_id: &AgentId) -> bool {
+        self.0.wakeups.is_parked(agent_id)
+    }
+
     /// Whether the stream can be reached. Connects if nobody has yet.
     pub async fn is_connected(&self) -> bool {
         self.0.nats.is_connected().await

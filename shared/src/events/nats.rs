@@ -20,6 +20,8 @@ use crate::store::OutboxEvent;
 pub const STREAM: &str = "RELAYTRACE";
 /// Longest wait for one acknowledgement of the stream.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 /// After a failure nobody tries again for so long.
 const BREAK_FOR: Duration = Duration::from_millis(500);
 
@@ -77,7 +79,14 @@ impl Nats {
     }
 
     pub(super) async fn is_connected(&self) -> bool {
-        self.wait_until_connected(Duration::from_millis(200)).await.is_ok()
+        if self.is_broken() {
+            return self.is_connected_now();
+        }
+        let connected = self.wait_until_connected(CONNECT_TIMEOUT).await.is_ok();
+        if !connected {
+            self.break_off().await;
+        }
+        connected
     }
 
     async fn wait_until_connected(&self, longest: Duration) -> anyhow::Result<&Client> {
@@ -107,7 +116,7 @@ impl Nats {
     }
 
     async fn try_publish(&self, events: &[OutboxEvent]) -> anyhow::Result<Vec<bool>> {
-        let client = self.wait_until_connected(Duration::from_millis(200)).await?;
+        let client = self.wait_until_connected(CONNECT_TIMEOUT).await?;
         let mut context = jetstream::new(client.clone());
         context.set_timeout(ACK_TIMEOUT);
         self.0.stream_exists.get_or_try_init(|| ensure_stream(&context, self.0.config.replicas)).await?;

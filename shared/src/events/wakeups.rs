@@ -111,6 +111,11 @@ impl Wakeups {
         self.agents.wake(agent_id, request_id);
     }
 
+    #[cfg(feature = "testing")]
+    pub(super) fn is_parked(&self, agent_id: &AgentId) -> bool {
+        self.agents.lock().get(agent_id).is_some_and(|waiting| !waiting.polls.is_empty())
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
     }

@@ -1,6 +1,5 @@
 //! JSON bodies, read under a limit and judged by the contract's rules.
 
-use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use bytes::{Bytes, BytesMut};
 use deserr::Deserr;
@@ -12,8 +11,6 @@ use crate::error::{Error, Result};
 
 /// Longest body of any route: 256 KiB (contract, "Submit").
 const LIMIT: usize = 256 * 1024;
-/// What a caller sends beyond the limit is read and dropped up to here, so that it hears the answer.
-const DRAINED: usize = 4 * 1024 * 1024;
 
 /// The bytes of a body that is declared as JSON.
 #[derive(Clone, Debug)]
@@ -29,7 +26,6 @@ impl<S: Sync> FromRequest<S> for JsonBytes {
     async fn from_request(request: Request, _state: &S) -> Result<Self> {
         let (parts, body) = request.into_parts();
         if !is_json(&parts.headers) {
-            drain(body, 0).await;
             return Err(Error::UnsupportedMediaType);
         }
         let mut stream = body.into_data_stream();
@@ -37,22 +33,11 @@ impl<S: Sync> FromRequest<S> for JsonBytes {
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|_| Error::MalformedJson("it ended early".into()))?;
             if bytes.len() + chunk.len() > LIMIT {
-                let read = bytes.len() + chunk.len();
-                drain(Body::from_stream(stream), read).await;
                 return Err(Error::PayloadTooLarge { limit: LIMIT });
             }
             bytes.extend_from_slice(&chunk);
         }
         Ok(Self(bytes.freeze()))
-    }
-}
-
-async fn drain(body: Body, mut read: usize) {
-    let mut stream = body.into_data_stream();
-    while read < DRAINED
-        && let Some(Ok(chunk)) = stream.next().await
-    {
-        read += chunk.len();
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -15,6 +15,7 @@ use rand::RngExt as _;
 use tracing::{error, info};
 
 use super::problem;
+use super::unread::Unread;
 use crate::auth::{Identity, Principal, ResponseKey};
 use crate::error::{Error, Result};
 use crate::signing::SignedResponse;
@@ -39,6 +40,11 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     let nonce = request_nonce(request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
+    let unread = (!request.body().is_end_stream()).then(|| {
+        let (body, unread) = Unread::of(std::mem::take(request.body_mut()));
+        *request.body_mut() = body;
+        unread
+    });
     request.extensions_mut().insert(Trace(trace.clone()));
     request.extensions_mut().insert(identity.clone());
 
@@ -54,6 +60,9 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     };
 
     let error = response.extensions().get::<Arc<Error>>().cloned();
+    if let (Some(unread), Some(_)) = (unread, &error) {
+        unread.drop_rest().await;
+    }
     let mut response = match &error {
         Some(error) => problem::render(response, error, &path, &trace.trace_id),
         None => response,
@@ -137,7 +146,7 @@ fn log(
     let status = response.status().as_u16();
     let route = route.unwrap_or("-");
     let principal = identity.principal().map_or("-", Principal::id);
-    let duration_ms = started.elapsed().as_micros() as f64 / 1_000.0;
+    let duration_ms = started.elapsed().as_secs_f64() * 1_000.0;
     let trace_id = trace.trace_id.as_str();
     let request_id = response.extensions().get::<super::RequestOf>().map(|of| tracing::field::display(of.0));
     let reason = match cause {

@@ -4,6 +4,7 @@ mod body;
 mod edge;
 mod params;
 mod problem;
+mod unread;
 mod views;
 
 use axum::extract::State;

@@ -17,7 +17,7 @@ use crate::error::Error;
 pub struct Problem<'a> {
     /// `urn:relaytrace:problem:<code>`
     #[serde(rename = "type")]
-    problem_type: String,
+    uri: String,
     /// The code in words.
     title: &'static str,
     /// HTTP status.
@@ -54,6 +54,7 @@ impl IntoResponse for Error {
 }
 
 /// The response of a handler that panicked. The message goes to the log, not to the caller.
+#[expect(clippy::needless_pass_by_value, reason = "the layer gives it away")]
 pub(super) fn after_panic(panic: Box<dyn Any + Send>) -> Response {
     let message = panic
         .downcast_ref::<String>()
@@ -67,7 +68,7 @@ pub(super) fn after_panic(panic: Box<dyn Any + Send>) -> Response {
 pub(super) fn render(response: Response, error: &Error, path: &str, trace_id: &str) -> Response {
     let kind = error.kind();
     let problem = Problem {
-        problem_type: format!("urn:relaytrace:problem:{}", kind.code),
+        uri: format!("urn:relaytrace:problem:{}", kind.code),
         title: kind.title,
         status: kind.status,
         detail: error.to_string(),

@@ -1,0 +1,223 @@
+//! Polling and acknowledging against a real database, and real NATS for wake-ups between processes.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use relaytrace::AppState;
+use relaytrace::store::MIGRATOR;
+use relaytrace::testing::{NO_NATS, TestAgent, TestApp};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use utoipa_axum::router::OpenApiRouter;
+
+fn routes() -> OpenApiRouter<AppState> {
+    ingest::router().merge(decide::router()).merge(poll::router())
+}
+
+async fn app(owner: PgPool) -> (TestApp, TestAgent) {
+    let app = TestApp::new(owner, routes()).await;
+    let agent = app.agent("a").await;
+    (app, agent)
+}
+
+async fn decide(app: &TestApp, id: &str) {
+    let body = json!({"decision": "approve", "reason": "fine"});
+    let answer = app.post(&format!("/v1/hitl/requests/{id}/decision"), &app.operator("maria"), &body).await;
+    assert_eq!(answer.status, 201);
+}
+
+async fn poll(app: &TestApp, agent: &TestAgent, query: &str) -> Vec<Value> {
+    let answer = app.get(&format!("/v1/agents/{}/decisions/poll?{query}", agent.agent_id), &agent.token()).await;
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.bytes));
+    answer.json()["decisions"].as_array().unwrap().clone()
+}
+
+async fn ack(app: &TestApp, agent: &TestAgent, delivery: &Value, result: &str) -> relaytrace::testing::Answer {
+    let path = format!("/v1/agents/{}/decisions/{}/ack", agent.agent_id, delivery["request_id"].as_str().unwrap());
+    app.post(&path, &agent.token(), &json!({"delivery_id": delivery["delivery_id"], "result": result})).await
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_decision_is_delivered_with_its_resume_and_ends_when_accepted(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let id = app.submit(&agent, "k").await;
+    decide(&app, &id).await;
+    let delivered = poll(&app, &agent, "").await;
+    assert_eq!(delivered.len(), 1);
+    assert_eq!((&delivered[0]["resume"], &delivered[0]["attempt"]), (&json!({"step": 3}), &json!(1)));
+    for _ in 0..2 {
+        let answer = ack(&app, &agent, &delivered[0], "accepted").await.json();
+        assert_eq!((answer["state"].as_str(), answer["attempt"].as_i64()), (Some("acknowledged"), Some(1)));
+    }
+    app.advance(3_600.0);
+    assert!(poll(&app, &agent, "").await.is_empty());
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn concurrent_polls_get_disjoint_sets(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    for number in 0..40 {
+        let id = app.submit(&agent, &format!("k{number}")).await;
+        decide(&app, &id).await;
+    }
+    let polls = join_all((0..20).map(|_| poll(&app, &agent, "limit=3"))).await;
+    let mut ids: Vec<_> = polls.iter().flatten().map(|item| item["request_id"].as_str().unwrap()).collect();
+    let delivered = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(delivered, ids.len());
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_lease_that_is_over_is_delivered_again_and_the_old_one_is_stale(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let id = app.submit(&agent, "k").await;
+    decide(&app, &id).await;
+    let first = poll(&app, &agent, "").await.remove(0);
+    app.advance(29.0);
+    assert!(poll(&app, &agent, "").await.is_empty());
+    // The lease, and at most a second of backoff after the first attempt.
+    app.advance(2.1);
+    let second = poll(&app, &agent, "").await.remove(0);
+    assert_eq!(second["attempt"], 2);
+    assert_eq!(ack(&app, &agent, &first, "accepted").await.code(), "stale-delivery");
+    app.advance(31.0);
+    assert_eq!(ack(&app, &agent, &second, "accepted").await.status, 200, "the latest is good even after its lease");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn the_twentieth_retry_dead_letters_and_each_backs_off_at_most_as_long_as_promised(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let id = app.submit(&agent, "k").await;
+    decide(&app, &id).await;
+    for attempt in 1..=20_i32 {
+        let delivery = poll(&app, &agent, "").await.remove(0);
+        assert_eq!(delivery["attempt"], attempt);
+        let state = ack(&app, &agent, &delivery, "retry").await.json()["state"].as_str().unwrap().to_owned();
+        assert_eq!(state, if attempt == 20 { "dead_lettered" } else { "ready" });
+        app.advance(2_f64.powi(attempt - 1).min(300.0));
+    }
+    assert!(poll(&app, &agent, "").await.is_empty());
+    let cause: String = sqlx::query_scalar("SELECT cause FROM dead_letters").fetch_one(&app.owner).await.unwrap();
+    assert_eq!(cause, "attempts_exhausted");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_failure_that_will_not_pass_dead_letters_at_once_with_its_error(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let id = app.submit(&agent, "k").await;
+    decide(&app, &id).await;
+    let delivery = poll(&app, &agent, "").await.remove(0);
+    let body = json!({"delivery_id": delivery["delivery_id"], "result": "failed", "error": {"code": "gone", "message": "no such order"}});
+    let answer = app.post(&format!("/v1/agents/a/decisions/{id}/ack"), &agent.token(), &body).await;
+    assert_eq!(answer.json()["state"], "dead_lettered");
+    let error: (String, String, String) = sqlx::query_as("SELECT cause, error_code, error_message FROM dead_letters")
+        .fetch_one(&app.owner)
+        .await
+        .unwrap();
+    assert_eq!(error, ("agent_failed".into(), "gone".into(), "no such order".into()));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_accepted_delivery_closes_the_dead_letter_that_a_sweep_made_of_it(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let id = app.submit(&agent, "k").await;
+    decide(&app, &id).await;
+    let delivery = poll(&app, &agent, "").await.remove(0);
+    app.advance(86_400.0);
+    assert_eq!(app.state.store.dead_letter_exhausted(10, 20).await.unwrap().len(), 1);
+    assert_eq!(ack(&app, &agent, &delivery, "accepted").await.json()["state"], "acknowledged");
+    let open: i64 = sqlx::query_scalar("SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL")
+        .fetch_one(&app.owner)
+        .await
+        .unwrap();
+    assert_eq!(open, 0);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_poll_takes_only_the_requests_it_names(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let (mine, other) = (app.submit(&agent, "mine").await, app.submit(&agent, "other").await);
+    decide(&app, &mine).await;
+    decide(&app, &other).await;
+    let delivered = poll(&app, &agent, &format!("request_id={}", mine.to_uppercase())).await;
+    assert_eq!(delivered.iter().map(|item| item["request_id"].as_str().unwrap()).collect::<Vec<_>>(), [mine]);
+}
+
+/// Parks a poll, decides once it is parked, and says how long the answer took.
+async fn wake(parked_at: &TestApp, decided_at: &TestApp, agent: &TestAgent, key: &str) -> Duration {
+    let id = parked_at.submit(agent, key).await;
+    let deciding = async {
+        while !parked_at.state.events.is_parked(&agent.agent_id.parse().unwrap()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        decide(decided_at, &id).await;
+        Instant::now()
+    };
+    let query = format!("wait_seconds=20&request_id={id}");
+    let (delivered, decided) = tokio::join!(poll(parked_at, agent, &query), deciding);
+    assert_eq!(delivered[0]["request_id"], id.as_str());
+    decided.elapsed()
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_parked_poll_wakes_at_once_without_nats(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let took = wake(&app, &app, &agent, "k").await;
+    assert!(took < Duration::from_millis(450), "{took:?}: it was found by looking again, not by waking");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_decision_of_another_process_wakes_a_parked_poll_through_nats(owner: PgPool) {
+    let nats = std::env::var("NATS_URL").expect("NATS_URL: run `make test`");
+    let here = TestApp::with_nats(owner, routes(), &nats).await;
+    let there = here.another_process(routes(), &nats).await;
+    assert!(here.state.events.is_connected().await && there.state.events.is_connected().await);
+    let agent = here.agent(&format!("woken-{}", here.now().timestamp_micros())).await;
+    // The first finds the subscription being made; the second finds it there.
+    wake(&here, &there, &agent, "first").await;
+    let took = wake(&here, &there, &agent, "second").await;
+    assert!(took < Duration::from_millis(1_500), "{took:?}: it was found by looking again, not by waking");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_poll_finds_what_nobody_woke_it_for(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    // Neither has NATS: nothing tells the first of the other's decision.
+    let silent = app.another_process(routes(), NO_NATS).await;
+    let took = wake(&app, &silent, &agent, "k").await;
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn polling_notes_when_an_agent_was_last_seen_at_most_every_five_seconds(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let seen = async || -> chrono::DateTime<chrono::Utc> {
+        sqlx::query_scalar("SELECT last_polled_at FROM agent_polls").fetch_one(&app.owner).await.unwrap()
+    };
+    poll(&app, &agent, "").await;
+    let first = seen().await;
+    app.advance(4.0);
+    poll(&app, &agent, "").await;
+    assert_eq!(seen().await, first);
+    app.advance(2.0);
+    poll(&app, &agent, "").await;
+    assert_eq!(seen().await, app.now());
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_changed_entry_is_not_signed(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let id = app.submit(&agent, "k").await;
+    decide(&app, &id).await;
+    // What only the database's owner can do, after taking every guard away.
+    for statement in [
+        "ALTER TABLE approval_chain DISABLE TRIGGER ALL",
+        "ALTER TABLE approval_chain DROP CONSTRAINT approval_chain_hashes_its_entry",
+        "UPDATE approval_chain SET entry = convert_to(replace(convert_from(entry, 'UTF8'), 'approved', 'rejected'), 'UTF8')",
+    ] {
+        sqlx::query(statement).execute(&app.owner).await.unwrap();
+    }
+    let answer = app.get("/v1/agents/a/decisions/poll", &agent.token()).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (500, "internal"));
+}

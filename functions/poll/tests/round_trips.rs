@@ -1,0 +1,64 @@
+//! Submit, decide, poll and acknowledge cost one round trip to Postgres each, by Postgres's own count.
+
+use relaytrace::store::MIGRATOR;
+use relaytrace::testing::TestApp;
+use serde_json::json;
+use sqlx::PgPool;
+
+/// Statements that the application's role ran in this database since the last call: their markers and calls.
+async fn statements(owner: &PgPool) -> Vec<(String, i64)> {
+    let counted = sqlx::query_as(
+        "SELECT COALESCE(substring(query FROM 'relaytrace: (\\w+)'), query), sum(calls)::bigint
+        FROM pg_stat_statements s
+        WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND s.userid = 'relaytrace_app'::regrole AND s.toplevel
+        GROUP BY 1 ORDER BY 1",
+    );
+    let counted = counted.fetch_all(owner).await.expect("pg_stat_statements");
+    sqlx::query(
+        "SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)",
+    )
+    .execute(owner)
+    .await
+    .expect("a reset");
+    counted
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn each_call_of_a_handoff_is_one_statement(owner: PgPool) {
+    const CALLS: i64 = 5;
+    sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&owner).await.expect("the extension");
+    let routes = ingest::router().merge(decide::router()).merge(poll::router());
+    let app = TestApp::new(owner, routes).await;
+    let agent = app.agent("a").await;
+    // The key is looked up once, and noted as used.
+    app.submit(&agent, "first").await;
+    app.submit(&agent, "second").await;
+    statements(&app.owner).await;
+
+    let mut ids = Vec::new();
+    for number in 0..CALLS {
+        ids.push(app.submit(&agent, &format!("k{number}")).await);
+    }
+    assert_eq!(statements(&app.owner).await, [("submit".to_owned(), CALLS)]);
+
+    for id in &ids {
+        let path = format!("/v1/hitl/requests/{id}/decision");
+        assert_eq!(app.post(&path, &app.operator("maria"), &json!({"decision": "approve"})).await.status, 201);
+    }
+    assert_eq!(statements(&app.owner).await, [("decide".to_owned(), CALLS)]);
+
+    let mut deliveries = Vec::new();
+    for _ in 0..CALLS {
+        let polled = app.get("/v1/agents/a/decisions/poll?limit=1", &agent.token()).await.json();
+        deliveries.push(polled["decisions"][0].clone());
+    }
+    assert_eq!(statements(&app.owner).await, [("lease".to_owned(), CALLS)]);
+
+    for delivery in &deliveries {
+        let path = format!("/v1/agents/a/decisions/{}/ack", delivery["request_id"].as_str().unwrap());
+        let body = json!({"delivery_id": delivery["delivery_id"], "result": "accepted"});
+        assert_eq!(app.post(&path, &agent.token(), &body).await.status, 200);
+    }
+    assert_eq!(statements(&app.owner).await, [("acknowledge".to_owned(), CALLS)]);
+}

@@ -1,0 +1,167 @@
+//! Sweeping against real Postgres and NATS.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, stream::Stream};
+use futures_util::future::join_all;
+use relaytrace::AppState;
+use relaytrace::events::STREAM;
+use relaytrace::store::MIGRATOR;
+use relaytrace::testing::TestApp;
+use relaytrace_servers::{Durability, Nats};
+use serde_json::json;
+use sqlx::PgPool;
+use utoipa_axum::router::OpenApiRouter;
+
+fn routes() -> OpenApiRouter<AppState> {
+    ingest::router().merge(decide::router()).merge(poll::router()).merge(timeout_sweep::router())
+}
+
+async fn count(owner: &PgPool, condition: &'static str) -> i64 {
+    sqlx::query_scalar(condition).fetch_one(owner).await.expect("a count")
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn overlapping_sweeps_expire_each_due_request_once_and_none_early(owner: PgPool) {
+    const DUE: usize = 300;
+    let app = TestApp::new(owner, routes()).await;
+    let agent = app.agent("a").await;
+    join_all((0..DUE).map(|number| {
+        let (app, agent) = (&app, &agent);
+        async move { app.submit(agent, &format!("k{number}")).await }
+    }))
+    .await;
+    app.advance(60.0);
+    let early = app.submit(&agent, "early").await;
+    assert_eq!(timeout_sweep::run_once(app.state.clone()).await.unwrap().expired, 0);
+    app.advance(4.0 * 3_600.0 - 30.0);
+    let reports = join_all((0..10).map(|_| timeout_sweep::run_once(app.state.clone()))).await;
+    let expired: u64 = reports.into_iter().map(|report| report.unwrap().expired).sum();
+    assert_eq!(expired, DUE as u64);
+    assert_eq!(
+        count(&app.owner, "SELECT count(*) FROM hitl_decisions WHERE cause = 'timeout' AND outcome = 'rejected'").await,
+        300
+    );
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM outbox WHERE kind = 'decided'").await, 300);
+    let detail = app.get(&format!("/v1/hitl/requests/{early}"), &app.operator("maria")).await.json();
+    assert_eq!(detail["status"], "pending");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_operator_racing_the_sweep_at_the_deadline_has_one_winner(owner: PgPool) {
+    let app = TestApp::new(owner, routes()).await;
+    let agent = app.agent("a").await;
+    let (maria, mut by_operator) = (app.operator("maria"), 0);
+    for round in 0..30 {
+        let id = app.submit(&agent, &format!("k{round}")).await;
+        // One microsecond before the deadline the operator is in time; the sweep's clock is past it.
+        app.advance(4.0 * 3_600.0 - 0.000_001);
+        let path = format!("/v1/hitl/requests/{id}/decision");
+        let body = json!({"decision": "approve"});
+        let decide = app.post(&path, &maria, &body);
+        let sweep = async {
+            app.advance(0.000_001);
+            timeout_sweep::run_once(app.state.clone()).await.unwrap()
+        };
+        let (answer, report) = tokio::join!(decide, sweep);
+        match answer.status.as_u16() {
+            201 => {
+                assert_eq!(report.expired, 0);
+                by_operator += 1;
+            }
+            409 => assert!(["expired", "already-decided"].contains(&answer.code().as_str())),
+            status => panic!("{status}"),
+        }
+        timeout_sweep::run_once(app.state.clone()).await.unwrap();
+    }
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM hitl_decisions").await, 30);
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM outbox WHERE kind = 'decided'").await, 30);
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM hitl_decisions WHERE cause = 'operator'").await, by_operator);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn half_of_the_time_escalates_p1_and_p2_once(owner: PgPool) {
+    let app = TestApp::new(owner, routes()).await;
+    let agent = app.agent("a").await;
+    for priority in ["P1", "P2", "P3"] {
+        let mut envelope = agent.envelope(priority);
+        envelope["priority"] = priority.into();
+        assert_eq!(app.post("/v1/hitl/requests", &agent.token(), &envelope).await.status, 201);
+    }
+    app.advance(7.5 * 60.0);
+    assert_eq!(timeout_sweep::run_once(app.state.clone()).await.unwrap().escalated, 1);
+    assert_eq!(timeout_sweep::run_once(app.state.clone()).await.unwrap().escalated, 0);
+    app.advance(7_200.0 - 7.5 * 60.0);
+    let report = timeout_sweep::run_once(app.state.clone()).await.unwrap();
+    assert_eq!((report.escalated, report.expired), (1, 1));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_is_exhausted_is_dead_lettered_and_expired_keys_are_dropped(owner: PgPool) {
+    let app = TestApp::new(owner, routes()).await;
+    let agent = app.agent("a").await;
+    let id = app.submit(&agent, "k").await;
+    app.post(&format!("/v1/hitl/requests/{id}/decision"), &app.operator("maria"), &json!({"decision": "approve"}))
+        .await;
+    app.advance(86_399.0);
+    assert_eq!(timeout_sweep::run_once(app.state.clone()).await.unwrap().dead_lettered, 0);
+    app.advance(1.0);
+    assert_eq!(timeout_sweep::run_once(app.state.clone()).await.unwrap().dead_lettered, 1);
+    app.advance(6.0 * 86_400.0);
+    assert_eq!(timeout_sweep::run_once(app.state.clone()).await.unwrap().dedupe_dropped, 1);
+}
+
+async fn messages(url: &str) -> Vec<(String, String)> {
+    let client = async_nats::connect(url).await.expect("NATS");
+    let stream: Stream = jetstream::new(client).get_stream(STREAM).await.expect("the stream");
+    let last = stream.get_info().await.expect("its state").state.last_sequence;
+    let mut messages = Vec::new();
+    for sequence in 1..=last {
+        let message = stream.get_raw_message(sequence).await.expect("a message");
+        let id = message.headers.get("Nats-Msg-Id").expect("an id").to_string();
+        messages.push((message.subject.to_string(), id));
+    }
+    messages.sort();
+    messages
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn with_nats_stopped_everything_goes_on_and_its_events_come_out_when_it_is_back(owner: PgPool) {
+    let folder = relaytrace_servers::scratch_folder().unwrap();
+    let mut nats = Nats::start(&folder.path().join("nats"), Durability::Throwaway).unwrap();
+    let app = TestApp::with_nats(owner, routes(), &nats.url()).await;
+    let agent = app.agent("a").await;
+    let before = app.submit(&agent, "before").await;
+    nats.stop().unwrap();
+
+    let during = app.submit(&agent, "during").await;
+    for id in [&before, &during] {
+        let path = format!("/v1/hitl/requests/{id}/decision");
+        assert_eq!(app.post(&path, &app.operator("maria"), &json!({"decision": "approve"})).await.status, 201);
+    }
+    let polled = app.get("/v1/agents/a/decisions/poll?wait_seconds=1", &agent.token()).await.json();
+    assert_eq!(polled["decisions"].as_array().unwrap().len(), 2);
+    for delivery in polled["decisions"].as_array().unwrap() {
+        let path = format!("/v1/agents/a/decisions/{}/ack", delivery["request_id"].as_str().unwrap());
+        let body = json!({"delivery_id": delivery["delivery_id"], "result": "accepted"});
+        assert_eq!(app.post(&path, &agent.token(), &body).await.status, 200);
+    }
+
+    nats.start_again().unwrap();
+    app.advance(11.0);
+    let back = async {
+        while count(&app.owner, "SELECT count(*) FROM outbox").await > 0 {
+            timeout_sweep::run_once(app.state.clone()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            app.advance(31.0);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), back).await.expect("the backlog goes out");
+    let mut expected: Vec<_> = [(&before, "requested", 1), (&before, "decided", 2), (&before, "acknowledged", 3)]
+        .into_iter()
+        .chain([(&during, "requested", 1), (&during, "decided", 2), (&during, "acknowledged", 3)])
+        .map(|(id, kind, seq)| (format!("handoff.{kind}.a"), format!("{id}/{seq}")))
+        .collect();
+    expected.sort();
+    assert_eq!(messages(&nats.url()).await, expected);
+}
