@@ -108,10 +108,7 @@ async fn run_functions(
 
 /// As the owner: the functions' own role could not.
 async fn migrate(postgres: &Postgres) -> anyhow::Result<()> {
-    let owner = postgres.url(DATABASE).parse()?;
-    let store = relaytrace::store::Store::connect_lazily(owner, 1, Clock::system());
-    store.migrate().await?;
-    store.close().await;
+    relaytrace::store::migrate(&postgres.url(DATABASE).parse()?).await?;
     let make_role = format!(
         "DO $$ BEGIN CREATE ROLE {SERVICE_ROLE} LOGIN IN ROLE relaytrace_app; \
          EXCEPTION WHEN duplicate_object THEN NULL; END $$"

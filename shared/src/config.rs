@@ -49,7 +49,7 @@ pub struct Config {
     /// Postgres.
     pub database: PgConnectOptions,
     /// Pool size.
-    pub database_max_connections: u32,
+    pub database_max_connections: usize,
     /// NATS.
     pub nats: NatsConfig,
     /// Response secrets are derived from these.

@@ -72,7 +72,7 @@ pub async fn serve(
     };
     axum::serve(listener, router).with_graceful_shutdown(stopping).await?;
     state.events.shut_down().await;
-    state.store.close().await;
+    state.store.close();
     Ok(())
 }
 

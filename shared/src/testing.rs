@@ -12,7 +12,6 @@ use http_body_util::BodyExt as _;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
 use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -153,44 +152,40 @@ pub struct TestApp {
 
 impl TestApp {
     /// An application without NATS: its events stay in the outbox.
-    pub async fn new(owner: PgPool, routes: OpenApiRouter<AppState>) -> Self {
-        Self::with_nats(owner, routes, NO_NATS).await
+    #[must_use]
+    pub fn new(owner: &PgPool, routes: OpenApiRouter<AppState>) -> Self {
+        Self::with_nats(owner, routes, NO_NATS)
     }
 
     /// An application that publishes to this NATS.
-    pub async fn with_nats(owner: PgPool, routes: OpenApiRouter<AppState>, nats_url: &str) -> Self {
+    #[must_use]
+    pub fn with_nats(owner: &PgPool, routes: OpenApiRouter<AppState>, nats_url: &str) -> Self {
         #[expect(clippy::disallowed_methods, reason = "tests start at the real time and move on from there")]
         let clock = Clock::fixed(Utc::now());
-        Self::build(owner, routes, nats_url, clock, Arc::new(TestKey::generate())).await
+        Self::build(owner, routes, nats_url, clock, Arc::new(TestKey::generate()))
     }
 
     /// Another process of the same deployment: the same database, time and issuer.
-    pub async fn another_process(&self, routes: OpenApiRouter<AppState>, nats_url: &str) -> Self {
-        Self::build(self.owner.clone(), routes, nats_url, self.clock.clone(), self.issuer_key.clone()).await
+    #[must_use]
+    pub fn another_process(&self, routes: OpenApiRouter<AppState>, nats_url: &str) -> Self {
+        Self::build(&self.owner, routes, nats_url, self.clock.clone(), self.issuer_key.clone())
     }
 
-    async fn build(
-        owner: PgPool,
+    fn build(
+        owner: &PgPool,
         routes: OpenApiRouter<AppState>,
         nats_url: &str,
         clock: Clock,
         issuer_key: Arc<TestKey>,
     ) -> Self {
-        let pool = PgPoolOptions::new()
-            .max_connections(40)
-            .after_connect(|connection, _| {
-                Box::pin(async move { sqlx::query("SET ROLE relaytrace_app").execute(connection).await.map(drop) })
-            })
-            .connect_with((*owner.connect_options()).clone())
-            .await
-            .expect("the test's database");
+        let database = (*owner.connect_options()).clone().options([("role", "relaytrace_app")]);
         let keys = serde_json::from_value(json!({"keys": [issuer_key.jwk("issuer-key")]})).expect("a JWK set");
         let rules = TokenRules { audience: "relaytrace".into(), max_lifetime_seconds: 900, leeway_seconds: 30 };
         let masters = MasterSecrets::new(("m1".into(), vec![1; 32].into()), []);
         let receipt_key = ReceiptKey::from_pem(&TestKey::generate().private_pem().into()).expect("a key");
         let nats = NatsConfig { url: nats_url.into(), credentials: None, replicas: 1 };
         let state = AppState::with_store(
-            Store::over(pool, clock.clone()),
+            Store::connect_lazily(database, 40, clock.clone()),
             Events::new(nats, Publishing::Behind),
             Issuer::pinned(ISSUER.into(), keys),
             rules,
@@ -198,7 +193,7 @@ impl TestApp {
             ReceiptKeys::new("test".into(), receipt_key, &jsonwebtoken::jwk::JwkSet { keys: Vec::new() }),
             DeliveryRules::default(),
         );
-        Self { router: service(routes, state.clone()), state, owner, clock, issuer_key }
+        Self { router: service(routes, state.clone()), state, owner: owner.clone(), clock, issuer_key }
     }
 
     /// Moves the time by so many seconds.

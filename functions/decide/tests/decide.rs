@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 async fn app(owner: PgPool) -> (TestApp, TestAgent) {
-    let app = TestApp::new(owner, ingest::router().merge(decide::router())).await;
+    let app = TestApp::new(&owner, ingest::router().merge(decide::router()));
     let agent = app.agent("a").await;
     (app, agent)
 }

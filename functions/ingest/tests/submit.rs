@@ -13,7 +13,7 @@ async fn count(owner: &PgPool, table: &str) -> i64 {
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_submission_stores_everything_in_one_transaction(owner: PgPool) {
-    let app = TestApp::new(owner, ingest::router()).await;
+    let app = TestApp::new(&owner, ingest::router());
     let agent = app.agent("a").await;
     app.submit(&agent, "k").await;
     for table in ["hitl_requests", "request_envelopes", "request_dedupe", "approval_chain", "outbox"] {
@@ -23,7 +23,7 @@ async fn a_submission_stores_everything_in_one_transaction(owner: PgPool) {
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_hundred_identical_submissions_at_once_make_one_request(owner: PgPool) {
-    let app = TestApp::new(owner, ingest::router()).await;
+    let app = TestApp::new(&owner, ingest::router());
     let agent = app.agent("a").await;
     let (token, envelope) = (agent.token(), agent.envelope("k"));
     let answers = join_all((0..100).map(|_| app.post("/v1/hitl/requests", &token, &envelope))).await;
@@ -36,7 +36,7 @@ async fn a_hundred_identical_submissions_at_once_make_one_request(owner: PgPool)
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_hundred_other_envelopes_under_a_used_key_are_refused_each(owner: PgPool) {
-    let app = TestApp::new(owner, ingest::router()).await;
+    let app = TestApp::new(&owner, ingest::router());
     let agent = app.agent("a").await;
     let id = app.submit(&agent, "k").await;
     let token = agent.token();
@@ -55,7 +55,7 @@ async fn a_hundred_other_envelopes_under_a_used_key_are_refused_each(owner: PgPo
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_key_is_free_after_seven_days_to_the_second(owner: PgPool) {
     const SEVEN_DAYS: f64 = 7.0 * 86_400.0;
-    let app = TestApp::new(owner, ingest::router()).await;
+    let app = TestApp::new(&owner, ingest::router());
     let agent = app.agent("a").await;
     let first = app.submit(&agent, "k").await;
     app.advance(SEVEN_DAYS - 1.0);
@@ -67,7 +67,7 @@ async fn a_key_is_free_after_seven_days_to_the_second(owner: PgPool) {
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_late_retry_of_the_same_bytes_gets_its_answer_though_respond_by_has_passed(owner: PgPool) {
-    let app = TestApp::new(owner, ingest::router()).await;
+    let app = TestApp::new(&owner, ingest::router());
     let agent = app.agent("a").await;
     let mut envelope = agent.envelope("k");
     envelope["respond_by"] =
@@ -82,7 +82,7 @@ async fn a_late_retry_of_the_same_bytes_gets_its_answer_though_respond_by_has_pa
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_revoked_key_is_refused_by_the_statement_itself(owner: PgPool) {
-    let app = TestApp::new(owner, ingest::router()).await;
+    let app = TestApp::new(&owner, ingest::router());
     let agent = app.agent("a").await;
     // The token is cached as verified; the next statement still asks.
     app.submit(&agent, "first").await;
@@ -97,7 +97,7 @@ async fn a_revoked_key_is_refused_by_the_statement_itself(owner: PgPool) {
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn refused_submissions_store_nothing(owner: PgPool) {
-    let app = TestApp::new(owner, ingest::router()).await;
+    let app = TestApp::new(&owner, ingest::router());
     let agent = app.agent("a").await;
     let foreign = app.agent("b").await;
     let mut broken = agent.envelope("k");
@@ -113,7 +113,7 @@ async fn refused_submissions_store_nothing(owner: PgPool) {
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn an_agent_cancels_once_and_only_its_own(owner: PgPool) {
-    let app = TestApp::new(owner, ingest::router()).await;
+    let app = TestApp::new(&owner, ingest::router());
     let (agent, other) = (app.agent("a").await, app.agent("b").await);
     let id = app.submit(&agent, "k").await;
     let body = json!({"reason": "not needed any more"});
@@ -133,10 +133,10 @@ async fn an_agent_cancels_once_and_only_its_own(owner: PgPool) {
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn without_a_database_the_answer_is_unavailable_and_quick(owner: PgPool) {
-    let app = TestApp::new(owner, ingest::router()).await;
+    let app = TestApp::new(&owner, ingest::router());
     let agent = app.agent("a").await;
     app.submit(&agent, "k").await;
-    app.state.store.close().await;
+    app.state.store.close();
     let answer = app.post("/v1/hitl/requests", &agent.token(), &agent.envelope("k2")).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (503, "unavailable"));
     assert_eq!(answer.headers["retry-after"], "1");

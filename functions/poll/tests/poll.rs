@@ -15,7 +15,7 @@ fn routes() -> OpenApiRouter<AppState> {
 }
 
 async fn app(owner: PgPool) -> (TestApp, TestAgent) {
-    let app = TestApp::new(owner, routes()).await;
+    let app = TestApp::new(&owner, routes());
     let agent = app.agent("a").await;
     (app, agent)
 }
@@ -29,11 +29,12 @@ async fn decide(app: &TestApp, id: &str) {
 async fn poll(app: &TestApp, agent: &TestAgent, query: &str) -> Vec<Value> {
     let answer = app.get(&format!("/v1/agents/{}/decisions/poll?{query}", agent.agent_id), &agent.token()).await;
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.bytes));
-    answer.json()["decisions"].as_array().unwrap().clone()
+    answer.json()["decisions"].as_array().expect("a list").clone()
 }
 
 async fn ack(app: &TestApp, agent: &TestAgent, delivery: &Value, result: &str) -> relaytrace::testing::Answer {
-    let path = format!("/v1/agents/{}/decisions/{}/ack", agent.agent_id, delivery["request_id"].as_str().unwrap());
+    let path =
+        format!("/v1/agents/{}/decisions/{}/ack", agent.agent_id, delivery["request_id"].as_str().expect("an id"));
     app.post(&path, &agent.token(), &json!({"delivery_id": delivery["delivery_id"], "result": result})).await
 }
 
@@ -148,7 +149,7 @@ async fn a_poll_takes_only_the_requests_it_names(owner: PgPool) {
 async fn wake(parked_at: &TestApp, decided_at: &TestApp, agent: &TestAgent, key: &str) -> Duration {
     let id = parked_at.submit(agent, key).await;
     let deciding = async {
-        while !parked_at.state.events.is_parked(&agent.agent_id.parse().unwrap()) {
+        while !parked_at.state.events.is_parked(&agent.agent_id.parse().expect("an id")) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         decide(decided_at, &id).await;
@@ -170,8 +171,8 @@ async fn a_parked_poll_wakes_at_once_without_nats(owner: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_decision_of_another_process_wakes_a_parked_poll_through_nats(owner: PgPool) {
     let nats = std::env::var("NATS_URL").expect("NATS_URL: run `make test`");
-    let here = TestApp::with_nats(owner, routes(), &nats).await;
-    let there = here.another_process(routes(), &nats).await;
+    let here = TestApp::with_nats(&owner, routes(), &nats);
+    let there = here.another_process(routes(), &nats);
     assert!(here.state.events.is_connected().await && there.state.events.is_connected().await);
     let agent = here.agent(&format!("woken-{}", here.now().timestamp_micros())).await;
     // The first finds the subscription being made; the second finds it there.
@@ -184,7 +185,7 @@ async fn a_decision_of_another_process_wakes_a_parked_poll_through_nats(owner: P
 async fn a_poll_finds_what_nobody_woke_it_for(owner: PgPool) {
     let (app, agent) = app(owner).await;
     // Neither has NATS: nothing tells the first of the other's decision.
-    let silent = app.another_process(routes(), NO_NATS).await;
+    let silent = app.another_process(routes(), NO_NATS);
     let took = wake(&app, &silent, &agent, "k").await;
     assert!(took < Duration::from_secs(3), "{took:?}");
 }

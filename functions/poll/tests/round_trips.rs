@@ -29,7 +29,7 @@ async fn each_call_of_a_handoff_is_one_statement(owner: PgPool) {
     const CALLS: i64 = 5;
     sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&owner).await.expect("the extension");
     let routes = ingest::router().merge(decide::router()).merge(poll::router());
-    let app = TestApp::new(owner, routes).await;
+    let app = TestApp::new(&owner, routes);
     let agent = app.agent("a").await;
     // The key is looked up once, and noted as used.
     app.submit(&agent, "first").await;

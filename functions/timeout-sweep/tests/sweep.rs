@@ -24,7 +24,7 @@ async fn count(owner: &PgPool, condition: &'static str) -> i64 {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn overlapping_sweeps_expire_each_due_request_once_and_none_early(owner: PgPool) {
     const DUE: usize = 300;
-    let app = TestApp::new(owner, routes()).await;
+    let app = TestApp::new(&owner, routes());
     let agent = app.agent("a").await;
     join_all((0..DUE).map(|number| {
         let (app, agent) = (&app, &agent);
@@ -49,7 +49,7 @@ async fn overlapping_sweeps_expire_each_due_request_once_and_none_early(owner: P
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn an_operator_racing_the_sweep_at_the_deadline_has_one_winner(owner: PgPool) {
-    let app = TestApp::new(owner, routes()).await;
+    let app = TestApp::new(&owner, routes());
     let agent = app.agent("a").await;
     let (maria, mut by_operator) = (app.operator("maria"), 0);
     for round in 0..30 {
@@ -81,7 +81,7 @@ async fn an_operator_racing_the_sweep_at_the_deadline_has_one_winner(owner: PgPo
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn half_of_the_time_escalates_p1_and_p2_once(owner: PgPool) {
-    let app = TestApp::new(owner, routes()).await;
+    let app = TestApp::new(&owner, routes());
     let agent = app.agent("a").await;
     for priority in ["P1", "P2", "P3"] {
         let mut envelope = agent.envelope(priority);
@@ -98,7 +98,7 @@ async fn half_of_the_time_escalates_p1_and_p2_once(owner: PgPool) {
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn what_is_exhausted_is_dead_lettered_and_expired_keys_are_dropped(owner: PgPool) {
-    let app = TestApp::new(owner, routes()).await;
+    let app = TestApp::new(&owner, routes());
     let agent = app.agent("a").await;
     let id = app.submit(&agent, "k").await;
     app.post(&format!("/v1/hitl/requests/{id}/decision"), &app.operator("maria"), &json!({"decision": "approve"}))
@@ -129,7 +129,7 @@ async fn messages(url: &str) -> Vec<(String, String)> {
 async fn with_nats_stopped_everything_goes_on_and_its_events_come_out_when_it_is_back(owner: PgPool) {
     let folder = relaytrace_servers::scratch_folder().unwrap();
     let mut nats = Nats::start(&folder.path().join("nats"), Durability::Throwaway).unwrap();
-    let app = TestApp::with_nats(owner, routes(), &nats.url()).await;
+    let app = TestApp::with_nats(&owner, routes(), &nats.url());
     let agent = app.agent("a").await;
     let before = app.submit(&agent, "before").await;
     nats.stop().unwrap();

@@ -4,12 +4,12 @@ use deserr::Deserr;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Digest, RequestId};
+use super::stored::stored_as_text;
 use super::time::Timestamp;
 
 /// What was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum Outcome {
     /// The agent may run the action.
     Approved,
@@ -19,10 +19,11 @@ pub enum Outcome {
     Cancelled,
 }
 
+stored_as_text!(Outcome { Approved = "approved", Rejected = "rejected", Cancelled = "cancelled" });
+
 /// Why it was decided. A timeout's rejection is never presented as a person's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum Cause {
     /// A person at the queue.
     Operator,
@@ -34,10 +35,11 @@ pub enum Cause {
     Agent,
 }
 
+stored_as_text!(Cause { Operator = "operator", Timeout = "timeout", Admin = "admin", Agent = "agent" });
+
 /// What kind of principal acted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum ActorKind {
     /// A person with the role `operator`.
     Operator,
@@ -48,6 +50,8 @@ pub enum ActorKind {
     /// RelayTrace: `timeout-sweep`.
     System,
 }
+
+stored_as_text!(ActorKind { Operator = "operator", Admin = "admin", Agent = "agent", System = "system" });
 
 /// Who did something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]

@@ -5,6 +5,7 @@ mod decision;
 mod envelope;
 mod ids;
 mod json;
+mod stored;
 mod time;
 
 pub use chain::{Base64, ChainEntry, ChainHeader, ChainKind, DecidedEntry, chain_genesis, chain_hash};
@@ -17,10 +18,11 @@ pub use ids::{
 pub use json::{Fault, Faults, Json, ParseError, from_object};
 pub use time::Timestamp;
 
+use stored::stored_as_text;
+
 /// Status of a request (product.md, "A request's life"): `pending`, then `decided`, never back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum Status {
     /// Waits for a person, its agent, an administrator or its deadline.
     Pending,
@@ -28,10 +30,11 @@ pub enum Status {
     Decided,
 }
 
+stored_as_text!(Status { Pending = "pending", Decided = "decided" });
+
 /// State of a delivery: ready ▶ leased ▶ acknowledged or dead-lettered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum DeliveryState {
     /// A poll may take it, at once or after its backoff.
     Ready,
@@ -43,11 +46,12 @@ pub enum DeliveryState {
     DeadLettered,
 }
 
+stored_as_text!(DeliveryState { Ready = "ready", Leased = "leased", Acknowledged = "acknowledged", DeadLettered = "dead_lettered" });
+
 /// What an agent says of a delivery (contract, "Poll and acknowledge").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, deserr::Deserr, utoipa::ToSchema, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, deserr::Deserr, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[deserr(rename_all = lowercase)]
-#[sqlx(type_name = "text", rename_all = "snake_case")]
 pub enum AckResult {
     /// The agent has it; the handoff is over.
     Accepted,
@@ -56,3 +60,5 @@ pub enum AckResult {
     /// A failure that will not pass: dead-letter at once.
     Failed,
 }
+
+stored_as_text!(AckResult { Accepted = "accepted", Retry = "retry", Failed = "failed" });

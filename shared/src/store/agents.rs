@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::Store;
+use super::pool::run;
 use crate::domain::{AgentId, KeyId};
 use crate::error::{Error, Result};
 

@@ -1,6 +1,7 @@
 //! Reading the approval chain.
 
 use super::Store;
+use super::pool::run;
 use crate::domain::{ChainEntry, Digest, RequestId};
 use crate::error::Result;
 

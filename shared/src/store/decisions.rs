@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::chain::digest;
+use super::pool::run;
 use super::{Caller, OutboxEvent, Store};
 use crate::domain::{Actor, ActorKind, AgentId, Cause, Decision, Digest, Outcome, RequestId, Status, Timestamp};
 use crate::error::{Error, Result};

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::chain::digest;
+use super::pool::run;
 use super::{Caller, OutboxEvent, Store};
 use crate::domain::{AckResult, AgentId, ClientRequestKey, DeliveryState, Digest, RequestId};
 use crate::error::{Error, Result};

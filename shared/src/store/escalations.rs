@@ -1,5 +1,6 @@
 //! Escalating: half of the time is over and nobody has answered.
 
+use super::pool::run;
 use super::{OutboxEvent, Store};
 use crate::domain::{AgentId, RequestId};
 use crate::error::Result;

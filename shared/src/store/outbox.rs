@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::Store;
+use super::pool::run;
 use crate::domain::{AgentId, RequestId};
 use crate::error::Result;
 

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::Store;
 use super::chain::digest;
+use super::pool::run;
 use crate::domain::{
     Actor, ActorKind, AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Outcome, Priority, RequestId,
     Status, Timestamp,

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::chain::digest;
 use super::deliveries::Delivered;
+use super::pool::run;
 use super::{Caller, OutboxEvent, Store};
 use crate::domain::{AgentId, ClientRequestKey, Digest, Priority, RequestId, Status, Submission};
 use crate::error::{Error, Result};
