@@ -6,6 +6,7 @@ mod openapi;
 mod stack;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -42,12 +43,16 @@ struct RunOptions {
     dir: PathBuf,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
         Command::Run(options) => stack::run(&options),
-        Command::Openapi => {
-            println!("{}", openapi::document()?);
-            Ok(())
+        Command::Openapi => openapi::document().map(|document| println!("{document}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("relaytrace-local: {error:#}");
+            ExitCode::FAILURE
         }
     }
 }

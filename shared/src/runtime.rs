@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -19,11 +20,13 @@ use crate::http::{common_routes, service};
 use crate::state::AppState;
 use crate::telemetry;
 
-/// Runs a function whose events are HTTP calls, on Lambda or as a plain HTTP server.
-///
-/// # Errors
-/// A configuration that is not complete, or a port that cannot be had.
-pub async fn run(routes: OpenApiRouter<AppState>) -> anyhow::Result<()> {
+/// Runs a function whose events are HTTP calls, on Lambda or as a plain HTTP server, until it is told to stop. A
+/// configuration that is not complete, or a port that cannot be had, is said in plain words.
+pub async fn run(routes: OpenApiRouter<AppState>) -> ExitCode {
+    exit_code(run_until_stopped(routes).await)
+}
+
+async fn run_until_stopped(routes: OpenApiRouter<AppState>) -> anyhow::Result<()> {
     let (state, listen) = start()?;
     let router = service(routes.merge(common_routes()), state.clone());
     if is_lambda() {
@@ -33,10 +36,18 @@ pub async fn run(routes: OpenApiRouter<AppState>) -> anyhow::Result<()> {
 }
 
 /// Runs a function whose events on Lambda are a schedule's, and which has routes as a plain HTTP server.
-///
-/// # Errors
-/// As [`run`].
-pub async fn run_scheduled<F, R>(routes: OpenApiRouter<AppState>, once: fn(AppState) -> F) -> anyhow::Result<()>
+pub async fn run_scheduled<F, R>(routes: OpenApiRouter<AppState>, once: fn(AppState) -> F) -> ExitCode
+where
+    F: Future<Output = crate::Result<R>>,
+    R: serde::Serialize,
+{
+    exit_code(run_scheduled_until_stopped(routes, once).await)
+}
+
+async fn run_scheduled_until_stopped<F, R>(
+    routes: OpenApiRouter<AppState>,
+    once: fn(AppState) -> F,
+) -> anyhow::Result<()>
 where
     F: Future<Output = crate::Result<R>>,
     R: serde::Serialize,
@@ -88,6 +99,16 @@ pub async fn interrupted() {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         () = terminate => {}
+    }
+}
+
+fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The function `admin` on its own.
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> std::process::ExitCode {
     relaytrace::runtime::run(admin::router()).await
 }

@@ -1,6 +1,6 @@
 //! The function `decide` on its own.
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> std::process::ExitCode {
     relaytrace::runtime::run(decide::router()).await
 }

@@ -1,6 +1,6 @@
 //! The function `ingest` on its own.
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> std::process::ExitCode {
     relaytrace::runtime::run(ingest::router()).await
 }

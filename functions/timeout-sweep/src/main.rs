@@ -1,6 +1,6 @@
 //! The function `timeout-sweep` on its own.
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> std::process::ExitCode {
     Box::pin(relaytrace::runtime::run_scheduled(timeout_sweep::router(), timeout_sweep::run_once)).await
 }

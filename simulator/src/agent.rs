@@ -1,0 +1,103 @@
+//! A synthetic agent: an Ed25519 key, a token, and the secret that responses to it are verified with.
+
+use anyhow::{Context, Result, ensure};
+use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use hyper::header::HeaderValue;
+use hyper::{Method, StatusCode};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use serde_json::json;
+
+use crate::http::{Answer, Connection, bearer};
+use crate::signature::{self, Expected};
+
+/// The longest life that a token may have, in seconds.
+const TOKEN_LIFETIME: u64 = 900;
+/// A token younger than this is still good for a measurement.
+const TOKEN_KEPT_FOR: u64 = 480;
+
+/// A registered agent. Its one key has its own name.
+pub struct Agent {
+    pub id: String,
+    key: EncodingKey,
+    secret: hmac::Key,
+    token: HeaderValue,
+    token_made_at: u64,
+}
+
+impl Agent {
+    /// Registers an agent and its key through the admin API.
+    pub async fn register(connection: &mut Connection, admin: &HeaderValue, id: String) -> Result<Self> {
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).ok().context("no key could be made")?;
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8.as_ref()).ok().context("a key made is none")?;
+
+        let agent = connection.post("/v1/admin/agents", admin, &json!({"agent_id": id, "name": id})).await?;
+        ensure!(agent.status.is_success(), "agent {id} was not registered: {}", String::from_utf8_lossy(&agent.body));
+        let key = json!({"key_id": id, "alg": "EdDSA", "public_key": public_pem(pair.public_key().as_ref())});
+        let registered = connection.post(&format!("/v1/admin/agents/{id}/keys"), admin, &key).await?;
+        registered.expect(StatusCode::CREATED)?;
+        let registered = registered.json()?;
+        let secret = registered["response_secret"].as_str().context("a registered key has no response_secret")?;
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(secret)?);
+
+        let key = EncodingKey::from_ed_der(pkcs8.as_ref());
+        let mut agent = Self { id, key, secret, token: HeaderValue::from_static(""), token_made_at: 0 };
+        agent.refresh_token()?;
+        Ok(agent)
+    }
+
+    /// Makes a new token, unless the one there is good for some minutes yet.
+    pub fn refresh_token(&mut self) -> Result<()> {
+        let now = get_current_timestamp();
+        if now < self.token_made_at + TOKEN_KEPT_FOR {
+            return Ok(());
+        }
+        let claims =
+            json!({"iss": self.id, "sub": self.id, "aud": "relaytrace", "iat": now, "exp": now + TOKEN_LIFETIME});
+        let header = Header { kid: Some(self.id.clone()), ..Header::new(Algorithm::EdDSA) };
+        self.token = bearer(&encode(&header, &claims, &self.key)?)?;
+        self.token_made_at = now;
+        Ok(())
+    }
+
+    /// The header `Authorization`.
+    pub fn token(&self) -> &HeaderValue {
+        &self.token
+    }
+
+    /// Whether the response is the service's own.
+    pub fn verify(&self, answer: &Answer, method: &Method, nonce: &str) -> Result<()> {
+        signature::verify(answer, Expected { method, nonce, key_id: &self.id, secret: &self.secret })
+    }
+}
+
+/// SPKI PEM of an Ed25519 key.
+fn public_pem(public: &[u8]) -> String {
+    // RFC 8410, section 4: the fixed start of an Ed25519 SubjectPublicKeyInfo.
+    const PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+    let spki = BASE64_STANDARD.encode([PREFIX.as_slice(), public].concat());
+    format!("-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n")
+}
+
+/// Values of the header `relaytrace-nonce`: each its own.
+#[derive(Debug)]
+pub struct Nonces {
+    prefix: String,
+    used: u64,
+}
+
+impl Nonces {
+    /// Of one connection.
+    pub fn new(connection: usize) -> Self {
+        Self { prefix: format!("bench-{:08x}-{connection:04x}", std::process::id()), used: 0 }
+    }
+
+    /// The next.
+    pub fn next(&mut self) -> HeaderValue {
+        self.used += 1;
+        let text = format!("{}-{:012x}", self.prefix, self.used);
+        HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("bench-no-nonce-at-all"))
+    }
+}

@@ -1,0 +1,148 @@
+//! From a decision to the agent that waits for it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use hyper::header::HeaderValue;
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+
+use super::rows::{Batch, Envelopes};
+use super::stack::Stack;
+use crate::agent::{Agent, Nonces};
+use crate::http::Connection;
+
+/// A poll counts as parked so long after it was sent; there is no way to see it from outside.
+const PARKED_AFTER: Duration = Duration::from_millis(50);
+const WARM_UP: usize = 64;
+
+/// Milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Latency {
+    pub p50: f64,
+    pub p99: f64,
+    pub most: f64,
+    pub decisions: usize,
+    /// Agents that waited.
+    pub agents: usize,
+}
+
+/// An agent that waits.
+struct Parked {
+    request_id: String,
+    since: Instant,
+    /// When it has the whole answer.
+    delivered: oneshot::Receiver<Instant>,
+}
+
+/// Decides one request after the other, each once its agent's poll is parked. The time runs from before the
+/// operator's call is sent until the agent has the whole answer of its poll.
+pub async fn measure(stack: &Stack, agents: &Arc<Vec<Agent>>, batch: Batch, decisions: usize) -> Result<Latency> {
+    let (queue, mut parked) = mpsc::unbounded_channel();
+    let mut waiting = JoinSet::new();
+    for number in 0..agents.len() {
+        let connection = Connection::open(stack.address).await?;
+        let waiter = Waiter { connection, agents: agents.clone(), number, batch, nonces: Nonces::new(number) };
+        waiting.spawn(waiter.wait_for_ever(queue.clone()));
+    }
+    drop(queue);
+    let mut operator = Connection::open(stack.address).await?;
+    let mut histogram = Histogram::<u64>::new(3)?;
+    for turn in 0..decisions + WARM_UP {
+        let next = tokio::select! {
+            next = parked.recv() => next,
+            // None of them ends unless something is wrong.
+            ended = waiting.join_next() => {
+                ended.context("no agent waits")???;
+                None
+            }
+        };
+        let Parked { request_id, since, delivered } = next.context("the agents have stopped")?;
+        sleep_until((since + PARKED_AFTER).into()).await;
+        let token = &stack.operators[turn % stack.operators.len()];
+        let begun = Instant::now();
+        let path = format!("/v1/hitl/requests/{request_id}/decision");
+        operator.post(&path, token, &json!({"decision": "approve"})).await?.expect(StatusCode::CREATED)?;
+        let delivered = match delivered.await {
+            Ok(at) => at,
+            Err(_) => {
+                waiting.join_next().await.context("no agent waits")???;
+                continue;
+            }
+        };
+        if turn >= WARM_UP {
+            histogram.record(u64::try_from((delivered - begun).as_micros())?)?;
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "microseconds")]
+    let milliseconds = |microseconds: u64| microseconds as f64 / 1_000.0;
+    Ok(Latency {
+        p50: milliseconds(histogram.value_at_quantile(0.5)),
+        p99: milliseconds(histogram.value_at_quantile(0.99)),
+        most: milliseconds(histogram.max()),
+        decisions,
+        agents: agents.len(),
+    })
+}
+
+struct Waiter {
+    connection: Connection,
+    agents: Arc<Vec<Agent>>,
+    number: usize,
+    batch: Batch,
+    nonces: Nonces,
+}
+
+impl Waiter {
+    /// Asks, waits for the answer, acknowledges it, and asks again.
+    async fn wait_for_ever(mut self, queue: mpsc::UnboundedSender<Parked>) -> Result<()> {
+        let envelopes = Envelopes::new();
+        for round in 0_u64.. {
+            let agent_id = self.agent().id.clone();
+            let key = self.batch.client_request_key((round << 8) + self.number as u64);
+            let asked = self.call(Method::POST, "/v1/hitl/requests", envelopes.of(&agent_id, &key)).await?;
+            let request_id = asked["request_id"].as_str().context("a submission's answer has no request_id")?.to_owned();
+
+            let (sender, delivered) = oneshot::channel();
+            if queue.send(Parked { request_id: request_id.clone(), since: Instant::now(), delivered }).is_err() {
+                return Ok(());
+            }
+            let path = format!("/v1/agents/{agent_id}/decisions/poll?wait_seconds=20&limit=1");
+            let (decision, at) = loop {
+                let polled = self.call(Method::GET, &path, String::new()).await?;
+                let at = Instant::now();
+                if let Some(decision) = polled["decisions"].get(0) {
+                    break (decision.clone(), at);
+                }
+            };
+            ensure!(decision["request_id"] == request_id.as_str(), "an agent got another request's decision");
+            drop(sender.send(at));
+            let body = json!({"delivery_id": decision["delivery_id"], "result": "accepted"});
+            let path = format!("/v1/agents/{agent_id}/decisions/{request_id}/ack");
+            self.call(Method::POST, &path, body.to_string()).await?;
+        }
+        Ok(())
+    }
+
+    fn agent(&self) -> &Agent {
+        &self.agents[self.number]
+    }
+
+    /// A call whose answer's signature is checked.
+    async fn call(&mut self, method: Method, path: &str, body: String) -> Result<Value> {
+        let nonce: HeaderValue = self.nonces.next();
+        let request = self.connection.request(method.clone(), path, self.agent().token());
+        let request = request.header("relaytrace-nonce", nonce.clone());
+        let answer = self.connection.send(request, Bytes::from(body)).await?;
+        let said = String::from_utf8_lossy(&answer.body);
+        ensure!(answer.status.is_success(), "{method} {path}: the service answered {}: {said}", answer.status);
+        self.agent().verify(&answer, &method, nonce.to_str()?)?;
+        answer.json()
+    }
+}

@@ -1,0 +1,106 @@
+//! `bench`: the service's throughput beside that of its own statements, and the latency of a decision.
+//!
+//! For each kind of call service and pgbench take turns on the same cluster, so that a busy machine or a slow disk
+//! meets both. pgbench runs the statement that the call sends, alone, over rows like those of the service: what it
+//! reaches is the floor under the service's cost, and their ratio is what travels from machine to machine.
+
+mod cpu;
+mod database;
+mod floor;
+mod kind;
+mod latency;
+mod load;
+mod report;
+mod rows;
+mod scripts;
+mod session;
+mod stack;
+mod statements;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use session::Session;
+use stack::Stack;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How to measure.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// Seconds of each measurement, after a second of warm-up.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Connections that make load at the same time.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=128))]
+    connections: u16,
+    /// Measurements of each kind and side; the median counts.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=99))]
+    runs: u64,
+    /// Decisions whose way to a waiting agent is timed.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    decisions: u32,
+    /// Measure only these kinds (submit, decide, poll, acknowledge, empty-poll, latency); repeatable.
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+    /// Port of the stack on 127.0.0.1; a free one if left out.
+    #[arg(long)]
+    port: Option<u16>,
+    /// The checkout: its committed query metadata and migrations are read, and the stack runs in it.
+    #[arg(long, default_value = ".")]
+    checkout: PathBuf,
+}
+
+/// A part of the bench.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Submit,
+    Decide,
+    Poll,
+    Acknowledge,
+    EmptyPoll,
+    Latency,
+}
+
+/// Measures, prints the table, and says by the exit code whether every bound is met.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    ensure!(
+        options.checkout.join(".sqlx").is_dir() && options.checkout.join("migrations").is_dir(),
+        "{} is no checkout: run this where .sqlx and migrations are, or name that place with --checkout",
+        options.checkout.display()
+    );
+    if cfg!(debug_assertions) {
+        eprintln!("This is a debug build: its figures mean nothing (cargo build --release -p simulator -p local).");
+    }
+    // One thread: the other cores are the service's.
+    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            outcome = measure(options) => outcome,
+            stopped = tokio::signal::ctrl_c() => {
+                stopped?;
+                Ok(ExitCode::from(130))
+            }
+            _ = terminate.recv() => Ok(ExitCode::from(143)),
+        }
+    })
+}
+
+async fn measure(options: &Options) -> Result<ExitCode> {
+    let programs = database::Programs::find()?;
+    let scripts = scripts::Scripts::find(&options.checkout)?;
+    eprintln!("Starting a stack …");
+    let mut stack = Stack::start(&options.checkout, options.port).await?;
+    let outcome = Session { options, scripts: &scripts, stack: &stack }.run(programs).await;
+    if let Err(error) = &outcome
+        && let Some(words) = stack.last_words()
+    {
+        return outcome.map(|_| ExitCode::FAILURE).with_context(|| format!("{error:#}; {words}"));
+    }
+    eprintln!("Stopping the stack …");
+    drop(stack);
+    let report = outcome?;
+    print!("{report}");
+    Ok(if report.is_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,125 @@
+//! Scripts for pgbench: the service's statements over the rows of a batch.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::kind::Kind;
+use super::rows::{Batch, Group, ROWS_AT_ONCE};
+use super::statements::{Argument, Statement};
+
+/// The number of the row that a transaction works on.
+const ROW: &str = ":i";
+/// No transaction of a run has the number of another.
+const NEXT_ROW: &str = "\\set i :n * :clients + :client_id\n\\set n :n + 1\n";
+
+/// The statements that are measured.
+#[derive(Debug)]
+pub struct Scripts {
+    submit: Statement,
+    decide: Statement,
+    lease: Statement,
+    acknowledge: Statement,
+}
+
+impl Scripts {
+    /// Out of the checkout's metadata.
+    pub fn find(checkout: &Path) -> Result<Self> {
+        Ok(Self {
+            submit: Statement::find(checkout, "submit")?,
+            decide: Statement::find(checkout, "decide")?,
+            lease: Statement::find(checkout, "lease")?,
+            acknowledge: Statement::find(checkout, "acknowledge")?,
+        })
+    }
+
+    /// What one call of this kind sends, each time for the next row of the batch.
+    pub fn measured(&self, kind: Kind, batch: Batch) -> Result<String> {
+        let statement = match kind {
+            Kind::Submit => self.submit.with(&submit(batch, ROW, |element| format!("ARRAY[{element}]")))?,
+            Kind::Decide => self.decide.with(&decide(batch))?,
+            Kind::Poll | Kind::EmptyPoll => self.lease.with(&lease(batch.group))?,
+            Kind::Acknowledge => self.acknowledge.with(&acknowledge(batch))?,
+        };
+        Ok(format!("{NEXT_ROW}{statement};\n"))
+    }
+
+    /// Submits [`ROWS_AT_ONCE`] rows of the batch with each transaction.
+    pub fn prepared(&self, batch: Batch) -> Result<String> {
+        let rows = format!("generate_series({ROW}::int8 * {ROWS_AT_ONCE}, {ROW}::int8 * {ROWS_AT_ONCE} + {ROWS_AT_ONCE} - 1)");
+        let array = |element: &str| format!("ARRAY(SELECT {element} FROM {rows} AS s (number) ORDER BY s.number)");
+        let statement = self.submit.with(&submit(batch, "s.number", array))?;
+        Ok(format!("{NEXT_ROW}{statement};\n"))
+    }
+}
+
+fn submit(batch: Batch, row: &str, array: impl Fn(&str) -> String) -> Vec<Argument> {
+    let agent = batch.group.agent_sql(row);
+    let elements = [
+        ("uuid[]", batch.request_sql(row)),
+        ("text[]", agent.clone()),
+        ("text[]", agent),
+        ("text[]", batch.key_sql(row)),
+        ("bytea[]", ":digest::bytea".to_owned()),
+        ("int2[]", "2::int2".to_owned()),
+        ("text[]", ":title::text".to_owned()),
+        ("text[]", ":action_type::text".to_owned()),
+        ("bytea[]", ":digest::bytea".to_owned()),
+        ("timestamptz[]", ":nothing::timestamptz".to_owned()),
+        ("bytea[]", ":envelope::bytea".to_owned()),
+        ("bytea[]", ":resume::bytea".to_owned()),
+        ("text[]", ":traceparent::text".to_owned()),
+    ];
+    let arrays = elements.into_iter().map(|(kind, element)| (kind, array(&element)));
+    [now()].into_iter().chain(arrays).collect()
+}
+
+fn decide(batch: Batch) -> Vec<Argument> {
+    vec![
+        now(),
+        ("float8", ":max_age_seconds".to_owned()),
+        ("text", ":operator".to_owned()),
+        ("text", ":operator_id".to_owned()),
+        ("text", ":operator_name".to_owned()),
+        ("text", ":traceparent".to_owned()),
+        ("uuid", batch.request_sql(ROW)),
+        ("text", ":outcome".to_owned()),
+        ("text", ":nothing".to_owned()),
+        ("bytea", ":digest".to_owned()),
+    ]
+}
+
+fn lease(group: Group) -> Vec<Argument> {
+    vec![
+        now(),
+        ("text", group.agent_sql(ROW)),
+        ("text", group.agent_sql(ROW)),
+        ("int8", ":limit".to_owned()),
+        ("uuid[]", ":nothing".to_owned()),
+        ("float8", ":lease_seconds".to_owned()),
+        ("int4", ":max_attempts".to_owned()),
+    ]
+}
+
+fn acknowledge(batch: Batch) -> Vec<Argument> {
+    let agent = format!("ARRAY[{}]", batch.group.agent_sql(ROW));
+    let request = format!("ARRAY[{}]", batch.request_sql(ROW));
+    let nothing = "ARRAY[:nothing::text]".to_owned();
+    vec![
+        now(),
+        ("uuid[]", request.clone()),
+        ("uuid[]", request),
+        ("text[]", agent.clone()),
+        ("text[]", agent),
+        ("text[]", "ARRAY[:result::text]".to_owned()),
+        ("text[]", nothing.clone()),
+        ("text[]", nothing),
+        ("text[]", "ARRAY[:traceparent::text]".to_owned()),
+        ("int4", ":max_attempts".to_owned()),
+    ]
+}
+
+/// The service leaves the time to the database.
+fn now() -> Argument {
+    ("timestamptz", ":nothing".to_owned())
+}

@@ -1,0 +1,164 @@
+//! A stack of the bench's own: started in a temporary folder, stopped when dropped.
+
+use std::fs::{self, File, Permissions};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use hyper::header::HeaderValue;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Deserialize;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::http::bearer;
+
+/// Making a database and starting the servers can take its time on a slow disk.
+const START_LIMIT: Duration = Duration::from_mins(3);
+const STOP_LIMIT: Duration = Duration::from_secs(40);
+const TICK: Duration = Duration::from_millis(20);
+
+/// A running stack.
+#[derive(Debug)]
+pub struct Stack {
+    child: Child,
+    pub address: SocketAddr,
+    pub database_url: String,
+    /// Headers `Authorization`.
+    pub admin: HeaderValue,
+    pub operators: Vec<HeaderValue>,
+    // After the child: what is in it is the child's until it has ended.
+    folder: TempDir,
+}
+
+/// What the stack says of itself.
+#[derive(Deserialize)]
+struct Description {
+    database_url: String,
+    operators: Vec<Person>,
+    admin: Person,
+}
+
+#[derive(Deserialize)]
+struct Person {
+    token: String,
+}
+
+impl Stack {
+    /// Starts a stack and waits until it answers.
+    pub async fn start(checkout: &Path, port: Option<u16>) -> Result<Self> {
+        let program = program()?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(port)?));
+        let folder = folder()?;
+        let words = folder.path().join("words");
+        let child = Command::new(&program)
+            .arg("run")
+            .current_dir(checkout)
+            .env("PORT", address.port().to_string())
+            .env("LOCAL_DIR", folder.path())
+            .env("DEMO", "0")
+            .env("RUST_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&words)?)
+            .spawn()
+            .with_context(|| format!("cannot run {}", program.display()))?;
+        let mut stack = Self {
+            child,
+            address,
+            database_url: String::new(),
+            admin: HeaderValue::from_static(""),
+            operators: Vec::new(),
+            folder,
+        };
+        let description = stack.description().await?;
+        stack.database_url = description.database_url;
+        stack.admin = bearer(&description.admin.token)?;
+        stack.operators = description.operators.iter().map(|person| bearer(&person.token)).collect::<Result<_>>()?;
+        ensure!(!stack.operators.is_empty(), "the stack has no operators");
+        Ok(stack)
+    }
+
+    /// The process id of the service, which is the parent of its servers.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where scripts may be kept.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What the stack said, if it has ended.
+    pub fn last_words(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok()??;
+        let said = fs::read_to_string(self.folder.path().join("words")).unwrap_or_default();
+        Some(format!("the stack ended ({status}):\n{}", said.trim_end()))
+    }
+
+    /// It is written when the stack is ready.
+    async fn description(&mut self) -> Result<Description> {
+        let path = self.folder.path().join("dev.json");
+        let begun = Instant::now();
+        loop {
+            if let Ok(text) = fs::read_to_string(&path) {
+                return serde_json::from_str(&text).context("the stack's dev.json is not what it should be");
+            }
+            if let Some(words) = self.last_words() {
+                bail!("{words}");
+            }
+            ensure!(begun.elapsed() < START_LIMIT, "the stack did not start within {} s", START_LIMIT.as_secs());
+            sleep(TICK).await;
+        }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        drop(kill(pid, Signal::SIGINT));
+        let begun = Instant::now();
+        while begun.elapsed() < STOP_LIMIT {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(TICK);
+        }
+        // Its servers notice that their owner is gone, and end.
+        drop(self.child.kill().and_then(|()| self.child.wait()));
+    }
+}
+
+/// The stack's program, built beside this one.
+fn program() -> Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("relaytrace-local");
+    ensure!(program.is_file(), "{} is missing: cargo build --release -p local", program.display());
+    Ok(program)
+}
+
+/// On a disk, also where `/tmp` is memory; and open enough that Postgres, which never runs as root, gets in.
+fn folder() -> Result<TempDir> {
+    let disk = Path::new("/var/tmp");
+    let parent = if std::env::var_os("TMPDIR").is_none() && disk.is_dir() { disk.into() } else { std::env::temp_dir() };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("relaytrace-bench-").permissions(Permissions::from_mode(0o711));
+    builder.tempdir_in(&parent).with_context(|| format!("cannot make a folder in {}", parent.display()))
+}
+
+/// The port asked for, or one that is free, outside the range that outgoing connections get theirs from.
+fn free_port(asked: Option<u16>) -> Result<u16> {
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    if let Some(port) = asked {
+        ensure!(is_free(&port), "port {port} of 127.0.0.1 is taken: --port names another, or leave it out");
+        return Ok(port);
+    }
+    let first = 15_000 + u16::try_from(std::process::id() % 10_000).unwrap_or(0);
+    (first..first + 1_000).find(is_free).context("no free port was found: name one with --port")
+}

@@ -1,0 +1,37 @@
+//! Synthetic agents and operators: clients of RelayTrace, over HTTP as anyone.
+
+mod agent;
+mod bench;
+mod http;
+mod signature;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Synthetic agents and operators for RelayTrace.
+#[derive(Parser)]
+#[command(name = "simulator")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure the service's throughput against pgbench running the same statements, and the latency of a decision.
+    ///
+    /// Starts a stack of its own with a database of its own, and stops it at the end. Ends with status 1 if a bound
+    /// is missed. Run it in the checkout, after `local/setup` and `cargo build --release -p local`.
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Bench(options) => bench::run(&options),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("simulator: {error:#}");
+        ExitCode::FAILURE
+    })
+}
