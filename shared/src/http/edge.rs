@@ -146,7 +146,7 @@ fn log(
     let status = response.status().as_u16();
     let route = route.unwrap_or("-");
     let principal = identity.principal().map_or("-", Principal::id);
-    let duration_ms = started.elapsed().as_secs_f64() * 1_000.0;
+    let duration_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
     let trace_id = trace.trace_id.as_str();
     let request_id = response.extensions().get::<super::RequestOf>().map(|of| tracing::field::display(of.0));
     let reason = match cause {

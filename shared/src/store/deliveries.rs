@@ -116,7 +116,7 @@ impl Store {
                             AND d.visible_at <= COALESCE($1::timestamptz, now())
                             AND d.expires_at > COALESCE($1::timestamptz, now())
                             AND ($5::uuid[] IS NULL OR d.request_id = ANY ($5))
-                        ORDER BY d.visible_at LIMIT $4::bigint + 1
+                        ORDER BY d.visible_at LIMIT $4::bigint
                         FOR NO KEY UPDATE SKIP LOCKED
                     ), sized AS MATERIALIZED (
                         -- An answer stays under 1 MB (contract): what would exceed it is for the next poll.
@@ -155,7 +155,19 @@ impl Store {
                         ON CONFLICT (agent_id) DO UPDATE SET last_polled_at = GREATEST(p.last_polled_at, excluded.last_polled_at)
                     )
                     SELECT c.now AS "now!",
-                        (SELECT count(*) FROM due) > (SELECT count(*) FROM leased) AS "has_more!",
+                        CASE
+                            WHEN (SELECT count(*) FROM leased) < (SELECT count(*) FROM due) THEN true
+                            WHEN (SELECT count(*) FROM leased) < $4 THEN false
+                            -- Looked at, not locked: a row locked here and not taken would look taken to others.
+                            ELSE EXISTS (
+                                SELECT FROM deliveries m
+                                WHERE m.agent_id = $3 AND m.state IN ('ready', 'leased')
+                                    AND m.visible_at <= COALESCE($1::timestamptz, now())
+                                    AND m.expires_at > COALESCE($1::timestamptz, now())
+                                    AND ($5::uuid[] IS NULL OR m.request_id = ANY ($5))
+                                    AND m.request_id NOT IN (SELECT request_id FROM due)
+                            )
+                        END AS "has_more!",
                         CASE WHEN l.request_id IS NULL THEN (
                             SELECT n.visible_at FROM deliveries n
                             WHERE n.agent_id = $3 AND n.state IN ('ready', 'leased')

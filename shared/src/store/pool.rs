@@ -8,15 +8,15 @@ use deadpool::managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError,
 use rand::RngExt as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result, is_conflict};
 
-/// Longest time that a statement may take; its connection is dropped when it takes longer.
-pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest wait for a connection, a new one included.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time for a statement with all its tries, the wait for a connection included. A connection whose statement
+/// takes longer is dropped.
+const LONGEST: Duration = Duration::from_secs(2);
 /// A connection that was idle for longer, by the wall clock, is pinged before it is used: in a frozen process the
 /// monotonic clock may have stood still while the server hung up.
 const PING_AFTER: TimeDelta = TimeDelta::seconds(1);
@@ -27,14 +27,14 @@ const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// deadlock or a serialization failure.
 macro_rules! run {
     ($store:expr, $connection:ident => $statement:expr) => {{
-        let mut attempt = 1;
+        let mut tries = $crate::store::pool::Tries::new();
         loop {
-            let mut held = $store.connections.hold().await?;
+            let mut held = $store.connections.hold(&tries).await?;
             let outcome = {
                 let $connection = held.connection();
-                tokio::time::timeout($crate::store::pool::STATEMENT_TIMEOUT, $statement).await
+                tokio::time::timeout_at(tries.deadline, $statement).await
             };
-            match held.settle(outcome, &mut attempt).await {
+            match held.settle(outcome, &mut tries).await {
                 std::ops::ControlFlow::Break(result) => break result,
                 std::ops::ControlFlow::Continue(()) => {}
             }
@@ -42,6 +42,18 @@ macro_rules! run {
     }};
 }
 pub(super) use run;
+
+/// How long a statement may still take, and how often it may still be sent again.
+pub(super) struct Tries {
+    pub(super) deadline: Instant,
+    left: u32,
+}
+
+impl Tries {
+    pub(super) fn new() -> Self {
+        Self { deadline: Instant::now() + LONGEST, left: 3 }
+    }
+}
 
 /// The pool. It connects when it is first used, so that starting does not need the database.
 #[derive(Clone, Debug)]
@@ -82,21 +94,18 @@ impl Connections {
     pub(super) fn new(options: PgConnectOptions, max_connections: usize, clock: Clock) -> Self {
         let pool = Pool::builder(Connector { options, clock })
             .max_size(max_connections)
-            .runtime(deadpool::Runtime::Tokio1)
-            .wait_timeout(Some(ACQUIRE_TIMEOUT))
-            .create_timeout(Some(ACQUIRE_TIMEOUT))
             .build()
-            .expect("a pool with a runtime for its time-outs");
+            .expect("a pool without time-outs needs no runtime");
         Self(pool)
     }
 
-    pub(super) async fn hold(&self) -> Result<Held> {
-        let acquired = tokio::time::timeout(ACQUIRE_TIMEOUT, self.0.get()).await;
+    pub(super) async fn hold(&self, tries: &Tries) -> Result<Held> {
+        let acquired = tokio::time::timeout_at(tries.deadline, self.0.get()).await;
         match acquired {
             Ok(Ok(pooled)) => Ok(Held { pooled: Some(pooled), is_reusable: false }),
             Ok(Err(PoolError::Backend(error))) => Err(error.into()),
             Ok(Err(error)) => Err(Error::Unavailable(error.into())),
-            Err(_) => Err(Error::Unavailable(anyhow::anyhow!("no connection within {ACQUIRE_TIMEOUT:?}"))),
+            Err(_) => Err(Error::Unavailable(anyhow::anyhow!("no connection within {LONGEST:?}"))),
         }
     }
 
@@ -121,21 +130,19 @@ impl Held {
     pub(super) async fn settle<T>(
         mut self,
         outcome: Result<sqlx::Result<T>, Elapsed>,
-        attempt: &mut u32,
+        tries: &mut Tries,
     ) -> ControlFlow<Result<T>> {
-        /// Tries of a statement that loses against others.
-        const TRIES: u32 = 4;
         let Ok(outcome) = outcome else {
-            let slow = anyhow::anyhow!("a statement took longer than {STATEMENT_TIMEOUT:?}");
+            let slow = anyhow::anyhow!("a statement took longer than {LONGEST:?}");
             return ControlFlow::Break(Err(Error::Unavailable(slow)));
         };
         self.is_reusable = outcome.as_ref().map_or_else(is_harmless, |_| true);
         drop(self);
         match outcome {
-            Err(sqlx::Error::Database(error)) if *attempt < TRIES && error.code().is_some_and(|c| is_conflict(&c)) => {
-                let pause = rand::rng().random_range(1..=10 * *attempt);
-                tokio::time::sleep(Duration::from_millis(pause.into())).await;
-                *attempt += 1;
+            Err(sqlx::Error::Database(error)) if tries.left > 0 && error.code().is_some_and(|c| is_conflict(&c)) => {
+                tries.left -= 1;
+                let pause = rand::rng().random_range(1..=20);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
                 ControlFlow::Continue(())
             }
             outcome => ControlFlow::Break(outcome.map_err(Error::from)),
