@@ -380,7 +380,9 @@ COMMENT ON COLUMN replays.created_at IS 'When it was ordered.';
 COMMENT ON COLUMN replays.finished_at IS 'When it was done.';
 
 -- ---------------------------------------------------------------- the bytes of entries and events
--- Plain SQL functions, so that the planner inlines them into the one statement that writes.
+-- Plain SQL functions, so that the planner inlines them into the one statement that writes. It does so only where a
+-- function is no stricter than what it calls (convert_to and to_json are STABLE), and uses an argument that costs
+-- something once.
 
 CREATE FUNCTION rfc3339(at timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
     RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
@@ -390,15 +392,15 @@ CREATE FUNCTION digest_text(digest bytea) RETURNS text LANGUAGE sql IMMUTABLE PA
     RETURN 'sha256:' || encode(digest, 'hex');
 COMMENT ON FUNCTION digest_text IS 'A SHA-256 digest as it is written in entries and events.';
 
-CREATE FUNCTION json_text(value text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION json_text(value text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
     RETURN COALESCE(to_json(value)::text, 'null');
 COMMENT ON FUNCTION json_text IS 'A text as a JSON string, or null.';
 
-CREATE FUNCTION chain_genesis(request_id uuid) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION chain_genesis(request_id uuid) RETURNS bytea LANGUAGE sql STABLE PARALLEL SAFE
     RETURN sha256(convert_to('relaytrace-chain-v1:' || request_id, 'UTF8'));
 COMMENT ON FUNCTION chain_genesis IS 'The prev_hash of a chain''s first entry.';
 
-CREATE FUNCTION chain_actor(kind text, id text, name text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+CREATE FUNCTION chain_actor(kind text, id text, name text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
     RETURN '{"kind":"' || kind || '","id":' || json_text(id)
         || CASE WHEN name IS NULL THEN '' ELSE ',"name":' || json_text(name) END || '}';
 COMMENT ON FUNCTION chain_actor IS 'Who did it, as a JSON object.';
@@ -408,7 +410,7 @@ CREATE FUNCTION chain_entry(request_id uuid, seq integer, kind text, at timestam
     RETURN convert_to(
         '{"request_id":"' || request_id || '","seq":' || seq || ',"kind":"' || kind
         || '","at":"' || rfc3339(at) || '","actor":' || actor
-        || CASE WHEN details = '' THEN '' ELSE ',' || details END || '}', 'UTF8');
+        || COALESCE(',' || NULLIF(details, ''), '') || '}', 'UTF8');
 COMMENT ON FUNCTION chain_entry IS 'The bytes of one chain entry; details are further JSON members, or nothing.';
 
 CREATE FUNCTION handoff_event(

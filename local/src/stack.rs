@@ -114,6 +114,9 @@ async fn migrate(postgres: &Postgres) -> anyhow::Result<()> {
          EXCEPTION WHEN duplicate_object THEN NULL; END $$"
     );
     postgres.psql(DATABASE, &make_role)?;
+    for (setting, value) in relaytrace::store::ROLE_SETTINGS {
+        postgres.psql(DATABASE, &format!("ALTER ROLE {SERVICE_ROLE} SET {setting} = {value}"))?;
+    }
     Ok(())
 }
 

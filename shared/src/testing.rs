@@ -22,7 +22,7 @@ use crate::events::{Events, Publishing};
 use crate::http::service;
 use crate::signing::{ReceiptKey, ReceiptKeys};
 use crate::state::AppState;
-use crate::store::Store;
+use crate::store::{ROLE_SETTINGS, Store};
 
 /// The issuer of [`TestApp`]'s operators and administrators.
 pub const ISSUER: &str = "https://issuer.test";
@@ -178,7 +178,7 @@ impl TestApp {
         clock: Clock,
         issuer_key: Arc<TestKey>,
     ) -> Self {
-        let database = (*owner.connect_options()).clone().options([("role", "relaytrace_app")]);
+        let database = (*owner.connect_options()).clone().options([("role", "relaytrace_app")]).options(ROLE_SETTINGS);
         let keys = serde_json::from_value(json!({"keys": [issuer_key.jwk("issuer-key")]})).expect("a JWK set");
         let rules = TokenRules { audience: "relaytrace".into(), max_lifetime_seconds: 900, leeway_seconds: 30 };
         let masters = MasterSecrets::new(("m1".into(), vec![1; 32].into()), []);

@@ -35,6 +35,19 @@ use pool::{Connections, run};
 /// The migrations of `migrations/`.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
 
+/// What the functions' login role is set to (`ALTER ROLE … SET`).
+///
+/// Every statement here finds its rows by an index, whatever the tables hold. So it is planned once for each
+/// connection, for any parameters, and never for what a table happened to hold then: planning costs several times the
+/// execution. Of the role, not of the session: that is kept behind a transaction pooler, too.
+pub const ROLE_SETTINGS: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
 /// An agent and the key that its token was signed with: every statement of an agent asks whether both are active.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
