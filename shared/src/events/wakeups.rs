@@ -48,9 +48,9 @@ pub struct Parked {
 }
 
 impl Parked {
-    /// Waits for a wake-up, at most `longest`.
-    pub async fn wait(&self, longest: Duration) {
-        drop(tokio::time::timeout(longest, self.waiter.woken.notified()).await);
+    /// Waits for a wake-up, at most `longest`. `false`: none came.
+    pub async fn wait(&self, longest: Duration) -> bool {
+        tokio::time::timeout(longest, self.waiter.woken.notified()).await.is_ok()
     }
 
     /// Gets in line again after a wake-up that brought nothing.
