@@ -32,11 +32,9 @@ pub fn verify(answer: &Answer, expected: Expected<'_>) -> Result<()> {
 
     let params = header("signature-input")?.strip_prefix("relaytrace=").context("an unknown label of a signature")?;
     let attributes = params.strip_prefix(COMPONENTS).context("a signature covers something else")?;
-    for needed in [
-        format!(r#"keyid="{key_id}""#),
-        r#"alg="hmac-sha256""#.to_owned(),
-        r#"tag="relaytrace-response""#.to_owned(),
-    ] {
+    for needed in
+        [format!(r#"keyid="{key_id}""#), r#"alg="hmac-sha256""#.to_owned(), r#"tag="relaytrace-response""#.to_owned()]
+    {
         ensure!(attributes.split(';').any(|attribute| attribute == needed), "a signature lacks {needed}");
     }
     let base = format!(

@@ -66,12 +66,17 @@ pub enum Limit {
     TransactionsEach(u64),
 }
 
+/// Statements are planned once, not for each call: the floor is the least that they cost.
+const PLANNED_ONCE: &str = "-c plan_cache_mode=force_generic_plan";
+
 /// A run of pgbench.
 #[derive(Clone, Debug)]
 pub struct Run<'a> {
     pub script: &'a Path,
     pub clients: usize,
     pub limit: Limit,
+    /// What it writes may be lost in a crash, and nobody waits for the disk.
+    pub is_volatile: bool,
     pub variables: &'a [(&'static str, String)],
 }
 
@@ -125,6 +130,8 @@ impl Database {
             Limit::Seconds(seconds) => command.args(["-T", &seconds.to_string()]),
             Limit::TransactionsEach(transactions) => command.args(["-t", &transactions.to_string()]),
         };
+        let settings = if run.is_volatile { " -c synchronous_commit=off" } else { "" };
+        command.env("PGOPTIONS", format!("{PLANNED_ONCE}{settings}"));
         for (name, value) in run.variables {
             command.arg("-D").arg(format!("{name}={value}"));
         }
@@ -197,7 +204,8 @@ mod tests {
 
     #[test]
     fn reports_of_pgbench_are_read() {
-        let report = "transaction type: x.sql\nnumber of transactions actually processed: 1234\nlatency average = 1 ms\n";
+        let report =
+            "transaction type: x.sql\nnumber of transactions actually processed: 1234\nlatency average = 1 ms\n";
         assert_eq!(transactions(report), Some(1234));
         assert_eq!(transactions("number of transactions actually processed: 64/64\n"), Some(64));
         assert_eq!(transactions("pgbench: error\n"), None);

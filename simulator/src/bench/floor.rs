@@ -2,10 +2,12 @@
 //! sides find prepared.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use tokio::time::sleep;
 
 use super::database::{Database, Limit, Ran, Run, measure};
 use super::kind::Kind;
@@ -46,29 +48,37 @@ impl Side<'_> {
     }
 
     /// Prepares pending requests.
-    pub async fn prepare_pending(&self, batch: Batch, rows: u64) -> Result<()> {
-        let transactions = rows / ROWS_AT_ONCE;
-        self.run_all(&self.scripts.prepared(batch)?, transactions).await?;
+    pub async fn prepare_pending(&self, batch: Batch, rows: Range<u64>) -> Result<()> {
+        let statements = rows.start / ROWS_AT_ONCE..rows.end / ROWS_AT_ONCE;
+        self.run_all(&self.scripts.prepared(batch)?, statements).await?;
         self.forget_events(batch).await
     }
 
     /// Prepares decided requests whose deliveries are ready.
-    pub async fn prepare_decided(&self, batch: Batch, rows: u64) -> Result<()> {
-        self.prepare_pending(batch, rows).await?;
+    pub async fn prepare_decided(&self, batch: Batch, rows: Range<u64>) -> Result<()> {
+        self.prepare_pending(batch, rows.clone()).await?;
         self.run_all(&self.scripts.measured(Kind::Decide, batch)?, rows).await?;
         self.forget_events(batch).await
     }
 
     /// Makes every delivery of the batch ready, as if no poll had come by.
     pub async fn make_ready(&self, batch: Batch) -> Result<()> {
-        self.update_deliveries(batch, "state = 'ready', attempt = 0, visible_at = now() - random() * interval '1 minute', \
-                delivery_id = NULL, lease_expires_at = NULL, result = NULL, expires_at = now() + interval '1 day'").await
+        self.update_deliveries(
+            batch,
+            "state = 'ready', attempt = 0, visible_at = now() - random() * interval '1 minute', \
+                delivery_id = NULL, lease_expires_at = NULL, result = NULL, expires_at = now() + interval '1 day'",
+        )
+        .await
     }
 
     /// Leases every delivery of the batch; its attempt has the request's id.
     pub async fn make_leased(&self, batch: Batch) -> Result<()> {
-        self.update_deliveries(batch, "state = 'leased', attempt = 1, delivery_id = request_id, result = NULL, \
-                lease_expires_at = now() + interval '1 hour', visible_at = now() + interval '1 hour'").await
+        self.update_deliveries(
+            batch,
+            "state = 'leased', attempt = 1, delivery_id = request_id, result = NULL, \
+                lease_expires_at = now() + interval '1 hour', visible_at = now() + interval '1 hour'",
+        )
+        .await
     }
 
     async fn update_deliveries(&self, batch: Batch, set: &str) -> Result<()> {
@@ -90,20 +100,29 @@ impl Side<'_> {
             Kind::Decide => format!("SELECT count(*) FROM hitl_decisions WHERE {rows}"),
             Kind::Poll => format!("SELECT coalesce(sum(attempt), 0) FROM deliveries WHERE {rows}"),
             Kind::Acknowledge => format!("SELECT count(*) FROM deliveries WHERE state = 'acknowledged' AND {rows}"),
-            Kind::EmptyPoll => return Ok(0),
+            // That the agents were found; what they poll for is nothing.
+            Kind::EmptyPoll => {
+                let agents = batch.group.condition();
+                format!("SELECT count(*) FROM agent_polls WHERE {agents}")
+            }
         };
         self.database.count(&query).await
     }
 
-    /// Waits until the service has published what it wrote, at most `longest`; how many events are left.
-    pub async fn wait_for_events(&self, longest: Duration) -> Result<u64> {
-        let begun = std::time::Instant::now();
+    /// Waits until the service has published what it wrote; how many events it was behind.
+    pub async fn wait_for_events(&self) -> Result<u64> {
+        /// The sweep publishes what the service has let go of, some seconds later.
+        const LONGEST: Duration = Duration::from_mins(1);
+        let begun = Instant::now();
+        let mut behind = None;
         loop {
             let left = self.database.count("SELECT count(*) FROM outbox").await?;
-            if left == 0 || begun.elapsed() > longest {
-                return Ok(left);
+            let behind = *behind.get_or_insert(left);
+            if left == 0 {
+                return Ok(behind);
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            ensure!(begun.elapsed() < LONGEST, "a minute after the load {left} events are not yet published");
+            sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -119,17 +138,17 @@ impl Side<'_> {
         let script = self.write(&self.scripts.measured(kind, batch)?)?;
         let (warm_up, measured) = times;
         let limit = Limit::Seconds((warm_up + measured).as_secs());
-        let run = Run { script: &script, clients, limit, variables: &variables(clients) };
+        let run = Run { script: &script, clients, limit, is_volatile: false, variables: &variables(clients) };
         measure(self.database.pgbench(&run)?, warm_up, started).await
     }
 
-    async fn run_all(&self, script: &str, transactions: u64) -> Result<()> {
+    async fn run_all(&self, script: &str, transactions: Range<u64>) -> Result<()> {
         let script = self.write(script)?;
-        let limit = Limit::TransactionsEach(transactions.div_ceil(PREPARING as u64));
-        let run = Run { script: &script, clients: PREPARING, limit, variables: &variables(PREPARING) };
-        let mut command = self.database.pgbench(&run)?;
-        command.env("PGOPTIONS", "-c synchronous_commit=off");
-        measure(command, Duration::ZERO, |_| ()).await?;
+        let limit = Limit::TransactionsEach((transactions.end - transactions.start).div_ceil(PREPARING as u64));
+        let mut variables = variables(PREPARING);
+        variables.push(("n", (transactions.start / PREPARING as u64).to_string()));
+        let run = Run { script: &script, clients: PREPARING, limit, is_volatile: true, variables: &variables };
+        measure(self.database.pgbench(&run)?, Duration::ZERO, |_| ()).await?;
         Ok(())
     }
 

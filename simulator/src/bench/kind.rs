@@ -1,5 +1,8 @@
 //! What is measured.
 
+use super::Part;
+use super::rows::{ASKERS, Group, IDLERS, POLLERS};
+
 /// A kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -41,6 +44,26 @@ impl Kind {
             Self::Submit | Self::EmptyPoll => 0.0,
             Self::Decide | Self::Acknowledge => 1.2,
             Self::Poll => 2.5,
+        }
+    }
+
+    /// The agents that are called for, or that call.
+    pub fn group(self) -> Group {
+        match self {
+            Self::Submit | Self::Decide | Self::Acknowledge => ASKERS,
+            Self::Poll => POLLERS,
+            Self::EmptyPoll => IDLERS,
+        }
+    }
+
+    /// As it is asked for.
+    pub fn part(self) -> Part {
+        match self {
+            Self::Submit => Part::Submit,
+            Self::Decide => Part::Decide,
+            Self::Poll => Part::Poll,
+            Self::Acknowledge => Part::Acknowledge,
+            Self::EmptyPoll => Part::EmptyPoll,
         }
     }
 }

@@ -69,12 +69,9 @@ pub async fn measure(stack: &Stack, agents: &Arc<Vec<Agent>>, batch: Batch, deci
         let begun = Instant::now();
         let path = format!("/v1/hitl/requests/{request_id}/decision");
         operator.post(&path, token, &json!({"decision": "approve"})).await?.expect(StatusCode::CREATED)?;
-        let delivered = match delivered.await {
-            Ok(at) => at,
-            Err(_) => {
-                waiting.join_next().await.context("no agent waits")???;
-                continue;
-            }
+        let Ok(delivered) = delivered.await else {
+            waiting.join_next().await.context("no agent waits")???;
+            continue;
         };
         if turn >= WARM_UP {
             histogram.record(u64::try_from((delivered - begun).as_micros())?)?;
@@ -107,7 +104,8 @@ impl Waiter {
             let agent_id = self.agent().id.clone();
             let key = self.batch.client_request_key((round << 8) + self.number as u64);
             let asked = self.call(Method::POST, "/v1/hitl/requests", envelopes.of(&agent_id, &key)).await?;
-            let request_id = asked["request_id"].as_str().context("a submission's answer has no request_id")?.to_owned();
+            let request_id =
+                asked["request_id"].as_str().context("a submission's answer has no request_id")?.to_owned();
 
             let (sender, delivered) = oneshot::channel();
             if queue.send(Parked { request_id: request_id.clone(), since: Instant::now(), delivered }).is_err() {
@@ -122,7 +120,7 @@ impl Waiter {
                 }
             };
             ensure!(decision["request_id"] == request_id.as_str(), "an agent got another request's decision");
-            drop(sender.send(at));
+            let _ = sender.send(at);
             let body = json!({"delivery_id": decision["delivery_id"], "result": "accepted"});
             let path = format!("/v1/agents/{agent_id}/decisions/{request_id}/ack");
             self.call(Method::POST, &path, body.to_string()).await?;

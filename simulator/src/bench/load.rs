@@ -81,7 +81,8 @@ pub async fn run(load: Load) -> Result<Measured> {
     sleep_until(end.into()).await;
     let after = used();
 
-    let mut measured = Measured { usage: before.zip(after).map(|(before, after)| after - before), ..Measured::default() };
+    let mut measured =
+        Measured { usage: before.zip(after).map(|(before, after)| after - before), ..Measured::default() };
     while let Some(done) = connections.join_next().await {
         let done = done??;
         measured.calls += done.calls;

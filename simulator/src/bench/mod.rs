@@ -92,11 +92,11 @@ async fn measure(options: &Options) -> Result<ExitCode> {
     let scripts = scripts::Scripts::find(&options.checkout)?;
     eprintln!("Starting a stack …");
     let mut stack = Stack::start(&options.checkout, options.port).await?;
-    let outcome = Session { options, scripts: &scripts, stack: &stack }.run(programs).await;
-    if let Err(error) = &outcome
+    let outcome = async { Session::prepare(options, programs, &scripts, &stack).await?.run().await }.await;
+    if outcome.is_err()
         && let Some(words) = stack.last_words()
     {
-        return outcome.map(|_| ExitCode::FAILURE).with_context(|| format!("{error:#}; {words}"));
+        return outcome.map(|_| ExitCode::FAILURE).context(words);
     }
     eprintln!("Stopping the stack …");
     drop(stack);

@@ -27,6 +27,8 @@ pub struct Row {
     pub floor: Vec<Sample>,
     /// Rows that pgbench wrote while it was measured.
     pub floor_rows: u64,
+    /// Events, at the most, that the service had not published when its load ended.
+    pub behind: u64,
     /// Answers of the service that were verified.
     pub verified: u64,
 }
@@ -80,7 +82,11 @@ impl fmt::Display for Report {
             "\n{} connections, {} s each, median of {runs}; {ENVELOPE_BYTES}-byte envelopes\n",
             self.connections, self.seconds
         )?;
-        writeln!(f, "{:<14}{:>12}{:>12}{:>8}   {:<16}{:>14}", "", "service/s", "pgbench/s", "ratio", "bound", "pgbench rows")?;
+        writeln!(
+            f,
+            "{:<14}{:>12}{:>12}{:>8}   {:<16}{:>14}",
+            "", "service/s", "pgbench/s", "ratio", "bound", "pgbench rows"
+        )?;
         for row in &self.rows {
             let (service, floor) = (median(&row.service, |s| s.per_second), median(&row.floor, |s| s.per_second));
             let bound = row.kind.bound().map(|bound| format!("≥ {bound:.2}  {}", verdict(row.is_met())));
@@ -90,7 +96,15 @@ impl fmt::Display for Report {
         }
         self.fmt_usage(f)?;
         let verified: u64 = self.rows.iter().map(|row| row.verified).sum();
-        writeln!(f, "\nOf the service's answers 1 in {SAMPLE} was looked at, agents' with its signature: {verified}, all good.")?;
+        writeln!(
+            f,
+            "\nOf the service's answers 1 in {SAMPLE} was looked at, agents' with its signature: {verified}, all good."
+        )?;
+        let behind: Vec<_> = self.rows.iter().filter(|row| row.behind > 0).collect();
+        if !behind.is_empty() {
+            let counts: Vec<_> = behind.iter().map(|row| format!("{} {}", row.kind.name(), row.behind)).collect();
+            writeln!(f, "Events that were published only after the load, at the most: {}.", counts.join(", "))?;
+        }
         if let Some(Latency { p50, p99, most, decisions, agents }) = self.latency {
             writeln!(
                 f,
@@ -141,7 +155,7 @@ mod tests {
     fn row(kind: Kind, service: f64, floor: f64) -> Row {
         let sample = |per_second| Sample { per_second, usage: None };
         let (service, floor) = (vec![sample(service), sample(1.0), sample(1e9)], vec![sample(floor)]);
-        Row { kind, service, floor, floor_rows: 1, verified: 1 }
+        Row { kind, service, floor, floor_rows: 1, behind: 0, verified: 1 }
     }
 
     #[test]

@@ -41,7 +41,12 @@ impl Group {
         format!("bench-{}-{:03}", self.name, index % self.size)
     }
 
-    /// The same as an SQL expression.
+    /// A condition on `agent_id`: one of the group.
+    pub fn condition(self) -> String {
+        format!("agent_id LIKE 'bench-{}-%'", self.name)
+    }
+
+    /// The agent of a row as an SQL expression.
     pub fn agent_sql(self, index: &str) -> String {
         format!("'bench-{}-' || lpad(({index}::int8 % {})::text, 3, '0')", self.name, self.size)
     }
@@ -132,7 +137,8 @@ impl Envelopes {
         };
         let ids = ASKERS.agent_id(0).len() + Batch { number: 0, group: ASKERS }.client_request_key(0).len();
         let missing = (ENVELOPE_BYTES + AGENT.len() + KEY.len()).saturating_sub(with("").len() + ids);
-        let mut filler = "Charged twice for order 55-1042; both charges are on the statement. ".repeat(missing / 64 + 1);
+        let mut filler =
+            "Charged twice for order 55-1042; both charges are on the statement. ".repeat(missing / 64 + 1);
         filler.truncate(missing);
         let text = with(&filler);
         let (before, rest) = text.split_once(AGENT).unwrap_or_default();

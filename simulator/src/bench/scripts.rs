@@ -46,7 +46,8 @@ impl Scripts {
 
     /// Submits [`ROWS_AT_ONCE`] rows of the batch with each transaction.
     pub fn prepared(&self, batch: Batch) -> Result<String> {
-        let rows = format!("generate_series({ROW}::int8 * {ROWS_AT_ONCE}, {ROW}::int8 * {ROWS_AT_ONCE} + {ROWS_AT_ONCE} - 1)");
+        let rows =
+            format!("generate_series({ROW}::int8 * {ROWS_AT_ONCE}, {ROW}::int8 * {ROWS_AT_ONCE} + {ROWS_AT_ONCE} - 1)");
         let array = |element: &str| format!("ARRAY(SELECT {element} FROM {rows} AS s (number) ORDER BY s.number)");
         let statement = self.submit.with(&submit(batch, "s.number", array))?;
         Ok(format!("{NEXT_ROW}{statement};\n"))
@@ -122,4 +123,22 @@ fn acknowledge(batch: Batch) -> Vec<Argument> {
 /// The service leaves the time to the database.
 fn now() -> Argument {
     ("timestamptz", ":nothing".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::rows::ASKERS;
+
+    #[test]
+    fn the_statements_of_this_checkout_have_the_parameters_known_here() {
+        let scripts = Scripts::find(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()).unwrap();
+        for kind in Kind::ALL {
+            let script = scripts.measured(kind, Batch { number: 1, group: kind.group() }).unwrap();
+            assert!(script.starts_with(NEXT_ROW));
+            assert!(script.contains(":nothing"), "{script}");
+        }
+        let script = scripts.prepared(Batch { number: 1, group: ASKERS }).unwrap();
+        assert!(script.contains("generate_series(:i::int8 * 200"));
+    }
 }

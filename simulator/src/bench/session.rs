@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
 
-use super::cpu::usage;
-use super::database::{Programs, Ran};
+use super::cpu::{Usage, usage};
+use super::database::{Database, Programs, Ran};
 use super::floor::Side;
 use super::kind::Kind;
 use super::latency::{self, Latency};
@@ -17,5 +19,247 @@ use super::scripts::Scripts;
 use super::stack::Stack;
 use super::{Options, Part};
 use crate::agent::Agent;
-use crate::database::Database;
 use crate::http::Connection;
+
+const WARM_UP: Duration = Duration::from_secs(1);
+/// What pgbench is taken to submit each second where that was not measured.
+const LIKELY_SUBMITS: f64 = 15_000.0;
+/// Rows prepared, for each that was needed the last time.
+const SPARE: f64 = 1.25;
+/// Each time with twice the rows.
+const TRIES: usize = 5;
+
+/// Both sides, with what they share.
+pub struct Session<'a> {
+    options: &'a Options,
+    stack: &'a Stack,
+    service: Side<'a>,
+    floor: Side<'a>,
+    /// In the order of [`GROUPS`].
+    agents: Vec<Arc<Vec<Agent>>>,
+    batches: u32,
+    /// What pgbench submits each second.
+    submits: f64,
+}
+
+const GROUPS: [Group; 4] = [ASKERS, POLLERS, IDLERS, WAITERS];
+
+/// Rows to work on.
+struct Stock {
+    batch: Batch,
+    /// Prepared in the service's database and in the other.
+    service: u64,
+    floor: u64,
+}
+
+impl<'a> Session<'a> {
+    /// Registers the agents and makes pgbench's database.
+    pub async fn prepare(
+        options: &'a Options,
+        programs: Programs,
+        scripts: &'a Scripts,
+        stack: &'a Stack,
+    ) -> Result<Self> {
+        let database = Database::at(programs, &stack.database_url)?;
+        let floor = Side { database: database.sibling("floor"), scripts, folder: stack.folder(), name: "floor" };
+        let service = Side { database, name: "service", ..floor.clone() };
+
+        let mut connection = Connection::open(stack.address).await?;
+        let mut agents = Vec::new();
+        for group in GROUPS {
+            let mut registered = Vec::with_capacity(group.size);
+            for index in 0..group.size {
+                registered.push(Agent::register(&mut connection, &stack.admin, group.agent_id(index)).await?);
+            }
+            agents.push(Arc::new(registered));
+        }
+        let count = agents.iter().map(|group| group.len()).sum::<usize>();
+        eprintln!("{count} agents are registered.");
+        floor.create_like(&service.database, &options.checkout.join("migrations")).await?;
+        Ok(Self { options, stack, service, floor, agents, batches: 0, submits: LIKELY_SUBMITS })
+    }
+
+    /// Measures everything that was asked for.
+    pub async fn run(mut self) -> Result<Report> {
+        let asked = |part: Part| self.options.only.is_empty() || self.options.only.contains(&part);
+        let kinds: Vec<_> = Kind::ALL.into_iter().filter(|kind| asked(kind.part())).collect();
+        let with_latency = asked(Part::Latency);
+        let connections = self.options.connections.into();
+        let mut report = Report { connections, seconds: self.options.seconds, ..Report::default() };
+        for kind in kinds {
+            let row = self.measure_kind(kind).await.with_context(|| format!("while measuring: {}", kind.name()))?;
+            report.rows.push(row);
+        }
+        if with_latency {
+            report.latency = Some(self.measure_latency().await.context("while measuring the latency of decisions")?);
+        }
+        Ok(report)
+    }
+
+    /// Service, pgbench, service, pgbench and so on.
+    async fn measure_kind(&mut self, kind: Kind) -> Result<Row> {
+        let mut row = Row { kind, service: Vec::new(), floor: Vec::new(), floor_rows: 0, behind: 0, verified: 0 };
+        let mut rates = (kind.pace() * self.submits, kind.pace() * self.submits);
+        let mut kept = None;
+        for run in 1..=self.options.runs {
+            let name = format!("{} {run}/{}", kind.name(), self.options.runs);
+            let (measured, behind, ran, rows) = self.measure_pair(kind, &name, &mut rates, &mut kept).await?;
+            row.behind = row.behind.max(behind);
+            row.verified += measured.verified;
+            row.floor_rows += rows;
+            #[expect(clippy::cast_precision_loss, reason = "a count of calls")]
+            let calls = measured.calls as f64;
+            let used = measured.usage.map(|used| used.per_call(calls));
+            row.service.push(Sample { per_second: measured.per_second, usage: used });
+            row.floor.push(ran);
+            rates = (measured.per_second * SPARE, ran.per_second * SPARE);
+            if kind == Kind::Submit {
+                self.submits = ran.per_second;
+            }
+        }
+        Ok(row)
+    }
+
+    /// Measures both sides, again with more rows where those prepared did not last.
+    async fn measure_pair(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        rates: &mut (f64, f64),
+        kept: &mut Option<Stock>,
+    ) -> Result<(Measured, u64, Sample, u64)> {
+        for _ in 0..TRIES {
+            let stock = self.stock(kind, *rates, kept.take()).await?;
+            self.service.settle().await?;
+            let measured = load::run(self.load(kind, &stock)?).await?;
+            eprintln!("{name}: service {:.0}/s", measured.per_second);
+            let behind = self.service.wait_for_events().await?;
+
+            self.floor.settle().await?;
+            let before = self.floor.work_done(kind, stock.batch).await?;
+            let (ran, sample) = self.measure_floor(kind, stock.batch).await?;
+            let rows = self.floor.work_done(kind, stock.batch).await? - before;
+            eprintln!("{name}: pgbench {:.0}/s, {rows} rows by {} statements", ran.per_second, ran.transactions);
+            let ran_out = match kind {
+                Kind::Submit if rows < ran.transactions => bail!("pgbench submitted fewer rows than it should have"),
+                Kind::EmptyPoll if before + rows == 0 => bail!("pgbench polled for agents that are not there"),
+                Kind::EmptyPoll => false,
+                _ => rows < ran.transactions,
+            };
+            *kept = Some(stock);
+            if !measured.ran_out && !ran_out {
+                return Ok((measured, behind, sample, rows));
+            }
+            eprintln!("{name}: the rows prepared did not last; once more, with twice as many");
+            rates.0 *= if measured.ran_out { 2.0 } else { 1.0 };
+            rates.1 *= if ran_out { 2.0 } else { 1.0 };
+        }
+        bail!("no number of rows lasted")
+    }
+
+    /// Prepares rows for both sides at the same time.
+    async fn stock(&mut self, kind: Kind, rates: (f64, f64), kept: Option<Stock>) -> Result<Stock> {
+        let (service, floor) = (&self.service, &self.floor);
+        let needed = (self.rows(rates.0), self.rows(rates.1));
+        let stock = match kept {
+            // What was polled can be made ready again.
+            Some(kept) if kind == Kind::Poll => {
+                let more = (kept.service.max(needed.0), kept.floor.max(needed.1));
+                tokio::try_join!(
+                    service.prepare_decided(kept.batch, kept.service..more.0),
+                    floor.prepare_decided(kept.batch, kept.floor..more.1),
+                )?;
+                Stock { service: more.0, floor: more.1, ..kept }
+            }
+            _ => {
+                self.batches += 1;
+                let batch = Batch { number: self.batches, group: kind.group() };
+                match kind {
+                    Kind::Submit | Kind::EmptyPoll => {}
+                    Kind::Decide => {
+                        let pending =
+                            (service.prepare_pending(batch, 0..needed.0), floor.prepare_pending(batch, 0..needed.1));
+                        tokio::try_join!(pending.0, pending.1)?;
+                    }
+                    Kind::Poll | Kind::Acknowledge => {
+                        let decided =
+                            (service.prepare_decided(batch, 0..needed.0), floor.prepare_decided(batch, 0..needed.1));
+                        tokio::try_join!(decided.0, decided.1)?;
+                    }
+                }
+                Stock { batch, service: needed.0, floor: needed.1 }
+            }
+        };
+        let batch = stock.batch;
+        if kind == Kind::Poll {
+            tokio::try_join!(service.make_ready(batch), floor.make_ready(batch))?;
+        } else if kind == Kind::Acknowledge {
+            tokio::try_join!(service.make_leased(batch), floor.make_leased(batch))?;
+        }
+        Ok(stock)
+    }
+
+    /// Rows that last for a measurement at this rate.
+    fn rows(&self, rate: f64) -> u64 {
+        let seconds = WARM_UP.as_secs() + self.options.seconds;
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate"
+        )]
+        let rows = (rate * seconds as f64).max(0.0) as u64;
+        rows.next_multiple_of(STEP)
+    }
+
+    fn load(&mut self, kind: Kind, stock: &Stock) -> Result<Load> {
+        let position = GROUPS.iter().position(|group| *group == stock.batch.group).context("an unknown group")?;
+        if let Some(agents) = Arc::get_mut(&mut self.agents[position]) {
+            agents.iter_mut().try_for_each(Agent::refresh_token)?;
+        }
+        Ok(Load {
+            kind,
+            address: self.stack.address,
+            stack: self.stack.pid(),
+            connections: self.options.connections.into(),
+            agents: self.agents[position].clone(),
+            operators: self.stack.operators.clone(),
+            batch: stock.batch,
+            rows: stock.service,
+            warm_up: WARM_UP,
+            measured: Duration::from_secs(self.options.seconds),
+        })
+    }
+
+    async fn measure_floor(&self, kind: Kind, batch: Batch) -> Result<(Ran, Sample)> {
+        /// pgbench must still be there when its time is read.
+        const BEFORE_THE_END: Duration = Duration::from_millis(200);
+        let measured = Duration::from_secs(self.options.seconds);
+        let watched = measured.saturating_sub(BEFORE_THE_END);
+        let (sender, started) = oneshot::channel();
+        let watch = async {
+            let pid = started.await.ok()?;
+            sleep(WARM_UP).await;
+            let before = usage(self.stack.pid(), pid)?;
+            sleep(watched).await;
+            Some(usage(self.stack.pid(), pid)? - before)
+        };
+        let run = self.floor.measure(kind, batch, self.options.connections.into(), (WARM_UP, measured), |pid| {
+            let _ = sender.send(pid);
+        });
+        let (ran, used): (_, Option<Usage>) = tokio::join!(run, watch);
+        let ran = ran?;
+        ensure!(ran.per_second > 0.0, "pgbench reported no progress");
+        let usage = used.map(|used| used.per_call(ran.per_second * watched.as_secs_f64()));
+        Ok((ran, Sample { per_second: ran.per_second, usage }))
+    }
+
+    async fn measure_latency(&mut self) -> Result<Latency> {
+        eprintln!("decisions to waiting agents …");
+        let stock = Stock { batch: Batch { number: self.batches + 1, group: WAITERS }, service: 0, floor: 0 };
+        self.batches += 1;
+        let load = self.load(Kind::Submit, &stock)?;
+        let decisions = usize::try_from(self.options.decisions)?;
+        latency::measure(self.stack, &load.agents, load.batch, decisions).await
+    }
+}

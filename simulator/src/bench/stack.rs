@@ -123,7 +123,7 @@ impl Drop for Stack {
         if !matches!(self.child.try_wait(), Ok(None)) {
             return;
         }
-        drop(kill(pid, Signal::SIGINT));
+        let _ = kill(pid, Signal::SIGINT);
         let begun = Instant::now();
         while begun.elapsed() < STOP_LIMIT {
             if !matches!(self.child.try_wait(), Ok(None)) {
