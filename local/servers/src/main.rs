@@ -69,9 +69,11 @@ fn run(arguments: &Arguments) -> Result<u8> {
     let (program, rest) = arguments.command.split_first().context("no command")?;
     let mut command = Command::new(program);
     command.args(rest).env("DATABASE_URL", postgres.url("relaytrace"));
-    if let Some(nats) = &nats {
-        command.env("NATS_URL", nats.url());
-    }
+    // Somebody else's NATS is none: what was not started here is not there.
+    match &nats {
+        Some(nats) => command.env("NATS_URL", nats.url()),
+        None => command.env_remove("NATS_URL"),
+    };
     let status = match command.spawn() {
         Ok(child) => {
             let status = wait(child, &mut signals)?;

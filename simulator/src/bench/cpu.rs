@@ -30,6 +30,11 @@ impl Sub for Usage {
 }
 
 impl Usage {
+    /// Of all of them.
+    pub fn total(self) -> f64 {
+        self.service + self.postgres + self.nats + self.client
+    }
+
     /// Milliseconds for each of so many calls.
     pub fn per_call(self, calls: f64) -> Self {
         let each = |seconds: f64| seconds * 1_000.0 / calls.max(1.0);

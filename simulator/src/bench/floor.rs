@@ -143,6 +143,9 @@ impl Side<'_> {
     }
 
     async fn run_all(&self, script: &str, transactions: Range<u64>) -> Result<()> {
+        if transactions.is_empty() {
+            return Ok(());
+        }
         let script = self.write(script)?;
         let limit = Limit::TransactionsEach((transactions.end - transactions.start).div_ceil(PREPARING as u64));
         let mut variables = variables(PREPARING);

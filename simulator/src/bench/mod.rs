@@ -94,7 +94,7 @@ async fn measure(options: &Options) -> Result<ExitCode> {
     let mut stack = Stack::start(&options.checkout, options.port).await?;
     let outcome = async { Session::prepare(options, programs, &scripts, &stack).await?.run().await }.await;
     if outcome.is_err()
-        && let Some(words) = stack.last_words()
+        && let Some(words) = stack.last_words().await
     {
         return outcome.map(|_| ExitCode::FAILURE).context(words);
     }

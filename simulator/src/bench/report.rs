@@ -123,18 +123,18 @@ impl Report {
         if !self.rows.iter().all(|row| known(&row.service) && known(&row.floor)) || self.rows.is_empty() {
             return Ok(());
         }
-        writeln!(f, "\nCPU, seconds for 1,000 calls")?;
+        writeln!(f, "\nCPU, seconds for 1,000 calls, and the ratio that it would make")?;
         writeln!(
             f,
-            "{:<14}{:>12}{:>12}{:>8}{:>8}   | {:>10}{:>10}",
-            "", "service", "Postgres", "NATS", "client", "Postgres", "pgbench"
+            "{:<14}{:>12}{:>12}{:>8}{:>8}   | {:>10}{:>10}{:>8}",
+            "", "service", "Postgres", "NATS", "client", "Postgres", "pgbench", "ratio"
         )?;
         for row in &self.rows {
             let of = |samples: &[Sample], part: fn(Usage) -> f64| median(samples, |s| s.usage.map_or(0.0, part));
             let (service, floor) = (&row.service, &row.floor);
             writeln!(
                 f,
-                "{:<14}{:>12.3}{:>12.3}{:>8.3}{:>8.3}   | {:>10.3}{:>10.3}",
+                "{:<14}{:>12.3}{:>12.3}{:>8.3}{:>8.3}   | {:>10.3}{:>10.3}{:>8.2}",
                 row.kind.name(),
                 of(service, |used| used.service),
                 of(service, |used| used.postgres),
@@ -142,6 +142,7 @@ impl Report {
                 of(service, |used| used.client),
                 of(floor, |used| used.postgres),
                 of(floor, |used| used.client),
+                of(floor, Usage::total) / of(service, Usage::total).max(f64::MIN_POSITIVE),
             )?;
         }
         Ok(())

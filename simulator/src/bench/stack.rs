@@ -93,11 +93,22 @@ impl Stack {
         self.folder.path()
     }
 
-    /// What the stack said, if it has ended.
-    pub fn last_words(&mut self) -> Option<String> {
+    /// What the stack said, if it has ended or is about to.
+    pub async fn last_words(&mut self) -> Option<String> {
+        for _ in 0..50 {
+            let words = self.words_if_ended();
+            if words.is_some() {
+                return words;
+            }
+            sleep(TICK).await;
+        }
+        None
+    }
+
+    fn words_if_ended(&mut self) -> Option<String> {
         let status = self.child.try_wait().ok()??;
         let said = fs::read_to_string(self.folder.path().join("words")).unwrap_or_default();
-        Some(format!("the stack ended ({status}):\n{}", said.trim_end()))
+        Some(format!("the stack ended ({status}) {}", said.trim_end()))
     }
 
     /// It is written when the stack is ready.
@@ -108,7 +119,7 @@ impl Stack {
             if let Ok(text) = fs::read_to_string(&path) {
                 return serde_json::from_str(&text).context("the stack's dev.json is not what it should be");
             }
-            if let Some(words) = self.last_words() {
+            if let Some(words) = self.words_if_ended() {
                 bail!("{words}");
             }
             ensure!(begun.elapsed() < START_LIMIT, "the stack did not start within {} s", START_LIMIT.as_secs());
