@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream;
 use futures_util::future::join_all;
 use relaytrace::AppState;
-use relaytrace::domain::{Actor, ActorKind, ReplayScope, ReplayTarget, RequestId, mint_uuid};
+use relaytrace::domain::{Actor, ActorKind, ReplayScope, ReplayState, ReplayTarget, RequestId, Timestamp, mint_uuid};
 use relaytrace::events::STREAM;
 use relaytrace::store::{MIGRATOR, ReplayOrder};
 use relaytrace::testing::{Answer, TestAgent, TestApp};
@@ -14,6 +14,7 @@ use relaytrace_servers::{Durability, Nats};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
 
 fn routes() -> OpenApiRouter<AppState> {
     ingest::router()
@@ -51,6 +52,22 @@ fn order(key: &str, target: &str, scope: &Value) -> Value {
 
 async fn replay(app: &TestApp, order: &Value) -> Answer {
     app.post("/v1/admin/replay", &app.person("ada", &["admin"]), order).await
+}
+
+/// An order whose process died before its first batch.
+async fn only_ordered(app: &TestApp, key: &str, scope: &ReplayScope) -> Uuid {
+    let ordered = ReplayOrder {
+        replay_id: mint_uuid(app.now()),
+        replay_key: &key.parse().expect("a key"),
+        target: ReplayTarget::Deliveries,
+        scope,
+        reason: "the agent lost its disk",
+        actor: &Actor { kind: ActorKind::Admin, id: "ada".into(), name: None },
+        dry_run: false,
+    };
+    let (replay, is_new) = app.state.store.order_replay(&ordered).await.expect("an order");
+    assert!(is_new);
+    replay.replay_id
 }
 
 async fn shown(app: &TestApp, replay: &Value) -> Value {
@@ -155,20 +172,10 @@ async fn a_replay_cut_off_in_the_middle_is_finished_by_the_sweep(owner: PgPool) 
         ids.push(decided(&app, &agent, &format!("k{number}")).await);
     }
     let scope = json!({"request_ids": ids});
-    let store = &app.state.store;
     let mut request_ids: Vec<RequestId> = ids.iter().map(|id| id.parse().unwrap()).collect();
     request_ids.sort_unstable();
-    let replay_id = mint_uuid(app.now());
-    let ordered = ReplayOrder {
-        replay_id,
-        replay_key: &"cut".parse().unwrap(),
-        target: ReplayTarget::Deliveries,
-        scope: &ReplayScope::Requests { request_ids },
-        reason: "the agent lost its disk",
-        actor: &Actor { kind: ActorKind::Admin, id: "ada".into(), name: None },
-        dry_run: false,
-    };
-    assert!(store.order_replay(&ordered).await.unwrap().1);
+    let replay_id = only_ordered(&app, "cut", &ReplayScope::Requests { request_ids }).await;
+    let store = &app.state.store;
     while count(&app.owner, "SELECT done FROM replays").await < 14 {
         store.advance_replay(replay_id, 7, 86_400.0).await.unwrap();
         // Whoever is at a batch is gone after a moment, wherever it was.
@@ -180,6 +187,7 @@ async fn a_replay_cut_off_in_the_middle_is_finished_by_the_sweep(owner: PgPool) 
     let sweeps = join_all((0..2).map(|_| timeout_sweep::run_once(app.state.clone()))).await;
     assert!(sweeps.into_iter().all(|sweep| sweep.is_ok()));
     timeout_sweep::run_once(app.state.clone()).await.unwrap();
+    assert_eq!(store.replay(replay_id).await.unwrap().unwrap().state, ReplayState::Finished);
     let replayed = replay(&app, &order("cut", "deliveries", &scope)).await;
     assert_eq!(replayed.json()["state"], "finished");
     assert_eq!((&replayed.json()["matched"], &replayed.json()["done"]), (&json!(DECIDED), &json!(DECIDED)));
@@ -201,15 +209,22 @@ async fn workers_at_once_replay_nothing_twice(owner: PgPool) {
     let ids: std::collections::BTreeSet<_> =
         answers.iter().map(|answer| answer.json()["replay_id"].to_string()).collect();
     assert_eq!(ids.len(), 1);
-    let running = app.state.store.running_replays(10).await.unwrap();
-    for replay_id in running {
-        let steps = (0..40).map(|_| app.state.store.advance_replay(replay_id, 3, 86_400.0));
-        assert!(join_all(steps).await.into_iter().all(|step| step.is_ok()));
-    }
-    timeout_sweep::run_once(app.state.clone()).await.unwrap();
     assert_eq!(shown(&app, &answers[0].json()).await["done"], 30);
     assert_eq!(count(&app.owner, "SELECT count(*) FROM approval_chain WHERE kind = 'replayed'").await, 30);
     assert_eq!(count(&app.owner, "SELECT count(*) FROM replays").await, 1);
+
+    let scope = ReplayScope::Period {
+        agent_id: None,
+        from: "2000-01-01T00:00:00Z".parse().unwrap(),
+        to: Timestamp(app.now() + Duration::from_secs(1)),
+    };
+    let replay_id = only_ordered(&app, "workers", &scope).await;
+    while app.state.store.replay(replay_id).await.unwrap().unwrap().state == ReplayState::Running {
+        let steps = (0..10).map(|_| app.state.store.advance_replay(replay_id, 3, 86_400.0));
+        assert!(join_all(steps).await.into_iter().all(|step| step.is_ok()));
+    }
+    assert_eq!(app.state.store.replay(replay_id).await.unwrap().unwrap().done, 30);
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM approval_chain WHERE kind = 'replayed'").await, 60);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
