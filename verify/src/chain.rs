@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::{Finding, Findings, text};
 
-/// Everything that does not hold in an exported chain. None: it is what was recorded, or was recomputed as a whole,
-/// which only a receipt can tell.
+/// Everything that does not hold in an exported chain. None: it is what was recorded, or was recomputed as a whole
+/// or cut off at its end, which only a receipt or an event can tell.
 #[must_use]
 pub fn verify_chain(export: &Value) -> Vec<Finding> {
     let mut findings = Findings::default();

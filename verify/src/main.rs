@@ -15,8 +15,8 @@ Examples:
   curl -s $url/v1/admin/requests/$id/chain -H \"$as_admin\" | relaytrace-verify --chain -
   relaytrace-verify --chain chain.json --receipt receipt.txt --jwks jwks.json
 
-A chain alone shows edits, removals and reordering. That it was not recomputed as a whole, or cut off at its end, only
-its receipt shows.
+A chain alone shows edits, removals and reordering. That it was not recomputed as a whole, or cut off before its
+decision, only its receipt shows; what was cut off after the decision, only a later event shows.
 
 Exits with 0 if everything verifies, 1 if something does not, 2 if something cannot be read.";
 
@@ -88,7 +88,7 @@ fn check(arguments: &Arguments) -> Result<Vec<Checked>, String> {
             receipts.iter().filter(|receipt| is_pair || receipt.request_id() == chain["request_id"].as_str()).collect();
         findings.extend(own.iter().flat_map(|receipt| verify_against_chain(receipt, chain)));
         let note = own.is_empty().then_some(
-            "without its receipt, a chain that was recomputed as a whole or cut off at its end looks like the original",
+            "without its receipt, a chain that was recomputed as a whole or cut off looks like the original",
         );
         checked.push(Checked { file: (*file).clone(), findings, note });
     }
