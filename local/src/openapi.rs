@@ -22,6 +22,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(poll::router())
         .merge(decide::router())
         .merge(timeout_sweep::router())
+        .merge(replay::router())
         .merge(admin::router())
         .merge(relaytrace::http::common_routes())
 }

@@ -1,7 +1,7 @@
 //! The domain crate of RelayTrace: everything its functions share.
 //!
 //! Dependencies point inwards: [`domain`] imports nothing of this crate, [`store`], [`events`],
-//! [`auth`] and [`signing`] import [`domain`], and [`http`] and [`runtime`] put them together.
+//! [`auth`] and [`signing`] import [`domain`], and [`replay`], [`http`] and [`runtime`] put them together.
 
 pub mod auth;
 pub mod clock;
@@ -10,6 +10,7 @@ pub mod domain;
 pub mod error;
 pub mod events;
 pub mod http;
+pub mod replay;
 pub mod runtime;
 pub mod signing;
 pub mod state;

@@ -32,6 +32,8 @@ PATCH /v1/admin/agents/{agent_id}
 POST /v1/admin/agents/{agent_id}/keys
 DELETE /v1/admin/agents/{agent_id}/keys/{key_id}
 GET /v1/admin/requests/{request_id}/chain
+POST /v1/admin/replay
+GET /v1/admin/replays/{replay_id}
 GET /healthz
 GET /readyz
 """.split("\n")[1:-1]

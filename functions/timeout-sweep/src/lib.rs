@@ -15,6 +15,8 @@ use utoipa_axum::routes;
 
 /// Rows of one batch.
 const BATCH: i64 = 200;
+/// Unfinished replays that one round continues.
+const REPLAYS: i64 = 10;
 /// Rounds of one sweep at the most; what is left is the next sweep's.
 const ROUNDS: usize = 50;
 
@@ -31,6 +33,8 @@ pub struct SweepReport {
     pub relayed: u64,
     /// Dedupe rows dropped after their 7 days.
     pub dedupe_dropped: u64,
+    /// Unfinished replays that came a batch further, and are not finished by it.
+    pub replays_advanced: u64,
 }
 
 /// The routes of this function.
@@ -57,6 +61,7 @@ impl SweepReport {
         self.dead_lettered += round.dead_lettered;
         self.relayed += round.relayed;
         self.dedupe_dropped += round.dedupe_dropped;
+        self.replays_advanced += round.replays_advanced;
     }
 }
 
@@ -97,7 +102,20 @@ async fn one_round(state: &AppState) -> Result<SweepReport> {
     }
     round.relayed = relay(state).await?;
     round.dedupe_dropped = store.drop_expired_dedupe(BATCH).await?;
+    round.replays_advanced = continue_replays(state).await?;
     Ok(round)
+}
+
+/// Brings every unfinished replay a batch further. One that cannot be does not hold up the others.
+async fn continue_replays(state: &AppState) -> Result<u64> {
+    let mut advanced = 0;
+    for replay_id in state.store.running_replays(REPLAYS).await? {
+        match relaytrace::replay::advance(state, replay_id).await {
+            Ok(has_more) => advanced += u64::from(has_more),
+            Err(error) => tracing::warn!(replay.id = %replay_id, error = %error, "a replay waits for the next sweep"),
+        }
+    }
+    Ok(advanced)
 }
 
 /// Publishes a batch of what others have left in the outbox.

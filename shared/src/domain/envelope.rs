@@ -115,7 +115,8 @@ impl Submission {
 }
 
 /// SHA-256 over the RFC 8785 form of an action.
-fn action_digest(action: &Json) -> Digest {
+#[must_use]
+pub fn action_digest(action: &Json) -> Digest {
     Digest::of(&serde_json_canonicalizer::to_vec(action).expect("an admitted value has a canonical form"))
 }
 

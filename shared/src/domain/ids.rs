@@ -106,6 +106,13 @@ text!(
 );
 
 text!(
+    /// An administrator's own key of a replay: the same key is the same replay (contract, "Administration").
+    ReplayKey,
+    |text| ClientRequestKey::from_str(text).is_ok(),
+    "must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ : -"
+);
+
+text!(
     /// Type of an action, `[a-z0-9_.-]{1,64}` (contract, "Submit").
     ActionType,
     |text| made_of(text, 64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-')),
@@ -154,13 +161,19 @@ text!(
 pub struct RequestId(pub Uuid);
 
 impl RequestId {
-    /// A new id whose first 48 bits are the milliseconds of `at` (RFC 9562, section 5.7).
+    /// A new id, made at `at`.
     #[must_use]
     pub fn mint(at: DateTime<Utc>) -> Self {
-        let seconds = u64::try_from(at.timestamp()).unwrap_or_default();
-        let time = uuid::Timestamp::from_unix(uuid::NoContext, seconds, at.timestamp_subsec_nanos());
-        Self(Uuid::new_v7(time))
+        Self(mint_uuid(at))
     }
+}
+
+/// A new `UUIDv7` whose first 48 bits are the milliseconds of `at` (RFC 9562, section 5.7).
+#[must_use]
+pub fn mint_uuid(at: DateTime<Utc>) -> Uuid {
+    let seconds = u64::try_from(at.timestamp()).unwrap_or_default();
+    let time = uuid::Timestamp::from_unix(uuid::NoContext, seconds, at.timestamp_subsec_nanos());
+    Uuid::new_v7(time)
 }
 
 impl FromStr for RequestId {
@@ -179,6 +192,12 @@ impl fmt::Display for RequestId {
 impl<'de> Deserialize<'de> for RequestId {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl<E: DeserializeError> Deserr<E> for RequestId {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, at: ValuePointerRef) -> Result<Self, E> {
+        deserialize_text(value, at)
     }
 }
 

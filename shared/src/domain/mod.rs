@@ -5,17 +5,19 @@ mod decision;
 mod envelope;
 mod ids;
 mod json;
+mod replay;
 mod stored;
 mod time;
 
 pub use chain::{Base64, ChainEntry, ChainHeader, ChainKind, DecidedEntry, chain_genesis, chain_hash};
 pub use decision::{Actor, ActorKind, Cause, Decision, Outcome, Verdict};
-pub use envelope::{Action, Envelope, Submission};
+pub use envelope::{Action, Envelope, Submission, action_digest};
 pub use ids::{
-    ActionType, AgentId, ClientRequestKey, Digest, ErrorCode, InvalidText, KeyId, Priority, Reason, RequestId, Summary,
-    Title,
+    ActionType, AgentId, ClientRequestKey, Digest, ErrorCode, InvalidText, KeyId, Priority, Reason, ReplayKey,
+    RequestId, Summary, Title, mint_uuid,
 };
 pub use json::{Fault, Faults, Json, ParseError, from_object};
+pub use replay::{ReplayScope, ReplayState, ReplayTarget};
 pub use time::Timestamp;
 
 use stored::stored_as_text;

@@ -53,7 +53,7 @@ impl Events {
 
     /// To be called right after the commit of what `event` tells.
     pub async fn committed(&self, store: &Store, event: OutboxEvent) {
-        if event.kind == "decided" {
+        if event.is_for_polls() {
             self.0.wakeups.wake(&event.agent_id, event.request_id);
         }
         match self.0.publishing {
@@ -64,7 +64,7 @@ impl Events {
 
     /// Publishes events of a batch and deletes their outbox rows. Returns how many the stream acknowledged.
     pub async fn publish(&self, store: &Store, events: Vec<OutboxEvent>) -> crate::Result<u64> {
-        for event in events.iter().filter(|event| event.kind == "decided") {
+        for event in events.iter().filter(|event| event.is_for_polls()) {
             self.0.wakeups.wake(&event.agent_id, event.request_id);
         }
         publisher::publish(&self.0.nats, store, events).await

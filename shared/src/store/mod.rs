@@ -13,6 +13,7 @@ mod escalations;
 mod outbox;
 mod pool;
 mod queue;
+mod replays;
 mod requests;
 
 use sqlx::Connection as _;
@@ -24,6 +25,7 @@ pub use decisions::{Decided, Deciding};
 pub use deliveries::{Ack, Acked, Delivered, LeaseOrder, Leased};
 pub use outbox::OutboxEvent;
 pub use queue::{Counts, Detail, QueueFilter, QueueItem, QueuePage, QueuePosition};
+pub use replays::{Replay, ReplayBatch, ReplayOrder};
 pub use requests::{RequestState, Submitted};
 
 use crate::clock::Clock;

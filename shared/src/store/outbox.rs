@@ -30,6 +30,12 @@ impl OutboxEvent {
     pub fn id(&self) -> String {
         format!("{}/{}", self.request_id, self.seq)
     }
+
+    /// Whether a delivery is due since then.
+    #[must_use]
+    pub fn is_for_polls(&self) -> bool {
+        matches!(self.kind.as_str(), "decided" | "replayed")
+    }
 }
 
 impl Store {

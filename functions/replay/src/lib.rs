@@ -1,0 +1,137 @@
+//! `replay`: administrators send deliveries or events out again. Internal: not on the public API.
+//!
+//! An order is stored first, and then done in batches: some before the answer, the rest by the sweeps. The stream drops
+//! an event that it has taken within its duplicate window (10 minutes); what is older it may then hold twice, under the
+//! same id, and consumers dedupe on that.
+
+use axum::Json;
+use axum::extract::State;
+use http::StatusCode;
+use relaytrace::auth::Admin;
+use relaytrace::domain::{Reason, ReplayKey, ReplayScope, ReplayState, ReplayTarget, Timestamp, mint_uuid};
+use relaytrace::http::{JsonBody, Path, Problem};
+use relaytrace::store::{Replay, ReplayOrder};
+use relaytrace::{AppState, Error, Result};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+/// Batches before the answer at the most; the sweeps do the rest.
+const BATCHES: usize = 10;
+
+/// The routes of this function.
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(order)).routes(routes!(show))
+}
+
+/// What is to go out again.
+#[derive(Debug, deserr::Deserr, ToSchema)]
+#[deserr(error = relaytrace::domain::Faults, deny_unknown_fields)]
+struct Order {
+    /// The same key is the same replay.
+    replay_key: ReplayKey,
+    target: ReplayTarget,
+    scope: ReplayScope,
+    reason: Reason,
+    /// Only count.
+    #[deserr(default)]
+    #[schema(required = false)]
+    dry_run: bool,
+}
+
+/// A replay as it stands.
+#[derive(Debug, Serialize, ToSchema)]
+struct ReplayView {
+    #[schema(value_type = String, format = "uuid")]
+    replay_id: Uuid,
+    replay_key: ReplayKey,
+    target: ReplayTarget,
+    #[schema(value_type = ReplayScope)]
+    scope: Box<RawValue>,
+    reason: String,
+    /// The administrator.
+    requested_by: String,
+    dry_run: bool,
+    state: ReplayState,
+    /// Deliveries or events in scope, as far as they are counted.
+    matched: i64,
+    /// Those of them that went out again; fewer in the end where one was acknowledged meanwhile.
+    done: i64,
+    created_at: Timestamp,
+    finished_at: Option<Timestamp>,
+}
+
+impl TryFrom<Replay> for ReplayView {
+    type Error = Error;
+    fn try_from(replay: Replay) -> Result<Self> {
+        Ok(Self {
+            replay_id: replay.replay_id,
+            replay_key: replay.replay_key,
+            target: replay.target,
+            scope: RawValue::from_string(replay.scope).map_err(Error::internal)?,
+            reason: replay.reason,
+            requested_by: replay.requested_by,
+            dry_run: replay.dry_run,
+            state: replay.state,
+            matched: replay.matched,
+            done: replay.done,
+            created_at: Timestamp(replay.created_at),
+            finished_at: replay.finished_at.map(Timestamp),
+        })
+    }
+}
+
+/// Send deliveries or events out again
+#[utoipa::path(
+    post, path = "/v1/admin/replay", tag = "replay", security(("admin" = [])), request_body = Order,
+    responses(
+        (status = 202, description = "Ordered, and begun; sweeps finish it", body = ReplayView),
+        (status = 200, description = "Ordered before under this key", body = ReplayView),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn order(
+    Admin(actor): Admin,
+    State(state): State<AppState>,
+    JsonBody(order): JsonBody<Order>,
+) -> Result<(StatusCode, Json<ReplayView>)> {
+    let (replay, is_new) = state
+        .store
+        .order_replay(&ReplayOrder {
+            replay_id: mint_uuid(state.clock.now()),
+            replay_key: &order.replay_key,
+            target: order.target,
+            scope: &order.scope,
+            reason: order.reason.as_str(),
+            actor: &actor,
+            dry_run: order.dry_run,
+        })
+        .await?;
+    for _ in 0..BATCHES {
+        if !relaytrace::replay::advance(&state, replay.replay_id).await? {
+            break;
+        }
+    }
+    let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((status, view(&state, replay.replay_id).await?))
+}
+
+/// See how far a replay is
+#[utoipa::path(
+    get, path = "/v1/admin/replays/{replay_id}", tag = "replay", security(("admin" = [])),
+    params(("replay_id" = String, Path)),
+    responses(
+        (status = 200, description = "The replay", body = ReplayView),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+async fn show(_: Admin, Path(replay_id): Path<Uuid>, State(state): State<AppState>) -> Result<Json<ReplayView>> {
+    view(&state, replay_id).await
+}
+
+async fn view(state: &AppState, replay_id: Uuid) -> Result<Json<ReplayView>> {
+    state.store.replay(replay_id).await?.ok_or(Error::NotFound)?.try_into().map(Json)
+}

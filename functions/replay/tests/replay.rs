@@ -1,0 +1,329 @@
+//! Replaying against real Postgres and NATS.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use futures_util::future::join_all;
+use relaytrace::AppState;
+use relaytrace::domain::{Actor, ActorKind, ReplayScope, ReplayState, ReplayTarget, RequestId, Timestamp, mint_uuid};
+use relaytrace::events::STREAM;
+use relaytrace::store::{MIGRATOR, ReplayOrder};
+use relaytrace::testing::{Answer, TestAgent, TestApp};
+use relaytrace_servers::{Durability, Nats};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
+
+fn routes() -> OpenApiRouter<AppState> {
+    ingest::router()
+        .merge(decide::router())
+        .merge(poll::router())
+        .merge(timeout_sweep::router())
+        .merge(replay::router())
+}
+
+async fn count(owner: &PgPool, statement: &'static str) -> i64 {
+    sqlx::query_scalar(statement).fetch_one(owner).await.expect("a count")
+}
+
+async fn decided(app: &TestApp, agent: &TestAgent, key: &str) -> String {
+    let id = app.submit(agent, key).await;
+    let body = json!({"decision": "approve"});
+    assert_eq!(app.post(&format!("/v1/hitl/requests/{id}/decision"), &app.operator("maria"), &body).await.status, 201);
+    id
+}
+
+async fn poll(app: &TestApp, agent: &TestAgent) -> Vec<Value> {
+    let path = format!("/v1/agents/{}/decisions/poll?limit=100", agent.agent_id);
+    app.get(&path, &agent.token()).await.json()["decisions"].as_array().expect("decisions").clone()
+}
+
+async fn acknowledge(app: &TestApp, agent: &TestAgent, delivery: &Value, result: &str) -> Answer {
+    let request_id = delivery["request_id"].as_str().expect("an id");
+    let path = format!("/v1/agents/{}/decisions/{request_id}/ack", agent.agent_id);
+    app.post(&path, &agent.token(), &json!({"delivery_id": delivery["delivery_id"], "result": result})).await
+}
+
+fn order(key: &str, target: &str, scope: &Value) -> Value {
+    json!({"replay_key": key, "target": target, "scope": scope, "reason": "the agent lost its disk"})
+}
+
+async fn replay(app: &TestApp, order: &Value) -> Answer {
+    app.post("/v1/admin/replay", &app.person("ada", &["admin"]), order).await
+}
+
+/// An order whose process died before its first batch.
+async fn only_ordered(app: &TestApp, key: &str, scope: &ReplayScope) -> Uuid {
+    let ordered = ReplayOrder {
+        replay_id: mint_uuid(app.now()),
+        replay_key: &key.parse().expect("a key"),
+        target: ReplayTarget::Deliveries,
+        scope,
+        reason: "the agent lost its disk",
+        actor: &Actor { kind: ActorKind::Admin, id: "ada".into(), name: None },
+        dry_run: false,
+    };
+    let (replay, is_new) = app.state.store.order_replay(&ordered).await.expect("an order");
+    assert!(is_new);
+    replay.replay_id
+}
+
+async fn shown(app: &TestApp, replay: &Value) -> Value {
+    let path = format!("/v1/admin/replays/{}", replay["replay_id"].as_str().expect("an id"));
+    app.get(&path, &app.person("ada", &["admin"])).await.json()
+}
+
+/// Messages of the stream by id: what was stored, as often as it was.
+async fn messages(url: &str) -> BTreeMap<String, Vec<(String, Vec<u8>)>> {
+    let client = async_nats::connect(url).await.expect("NATS");
+    let stream = jetstream::new(client).get_stream(STREAM).await.expect("the stream");
+    let last = stream.get_info().await.expect("its state").state.last_sequence;
+    let mut messages: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for sequence in 1..=last {
+        let message = stream.get_raw_message(sequence).await.expect("a message");
+        let id = message.headers.get("Nats-Msg-Id").expect("an id").to_string();
+        messages.entry(id).or_default().push((message.subject.to_string(), message.payload.to_vec()));
+    }
+    messages
+}
+
+async fn until_published(app: &TestApp) {
+    let published = async {
+        while count(&app.owner, "SELECT count(*) FROM outbox").await > 0 {
+            app.advance(31.0);
+            timeout_sweep::run_once(app.state.clone()).await.expect("a sweep");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), published).await.expect("the events go out");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_wiped_stream_gets_each_event_back_once_with_the_same_bytes(owner: PgPool) {
+    let folder = relaytrace_servers::scratch_folder().unwrap();
+    let nats = Nats::start(&folder.path().join("nats"), Durability::Throwaway).unwrap();
+    let app = TestApp::with_nats(&owner, routes(), &nats.url());
+    let agent = app.agent("a").await;
+    let from = app.now() - std::time::Duration::from_secs(1);
+    for number in 0..5 {
+        decided(&app, &agent, &format!("k{number}")).await;
+    }
+    let mut deliveries = poll(&app, &agent).await;
+    assert_eq!(acknowledge(&app, &agent, &deliveries.pop().unwrap(), "accepted").await.status, 200);
+    assert_eq!(acknowledge(&app, &agent, &deliveries.pop().unwrap(), "failed").await.status, 200);
+    app.submit(&agent, "escalated").await;
+    app.advance(7_200.0);
+    assert_eq!(timeout_sweep::run_once(app.state.clone()).await.unwrap().escalated, 1);
+    let letters = order("letters", "deliveries", &json!({"dead_letters": true}));
+    assert_eq!(replay(&app, &letters).await.json()["done"], 1);
+    until_published(&app).await;
+    let before = messages(&nats.url()).await;
+    assert_eq!(before.len(), 15);
+
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    jetstream::new(client).delete_stream(STREAM).await.unwrap();
+    let period = json!({"agent_id": "a", "from": from, "to": app.now() + Duration::from_secs(1)});
+    let replayed = replay(&app, &order("events", "events", &period)).await.json();
+    assert_eq!((&replayed["state"], &replayed["matched"]), (&json!("finished"), &json!(15)));
+    until_published(&app).await;
+    assert_eq!(messages(&nats.url()).await, before);
+
+    // Once more, within the stream's duplicate window: nothing is doubled.
+    assert_eq!(replay(&app, &order("again", "events", &period)).await.json()["done"], 15);
+    until_published(&app).await;
+    assert_eq!(messages(&nats.url()).await, before);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_event_has_the_priority_of_its_entry(owner: PgPool) {
+    let app = TestApp::new(&owner, routes());
+    let agent = app.agent("a").await;
+    let id = app.submit(&agent, "k").await;
+    let append = "WITH entry AS (
+            SELECT *, chain_entry(request_id, 2, 'reprioritised', changed_at, chain_actor('admin', 'ada', NULL),
+                '\"priority\":\"P1\"') AS entry FROM hitl_requests
+        ), chain AS (
+            INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
+            SELECT request_id, 2, 'reprioritised', changed_at, entry, chain_head, sha256(chain_head || entry) FROM entry
+        )
+        UPDATE hitl_requests r SET priority = 1, chain_length = 2, chain_head = sha256(e.chain_head || e.entry)
+        FROM entry e WHERE r.request_id = e.request_id";
+    sqlx::query(append).execute(&app.owner).await.unwrap();
+    app.post(&format!("/v1/hitl/requests/{id}/decision"), &app.operator("maria"), &json!({"decision": "approve"}))
+        .await;
+    let outbox = "SELECT string_agg(kind || convert_from(payload, 'UTF8'), ' ' ORDER BY seq) FROM outbox";
+    let before: String = sqlx::query_scalar(outbox).fetch_one(&app.owner).await.unwrap();
+    assert!(before.contains(r#""priority":"P2""#) && before.contains(r#""priority":"P1""#));
+    sqlx::query("DELETE FROM outbox").execute(&app.owner).await.unwrap();
+    assert_eq!(replay(&app, &order("k", "events", &json!({"request_ids": [id]}))).await.json()["done"], 2);
+    let after: String = sqlx::query_scalar(outbox).fetch_one(&app.owner).await.unwrap();
+    assert_eq!(before, after);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_replay_cut_off_in_the_middle_is_finished_by_the_sweep(owner: PgPool) {
+    const DECIDED: usize = 40;
+    let app = TestApp::new(&owner, routes());
+    let agent = app.agent("a").await;
+    let mut ids = Vec::new();
+    for number in 0..DECIDED {
+        ids.push(decided(&app, &agent, &format!("k{number}")).await);
+    }
+    let scope = json!({"request_ids": ids});
+    let mut request_ids: Vec<RequestId> = ids.iter().map(|id| id.parse().unwrap()).collect();
+    request_ids.sort_unstable();
+    let replay_id = only_ordered(&app, "cut", &ReplayScope::Requests { request_ids }).await;
+    let store = &app.state.store;
+    while count(&app.owner, "SELECT done FROM replays").await < 14 {
+        store.advance_replay(replay_id, 7, 86_400.0).await.unwrap();
+        // Whoever is at a batch is gone after a moment, wherever it was.
+        drop(tokio::time::timeout(Duration::from_micros(500), store.advance_replay(replay_id, 2, 86_400.0)).await);
+    }
+    let done = count(&app.owner, "SELECT done FROM replays").await;
+    assert!(done < 40, "{done}");
+    // Two sweeps at once, and one more.
+    let sweeps = join_all((0..2).map(|_| timeout_sweep::run_once(app.state.clone()))).await;
+    assert!(sweeps.into_iter().all(|sweep| sweep.is_ok()));
+    timeout_sweep::run_once(app.state.clone()).await.unwrap();
+    assert_eq!(store.replay(replay_id).await.unwrap().unwrap().state, ReplayState::Finished);
+    let replayed = replay(&app, &order("cut", "deliveries", &scope)).await;
+    assert_eq!(replayed.json()["state"], "finished");
+    assert_eq!((&replayed.json()["matched"], &replayed.json()["done"]), (&json!(DECIDED), &json!(DECIDED)));
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM approval_chain WHERE kind = 'replayed'").await, 40);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn workers_at_once_replay_nothing_twice(owner: PgPool) {
+    let app = TestApp::new(&owner, routes());
+    let agent = app.agent("a").await;
+    for number in 0..30 {
+        decided(&app, &agent, &format!("k{number}")).await;
+    }
+    let period = json!({"from": "2000-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"});
+    let order = order("race", "deliveries", &period);
+    let answers = join_all((0..8).map(|_| replay(&app, &order))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 202).count(), 1);
+    assert!(answers.iter().all(|answer| [200, 202].contains(&answer.status.as_u16())));
+    let ids: std::collections::BTreeSet<_> =
+        answers.iter().map(|answer| answer.json()["replay_id"].to_string()).collect();
+    assert_eq!(ids.len(), 1);
+    assert_eq!(shown(&app, &answers[0].json()).await["done"], 30);
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM approval_chain WHERE kind = 'replayed'").await, 30);
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM replays").await, 1);
+
+    let scope = ReplayScope::Period {
+        agent_id: None,
+        from: "2000-01-01T00:00:00Z".parse().unwrap(),
+        to: Timestamp(app.now() + Duration::from_secs(1)),
+    };
+    let replay_id = only_ordered(&app, "workers", &scope).await;
+    while app.state.store.replay(replay_id).await.unwrap().unwrap().state == ReplayState::Running {
+        let steps = (0..10).map(|_| app.state.store.advance_replay(replay_id, 3, 86_400.0));
+        assert!(join_all(steps).await.into_iter().all(|step| step.is_ok()));
+    }
+    assert_eq!(app.state.store.replay(replay_id).await.unwrap().unwrap().done, 30);
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM approval_chain WHERE kind = 'replayed'").await, 60);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_replayed_delivery_is_due_at_once_and_is_no_second_decision(owner: PgPool) {
+    let app = TestApp::new(&owner, routes());
+    let agent = app.agent("a").await;
+    let id = decided(&app, &agent, "k").await;
+    let pending = app.submit(&agent, "pending").await;
+    let first = poll(&app, &agent).await.remove(0);
+    assert_eq!(acknowledge(&app, &agent, &first, "accepted").await.status, 200);
+    app.advance(100_000.0);
+    let unknown = "00000000-0000-4000-8000-000000000000";
+    let named = order("named", "deliveries", &json!({"request_ids": [id, pending, unknown]}));
+    let answer = replay(&app, &named).await.json();
+    assert_eq!((&answer["matched"], &answer["done"], &answer["state"]), (&json!(1), &json!(1), &json!("finished")));
+    // Said again, the old acknowledgement does not end the new delivery.
+    assert_eq!(acknowledge(&app, &agent, &first, "accepted").await.json()["state"], "ready");
+    let second = poll(&app, &agent).await.remove(0);
+    assert_eq!((&second["attempt"], &second["replayed"]), (&json!(2), &json!(true)));
+    for member in ["request_id", "outcome", "decided_at", "receipt", "chain"] {
+        assert_eq!(first[member], second[member], "{member}");
+    }
+    assert_eq!(acknowledge(&app, &agent, &second, "accepted").await.json()["state"], "acknowledged");
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM hitl_decisions").await, 1);
+    let entry: String =
+        sqlx::query_scalar("SELECT convert_from(entry, 'UTF8') FROM approval_chain WHERE kind = 'replayed'")
+            .fetch_one(&app.owner)
+            .await
+            .unwrap();
+    let entry: Value = serde_json::from_str(&entry).unwrap();
+    assert_eq!((&entry["actor"]["kind"], &entry["actor"]["id"]), (&json!("admin"), &json!("ada")));
+    assert_eq!((&entry["reason"], &entry["replay_id"]), (&named["reason"], &answer["replay_id"]));
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM outbox WHERE kind = 'replayed'").await, 1);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn open_dead_letters_are_retried_and_resolved(owner: PgPool) {
+    let app = TestApp::new(&owner, routes());
+    let agent = app.agent("a").await;
+    for number in 0..3 {
+        decided(&app, &agent, &format!("k{number}")).await;
+    }
+    for delivery in &poll(&app, &agent).await[1..] {
+        assert_eq!(acknowledge(&app, &agent, delivery, "failed").await.status, 200);
+    }
+    let answer = replay(&app, &order("letters", "deliveries", &json!({"dead_letters": true}))).await.json();
+    assert_eq!((&answer["matched"], &answer["done"]), (&json!(2), &json!(2)));
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM dead_letters WHERE resolution = 'retried'").await, 2);
+    let again = poll(&app, &agent).await;
+    assert_eq!(again.len(), 2);
+    // It may fail once more.
+    assert_eq!(acknowledge(&app, &agent, &again[0], "failed").await.json()["state"], "dead_lettered");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_dry_run_only_counts(owner: PgPool) {
+    let app = TestApp::new(&owner, routes());
+    let agent = app.agent("a").await;
+    for number in 0..3 {
+        decided(&app, &agent, &format!("k{number}")).await;
+    }
+    sqlx::query("DELETE FROM outbox").execute(&app.owner).await.unwrap();
+    let everything = "SELECT md5(string_agg(t::text, ',')) FROM (
+        SELECT d::text FROM deliveries d UNION ALL SELECT r::text FROM hitl_requests r
+        UNION ALL SELECT c::text FROM approval_chain c UNION ALL SELECT o::text FROM outbox o ORDER BY 1) t";
+    let before: String = sqlx::query_scalar(everything).fetch_one(&app.owner).await.unwrap();
+    for (target, matched) in [("deliveries", 3), ("events", 6)] {
+        let period = json!({"from": "2000-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"});
+        let mut order = order(target, target, &period);
+        order["dry_run"] = json!(true);
+        let answer = replay(&app, &order).await.json();
+        assert_eq!((&answer["matched"], &answer["done"]), (&json!(matched), &json!(0)));
+        assert_eq!(answer["state"], "finished");
+    }
+    timeout_sweep::run_once(app.state.clone()).await.unwrap();
+    let after: String = sqlx::query_scalar(everything).fetch_one(&app.owner).await.unwrap();
+    assert_eq!(before, after);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_key_stands_for_one_order(owner: PgPool) {
+    let app = TestApp::new(&owner, routes());
+    app.agent("a").await;
+    let first = order("key", "events", &json!({"dead_letters": true}));
+    let answer = replay(&app, &first).await;
+    assert_eq!(answer.status, 202);
+    assert_eq!(replay(&app, &first).await.json(), answer.json());
+    for (member, value) in [
+        ("target", json!("deliveries")),
+        ("scope", json!({"request_ids": ["0192f5c4-6a3e-7c11-9d2f-2f0c5a8e4b17"]})),
+        ("reason", json!("another")),
+        ("dry_run", json!(true)),
+    ] {
+        let mut other = first.clone();
+        other[member] = value;
+        assert_eq!(replay(&app, &other).await.code(), "conflict", "{member}");
+    }
+    let period = json!({"agent_id": "b", "from": "2000-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"});
+    let unknown = replay(&app, &order("unknown", "events", &period)).await;
+    assert_eq!((unknown.status.as_u16(), &unknown.json()["errors"][0]["pointer"]), (422, &json!("/scope/agent_id")));
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM replays").await, 1);
+}

@@ -1,0 +1,111 @@
+//! Chains: recomputed from their own bytes.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use relaytrace::domain::{ChainKind, Digest, Json, RequestId, Timestamp, action_digest, chain_genesis, chain_hash};
+use serde_json::Value;
+
+use crate::{Finding, Findings, text};
+
+/// Everything that does not hold in an exported chain. None: it is what was recorded, or was recomputed as a whole
+/// or cut off at its end, which only a receipt or an event can tell.
+#[must_use]
+pub fn verify_chain(export: &Value) -> Vec<Finding> {
+    let mut findings = Findings::default();
+    let request_id = text(export, "request_id").and_then(|id| id.parse::<RequestId>().ok());
+    let is_canonical = request_id.is_some_and(|id| text(export, "request_id") == Some(&id.to_string()));
+    findings.check(is_canonical, None, "/request_id", "is not a request's id in its canonical form");
+
+    let Some(entries) = export.get("entries").and_then(Value::as_array).filter(|entries| !entries.is_empty()) else {
+        findings.add(None, "/entries", "is missing or empty");
+        return findings.0;
+    };
+    let mut link = Link { request_id, previous: request_id.map(chain_genesis), latest: None };
+    let contents: Vec<_> =
+        entries.iter().enumerate().map(|(index, entry)| link.follow(&mut findings, index, entry)).collect();
+    check_order(&mut findings, &contents);
+    check_envelope(&mut findings, export, &contents);
+
+    let length = export.get("length").and_then(Value::as_u64);
+    findings.check(length == Some(entries.len() as u64), None, "/length", "is not the number of entries");
+    let newest = entries.last().and_then(|entry| text(entry, "hash"));
+    findings.check(text(export, "head") == newest, None, "/head", "is not the hash of the newest entry");
+    findings.0
+}
+
+/// What an entry is held against: what came before it.
+struct Link {
+    request_id: Option<RequestId>,
+    previous: Option<Digest>,
+    latest: Option<Timestamp>,
+}
+
+impl Link {
+    /// Checks one entry against the one before. Returns what its bytes say.
+    fn follow(&mut self, findings: &mut Findings, index: usize, entry: &Value) -> Value {
+        let (number, at) = (Some(index + 1), |field: &str| format!("/entries/{index}/{field}"));
+        let digest = |name| text(entry, name).and_then(|text| text.parse::<Digest>().ok());
+        let (prev_hash, hash) = (digest("prev_hash"), digest("hash"));
+        let is_linked = prev_hash.is_some() && prev_hash == self.previous;
+        let before = if index == 0 { "is not that of an empty chain" } else { "is not the hash of the entry before" };
+        findings.check(is_linked, number, at("prev_hash"), before);
+        self.previous = hash;
+
+        let Some(bytes) = text(entry, "entry").and_then(|text| BASE64_STANDARD.decode(text).ok()) else {
+            findings.add(number, at("entry"), "is missing or not base64");
+            return Value::Null;
+        };
+        let is_hashed = prev_hash.is_some_and(|prev_hash| Some(chain_hash(prev_hash, &bytes)) == hash);
+        findings.check(is_hashed, number, at("hash"), "is not the SHA-256 of prev_hash and entry");
+        let Ok(content) = serde_json::from_slice::<Value>(&bytes) else {
+            findings.add(number, at("entry"), "does not hold JSON");
+            return Value::Null;
+        };
+        for name in ["seq", "kind", "at", "actor"] {
+            let is_same = content.get(name).is_some() && content.get(name) == entry.get(name);
+            findings.check(is_same, number, at(name), "is not what the entry's bytes say");
+        }
+        let id = self.request_id.map(|id| id.to_string());
+        findings.check(text(&content, "request_id") == id.as_deref(), number, at("entry"), "is of another request");
+        let seq = content.get("seq").and_then(Value::as_u64);
+        findings.check(seq == Some(index as u64 + 1), number, at("seq"), "is not its position");
+        let kind = serde_json::from_value::<ChainKind>(content["kind"].clone());
+        findings.check(kind.is_ok(), number, at("kind"), "is not a known kind");
+        let time = text(&content, "at").and_then(|text| text.parse().ok());
+        findings.check(time.is_some() && time >= self.latest, number, at("at"), "is no time, or goes backwards");
+        self.latest = time.or(self.latest);
+        content
+    }
+}
+
+/// Submitted first and once; decided at most once.
+fn check_order(findings: &mut Findings, contents: &[Value]) {
+    let mut is_decided = false;
+    for (index, content) in contents.iter().enumerate() {
+        let (number, field) = (Some(index + 1), format!("/entries/{index}/kind"));
+        let kind = text(content, "kind");
+        findings.check((kind == Some("submitted")) == (index == 0), number, &field, "is out of place");
+        let is_again = is_decided && kind == Some("decided");
+        findings.check(!is_again, number, &field, "is a second decision");
+        is_decided |= kind == Some("decided");
+    }
+}
+
+/// The envelope is the one submitted, and every action digest that of its action.
+fn check_envelope(findings: &mut Findings, export: &Value, contents: &[Value]) {
+    let Some(envelope) = text(export, "envelope").and_then(|text| BASE64_STANDARD.decode(text).ok()) else {
+        return findings.add(None, "/envelope", "is missing or not base64");
+    };
+    let submitted = contents.first().and_then(|content| text(content, "envelope_sha256"));
+    let is_same = submitted == Some(&Digest::of(&envelope).to_string());
+    findings.check(is_same, None, "/envelope", "does not have the envelope_sha256 of the submitted entry");
+    let digest = Json::parse(&envelope).ok().and_then(|json| json.get("action").map(action_digest));
+    let Some(digest) = digest.map(|digest| digest.to_string()) else {
+        return findings.add(None, "/envelope", "is not an envelope with an action");
+    };
+    for (index, content) in contents.iter().enumerate() {
+        let states_one = matches!(text(content, "kind"), Some("submitted" | "decided"));
+        let holds = !states_one || text(content, "action_digest") == Some(&digest);
+        let field = format!("/entries/{index}/entry");
+        findings.check(holds, Some(index + 1), field, "does not have the action digest of the envelope");
+    }
+}

@@ -1,0 +1,58 @@
+//! Offline verification of receipts and exported chains (contract, "Authenticity of what an agent receives").
+//!
+//! Nothing here needs a server. Every check is made whatever the others found, so that one run names everything that
+//! does not hold, and where.
+
+mod chain;
+mod receipt;
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+pub use chain::verify_chain;
+pub use receipt::{Receipt, verify_against_chain, verify_receipt};
+
+/// Something that does not verify.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The entry that it is in, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<usize>,
+    /// The field: an RFC 6901 pointer into the export, or a receipt's claim.
+    pub field: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(entry) = self.entry {
+            write!(f, "entry {entry}: ")?;
+        }
+        write!(f, "{} {}", self.field, self.what)
+    }
+}
+
+/// All that does not verify, in the order of the document.
+#[derive(Debug, Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, entry: Option<usize>, field: impl Into<String>, what: impl Into<String>) {
+        self.0.push(Finding { entry, field: field.into(), what: what.into() });
+    }
+
+    /// A finding unless it holds.
+    fn check(&mut self, holds: bool, entry: Option<usize>, field: impl Into<String>, what: impl Into<String>) {
+        if !holds {
+            self.add(entry, field, what);
+        }
+    }
+}
+
+/// The member of an object as text, or nothing.
+fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
+    object.get(name).and_then(Value::as_str)
+}
