@@ -15,6 +15,7 @@ use crate::domain::{AgentId, RequestId};
 use crate::store::{OutboxEvent, Store};
 
 pub use nats::STREAM;
+pub use publisher::Published;
 pub use wakeups::Parked;
 
 /// When events are published.
@@ -24,6 +25,11 @@ pub enum Publishing {
     Behind,
     /// One bounded attempt before the response: nothing may be left running after it (Lambda).
     BeforeResponse,
+}
+
+/// Whether it tells of a decision that a poll may now take.
+fn wakes_polls(event: &OutboxEvent) -> bool {
+    matches!(event.kind.as_str(), "decided" | "replayed")
 }
 
 /// The stream and the wake-ups; cheap to clone.
@@ -53,7 +59,7 @@ impl Events {
 
     /// To be called right after the commit of what `event` tells.
     pub async fn committed(&self, store: &Store, event: OutboxEvent) {
-        if event.kind == "decided" {
+        if wakes_polls(&event) {
             self.0.wakeups.wake(&event.agent_id, event.request_id);
         }
         match self.0.publishing {
@@ -62,9 +68,10 @@ impl Events {
         }
     }
 
-    /// Publishes events of a batch and deletes their outbox rows. Returns how many the stream acknowledged.
-    pub async fn publish(&self, store: &Store, events: Vec<OutboxEvent>) -> crate::Result<u64> {
-        for event in events.iter().filter(|event| event.kind == "decided") {
+    /// Publishes events of a batch and deletes their outbox rows. What the stream refuses is noted; after too often
+    /// it is a dead letter.
+    pub async fn publish(&self, store: &Store, events: Vec<OutboxEvent>) -> crate::Result<Published> {
+        for event in events.iter().filter(|event| wakes_polls(event)) {
             self.0.wakeups.wake(&event.agent_id, event.request_id);
         }
         publisher::publish(&self.0.nats, store, events).await
