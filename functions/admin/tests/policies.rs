@@ -218,6 +218,8 @@ async fn a_policy_pins_the_lowest_priority_of_an_action_type(owner: PgPool) {
     let pin = json!({"action_type": "refund.create", "priority": "P2", "respond_within_seconds": 60,
         "lowest_priority": "P2"});
     put(&app, &pin).await;
+    let lower = submit(&app, &agent, json!({"priority": "P3"})).await;
+    assert_eq!((lower.status.as_u16(), &lower.json()["errors"][0]["pointer"]), (422, &json!("/priority")));
     let late = Timestamp(app.now() + std::time::Duration::from_hours(48)).to_string();
     let refused = submit(&app, &agent, json!({"priority": "P3", "respond_by": late})).await;
     assert_eq!(refused.status, 422);

@@ -170,7 +170,14 @@ async fn a_part_that_fails_keeps_no_other_from_being_done(owner: PgPool) {
     urgent["priority"] = "P1".into();
     app.post("/v1/hitl/requests", &agent.token(), &urgent).await;
     app.submit(&agent, "k").await;
-    sqlx::query("REVOKE ALL ON request_dedupe FROM relaytrace_app").execute(&app.owner).await.unwrap();
+    // The first part and the last one are not allowed any more.
+    for change in [
+        "REVOKE UPDATE ON hitl_requests FROM relaytrace_app",
+        "GRANT UPDATE (status, escalated_at, changed_at, chain_length, chain_head) ON hitl_requests TO relaytrace_app",
+        "REVOKE ALL ON request_dedupe FROM relaytrace_app",
+    ] {
+        sqlx::query(change).execute(&app.owner).await.unwrap();
+    }
     app.advance(2.0 * 3_600.0);
     assert!(timeout_sweep::run_once(app.state.clone()).await.is_err());
     assert_eq!(count(&app.owner, "SELECT count(*) FROM hitl_decisions").await, 1);
