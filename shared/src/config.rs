@@ -20,6 +20,7 @@
 //! | `LEASE_SECONDS` | how long a poll holds a decision | 30 |
 //! | `DELIVERY_MAX_ATTEMPTS` | the attempt after which a retry dead-letters | 20 |
 //! | `DELIVERY_MAX_AGE_SECONDS` | a decision that nobody acknowledges is dead-lettered then | 86400 |
+//! | `ALLOW_AUTO_APPROVE` | `true`: policies may let a timeout approve; else such a timeout rejects | `false` |
 //! | `POLL_MAX_WAIT_SECONDS` | longest long poll, at most 20 | 20 |
 //! | `PORT`, `BIND_ADDRESS` | plain HTTP | 8080, `0.0.0.0` |
 //! | `LOG_FORMAT` | `json` or `text` | `json`; `text` in a terminal |
@@ -62,6 +63,8 @@ pub struct Config {
     pub token_rules: TokenRules,
     /// How decisions are delivered.
     pub delivery: DeliveryRules,
+    /// What a timeout may do.
+    pub timeouts: TimeoutRules,
     /// Plain HTTP: where to listen.
     pub listen: (IpAddr, u16),
 }
@@ -94,6 +97,13 @@ impl Default for DeliveryRules {
     fn default() -> Self {
         Self { lease_seconds: 30.0, max_attempts: 20, max_age_seconds: 86_400.0, max_wait_seconds: 20 }
     }
+}
+
+/// What a timeout may do (product, "Timeout policy").
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TimeoutRules {
+    /// A policy may let it approve.
+    pub allow_auto_approve: bool,
 }
 
 /// All faults of a configuration, a line each. Values are not in it: they may be secrets.
@@ -149,6 +159,7 @@ impl Config {
             max_age_seconds: read.number("DELIVERY_MAX_AGE_SECONDS", 86_400.0, 1.0, 2_592_000.0),
             max_wait_seconds: read.number("POLL_MAX_WAIT_SECONDS", 20, 0, 20),
         };
+        let timeouts = TimeoutRules { allow_auto_approve: read.flag("ALLOW_AUTO_APPROVE") };
         let address =
             read.number("BIND_ADDRESS", IpAddr::from([0, 0, 0, 0]), IpAddr::from([0; 4]), IpAddr::from([0xff; 16]));
         let port = read.number("PORT", 8080, 0, u16::MAX);
@@ -167,6 +178,7 @@ impl Config {
                     issuer,
                     token_rules,
                     delivery,
+                    timeouts,
                     listen: (address, port),
                 })
             }
@@ -205,6 +217,10 @@ impl Reader {
             _ => Err(format!("must be from {least} to {most}")),
         };
         self.optional(name, parse).unwrap_or(default)
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        self.optional(name, |text| text.parse::<bool>().map_err(|_| "must be true or false")).unwrap_or_default()
     }
 
     fn issuer(&mut self) -> Option<Issuer> {
@@ -279,7 +295,12 @@ mod tests {
 
     #[test]
     fn all_faults_are_reported_together() {
-        let found = faults(&[("PORT", "x"), ("ISSUER", "http://issuer"), ("TOKEN_LEEWAY_SECONDS", "31")]);
+        let found = faults(&[
+            ("PORT", "x"),
+            ("ISSUER", "http://issuer"),
+            ("TOKEN_LEEWAY_SECONDS", "31"),
+            ("ALLOW_AUTO_APPROVE", "perhaps"),
+        ]);
         let names: Vec<_> = found.iter().map(|fault| fault.split(' ').next().unwrap()).collect();
         for name in [
             "DATABASE_URL",
@@ -290,6 +311,7 @@ mod tests {
             "ISSUER",
             "PORT",
             "TOKEN_LEEWAY_SECONDS",
+            "ALLOW_AUTO_APPROVE",
         ] {
             assert!(names.contains(&name), "{name} is not among {found:?}");
         }

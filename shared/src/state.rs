@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::auth::Authenticator;
 use crate::clock::Clock;
-use crate::config::{Config, DeliveryRules};
+use crate::config::{Config, DeliveryRules, TimeoutRules};
 use crate::events::{Events, Publishing};
 use crate::signing::ReceiptKeys;
 use crate::store::Store;
@@ -24,6 +24,8 @@ pub struct AppState {
     pub receipt_keys: Arc<ReceiptKeys>,
     /// How decisions are delivered.
     pub delivery: Arc<DeliveryRules>,
+    /// What a timeout may do.
+    pub timeouts: TimeoutRules,
     /// The operator page as this process serves it.
     pub page: PageSettings,
     /// The time.
@@ -42,7 +44,7 @@ impl AppState {
     #[must_use]
     pub fn new(config: Config, clock: &Clock, publishing: Publishing) -> Self {
         let store = Store::connect_lazily(config.database, config.database_max_connections, clock.clone());
-        Self::with_store(
+        let state = Self::with_store(
             store,
             Events::new(config.nats, publishing),
             config.issuer,
@@ -50,7 +52,8 @@ impl AppState {
             config.master_secrets,
             config.receipt_keys,
             config.delivery,
-        )
+        );
+        Self { timeouts: config.timeouts, ..state }
     }
 
     /// State over a given store.
@@ -73,6 +76,7 @@ impl AppState {
             master_secrets,
             receipt_keys: Arc::new(receipt_keys),
             delivery: Arc::new(delivery),
+            timeouts: TimeoutRules::default(),
             page: PageSettings::default(),
             clock,
         }

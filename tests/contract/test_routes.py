@@ -34,6 +34,13 @@ DELETE /v1/admin/agents/{agent_id}/keys/{key_id}
 GET /v1/admin/requests/{request_id}/chain
 POST /v1/admin/replay
 GET /v1/admin/replays/{replay_id}
+GET /v1/admin/stale
+POST /v1/admin/requests/{request_id}/disposition
+GET /v1/admin/dead-letters
+POST /v1/admin/dead-letters/{id}/retry
+POST /v1/admin/dead-letters/{id}/discard
+GET /v1/admin/timeout-policies
+PUT /v1/admin/timeout-policies
 GET /healthz
 GET /readyz
 """.split("\n")[1:-1]
@@ -172,6 +179,11 @@ def test_another_method_is_refused(operator, method, path, allowed):
     ("DELETE", "/v1/admin/agents", {"GET", "POST"}),
     ("PUT", "/v1/admin/agents/some-agent", {"GET", "PATCH"}),
     ("POST", f"/v1/admin/requests/{UNKNOWN}/chain", {"GET"}),
+    ("POST", "/v1/admin/stale", {"GET"}),
+    ("GET", f"/v1/admin/requests/{UNKNOWN}/disposition", {"POST"}),
+    ("DELETE", "/v1/admin/dead-letters", {"GET"}),
+    ("GET", f"/v1/admin/dead-letters/{UNKNOWN}/retry", {"POST"}),
+    ("POST", "/v1/admin/timeout-policies", {"GET", "PUT"}),
 ])
 def test_another_method_of_an_administrator_is_refused(admin, method, path, allowed):
     response = admin.call(method, path)

@@ -32,7 +32,7 @@ async fn real(owner: &PgPool) -> Real {
     let agent = app.agent("a").await;
     let id = app.submit(&agent, "k").await;
     app.advance(7_200.0);
-    app.state.store.escalate_due(10).await.expect("as it was recorded");
+    app.state.store.escalate_due(10, None).await.expect("as it was recorded");
     let body = json!({"decision": "reject", "reason": "not \"this\" one, für heute"});
     assert_eq!(app.post(&format!("/v1/hitl/requests/{id}/decision"), &app.operator("maria"), &body).await.status, 201);
     let polled = app.get("/v1/agents/a/decisions/poll", &agent.token()).await.json();

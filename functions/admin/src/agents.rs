@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use relaytrace::auth::{Admin, KeyAlg, PublicKey};
 use relaytrace::domain::{AgentId, Faults, KeyId, Timestamp, Title};
@@ -52,6 +51,13 @@ impl AgentView {
     }
 }
 
+/// As in a list.
+impl From<AgentRecord> for AgentView {
+    fn from(agent: AgentRecord) -> Self {
+        Self::new(agent, false)
+    }
+}
+
 impl From<KeyRecord> for KeyView {
     fn from(key: KeyRecord) -> Self {
         Self {
@@ -87,19 +93,19 @@ impl Cursor for AgentCursor {}
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn list(_: Admin, State(state): State<AppState>, Query(query): Query<ListQuery>) -> Result<Response> {
+pub async fn list(
+    _: Admin,
+    State(state): State<AppState>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<AgentView>>> {
     let mut faults = Faults::default();
     let limit = clamped(&mut faults, "limit", query.limit.as_deref(), 50, 1, 200).cast_signed();
     if !faults.0.is_empty() {
         return Err(faults.into());
     }
     let after = query.cursor.as_deref().map(AgentCursor::decode).transpose()?;
-    let mut agents = state.store.agents(after.as_ref().map(|AgentCursor(id)| id.as_str()), limit + 1).await?;
-    let has_more = agents.len().cast_signed() > usize::try_from(limit).unwrap_or_default().cast_signed();
-    agents.truncate(usize::try_from(limit).unwrap_or_default());
-    let next_cursor = agents.last().filter(|_| has_more).map(|agent| AgentCursor(agent.agent_id.clone()).encode());
-    let items: Vec<_> = agents.into_iter().map(|agent| AgentView::new(agent, false)).collect();
-    Ok(Json(Page { items, next_cursor }).into_response())
+    let agents = state.store.agents(after.as_ref().map(|AgentCursor(id)| id.as_str()), limit + 1).await?;
+    Ok(Json(Page::of(agents, limit, |last| AgentCursor(last.agent_id.clone()))))
 }
 
 /// A new agent.

@@ -1,7 +1,12 @@
-//! `admin`: administrators register agents and keys and export chains. Internal: not on the public API.
+//! `admin`: administrators register agents and keys, set timeout policies, see what is stuck and put it right, and
+//! export chains. Internal: not on the public API.
 
 mod agents;
 mod chain;
+mod dead_letters;
+mod disposition;
+mod policies;
+mod stale;
 
 use relaytrace::AppState;
 use utoipa_axum::router::OpenApiRouter;
@@ -15,4 +20,10 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(agents::register_key))
         .routes(routes!(agents::revoke_key))
         .routes(routes!(chain::export))
+        .routes(routes!(policies::list, policies::set))
+        .routes(routes!(disposition::dispose))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::retry))
+        .routes(routes!(dead_letters::discard))
+        .routes(routes!(stale::list))
 }

@@ -126,7 +126,7 @@ async fn an_accepted_delivery_closes_the_dead_letter_that_a_sweep_made_of_it(own
     decide(&app, &id).await;
     let delivery = poll(&app, &agent, "").await.remove(0);
     app.advance(86_400.0);
-    assert_eq!(app.state.store.dead_letter_exhausted(10, 20).await.unwrap().len(), 1);
+    assert_eq!(app.state.store.dead_letter_exhausted(10, None, 20).await.unwrap().len(), 1);
     assert_eq!(ack(&app, &agent, &delivery, "accepted").await.json()["state"], "acknowledged");
     let open: i64 = sqlx::query_scalar("SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL")
         .fetch_one(&app.owner)

@@ -6,8 +6,10 @@
 use axum::Json;
 use axum::extract::State;
 use relaytrace::auth::Admin;
+use relaytrace::domain::{RequestId, SweepPart};
 use relaytrace::http::Problem;
-use relaytrace::{AppState, Result};
+use relaytrace::store::OutboxEvent;
+use relaytrace::{AppState, Error, Result};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -20,10 +22,15 @@ const REPLAYS: i64 = 10;
 /// Rounds of one sweep at the most; what is left is the next sweep's.
 const ROUNDS: usize = 50;
 
+/// An item that has failed so often becomes a dead letter.
+const MOST_FAILURES: i32 = 3;
+
 /// What one sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SweepReport {
-    /// Requests whose time was over and that were rejected.
+    /// Requests whose time was over and whose priority was raised.
+    pub raised: u64,
+    /// Requests whose time was over and that were decided.
     pub expired: u64,
     /// Requests that were escalated at half of their time.
     pub escalated: u64,
@@ -35,6 +42,8 @@ pub struct SweepReport {
     pub dedupe_dropped: u64,
     /// Unfinished replays that came a batch further, and are not finished by it.
     pub replays_advanced: u64,
+    /// Items that failed again and again and are dead letters now.
+    pub set_aside: u64,
 }
 
 /// The routes of this function.
@@ -56,54 +65,146 @@ async fn sweep(_: Admin, State(state): State<AppState>) -> Result<Json<SweepRepo
 
 impl SweepReport {
     fn add(&mut self, round: Self) {
+        self.raised += round.raised;
         self.expired += round.expired;
         self.escalated += round.escalated;
         self.dead_lettered += round.dead_lettered;
         self.relayed += round.relayed;
         self.dedupe_dropped += round.dedupe_dropped;
         self.replays_advanced += round.replays_advanced;
+        self.set_aside += round.set_aside;
     }
 }
 
 /// One sweep: rounds of one batch of each kind until a round finds nothing. Logs only if something happened.
 ///
 /// # Errors
-/// The first that kept a part of it from being done; what was done before stays done.
+/// The first that kept a part of it from being done; the other parts are done all the same.
 pub async fn run_once(state: AppState) -> Result<SweepReport> {
     let mut report = SweepReport::default();
+    let mut failure = None;
     for _ in 0..ROUNDS {
-        let round = one_round(&state).await?;
-        if round == SweepReport::default() {
+        let round = one_round(&state, &mut failure).await;
+        report.add(round);
+        if round == SweepReport::default() || failure.is_some() {
             break;
         }
-        report.add(round);
     }
     if report != SweepReport::default() {
         tracing::info!(?report, "swept");
     }
-    Ok(report)
+    failure.map_or(Ok(report), Err)
 }
 
-async fn one_round(state: &AppState) -> Result<SweepReport> {
-    let (store, delivery) = (&state.store, &state.delivery);
+/// One batch of each part. A part that fails keeps no other from being done; the first failure is kept.
+async fn one_round(state: &AppState, failure: &mut Option<Error>) -> SweepReport {
     let mut round = SweepReport::default();
-
-    let mut events = store.expire_due(BATCH, delivery.max_age_seconds).await?;
-    round.expired = events.len() as u64;
-    let escalated = store.escalate_due(BATCH).await?;
-    round.escalated = escalated.len() as u64;
-    let dead_lettered = store.dead_letter_exhausted(BATCH, delivery.max_attempts).await?;
-    round.dead_lettered = dead_lettered.len() as u64;
-
-    events.extend(escalated);
-    events.extend(dead_lettered);
-    if !events.is_empty() {
-        state.events.publish(store, events).await?;
+    let mut note = |error| {
+        tracing::warn!(error = %error, "a part of a sweep failed; the others go on");
+        failure.get_or_insert(error);
+    };
+    let mut events = Vec::new();
+    for part in SweepPart::ALL {
+        match batch(state, part).await {
+            Ok(done) => {
+                round.add(done.counted_as(part));
+                events.extend(done.events);
+            }
+            Err(error) => note(error),
+        }
     }
-    round.relayed = relay(state).await?;
-    round.dedupe_dropped = store.drop_expired_dedupe(BATCH).await?;
-    round.replays_advanced = continue_replays(state).await?;
-    Ok(round)
+    if !events.is_empty()
+        && let Err(error) = state.events.publish(&state.store, events).await
+    {
+        note(error);
+    }
+    match relay(state).await {
+        Ok(relayed) => round.relayed = relayed,
+        Err(error) => note(error),
+    }
+    match state.store.drop_expired_dedupe(BATCH).await {
+        Ok(dropped) => round.dedupe_dropped = dropped,
+        Err(error) => note(error),
+    }
+    match continue_replays(state).await {
+        Ok(advanced) => round.replays_advanced = advanced,
+        Err(error) => note(error),
+    }
+    round
+}
+
+/// What one part did.
+#[derive(Default)]
+struct Done {
+    count: u64,
+    set_aside: u64,
+    events: Vec<OutboxEvent>,
+}
+
+impl Done {
+    fn counted_as(&self, part: SweepPart) -> SweepReport {
+        let mut report = SweepReport { set_aside: self.set_aside, ..SweepReport::default() };
+        match part {
+            SweepPart::Raise => report.raised = self.count,
+            SweepPart::Expire => report.expired = self.count,
+            SweepPart::Escalate => report.escalated = self.count,
+            SweepPart::DeadLetter => report.dead_lettered = self.count,
+        }
+        report
+    }
+}
+
+impl From<Vec<OutboxEvent>> for Done {
+    fn from(events: Vec<OutboxEvent>) -> Self {
+        Self { count: events.len() as u64, set_aside: 0, events }
+    }
+}
+
+/// One batch of a part; row by row where a row makes the batch fail.
+async fn batch(state: &AppState, part: SweepPart) -> Result<Done> {
+    match perform(state, part, None).await {
+        // Nothing is wrong with a row while the database is away.
+        Err(error) if matches!(error, Error::Internal(_)) => {
+            tracing::error!(error = ?error, part = part.as_str(), "a batch of a sweep failed; it goes on row by row");
+            row_by_row(state, part).await
+        }
+        done => done,
+    }
+}
+
+async fn row_by_row(state: &AppState, part: SweepPart) -> Result<Done> {
+    let mut all = Done::default();
+    for request_id in state.store.due_for(part, BATCH).await? {
+        match perform(state, part, Some(request_id)).await {
+            Ok(done) => {
+                all.count += done.count;
+                all.events.extend(done.events);
+            }
+            Err(error) if matches!(error, Error::Internal(_)) => {
+                let is_set_aside = state.store.note_sweep_failure(part, request_id, &error, MOST_FAILURES).await?;
+                all.set_aside += u64::from(is_set_aside);
+                tracing::error!(
+                    error = ?error, part = part.as_str(), request.id = %request_id, set_aside = is_set_aside,
+                    "an item of a sweep failed"
+                );
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+async fn perform(state: &AppState, part: SweepPart, only: Option<RequestId>) -> Result<Done> {
+    let (store, delivery) = (&state.store, &state.delivery);
+    match part {
+        SweepPart::Raise => Ok(Done { count: store.raise_due(BATCH, only).await?, ..Done::default() }),
+        SweepPart::Expire => {
+            let allow_auto_approve = state.timeouts.allow_auto_approve;
+            store.expire_due(BATCH, only, delivery.max_age_seconds, allow_auto_approve).await.map(Done::from)
+        }
+        SweepPart::Escalate => store.escalate_due(BATCH, only).await.map(Done::from),
+        SweepPart::DeadLetter => store.dead_letter_exhausted(BATCH, only, delivery.max_attempts).await.map(Done::from),
+    }
 }
 
 /// Brings every unfinished replay a batch further. One that cannot be does not hold up the others.
@@ -127,10 +228,9 @@ async fn relay(state: &AppState) -> Result<u64> {
     if left_over.is_empty() {
         return Ok(0);
     }
-    let claimed: Vec<_> = left_over.iter().map(|event| (event.request_id, event.seq)).collect();
     let published = state.events.publish(&state.store, left_over).await?;
-    if published < claimed.len() as u64 {
-        state.store.release_events(&claimed).await?;
+    if !published.unreached.is_empty() {
+        state.store.release_events(&published.unreached).await?;
     }
-    Ok(published)
+    Ok(published.acknowledged)
 }

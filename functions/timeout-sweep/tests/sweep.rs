@@ -111,6 +111,104 @@ async fn what_is_exhausted_is_dead_lettered_and_expired_keys_are_dropped(owner: 
     assert_eq!(timeout_sweep::run_once(app.state.clone()).await.unwrap().dedupe_dropped, 1);
 }
 
+/// Makes expiring this request fail: its next place in the chain is taken. It is not to be escalated.
+async fn spoil(owner: &PgPool, request_id: &str) {
+    let id: uuid::Uuid = request_id.parse().expect("an id");
+    sqlx::query(
+        "WITH spoilt AS (
+            UPDATE hitl_requests SET escalate_at = NULL WHERE request_id = $1 RETURNING *
+        )
+        INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
+        SELECT request_id, chain_length + 1, 'escalated', now(), '', chain_head, sha256(chain_head) FROM spoilt",
+    )
+    .bind(id)
+    .execute(owner)
+    .await
+    .expect("spoilt");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_item_that_keeps_failing_is_set_aside_and_holds_up_nothing(owner: PgPool) {
+    let app = TestApp::new(&owner, routes().merge(admin::router()));
+    let agent = app.agent("a").await;
+    let spoilt = app.submit(&agent, "spoilt").await;
+    for number in 0..5 {
+        app.submit(&agent, &format!("k{number}")).await;
+    }
+    spoil(&app.owner, &spoilt).await;
+    app.advance(4.0 * 3_600.0);
+    let report = timeout_sweep::run_once(app.state.clone()).await.unwrap();
+    assert_eq!((report.expired, report.set_aside), (5, 0));
+    for (minutes, set_aside) in [(1.0, 0), (2.0, 1), (60.0, 0)] {
+        app.advance(minutes * 60.0);
+        let next = app.submit(&agent, &format!("later{minutes}")).await;
+        let report = timeout_sweep::run_once(app.state.clone()).await.unwrap();
+        assert_eq!(report.set_aside, set_aside, "{minutes}");
+        assert!(!next.is_empty());
+    }
+    let root = app.person("root", &["admin"]);
+    let letter = app.get("/v1/admin/dead-letters?kind=sweep", &root).await.json()["items"][0].clone();
+    assert_eq!((&letter["request_id"], &letter["attempts"]), (&json!(spoilt), &json!(3)));
+    assert_eq!((&letter["cause"], &letter["error_code"]), (&json!("sweep_failed"), &json!("23505")));
+    assert_eq!(letter["error_message"], "the constraint approval_chain_pkey does not hold");
+
+    sqlx::query("ALTER TABLE approval_chain DISABLE TRIGGER approval_chain_append_only")
+        .execute(&app.owner)
+        .await
+        .unwrap();
+    sqlx::query("DELETE FROM approval_chain WHERE entry = ''").execute(&app.owner).await.unwrap();
+    let retry = format!("/v1/admin/dead-letters/{}/retry", letter["dead_letter_id"].as_str().unwrap());
+    assert_eq!(app.post(&retry, &root, &json!({})).await.json()["resolution"], "retried");
+    assert_eq!(timeout_sweep::run_once(app.state.clone()).await.unwrap().expired, 1);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_part_that_fails_keeps_no_other_from_being_done(owner: PgPool) {
+    let app = TestApp::new(&owner, routes());
+    let agent = app.agent("a").await;
+    let mut urgent = agent.envelope("urgent");
+    urgent["priority"] = "P1".into();
+    app.post("/v1/hitl/requests", &agent.token(), &urgent).await;
+    app.submit(&agent, "k").await;
+    // The first part and the last one are not allowed any more.
+    for change in [
+        "REVOKE UPDATE ON hitl_requests FROM relaytrace_app",
+        "GRANT UPDATE (status, escalated_at, changed_at, chain_length, chain_head) ON hitl_requests TO relaytrace_app",
+        "REVOKE ALL ON request_dedupe FROM relaytrace_app",
+    ] {
+        sqlx::query(change).execute(&app.owner).await.unwrap();
+    }
+    app.advance(2.0 * 3_600.0);
+    assert!(timeout_sweep::run_once(app.state.clone()).await.is_err());
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM hitl_decisions").await, 1);
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM hitl_requests WHERE escalated_at IS NOT NULL").await, 1);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_event_that_can_never_be_published_is_set_aside_and_holds_up_nothing(owner: PgPool) {
+    let folder = relaytrace_servers::scratch_folder().unwrap();
+    let nats = Nats::start(&folder.path().join("nats"), Durability::Throwaway).unwrap();
+    let app = TestApp::new(&owner, routes());
+    let agent = app.agent("a").await;
+    let (long, short) = (app.submit(&agent, "long").await, app.submit(&agent, "short").await);
+    sqlx::query("UPDATE outbox SET payload = convert_to(repeat('x', 2 * 1024 * 1024), 'UTF8') WHERE request_id = $1")
+        .bind(long.parse::<uuid::Uuid>().unwrap())
+        .execute(&app.owner)
+        .await
+        .unwrap();
+    app.advance(11.0);
+    let process = app.another_process(routes().merge(admin::router()), &nats.url());
+    assert_eq!(timeout_sweep::run_once(process.state.clone()).await.unwrap().relayed, 1);
+    assert_eq!(messages(&nats.url()).await, [("handoff.requested.a".to_owned(), format!("{short}/1"))]);
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM outbox").await, 0);
+    let root = process.person("root", &["admin"]);
+    let letter = process.get("/v1/admin/dead-letters?kind=event", &root).await.json()["items"][0].clone();
+    assert_eq!((&letter["request_id"], &letter["cause"]), (&json!(long), &json!("unpublishable")));
+    let retry = format!("/v1/admin/dead-letters/{}/retry", letter["dead_letter_id"].as_str().unwrap());
+    assert_eq!(process.post(&retry, &root, &json!({})).await.status, 200);
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM outbox WHERE octet_length(payload) > 2000000").await, 1);
+}
+
 async fn messages(url: &str) -> Vec<(String, String)> {
     let client = async_nats::connect(url).await.expect("NATS");
     let stream: Stream = jetstream::new(client).get_stream(STREAM).await.expect("the stream");

@@ -1,15 +1,19 @@
 //! The words of the product as types: parsed once, valid from then on. No I/O, nothing of this crate but itself.
 
 mod chain;
+mod dead_letter;
 mod decision;
 mod envelope;
 mod ids;
 mod json;
 mod replay;
+mod stale;
 mod stored;
 mod time;
+mod timeout;
 
 pub use chain::{Base64, ChainEntry, ChainHeader, ChainKind, DecidedEntry, chain_genesis, chain_hash};
+pub use dead_letter::{DeadLetterKind, Resolution};
 pub use decision::{Actor, ActorKind, Cause, Decision, Outcome, Verdict};
 pub use envelope::{Action, Envelope, Submission, action_digest};
 pub use ids::{
@@ -18,7 +22,9 @@ pub use ids::{
 };
 pub use json::{Fault, Faults, Json, ParseError, from_object};
 pub use replay::{ReplayScope, ReplayState, ReplayTarget};
+pub use stale::StaleReason;
 pub use time::Timestamp;
+pub use timeout::{OnTimeout, SweepPart};
 
 use stored::stored_as_text;
 

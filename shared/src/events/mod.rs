@@ -15,6 +15,7 @@ use crate::domain::{AgentId, RequestId};
 use crate::store::{OutboxEvent, Store};
 
 pub use nats::STREAM;
+pub use publisher::Published;
 pub use wakeups::Parked;
 
 /// When events are published.
@@ -62,8 +63,9 @@ impl Events {
         }
     }
 
-    /// Publishes events of a batch and deletes their outbox rows. Returns how many the stream acknowledged.
-    pub async fn publish(&self, store: &Store, events: Vec<OutboxEvent>) -> crate::Result<u64> {
+    /// Publishes events of a batch and deletes their outbox rows. What the stream refuses is noted; after too often
+    /// it is a dead letter.
+    pub async fn publish(&self, store: &Store, events: Vec<OutboxEvent>) -> crate::Result<Published> {
         for event in events.iter().filter(|event| event.is_for_polls()) {
             self.0.wakeups.wake(&event.agent_id, event.request_id);
         }

@@ -1,10 +1,12 @@
 //! The connection to NATS: lazy, never waited for twice while it is dead.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, HeaderMap};
@@ -36,6 +38,19 @@ struct Inner {
     started: Instant,
     /// Milliseconds after `started` until which the breaker is open.
     broken_until: AtomicU64,
+}
+
+/// What became of one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Publication {
+    /// The stream has it.
+    Acknowledged,
+    /// Nobody was there to say anything.
+    Unreached,
+    /// The stream refused it.
+    Refused(String),
+    /// It is longer than the server takes, now and ever.
+    TooLong,
 }
 
 /// `handoff.<what>.<agent_id>` (contract, "Events"). Subjects are built here only.
@@ -100,28 +115,28 @@ impl Nats {
         Ok(client)
     }
 
-    /// Publishes all, pipelined, and says which the stream has acknowledged.
-    pub(super) async fn publish(&self, events: &[OutboxEvent]) -> Vec<bool> {
+    /// Publishes all, pipelined, and says what became of each.
+    pub(super) async fn publish(&self, events: &[OutboxEvent]) -> Vec<Publication> {
         if self.is_broken() {
-            return vec![false; events.len()];
+            return vec![Publication::Unreached; events.len()];
         }
         match self.try_publish(events).await {
-            Ok(acknowledged) => acknowledged,
+            Ok(publications) => publications,
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "events wait in the outbox: NATS does not take them");
                 self.break_off().await;
-                vec![false; events.len()]
+                vec![Publication::Unreached; events.len()]
             }
         }
     }
 
-    async fn try_publish(&self, events: &[OutboxEvent]) -> anyhow::Result<Vec<bool>> {
+    async fn try_publish(&self, events: &[OutboxEvent]) -> anyhow::Result<Vec<Publication>> {
         let client = self.wait_until_connected(CONNECT_TIMEOUT).await?;
         let mut context = jetstream::new(client.clone());
         context.set_timeout(ACK_TIMEOUT);
         self.0.stream_exists.get_or_try_init(|| ensure_stream(&context, self.0.config.replicas)).await?;
 
-        let mut acknowledgements = Vec::with_capacity(events.len());
+        let mut sent = Vec::with_capacity(events.len());
         for event in events {
             let mut headers = HeaderMap::new();
             headers.insert(async_nats::header::NATS_MESSAGE_ID, event.id());
@@ -129,17 +144,25 @@ impl Nats {
                 headers.insert("traceparent", traceparent.as_str());
             }
             let payload = event.payload.clone().into();
-            acknowledgements
-                .push(context.publish_with_headers(subject(&event.kind, &event.agent_id), headers, payload).await?);
+            match context.publish_with_headers(subject(&event.kind, &event.agent_id), headers, payload).await {
+                Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => sent.push(None),
+                acknowledgement => sent.push(Some(acknowledgement?)),
+            }
         }
-        let answers = join_all(acknowledgements.into_iter().map(IntoFuture::into_future)).await;
-        let failure = answers.iter().find_map(|answer| answer.as_ref().err());
+        let publications = join_all(sent.into_iter().map(async |acknowledgement| match acknowledgement {
+            Some(acknowledgement) => {
+                acknowledgement.await.map_or_else(|error| publication_of(&error), |_| Publication::Acknowledged)
+            }
+            None => Publication::TooLong,
+        }))
+        .await;
+        let failure = publications.iter().find(|publication| **publication != Publication::Acknowledged);
         if let Some(failure) = failure {
             // The stream may have been lost with its store: made anew, it takes the next attempt.
-            tracing::warn!(error = %failure, "the stream did not acknowledge an event; it stays in the outbox");
+            tracing::warn!(?failure, "the stream did not acknowledge an event");
             ensure_stream(&context, self.0.config.replicas).await?;
         }
-        Ok(answers.iter().map(Result::is_ok).collect())
+        Ok(publications)
     }
 
     fn is_broken(&self) -> bool {
@@ -173,6 +196,17 @@ impl Nats {
 pub(super) fn request_id_of(message: &async_nats::Message) -> Option<RequestId> {
     let id = message.headers.as_ref()?.get(async_nats::header::NATS_MESSAGE_ID)?;
     id.as_str().split('/').next()?.parse().ok()
+}
+
+/// What a failed acknowledgement says of its event.
+fn publication_of(error: &PublishError) -> Publication {
+    match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => Publication::TooLong,
+        PublishErrorKind::Other => {
+            Publication::Refused(error.source().map_or_else(|| error.to_string(), ToString::to_string))
+        }
+        _ => Publication::Unreached,
+    }
 }
 
 async fn ensure_stream(context: &Context, replicas: usize) -> anyhow::Result<()> {

@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::nats::Nats;
+use super::nats::{Nats, Publication};
+use crate::domain::RequestId;
 use crate::error::Result;
-use crate::store::{OutboxEvent, Store};
+use crate::store::{OutboxEvent, RefusedEvent, Store};
 
 /// Events held in memory at the most; what does not fit waits in the outbox for the sweep.
 const QUEUE_LENGTH: usize = 16_384;
 /// Events published together at the most.
 const BATCH: usize = 512;
+/// An event that the stream has refused so often is a dead letter.
+const MOST_REFUSALS: i32 = 10;
 /// Longest that a response waits for its event (Lambda).
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -69,21 +72,40 @@ async fn run(
 
 /// One attempt, bounded in time, before the response.
 pub(super) async fn attempt(nats: &Nats, store: &Store, event: OutboxEvent) {
-    if !matches!(tokio::time::timeout(ATTEMPT_TIMEOUT, publish(nats, store, vec![event])).await, Ok(Ok(1))) {
+    let attempted = tokio::time::timeout(ATTEMPT_TIMEOUT, publish(nats, store, vec![event])).await;
+    if !matches!(attempted, Ok(Ok(Published { acknowledged: 1, .. }))) {
         tracing::debug!("the event is left to the sweep");
     }
 }
 
-/// Publishes and deletes the outbox rows of what the stream acknowledged. Returns how many those are.
-pub(super) async fn publish(nats: &Nats, store: &Store, events: Vec<OutboxEvent>) -> Result<u64> {
-    let acknowledged = nats.publish(&events).await;
-    let published: Vec<_> = events
-        .iter()
-        .zip(acknowledged)
-        .filter_map(|(event, acknowledged)| acknowledged.then_some((event.request_id, event.seq)))
-        .collect();
-    if !published.is_empty() {
-        store.forget_events(&published).await?;
+/// What became of a batch of events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// How many the stream acknowledged.
+    pub acknowledged: u64,
+    /// Which did not reach it.
+    pub unreached: Vec<(RequestId, i32)>,
+}
+
+/// Publishes, deletes the outbox rows of what the stream acknowledged, and notes what it refused.
+pub(super) async fn publish(nats: &Nats, store: &Store, events: Vec<OutboxEvent>) -> Result<Published> {
+    let publications = nats.publish(&events).await;
+    let (mut acknowledged, mut refused, mut unreached) = (Vec::new(), Vec::new(), Vec::new());
+    for (event, publication) in events.iter().zip(publications) {
+        let (request_id, seq) = (event.request_id, event.seq);
+        let refuse = |error, is_final| RefusedEvent { request_id, seq, error, is_final };
+        match publication {
+            Publication::Acknowledged => acknowledged.push((request_id, seq)),
+            Publication::Unreached => unreached.push((request_id, seq)),
+            Publication::Refused(error) => refused.push(refuse(error, false)),
+            Publication::TooLong => refused.push(refuse("it is longer than the server's max_payload".into(), true)),
+        }
     }
-    Ok(published.len() as u64)
+    if !acknowledged.is_empty() {
+        store.forget_events(&acknowledged).await?;
+    }
+    if !refused.is_empty() {
+        store.refuse_events(&refused, MOST_REFUSALS).await?;
+    }
+    Ok(Published { acknowledged: acknowledged.len() as u64, unreached })
 }

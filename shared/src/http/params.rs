@@ -96,3 +96,14 @@ pub struct Page<T> {
     /// Gives the next page; null on the last one.
     pub next_cursor: Option<String>,
 }
+
+impl<T> Page<T> {
+    /// The page of what was found when `limit` and one more were asked for; `cursor` says where the last item is.
+    pub fn of<R: Into<T>, C: Cursor>(mut found: Vec<R>, limit: i64, cursor: impl FnOnce(&R) -> C) -> Self {
+        let limit = usize::try_from(limit).unwrap_or_default();
+        let has_more = found.len() > limit;
+        found.truncate(limit);
+        let next_cursor = found.last().filter(|_| has_more).map(|last| cursor(last).encode());
+        Self { items: found.into_iter().map(R::into).collect(), next_cursor }
+    }
+}

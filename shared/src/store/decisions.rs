@@ -196,21 +196,75 @@ impl Store {
         }
     }
 
-    /// Rejects up to three times `limit` requests whose time is over. Safe when overlapping: rows that another sweep
-    /// holds are skipped.
-    pub async fn expire_due(&self, limit: i64, longest_age: f64) -> Result<Vec<OutboxEvent>> {
+    /// An administrator's `cancel` or `reject`, as long as the request is pending.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::AlreadyDecided`] but for the same administrator's same disposition.
+    pub async fn decide_as_admin(&self, deciding: &Deciding<'_>, longest_age: f64) -> Result<Decided> {
+        let Deciding { request_id, actor, outcome, reason, traceparent, .. } = deciding;
+        let made = run!(self, connection => deciding!(
+                    "decide_as_admin",
+                    "SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
+                        r.chain_length, r.chain_head, $8::text AS outcome, 'admin' AS cause, $9::text AS reason,
+                        'infinity'::timestamptz AS not_after
+                    FROM hitl_requests r
+                    WHERE r.request_id = $7 AND r.status = 'pending'
+                    FOR NO KEY UPDATE OF r",
+                    self.clock().for_database(),
+                    longest_age,
+                    actor.kind as ActorKind,
+                    &actor.id,
+                    actor.name.as_deref(),
+                    *traceparent,
+                    request_id.0,
+                    *outcome as Outcome,
+                    *reason,
+                )
+                .fetch_optional(connection))?;
+        if let Some(made) = made {
+            return deciding.made(made, Cause::Admin);
+        }
+        match self.standing(*request_id).await?.decision {
+            Some(decision) if decision.repeats(actor, *outcome, *reason) => Ok(Decided { decision, event: None }),
+            Some(decision) => Err(Error::AlreadyDecided(Box::new(decision))),
+            None => {
+                Err(Error::Unavailable(anyhow::anyhow!("a disposition neither was made nor had anything against it")))
+            }
+        }
+    }
+
+    /// Decides up to three times `limit` requests whose time is over, or only `only` of them: rejects, or approves
+    /// where the policy says so and the deployment allows it. Safe when overlapping: rows that another sweep holds
+    /// are skipped.
+    pub async fn expire_due(
+        &self,
+        limit: i64,
+        only: Option<RequestId>,
+        longest_age: f64,
+        allow_auto_approve: bool,
+    ) -> Result<Vec<OutboxEvent>> {
         let actor = Actor::timeout_sweep();
         let made = run!(self, connection => deciding!(
                     "expire_due",
-                    "SELECT r.*, 'rejected' AS outcome, 'timeout' AS cause, NULL::text AS reason,
-                        'infinity'::timestamptz AS not_after
+                    "SELECT r.*, 'timeout' AS cause,
+                        CASE WHEN r.on_timeout = 'auto_approve' AND r.priority > 1 AND $8::boolean
+                            THEN 'approved' ELSE 'rejected' END AS outcome,
+                        NULL::text AS reason, 'infinity'::timestamptz AS not_after
                     FROM (VALUES (1::smallint), (2::smallint), (3::smallint)) AS p (priority)
                     CROSS JOIN LATERAL (
                         SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest,
-                            r.changed_at, r.chain_length, r.chain_head
+                            r.changed_at, r.chain_length, r.chain_head, r.on_timeout
                         FROM hitl_requests r
                         WHERE r.status = 'pending' AND r.priority = p.priority
                             AND r.respond_by <= COALESCE($1::timestamptz, now())
+                            AND NOT may_be_raised(
+                                r.on_timeout, r.priority, r.requested_respond_by, COALESCE($1::timestamptz, now())
+                            )
+                            AND ($9::uuid IS NULL OR r.request_id = $9)
+                            AND NOT EXISTS (
+                                SELECT FROM sweep_failures f WHERE f.part = 'expire' AND f.request_id = r.request_id
+                                    AND f.retry_at > COALESCE($1::timestamptz, now())
+                            )
                         ORDER BY r.respond_by LIMIT $7
                         FOR NO KEY UPDATE SKIP LOCKED
                     ) r",
@@ -221,6 +275,8 @@ impl Store {
                     actor.name.as_deref(),
                     None::<&str>,
                     limit,
+                    allow_auto_approve,
+                    only.map(|id| id.0),
                 )
                 .fetch_all(connection))?;
         Ok(made.into_iter().map(|made| made.event(None)).collect())

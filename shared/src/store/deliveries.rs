@@ -348,15 +348,26 @@ impl Store {
         Ok(Acked { state: delivery.state, attempt: delivery.attempt, event: None })
     }
 
-    /// Dead-letters up to `limit` deliveries that are out of attempts or too old. Safe when overlapping.
-    pub async fn dead_letter_exhausted(&self, limit: i64, max_attempts: i32) -> Result<Vec<OutboxEvent>> {
+    /// Dead-letters up to `limit` deliveries that are out of attempts or too old, or only `only` of them. Safe when
+    /// overlapping.
+    pub async fn dead_letter_exhausted(
+        &self,
+        limit: i64,
+        only: Option<RequestId>,
+        max_attempts: i32,
+    ) -> Result<Vec<OutboxEvent>> {
         run!(self, connection => sqlx::query_as!(
                 OutboxEvent,
                 r#"/* relaytrace: dead_letter_exhausted */
                 WITH exhausted AS (
-                    SELECT request_id FROM deliveries
-                    WHERE state IN ('ready', 'leased') AND expires_at <= COALESCE($1::timestamptz, now())
-                    ORDER BY expires_at LIMIT $2
+                    SELECT d.request_id FROM deliveries d
+                    WHERE d.state IN ('ready', 'leased') AND d.expires_at <= COALESCE($1::timestamptz, now())
+                        AND ($4::uuid IS NULL OR d.request_id = $4)
+                        AND NOT EXISTS (
+                            SELECT FROM sweep_failures f WHERE f.part = 'dead_letter' AND f.request_id = d.request_id
+                                AND f.retry_at > COALESCE($1::timestamptz, now())
+                        )
+                    ORDER BY d.expires_at LIMIT $2
                 ), request AS (
                     -- Request before delivery, as everywhere.
                     SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
@@ -408,6 +419,7 @@ impl Store {
                 self.clock().for_database(),
                 limit,
                 max_attempts,
+                only.map(|id| id.0),
             )
             .fetch_all(connection))
     }

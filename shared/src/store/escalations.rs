@@ -6,8 +6,9 @@ use crate::domain::{AgentId, RequestId};
 use crate::error::Result;
 
 impl Store {
-    /// Escalates up to `limit` pending requests whose time for it has come. Safe when overlapping.
-    pub async fn escalate_due(&self, limit: i64) -> Result<Vec<OutboxEvent>> {
+    /// Escalates up to `limit` pending requests whose time for it has come, or only `only` of them. Safe when
+    /// overlapping.
+    pub async fn escalate_due(&self, limit: i64, only: Option<RequestId>) -> Result<Vec<OutboxEvent>> {
         run!(self, connection => sqlx::query_as!(
                 OutboxEvent,
                 r#"/* relaytrace: escalate_due */
@@ -17,6 +18,11 @@ impl Store {
                     FROM hitl_requests r
                     WHERE r.status = 'pending' AND r.escalated_at IS NULL AND r.escalate_at IS NOT NULL
                         AND r.escalate_at <= COALESCE($1::timestamptz, now())
+                        AND ($3::uuid IS NULL OR r.request_id = $3)
+                        AND NOT EXISTS (
+                            SELECT FROM sweep_failures f WHERE f.part = 'escalate' AND f.request_id = r.request_id
+                                AND f.retry_at > COALESCE($1::timestamptz, now())
+                        )
                     ORDER BY r.escalate_at LIMIT $2
                     FOR NO KEY UPDATE SKIP LOCKED
                 ), timed AS MATERIALIZED (
@@ -46,6 +52,7 @@ impl Store {
                 RETURNING request_id AS "request_id: RequestId", seq, kind, agent_id AS "agent_id: AgentId", payload, traceparent"#,
                 self.clock().for_database(),
                 limit,
+                only.map(|id| id.0),
             )
             .fetch_all(connection))
     }

@@ -5,28 +5,38 @@
 //! error: a second statement finds out why. Locks are taken in one order everywhere, request before delivery, many
 //! rows in key order.
 
+mod adjustments;
 mod agents;
 mod chain;
+mod dead_letters;
 mod decisions;
 mod deliveries;
 mod escalations;
 mod outbox;
+mod policies;
 mod pool;
 mod queue;
+mod redeliveries;
 mod replays;
 mod requests;
+mod stale;
+mod sweep_failures;
 
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnectOptions;
 
+pub use adjustments::Adjustment;
 pub use agents::{AgentKey, AgentRecord, KeyRecord, Registered};
 pub use chain::ChainExport;
+pub use dead_letters::{DeadLetterFilter, DeadLetterRecord, RefusedEvent};
 pub use decisions::{Decided, Deciding};
 pub use deliveries::{Ack, Acked, Delivered, LeaseOrder, Leased};
 pub use outbox::OutboxEvent;
+pub use policies::{PolicyRecord, PolicyRule};
 pub use queue::{Counts, Detail, QueueFilter, QueueItem, QueuePage, QueuePosition};
 pub use replays::{Replay, ReplayBatch, ReplayOrder};
 pub use requests::{RequestState, Submitted};
+pub use stale::{StaleFilter, StaleItem};
 
 use crate::clock::Clock;
 use crate::domain::{AgentId, KeyId};

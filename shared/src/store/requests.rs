@@ -6,7 +6,7 @@ use super::chain::digest;
 use super::deliveries::Delivered;
 use super::pool::run;
 use super::{Caller, OutboxEvent, Store};
-use crate::domain::{AgentId, ClientRequestKey, Digest, Priority, RequestId, Status, Submission};
+use crate::domain::{AgentId, ClientRequestKey, Digest, Faults, Priority, RequestId, Status, Submission};
 use crate::error::{Error, Result};
 
 /// A request as its agent sees it.
@@ -50,7 +50,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::IdempotencyKeyReused`], [`Error::Invalid`] where `respond_by` is past or lengthens the policy's
-    /// time, [`Error::Unauthenticated`] where the key or agent is no longer active.
+    /// time or the priority is lower than a policy lets this action have, [`Error::Unauthenticated`] where the key or agent is no longer active.
     pub async fn submit(
         &self,
         caller: &Caller,
@@ -111,42 +111,44 @@ impl Store {
                     )
                 ), timed AS (
                     SELECT i.*, COALESCE($1::timestamptz, now()) AS created_at,
-                        p.policy_id, p.on_timeout, p.escalate_after_percent,
+                        p.policy_id, p.on_timeout AS policy_on_timeout, p.escalate_after_percent, p.lowest_priority,
                         COALESCE($1::timestamptz, now()) + make_interval(secs => p.respond_within_seconds) AS latest
                     FROM input i
                     JOIN agent_keys k ON k.key_id = i.key_id AND k.agent_id = i.agent_id AND k.revoked_at IS NULL
                     JOIN agents a ON a.agent_id = i.agent_id AND a.status = 'active'
-                    CROSS JOIN LATERAL (
-                        SELECT * FROM timeout_policies p
-                        WHERE p.priority = i.priority
-                            AND (p.agent_id IS NULL OR p.agent_id = i.agent_id)
-                            AND (p.action_type IS NULL OR p.action_type = i.action_type)
-                        ORDER BY p.agent_id IS NULL, p.action_type IS NULL LIMIT 1
-                    ) p
+                    CROSS JOIN LATERAL applying_policy(i.agent_id, i.action_type, i.priority) p
                 ), accepted AS (
                     -- A second submission of the key waits here for the first one's commit, and then finds no row
                     -- to take: the statement has inserted nothing.
                     INSERT INTO request_dedupe AS d (agent_id, client_request_key, fingerprint, request_id, expires_at)
                     SELECT agent_id, client_request_key, fingerprint, request_id, created_at + interval '7 days'
                     FROM timed
-                    WHERE requested_respond_by IS NULL
-                        OR (requested_respond_by > created_at AND requested_respond_by <= latest)
+                    WHERE (
+                            requested_respond_by IS NULL
+                            OR (requested_respond_by > created_at AND requested_respond_by <= latest)
+                        )
+                        AND (lowest_priority IS NULL OR priority <= lowest_priority)
                     ORDER BY agent_id, client_request_key
                     ON CONFLICT (agent_id, client_request_key) DO UPDATE
                     SET fingerprint = excluded.fingerprint, request_id = excluded.request_id,
                         expires_at = excluded.expires_at
                     WHERE d.expires_at <= COALESCE($1::timestamptz, now())
                     RETURNING d.request_id
-                ), entries AS MATERIALIZED (
+                ), judged AS (
                     SELECT t.*, LEAST(t.latest, t.requested_respond_by) AS respond_by,
-                        chain_genesis(t.request_id) AS prev_hash,
+                        -- Nothing is approved by a timeout that had less than the policy's full time.
+                        CASE WHEN t.policy_on_timeout = 'auto_approve' AND t.requested_respond_by < t.latest
+                            THEN 'auto_reject' ELSE t.policy_on_timeout END AS on_timeout
+                    FROM timed t JOIN accepted USING (request_id)
+                ), entries AS MATERIALIZED (
+                    SELECT t.*, chain_genesis(t.request_id) AS prev_hash,
                         chain_entry(t.request_id, 1, 'submitted', t.created_at, chain_actor('agent', t.agent_id, NULL),
                             '"envelope_sha256":"' || digest_text(sha256(t.envelope))
                             || '","action_digest":"' || digest_text(t.action_digest)
                             || '","priority":"P' || t.priority
-                            || '","respond_by":"' || rfc3339(LEAST(t.latest, t.requested_respond_by))
-                            || '","policy_id":"' || t.policy_id || '"') AS entry
-                    FROM timed t JOIN accepted USING (request_id)
+                            || '","respond_by":"' || rfc3339(t.respond_by)
+                            || '","policy_id":"' || t.policy_id || '","on_timeout":"' || t.on_timeout || '"') AS entry
+                    FROM judged t
                 ), linked AS MATERIALIZED (
                     SELECT e.*, sha256(e.prev_hash || e.entry) AS hash FROM entries e
                 ), events AS MATERIALIZED (
@@ -208,8 +210,10 @@ impl Store {
                         COALESCE($1::timestamptz, now()) AS "now!",
                         d.fingerprint AS "fingerprint?", r.request_id AS "request_id?: RequestId",
                         r.status AS "status?: Status", r.priority AS "priority?: Priority",
-                        r.created_at AS "created_at?", r.respond_by AS "respond_by?", r.action_digest AS "action_digest?"
-                    FROM (VALUES (1)) AS one (row)
+                        r.created_at AS "created_at?", r.respond_by AS "respond_by?", r.action_digest AS "action_digest?",
+                        p.lowest_priority AS "lowest_priority?: Priority",
+                        COALESCE($1::timestamptz, now()) + make_interval(secs => p.respond_within_seconds) AS "latest!"
+                    FROM applying_policy($3, $5, $6) p
                     LEFT JOIN request_dedupe d ON d.agent_id = $3 AND d.client_request_key = $4
                         AND d.expires_at > COALESCE($1::timestamptz, now())
                     LEFT JOIN hitl_requests r USING (request_id)"#,
@@ -217,6 +221,8 @@ impl Store {
                     caller.key_id.as_str(),
                     caller.agent_id.as_str(),
                     envelope.client_request_key.as_str(),
+                    envelope.action.action_type.as_str(),
+                    envelope.priority as i16,
                 )
                 .fetch_one(connection))?;
         if !found.active {
@@ -239,13 +245,18 @@ impl Store {
                 action_digest: digest(found.action_digest.unwrap_or_default())?,
             }));
         }
-        match envelope.respond_by {
-            Some(by) if by.0 <= found.now => Err(Error::invalid("/respond_by", "must lie in the future")),
-            Some(_) => {
-                Err(Error::invalid("/respond_by", "may shorten the time of the timeout policy, never lengthen it"))
-            }
-            None => Ok(None),
+        let mut faults = Faults::default();
+        if let Some(lowest) = found.lowest_priority.filter(|lowest| envelope.priority > *lowest) {
+            faults.add("/priority", format!("must be {lowest:?} or more urgent for this action type"));
         }
+        match envelope.respond_by {
+            Some(by) if by.0 <= found.now => faults.add("/respond_by", "must lie in the future"),
+            Some(by) if by.0 > found.latest => {
+                faults.add("/respond_by", "may shorten the time of the timeout policy, never lengthen it");
+            }
+            _ => {}
+        }
+        if faults.0.is_empty() { Ok(None) } else { Err(faults.into()) }
     }
 
     /// A request as its agent may see it, with its decision if it has one.

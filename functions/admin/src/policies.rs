@@ -1,0 +1,150 @@
+//! Timeout policies.
+
+use axum::Json;
+use axum::extract::State;
+use relaytrace::auth::Admin;
+use relaytrace::domain::{ActionType, AgentId, Faults, OnTimeout, Priority, Timestamp};
+use relaytrace::http::{JsonBody, Problem};
+use relaytrace::store::{PolicyRecord, PolicyRule};
+use relaytrace::{AppState, Result};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Longest time of a policy: a year.
+const LONGEST_SECONDS: u32 = 365 * 24 * 3_600;
+
+/// A timeout policy. The most specific one applies: agent and action type, agent, action type, neither.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PolicyView {
+    /// Names it in the `submitted` and `reprioritised` entries of chains.
+    #[schema(value_type = String, format = "uuid")]
+    policy_id: String,
+    /// Null: any agent.
+    agent_id: Option<AgentId>,
+    /// Null: any action type.
+    action_type: Option<ActionType>,
+    priority: Priority,
+    respond_within_seconds: i32,
+    /// Null: never.
+    escalate_after_percent: Option<i16>,
+    on_timeout: OnTimeout,
+    /// Null: any priority may be asked with.
+    lowest_priority: Option<Priority>,
+    updated_at: Timestamp,
+    updated_by: String,
+}
+
+impl From<PolicyRecord> for PolicyView {
+    fn from(policy: PolicyRecord) -> Self {
+        Self {
+            policy_id: policy.policy_id.to_string(),
+            agent_id: policy.rule.agent_id,
+            action_type: policy.rule.action_type,
+            priority: policy.rule.priority,
+            respond_within_seconds: policy.rule.respond_within_seconds,
+            escalate_after_percent: policy.rule.escalate_after_percent,
+            on_timeout: policy.rule.on_timeout,
+            lowest_priority: policy.rule.lowest_priority,
+            updated_at: Timestamp(policy.updated_at),
+            updated_by: policy.updated_by,
+        }
+    }
+}
+
+/// All timeout policies, the widest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Policies {
+    items: Vec<PolicyView>,
+}
+
+/// List timeout policies
+#[utoipa::path(
+    get, path = "/v1/admin/timeout-policies", tag = "admin", security(("admin" = [])),
+    responses(
+        (status = 200, description = "All of them", body = Policies),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn list(_: Admin, State(state): State<AppState>) -> Result<Json<Policies>> {
+    let items = state.store.policies().await?.into_iter().map(PolicyView::from).collect();
+    Ok(Json(Policies { items }))
+}
+
+/// The policy of one scope: agent, action type and priority.
+#[derive(Debug, deserr::Deserr, ToSchema)]
+#[deserr(deny_unknown_fields)]
+pub struct NewPolicy {
+    /// Absent or null: any agent.
+    #[deserr(default)]
+    agent_id: Option<AgentId>,
+    /// Absent or null: any action type.
+    #[deserr(default)]
+    action_type: Option<ActionType>,
+    priority: Priority,
+    /// 1 second to a year.
+    respond_within_seconds: u32,
+    /// 1 to 99; absent or null: never.
+    #[deserr(default)]
+    escalate_after_percent: Option<u8>,
+    /// Absent: `auto_reject`.
+    #[deserr(default)]
+    #[schema(required = false)]
+    on_timeout: OnTimeout,
+    /// The least urgent priority that may be asked with in this scope, whatever `priority` is.
+    #[deserr(default)]
+    lowest_priority: Option<Priority>,
+}
+
+impl NewPolicy {
+    fn parse(self, allow_auto_approve: bool) -> Result<PolicyRule> {
+        let mut faults = Faults::default();
+        if !(1..=LONGEST_SECONDS).contains(&self.respond_within_seconds) {
+            faults.add("/respond_within_seconds", format!("must be from 1 to {LONGEST_SECONDS}"));
+        }
+        if self.escalate_after_percent.is_some_and(|percent| !(1..=99).contains(&percent)) {
+            faults.add("/escalate_after_percent", "must be from 1 to 99");
+        }
+        if self.on_timeout == OnTimeout::AutoApprove {
+            let is_narrow = self.agent_id.is_some() && self.action_type.is_some();
+            let refusals = [
+                (!allow_auto_approve, "auto_approve is not enabled in this deployment"),
+                (!is_narrow, "auto_approve needs a policy that names both the agent and the action type"),
+                (self.priority == Priority::P1, "auto_approve is never for P1"),
+            ];
+            for (_, reason) in refusals.into_iter().filter(|(is_refused, _)| *is_refused) {
+                faults.add("/on_timeout", reason);
+            }
+        }
+        if !faults.0.is_empty() {
+            return Err(faults.into());
+        }
+        Ok(PolicyRule {
+            agent_id: self.agent_id,
+            action_type: self.action_type,
+            priority: self.priority,
+            respond_within_seconds: self.respond_within_seconds.cast_signed(),
+            escalate_after_percent: self.escalate_after_percent.map(i16::from),
+            on_timeout: self.on_timeout,
+            lowest_priority: self.lowest_priority,
+        })
+    }
+}
+
+/// Set a timeout policy
+///
+/// What was submitted before keeps the policy that applied then.
+#[utoipa::path(
+    put, path = "/v1/admin/timeout-policies", tag = "admin", security(("admin" = [])), request_body = NewPolicy,
+    responses(
+        (status = 200, description = "The policy of this scope from now on", body = PolicyView),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn set(
+    Admin(actor): Admin,
+    State(state): State<AppState>,
+    JsonBody(new): JsonBody<NewPolicy>,
+) -> Result<Json<PolicyView>> {
+    let rule = new.parse(state.timeouts.allow_auto_approve)?;
+    Ok(Json(state.store.set_policy(&rule, &actor.id).await?.into()))
+}
