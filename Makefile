@@ -26,13 +26,14 @@ test: ## Prove it: unit, database, NATS, contract and verifier tests
 	tests/contract/run
 
 .PHONY: check
-check: check-tools ## Format, lints, dependencies, statements, OpenAPI, clean tree
+check: check-tools ## Format, lints, dependencies, statements, what is generated, clean tree
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- --deny warnings
 	cargo deny --log-level error check bans licenses sources
 	cargo machete
 	$(WITH_SERVERS) --postgres-only -- local/check-statements
 	cargo run --quiet --package local -- openapi | diff - openapi.json
+	cargo run --quiet --package local -- errors | diff - docs/errors.md
 	@if [ -n "$$(git status --porcelain)" ]; then echo 'the tree is not clean:'; git status --short; exit 1; fi
 
 .PHONY: check-tools
@@ -43,9 +44,10 @@ check-tools:
 	@command -v cargo-machete >/dev/null || cargo install --locked --debug cargo-machete@0.9.2
 
 .PHONY: generate
-generate: check-tools ## Write what is generated: .sqlx and openapi.json
+generate: check-tools ## Write what is generated: .sqlx, openapi.json, docs/errors.md
 	$(WITH_SERVERS) --postgres-only -- local/check-statements --write
 	cargo run --quiet --package local -- openapi > openapi.json
+	cargo run --quiet --package local -- errors > docs/errors.md
 
 .PHONY: bench
 bench: ## Compare the service with pgbench running the same statements

@@ -24,6 +24,8 @@ enum Command {
     Run(RunOptions),
     /// Print the OpenAPI document, generated from the code.
     Openapi,
+    /// Print what can fail and what is done about it, as Markdown.
+    Errors,
 }
 
 /// How to run.
@@ -47,6 +49,10 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(options) => stack::run(&options),
         Command::Openapi => openapi::document().map(|document| println!("{document}")),
+        Command::Errors => {
+            print!("{}", relaytrace::failure::document());
+            Ok(())
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

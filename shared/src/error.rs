@@ -1,11 +1,9 @@
 //! The one error type: conditions, not places.
 //!
-//! [`Error::kind`] is the classification that the contract promises ("Errors"): what it is called, which status it
-//! has, whether the same call may succeed later. HTTP, the sweep and delivery all use it.
-
-use std::time::Duration;
+//! [`Error::failure`] classifies it: what it is called, which status it has, who tries again and when.
 
 use crate::domain::{Decision, Fault, Faults, ParseError, Timestamp};
+use crate::failure::Failure;
 
 /// Shorthand for this crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -61,6 +59,12 @@ pub enum Error {
     /// The key stands for another envelope.
     #[error("the client_request_key was used for another envelope in the last 7 days")]
     IdempotencyKeyReused,
+    /// The agent has as many requests pending as an administrator lets it have.
+    #[error("the agent has reached its {cap}")]
+    RateLimited {
+        /// Which cap: `max_pending` or `max_pending_p1`.
+        cap: String,
+    },
     /// Something that is needed cannot be reached, or did not answer in time.
     #[error("the service is not available for the moment")]
     Unavailable(#[source] anyhow::Error),
@@ -69,43 +73,28 @@ pub enum Error {
     Internal(#[source] anyhow::Error),
 }
 
-/// What the contract says of an error, whatever its details.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
-    /// The last part of the problem's type.
-    pub code: &'static str,
-    /// HTTP status.
-    pub status: u16,
-    /// The problem's title.
-    pub title: &'static str,
-    /// After how long the same call may succeed; `None`: not by itself.
-    pub retry_after: Option<Duration>,
-}
-
 impl Error {
-    /// The contract's classification.
+    /// The classification.
     #[must_use]
-    pub fn kind(&self) -> Kind {
-        let kind = |code, status, title| Kind { code, status, title, retry_after: None };
+    pub const fn failure(&self) -> Failure {
         match self {
-            Self::MalformedJson(_) => kind("malformed-json", 400, "Malformed JSON"),
-            Self::Unauthenticated(_) => kind("unauthenticated", 401, "Not authenticated"),
-            Self::Forbidden(_) => kind("forbidden", 403, "Forbidden"),
-            Self::NotFound => kind("not-found", 404, "Not found"),
-            Self::MethodNotAllowed => kind("method-not-allowed", 405, "Method not allowed"),
-            Self::AlreadyDecided(_) => kind("already-decided", 409, "Already decided"),
-            Self::Expired { .. } => kind("expired", 409, "Expired"),
-            Self::ActionMismatch => kind("action-mismatch", 409, "Another action"),
-            Self::StaleDelivery => kind("stale-delivery", 409, "Stale delivery"),
-            Self::Conflict(_) => kind("conflict", 409, "Conflict"),
-            Self::PayloadTooLarge { .. } => kind("payload-too-large", 413, "Payload too large"),
-            Self::UnsupportedMediaType => kind("unsupported-media-type", 415, "Unsupported media type"),
-            Self::Invalid(_) => kind("validation-failed", 422, "Validation failed"),
-            Self::IdempotencyKeyReused => kind("idempotency-key-reused", 422, "Idempotency key reused"),
-            Self::Internal(_) => kind("internal", 500, "Internal error"),
-            Self::Unavailable(_) => {
-                Kind { retry_after: Some(Duration::from_secs(1)), ..kind("unavailable", 503, "Unavailable") }
-            }
+            Self::MalformedJson(_) => Failure::MalformedJson,
+            Self::Unauthenticated(_) => Failure::Unauthenticated,
+            Self::Forbidden(_) => Failure::Forbidden,
+            Self::NotFound => Failure::NotFound,
+            Self::MethodNotAllowed => Failure::MethodNotAllowed,
+            Self::AlreadyDecided(_) => Failure::AlreadyDecided,
+            Self::Expired { .. } => Failure::Expired,
+            Self::ActionMismatch => Failure::ActionMismatch,
+            Self::StaleDelivery => Failure::StaleDelivery,
+            Self::Conflict(_) => Failure::Conflict,
+            Self::PayloadTooLarge { .. } => Failure::PayloadTooLarge,
+            Self::UnsupportedMediaType => Failure::UnsupportedMediaType,
+            Self::Invalid(_) => Failure::ValidationFailed,
+            Self::IdempotencyKeyReused => Failure::IdempotencyKeyReused,
+            Self::RateLimited { .. } => Failure::RateLimited,
+            Self::Internal(_) => Failure::Internal,
+            Self::Unavailable(_) => Failure::Unavailable,
         }
     }
 
@@ -148,6 +137,11 @@ impl From<ParseError> for Error {
 /// Lost connections, exhausted pools, a server that starts or stops: unavailable. The rest is our fault.
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
+        if let sqlx::Error::Database(database) = &error
+            && database.code().is_some_and(|code| code == OVER_CAP)
+        {
+            return Self::RateLimited { cap: database.constraint().unwrap_or("cap").to_owned() };
+        }
         let unavailable = match &error {
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
@@ -165,6 +159,9 @@ impl From<sqlx::Error> for Error {
         if unavailable { Self::Unavailable(error.into()) } else { Self::Internal(error.into()) }
     }
 }
+
+/// The SQLSTATE with which `within_cap` (`migrations/0004_agent_caps.sql`) refuses a statement.
+const OVER_CAP: &str = "RT429";
 
 /// Serialization failure or deadlock: the same statement may be sent again at once.
 pub(crate) fn is_conflict(sqlstate: &str) -> bool {

@@ -9,6 +9,7 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod events;
+pub mod failure;
 pub mod http;
 pub mod replay;
 pub mod runtime;
@@ -21,4 +22,5 @@ pub mod testing;
 
 pub use clock::Clock;
 pub use error::{Error, Result};
+pub use failure::Failure;
 pub use state::AppState;

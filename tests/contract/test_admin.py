@@ -137,3 +137,19 @@ def test_a_refused_attempt_leaves_no_entry(admin, agent, operator):
 
 def test_an_unknown_requests_chain_is_not_found(admin):
     expect_problem(admin.get(f"/v1/admin/requests/{uuid.uuid4()}/chain"), 404, "not-found")
+
+
+# ---------------------------------------------------------------- caps
+
+
+def test_a_capped_agent_is_refused_until_a_person_has_decided(admin, agent, operator):
+    path = f"/v1/admin/agents/{agent.agent_id}"
+    assert expect(admin.call("PATCH", path, json={"max_pending": 1}), 200)["max_pending"] == 1
+    first = new_envelope(agent.agent_id)
+    request_id = expect(agent.submit(first), 201)["request_id"]
+    second = new_envelope(agent.agent_id)
+    refused = agent.submit(second)
+    assert expect_problem(refused, 429, "rate-limited")["retry_after_ms"] > 0
+    assert expect(agent.submit(first), 200)["duplicate"] is True
+    expect(operator.decide(request_id, "approve"), 201)
+    expect(agent.submit(second), 201)

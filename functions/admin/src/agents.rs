@@ -6,7 +6,7 @@ use http::StatusCode;
 use relaytrace::auth::{Admin, KeyAlg, PublicKey};
 use relaytrace::domain::{AgentId, Faults, KeyId, Timestamp, Title};
 use relaytrace::http::{Cursor, JsonBody, Page, Path, Problem, Query, clamped};
-use relaytrace::store::{AgentRecord, KeyRecord, Registered};
+use relaytrace::store::{AgentChange as Change, AgentRecord, KeyRecord, Registered};
 use relaytrace::{AppState, Error, Result};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -21,6 +21,10 @@ pub struct AgentView {
     created_at: Timestamp,
     /// To about 5 seconds.
     last_polled_at: Option<Timestamp>,
+    /// Requests that it may have pending; null: any number.
+    max_pending: Option<i32>,
+    /// Of these with priority P1; null: any number.
+    max_pending_p1: Option<i32>,
     /// Left out in a list.
     #[serde(skip_serializing_if = "Option::is_none")]
     keys: Option<Vec<KeyView>>,
@@ -46,6 +50,8 @@ impl AgentView {
             status: agent.status,
             created_at: Timestamp(agent.created_at),
             last_polled_at: agent.last_polled_at.map(Timestamp),
+            max_pending: agent.caps.max_pending,
+            max_pending_p1: agent.caps.max_pending_p1,
             keys,
         }
     }
@@ -163,9 +169,12 @@ pub enum AgentStatus {
     Disabled,
 }
 
+const LARGEST_CAP: u32 = 1_000_000;
+
 /// What is to be changed of an agent.
 #[derive(Debug, deserr::Deserr, ToSchema)]
 #[deserr(deny_unknown_fields)]
+#[expect(clippy::option_option, reason = "a cap is left out, null or a number")]
 pub struct AgentChange {
     /// For people: 1 to 200 characters.
     #[deserr(default, from(Title) = Some)]
@@ -174,9 +183,30 @@ pub struct AgentChange {
     #[deserr(default, from(AgentStatus) = Some)]
     #[schema(value_type = AgentStatus, required = false)]
     status: Option<AgentStatus>,
+    /// Requests that it may have pending; null: any number. One more is refused with 429.
+    #[deserr(default, from(Option<u32>) = Some)]
+    #[schema(value_type = Option<u32>, required = false, minimum = 1, maximum = 1_000_000)]
+    max_pending: Option<Option<u32>>,
+    /// Of these with priority P1; null: any number.
+    #[deserr(default, from(Option<u32>) = Some)]
+    #[schema(value_type = Option<u32>, required = false, minimum = 1, maximum = 1_000_000)]
+    max_pending_p1: Option<Option<u32>>,
 }
 
-/// Rename, disable or enable an agent
+impl AgentChange {
+    /// A cap by which nothing could be asked is refused: that is what `disabled` says.
+    fn check(self) -> Result<Self> {
+        let mut faults = Faults::default();
+        for (pointer, cap) in [("/max_pending", self.max_pending), ("/max_pending_p1", self.max_pending_p1)] {
+            if cap.flatten().is_some_and(|cap| !(1..=LARGEST_CAP).contains(&cap)) {
+                faults.add(pointer, format!("must be 1 to {LARGEST_CAP}, or null for no cap"));
+            }
+        }
+        if faults.0.is_empty() { Ok(self) } else { Err(faults.into()) }
+    }
+}
+
+/// Rename, disable, enable or cap an agent
 #[utoipa::path(
     patch, path = "/v1/admin/agents/{agent_id}", tag = "admin", security(("admin" = [])),
     params(("agent_id" = String, Path)), request_body = AgentChange,
@@ -191,12 +221,17 @@ pub async fn change(
     State(state): State<AppState>,
     JsonBody(change): JsonBody<AgentChange>,
 ) -> Result<Json<AgentView>> {
-    let status = change.status.map(|status| match status {
-        AgentStatus::Active => "active",
-        AgentStatus::Disabled => "disabled",
-    });
-    let is_known = state.store.change_agent(&agent_id, change.name.as_ref().map(Title::as_str), status).await?;
-    if !is_known {
+    let change = change.check()?;
+    let change = Change {
+        name: change.name.as_ref().map(Title::as_str),
+        status: change.status.map(|status| match status {
+            AgentStatus::Active => "active",
+            AgentStatus::Disabled => "disabled",
+        }),
+        max_pending: change.max_pending.map(|cap| cap.map(u32::cast_signed)),
+        max_pending_p1: change.max_pending_p1.map(|cap| cap.map(u32::cast_signed)),
+    };
+    if !state.store.change_agent(&agent_id, change).await? {
         return Err(Error::NotFound);
     }
     show_agent(&state, &agent_id).await

@@ -22,9 +22,6 @@ const REPLAYS: i64 = 10;
 /// Rounds of one sweep at the most; what is left is the next sweep's.
 const ROUNDS: usize = 50;
 
-/// An item that has failed so often becomes a dead letter.
-const MOST_FAILURES: i32 = 3;
-
 /// What one sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SweepReport {
@@ -181,7 +178,7 @@ async fn row_by_row(state: &AppState, part: SweepPart) -> Result<Done> {
                 all.events.extend(done.events);
             }
             Err(error) if matches!(error, Error::Internal(_)) => {
-                let is_set_aside = state.store.note_sweep_failure(part, request_id, &error, MOST_FAILURES).await?;
+                let is_set_aside = state.store.note_sweep_failure(part, request_id, &error).await?;
                 all.set_aside += u64::from(is_set_aside);
                 tracing::error!(
                     error = ?error, part = part.as_str(), request.id = %request_id, set_aside = is_set_aside,

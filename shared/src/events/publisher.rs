@@ -15,8 +15,6 @@ use crate::store::{OutboxEvent, RefusedEvent, Store};
 const QUEUE_LENGTH: usize = 16_384;
 /// Events published together at the most.
 const BATCH: usize = 512;
-/// An event that the stream has refused so often is a dead letter.
-const MOST_REFUSALS: i32 = 10;
 /// Longest that a response waits for its event (Lambda).
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -105,7 +103,7 @@ pub(super) async fn publish(nats: &Nats, store: &Store, events: Vec<OutboxEvent>
         store.forget_events(&acknowledged).await?;
     }
     if !refused.is_empty() {
-        store.refuse_events(&refused, MOST_REFUSALS).await?;
+        store.refuse_events(&refused).await?;
     }
     Ok(Published { acknowledged: acknowledged.len() as u64, unreached })
 }

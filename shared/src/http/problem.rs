@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::domain::{Decision, Fault};
 use crate::error::Error;
+use crate::failure::{Answer, Failure};
 
 /// The body of every error (contract, "Errors").
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,7 +47,7 @@ pub struct Problem<'a> {
 /// Carries the error to the edge, which knows the call's path and trace.
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.kind().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(answer(&self).status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = status.into_response();
         response.extensions_mut().insert(Arc::new(self));
         response
@@ -64,18 +65,25 @@ pub(super) fn after_panic(panic: Box<dyn Any + Send>) -> Response {
     Error::internal(anyhow::anyhow!("a handler panicked: {message}")).into_response()
 }
 
+/// Every error has one.
+fn answer(error: &Error) -> Answer {
+    error.failure().answer().or(Failure::Internal.answer()).expect("an internal error has an answer")
+}
+
 /// Writes the problem document of a response that carries an error.
 pub(super) fn render(response: Response, error: &Error, path: &str, trace_id: &str) -> Response {
-    let kind = error.kind();
+    let answer = answer(error);
+    let retry = error.failure().retry();
+    let after = retry.map(|_| error.failure().longest_pause());
     let problem = Problem {
-        uri: format!("urn:relaytrace:problem:{}", kind.code),
-        title: kind.title,
-        status: kind.status,
+        uri: format!("urn:relaytrace:problem:{}", answer.code),
+        title: answer.title,
+        status: answer.status,
         detail: error.to_string(),
         instance: path,
-        code: kind.code,
-        retryable: kind.retry_after.is_some(),
-        retry_after_ms: kind.retry_after.and_then(|after| after.as_millis().try_into().ok()),
+        code: answer.code,
+        retryable: retry.is_some(),
+        retry_after_ms: after.and_then(|after| after.as_millis().try_into().ok()),
         errors: if let Error::Invalid(faults) = error { Some(faults) } else { None },
         decision: if let Error::AlreadyDecided(decision) = error { Some(decision) } else { None },
         trace_id,
@@ -85,10 +93,10 @@ pub(super) fn render(response: Response, error: &Error, path: &str, trace_id: &s
     let (mut parts, _) = response.into_parts();
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    if kind.status == 401 {
+    if answer.status == 401 {
         parts.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if let Some(after) = kind.retry_after {
+    if let Some(after) = after {
         parts.headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
     }
     Response::from_parts(parts, Body::from(body))

@@ -45,6 +45,14 @@ macro_rules! adjusting {
                     changed_at = l.at, chain_length = l.seq, chain_head = l.hash
                 FROM linked l WHERE r.request_id = l.request_id AND r.status = 'pending'
                 RETURNING l.*
+            ), recounted AS (
+                -- A cap refuses what an agent asks, not what becomes of it.
+                UPDATE agent_caps c SET pending_p1 = c.pending_p1 + n.more
+                FROM (
+                    SELECT agent_id, sum((new_priority = 1)::integer - (priority = 1)::integer)::integer AS more
+                    FROM adjusted WHERE counted AND new_priority <> priority GROUP BY agent_id ORDER BY agent_id
+                ) n
+                WHERE c.agent_id = n.agent_id
             )
             INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
             SELECT request_id, seq, kind, at, entry, chain_head, hash FROM adjusted

@@ -7,6 +7,9 @@ use super::pool::run;
 use crate::domain::{AgentId, KeyId};
 use crate::error::{Error, Result};
 
+/// Rows that one statement counts.
+const COUNTED_AT_ONCE: i64 = 1_000;
+
 /// A key as it is looked up to verify a token. All but the last two never change.
 #[derive(Clone, Debug)]
 pub struct AgentKey {
@@ -54,8 +57,32 @@ pub struct AgentRecord {
     pub created_at: DateTime<Utc>,
     /// Its latest poll, to about 5 seconds.
     pub last_polled_at: Option<DateTime<Utc>>,
+    /// What it may have pending.
+    pub caps: Caps,
     /// Its keys, oldest first; empty in a list.
     pub keys: Vec<KeyRecord>,
+}
+
+/// What an agent may have pending; `None`: any number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caps {
+    /// Requests.
+    pub max_pending: Option<i32>,
+    /// Of these with priority P1.
+    pub max_pending_p1: Option<i32>,
+}
+
+/// What is to be changed of an agent; `None` leaves it as it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AgentChange<'a> {
+    /// For people.
+    pub name: Option<&'a str>,
+    /// `active` or `disabled`.
+    pub status: Option<&'a str>,
+    /// `Some(None)` takes the cap away.
+    pub max_pending: Option<Option<i32>>,
+    /// `Some(None)` takes the cap away.
+    pub max_pending_p1: Option<Option<i32>>,
 }
 
 /// What became of a registration.
@@ -98,7 +125,11 @@ impl Store {
     /// Registers an agent. The same agent with the same name again is no error.
     pub async fn register_agent(&self, agent_id: &AgentId, name: &str) -> Result<bool> {
         let created = run!(self, connection => sqlx::query!(
-                    "INSERT INTO agents (agent_id, name) VALUES ($1, $2) ON CONFLICT (agent_id) DO NOTHING",
+                    "WITH registered AS (
+                        INSERT INTO agents (agent_id, name) VALUES ($1, $2) ON CONFLICT (agent_id) DO NOTHING
+                        RETURNING agent_id
+                    )
+                    INSERT INTO agent_caps (agent_id) SELECT agent_id FROM registered",
                     agent_id.as_str(),
                     name,
                 )
@@ -117,8 +148,9 @@ impl Store {
     pub async fn agents(&self, cursor: Option<&str>, limit: i64) -> Result<Vec<AgentRecord>> {
         let rows = run!(self, connection => sqlx::query!(
                     r#"SELECT a.agent_id AS "agent_id: AgentId", a.name, a.status, a.created_at,
-                           p.last_polled_at AS "last_polled_at?"
-                    FROM agents a LEFT JOIN agent_polls p USING (agent_id)
+                           p.last_polled_at AS "last_polled_at?",
+                           c.max_pending AS "max_pending?", c.max_pending_p1 AS "max_pending_p1?"
+                    FROM agents a LEFT JOIN agent_polls p USING (agent_id) LEFT JOIN agent_caps c USING (agent_id)
                     WHERE a.agent_id > $1 ORDER BY a.agent_id LIMIT $2"#,
                     cursor.unwrap_or_default(),
                     limit,
@@ -132,6 +164,7 @@ impl Store {
                 status: row.status,
                 created_at: row.created_at,
                 last_polled_at: row.last_polled_at,
+                caps: Caps { max_pending: row.max_pending, max_pending_p1: row.max_pending_p1 },
                 keys: Vec::new(),
             })
             .collect())
@@ -142,10 +175,12 @@ impl Store {
         let rows = run!(self, connection => sqlx::query!(
                     r#"SELECT a.agent_id AS "agent_id: AgentId", a.name, a.status, a.created_at,
                            p.last_polled_at AS "last_polled_at?",
+                           c.max_pending AS "max_pending?", c.max_pending_p1 AS "max_pending_p1?",
                            k.key_id AS "key_id?: KeyId", k.alg AS "alg?", k.created_at AS "key_created_at?",
                            k.first_used_at AS "first_used_at?", k.revoked_at AS "revoked_at?"
                     FROM agents a
                     LEFT JOIN agent_polls p USING (agent_id)
+                    LEFT JOIN agent_caps c USING (agent_id)
                     LEFT JOIN agent_keys k USING (agent_id)
                     WHERE a.agent_id = $1 ORDER BY k.created_at, k.key_id"#,
                     agent_id.as_str(),
@@ -159,6 +194,7 @@ impl Store {
                 status: row.status,
                 created_at: row.created_at,
                 last_polled_at: row.last_polled_at,
+                caps: Caps { max_pending: row.max_pending, max_pending_p1: row.max_pending_p1 },
                 keys: Vec::new(),
             });
             if let (Some(key_id), Some(alg), Some(created_at)) = (row.key_id, row.alg, row.key_created_at) {
@@ -169,16 +205,60 @@ impl Store {
         Ok(agent)
     }
 
-    /// Changes an agent's name, status or both. `false`: there is no such agent.
-    pub async fn change_agent(&self, agent_id: &AgentId, name: Option<&str>, status: Option<&str>) -> Result<bool> {
+    /// Changes an agent. `false`: there is no such agent.
+    pub async fn change_agent(&self, agent_id: &AgentId, change: AgentChange<'_>) -> Result<bool> {
         let changed = run!(self, connection => sqlx::query!(
-                    "UPDATE agents SET name = COALESCE($2, name), status = COALESCE($3, status) WHERE agent_id = $1",
+                    "WITH changed AS (
+                        UPDATE agents SET name = COALESCE($2, name), status = COALESCE($3, status) WHERE agent_id = $1
+                        RETURNING agent_id
+                    )
+                    INSERT INTO agent_caps AS c (agent_id, max_pending, max_pending_p1)
+                    SELECT agent_id, $5::integer, $7::integer FROM changed
+                    ON CONFLICT (agent_id) DO UPDATE
+                    SET max_pending = CASE WHEN $4::boolean THEN excluded.max_pending ELSE c.max_pending END,
+                        max_pending_p1 = CASE WHEN $6::boolean THEN excluded.max_pending_p1 ELSE c.max_pending_p1 END",
                     agent_id.as_str(),
-                    name,
-                    status,
+                    change.name,
+                    change.status,
+                    change.max_pending.is_some(),
+                    change.max_pending.flatten(),
+                    change.max_pending_p1.is_some(),
+                    change.max_pending_p1.flatten(),
                 )
                 .execute(connection))?;
+        // After the caps: what is submitted from now on counts itself.
+        if change.max_pending.flatten().or(change.max_pending_p1.flatten()).is_some() {
+            while self.count_pending(agent_id).await? == COUNTED_AT_ONCE {}
+        }
         Ok(changed.rows_affected() == 1)
+    }
+
+    /// Lets the agent's caps count what it has pending already: a batch of it. Says how many rows that was.
+    async fn count_pending(&self, agent_id: &AgentId) -> Result<i64> {
+        run!(self, connection => sqlx::query_scalar!(
+                r#"/* relaytrace: count_pending */
+                WITH uncounted AS (
+                    SELECT r.request_id FROM hitl_requests r
+                    WHERE r.status = 'pending' AND r.agent_id = $1 AND NOT r.counted
+                    ORDER BY r.request_id LIMIT $2
+                    FOR NO KEY UPDATE
+                ), counted AS (
+                    UPDATE hitl_requests r SET counted = true FROM uncounted u
+                    WHERE r.request_id = u.request_id AND r.status = 'pending' AND NOT r.counted
+                    RETURNING r.priority
+                ), total AS (
+                    SELECT count(*)::integer AS pending, (count(*) FILTER (WHERE priority = 1))::integer AS pending_p1
+                    FROM counted
+                ), added AS (
+                    UPDATE agent_caps c
+                    SET pending = c.pending + t.pending, pending_p1 = c.pending_p1 + t.pending_p1
+                    FROM total t WHERE c.agent_id = $1 AND t.pending > 0
+                )
+                SELECT count(*) AS "count!" FROM uncounted"#,
+                agent_id.as_str(),
+                COUNTED_AT_ONCE,
+            )
+            .fetch_one(connection))
     }
 
     /// Registers a key. The same key again is no error before its first use; another key under its id is.

@@ -7,6 +7,7 @@ use super::pool::run;
 use super::{OutboxEvent, Store};
 use crate::domain::{Actor, AgentId, DeadLetterKind, RequestId, Resolution};
 use crate::error::{Error, Result};
+use crate::failure::Failure;
 
 /// A dead letter as administrators see it.
 #[derive(Clone, Debug)]
@@ -192,9 +193,9 @@ impl Store {
         }
     }
 
-    /// Notes what the stream has refused. An event that it will never take, or has refused `most` times, becomes a
+    /// Notes what the stream has refused. An event that it will never take, or has refused too often, becomes a
     /// dead letter; the others wait, longer each time, and hold up nothing behind them.
-    pub async fn refuse_events(&self, refused: &[RefusedEvent], most: i32) -> Result<()> {
+    pub async fn refuse_events(&self, refused: &[RefusedEvent]) -> Result<()> {
         let ids: Vec<_> = refused.iter().map(|event| event.request_id.0).collect();
         let sequence: Vec<_> = refused.iter().map(|event| event.seq).collect();
         let errors: Vec<_> = refused.iter().map(|event| event.error.clone()).collect();
@@ -211,7 +212,7 @@ impl Store {
                 ), delayed AS (
                     UPDATE outbox o
                     SET refusals = o.refusals + 1,
-                        claimed_until = COALESCE($1::timestamptz, now()) + (o.refusals + 1) * interval '30 seconds'
+                        claimed_until = COALESCE($1::timestamptz, now()) + (o.refusals + 1) * make_interval(secs => $7::double precision)
                     FROM refused r WHERE o.request_id = r.request_id AND o.seq = r.seq AND NOT r.is_final
                 ), removed AS (
                     DELETE FROM outbox o USING refused r
@@ -228,7 +229,8 @@ impl Store {
                 &sequence,
                 &errors,
                 &finals,
-                most,
+                Failure::EventRefused.tries().cast_signed(),
+                Failure::EventRefused.longest_pause().as_secs_f64(),
             )
             .execute(connection))?;
         Ok(())

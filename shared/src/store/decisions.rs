@@ -70,6 +70,14 @@ macro_rules! deciding {
                 SET status = 'decided', changed_at = l.at, chain_length = l.seq, chain_head = l.hash
                 FROM linked l WHERE r.request_id = l.request_id AND r.status = 'pending'
                 RETURNING l.*
+            ), uncounted AS (
+                UPDATE agent_caps c SET pending = c.pending - n.pending, pending_p1 = c.pending_p1 - n.pending_p1
+                FROM (
+                    SELECT agent_id, count(*)::integer AS pending,
+                        (count(*) FILTER (WHERE priority = 1))::integer AS pending_p1
+                    FROM decided WHERE counted GROUP BY agent_id ORDER BY agent_id
+                ) n
+                WHERE c.agent_id = n.agent_id
             ), decisions AS (
                 INSERT INTO hitl_decisions (
                     request_id, outcome, cause, decided_by_kind, decided_by_id, decided_by_name, reason, decided_at, chain_seq
@@ -122,7 +130,7 @@ impl Store {
         let made = run!(self, connection => deciding!(
                     "decide",
                     "SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
-                        r.chain_length, r.chain_head, $8::text AS outcome, 'operator' AS cause, $9::text AS reason,
+                        r.chain_length, r.chain_head, r.counted, $8::text AS outcome, 'operator' AS cause, $9::text AS reason,
                         r.respond_by AS not_after
                     FROM hitl_requests r
                     WHERE r.request_id = $7 AND r.status = 'pending'
@@ -165,7 +173,7 @@ impl Store {
         let made = run!(self, connection => deciding!(
                     "cancel",
                     "SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
-                        r.chain_length, r.chain_head, $8::text AS outcome, 'agent' AS cause, $9::text AS reason,
+                        r.chain_length, r.chain_head, r.counted, $8::text AS outcome, 'agent' AS cause, $9::text AS reason,
                         'infinity'::timestamptz AS not_after
                     FROM hitl_requests r
                     JOIN agent_keys k ON k.agent_id = r.agent_id AND k.key_id = $10 AND k.revoked_at IS NULL
@@ -205,7 +213,7 @@ impl Store {
         let made = run!(self, connection => deciding!(
                     "decide_as_admin",
                     "SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
-                        r.chain_length, r.chain_head, $8::text AS outcome, 'admin' AS cause, $9::text AS reason,
+                        r.chain_length, r.chain_head, r.counted, $8::text AS outcome, 'admin' AS cause, $9::text AS reason,
                         'infinity'::timestamptz AS not_after
                     FROM hitl_requests r
                     WHERE r.request_id = $7 AND r.status = 'pending'
@@ -253,7 +261,7 @@ impl Store {
                     FROM (VALUES (1::smallint), (2::smallint), (3::smallint)) AS p (priority)
                     CROSS JOIN LATERAL (
                         SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest,
-                            r.changed_at, r.chain_length, r.chain_head, r.on_timeout
+                            r.changed_at, r.chain_length, r.chain_head, r.counted, r.on_timeout
                         FROM hitl_requests r
                         WHERE r.status = 'pending' AND r.priority = p.priority
                             AND r.respond_by <= COALESCE($1::timestamptz, now())

@@ -8,6 +8,7 @@ use super::pool::run;
 use super::{Caller, OutboxEvent, Store};
 use crate::domain::{AckResult, AgentId, ClientRequestKey, DeliveryState, Digest, RequestId};
 use crate::error::{Error, Result};
+use crate::failure::Failure;
 
 /// A decision as it is handed to its agent.
 #[derive(Clone, Debug)]
@@ -135,7 +136,7 @@ impl Store {
                             lease_expires_at = c.now + make_interval(secs => $6::double precision),
                             visible_at = c.now + make_interval(secs => $6 + CASE
                                 WHEN d.attempt + 1 >= $7::integer THEN 0
-                                ELSE random() * LEAST(300, 2.0 ^ LEAST(d.attempt, 20))
+                                ELSE random() * LEAST($8::double precision, 2.0 ^ LEAST(d.attempt, 20))
                             END),
                             expires_at = CASE
                                 WHEN d.attempt + 1 >= $7 THEN LEAST(d.expires_at, c.now + make_interval(secs => $6))
@@ -188,6 +189,7 @@ impl Store {
                     order.request_ids,
                     order.lease_seconds,
                     order.max_attempts,
+                    Failure::DeliveryUnacknowledged.longest_pause().as_secs_f64(),
                 )
                 .fetch_all(connection))?;
         let first = rows.first().ok_or(Error::Unauthenticated("the key is revoked or its agent disabled"))?;
@@ -264,7 +266,7 @@ impl Store {
                         SET state = j.new_state, result = j.result, error_code = j.error_code,
                             error_message = j.error_message,
                             visible_at = CASE WHEN j.new_state = 'ready'
-                                THEN j.at + make_interval(secs => random() * LEAST(300, 2.0 ^ LEAST(d.attempt - 1, 20)))
+                                THEN j.at + make_interval(secs => random() * LEAST($11::double precision, 2.0 ^ LEAST(d.attempt - 1, 20)))
                                 ELSE d.visible_at END
                         FROM judged j WHERE d.request_id = j.request_id
                         RETURNING d.request_id
@@ -317,6 +319,7 @@ impl Store {
                     &[ack.error_message] as &[Option<&str>],
                     &[ack.traceparent] as &[Option<&str>],
                     ack.max_attempts,
+                    Failure::DeliveryRetried.longest_pause().as_secs_f64(),
                 )
                 .fetch_optional(connection))?;
         let Some(row) = row else { return self.acknowledged_before(ack).await };

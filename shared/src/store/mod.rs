@@ -26,7 +26,7 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnectOptions;
 
 pub use adjustments::Adjustment;
-pub use agents::{AgentKey, AgentRecord, KeyRecord, Registered};
+pub use agents::{AgentChange, AgentKey, AgentRecord, Caps, KeyRecord, Registered};
 pub use chain::ChainExport;
 pub use dead_letters::{DeadLetterFilter, DeadLetterRecord, RefusedEvent};
 pub use decisions::{Decided, Deciding};

@@ -13,6 +13,7 @@ use tokio::time::error::Elapsed;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result, is_conflict};
+use crate::failure::Failure;
 
 /// Longest time for a statement with all its tries, the wait for a connection included. A connection whose statement
 /// takes longer is dropped.
@@ -51,7 +52,7 @@ pub(super) struct Tries {
 
 impl Tries {
     pub(super) fn new() -> Self {
-        Self { deadline: Instant::now() + LONGEST, left: 3 }
+        Self { deadline: Instant::now() + LONGEST, left: Failure::StatementConflict.tries() - 1 }
     }
 }
 
@@ -141,8 +142,9 @@ impl Held {
         match outcome {
             Err(sqlx::Error::Database(error)) if tries.left > 0 && error.code().is_some_and(|c| is_conflict(&c)) => {
                 tries.left -= 1;
-                let pause = rand::rng().random_range(1..=20);
-                tokio::time::sleep(Duration::from_millis(pause)).await;
+                let longest = Failure::StatementConflict.longest_pause();
+                let pause = rand::rng().random_range(Duration::ZERO..=longest);
+                tokio::time::sleep(pause).await;
                 ControlFlow::Continue(())
             }
             outcome => ControlFlow::Break(outcome.map_err(Error::from)),

@@ -50,7 +50,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::IdempotencyKeyReused`], [`Error::Invalid`] where `respond_by` is past or lengthens the policy's
-    /// time or the priority is lower than a policy lets this action have, [`Error::Unauthenticated`] where the key or agent is no longer active.
+    /// time or the priority is lower than a policy lets this action have, [`Error::Unauthenticated`] where the key or
+    /// agent is no longer active, [`Error::RateLimited`] where the agent has a cap and has reached it.
     pub async fn submit(
         &self,
         caller: &Caller,
@@ -155,16 +156,29 @@ impl Store {
                     SELECT l.*, handoff_event('requested', l.request_id, 1, l.created_at, l.agent_id,
                         l.client_request_key, l.priority, l.action_digest, l.hash, NULL, NULL) AS payload
                     FROM linked l
+                ), counted AS (
+                    -- What is over a cap refuses the whole statement.
+                    UPDATE agent_caps c
+                    SET pending = within_cap(c.pending + n.pending, c.max_pending, 'max_pending'),
+                        pending_p1 = CASE WHEN n.pending_p1 = 0 THEN c.pending_p1
+                            ELSE within_cap(c.pending_p1 + n.pending_p1, c.max_pending_p1, 'max_pending_p1') END
+                    FROM (
+                        SELECT agent_id, count(*)::integer AS pending,
+                            (count(*) FILTER (WHERE priority = 1))::integer AS pending_p1
+                        FROM events GROUP BY agent_id
+                    ) n
+                    WHERE c.agent_id = n.agent_id AND (c.max_pending IS NOT NULL OR c.max_pending_p1 IS NOT NULL)
+                    RETURNING c.agent_id
                 ), requests AS (
                     INSERT INTO hitl_requests (
                         request_id, agent_id, client_request_key, priority, title, action_type, action_digest,
                         created_at, respond_by, requested_respond_by, on_timeout, escalate_at, changed_at,
-                        chain_length, chain_head
+                        chain_length, chain_head, counted
                     )
                     SELECT request_id, agent_id, client_request_key, priority, title, action_type, action_digest,
                         created_at, respond_by, requested_respond_by, on_timeout,
                         created_at + (respond_by - created_at) * escalate_after_percent / 100, created_at,
-                        1, hash
+                        1, hash, agent_id IN (SELECT agent_id FROM counted)
                     FROM events
                 ), envelopes AS (
                     INSERT INTO request_envelopes (request_id, envelope, resume)

@@ -4,6 +4,7 @@ use super::Store;
 use super::pool::run;
 use crate::domain::{RequestId, SweepPart};
 use crate::error::{Error, Result};
+use crate::failure::Failure;
 
 impl Store {
     /// Up to `limit` requests that a part of the sweep may have to do with now. What has failed waits its time.
@@ -36,15 +37,9 @@ impl Store {
             .fetch_all(connection))
     }
 
-    /// Notes that an item failed. It is left out for a minute, then for two and so on; at the `most`th failure it
+    /// Notes that an item failed. It is left out for some time, longer each time; at the last failure it
     /// becomes a dead letter and is left out until an administrator has it tried again. Says whether it did.
-    pub async fn note_sweep_failure(
-        &self,
-        part: SweepPart,
-        request_id: RequestId,
-        error: &Error,
-        most: i32,
-    ) -> Result<bool> {
+    pub async fn note_sweep_failure(&self, part: SweepPart, request_id: RequestId, error: &Error) -> Result<bool> {
         let (code, message) = described(error);
         run!(self, connection => sqlx::query_scalar!(
                 r#"/* relaytrace: note_sweep_failure */
@@ -59,12 +54,12 @@ impl Store {
                     INSERT INTO sweep_failures AS f (
                         part, request_id, attempts, error_code, error_message, first_at, last_at, retry_at
                     )
-                    SELECT $2, $3, 1, $4, $5, t.now, t.now, t.now + interval '1 minute' FROM timed t
+                    SELECT $2, $3, 1, $4, $5, t.now, t.now, t.now + make_interval(secs => $7::double precision) FROM timed t
                     ON CONFLICT ON CONSTRAINT sweep_failures_pkey DO UPDATE
                     SET attempts = f.attempts + 1, error_code = excluded.error_code,
                         error_message = excluded.error_message, last_at = excluded.last_at,
                         retry_at = CASE WHEN f.attempts + 1 >= $6::integer THEN 'infinity'
-                            ELSE excluded.last_at + (f.attempts + 1) * interval '1 minute' END
+                            ELSE excluded.last_at + (f.attempts + 1) * make_interval(secs => $7) END
                     -- Another sweep that met it at the same time has counted it.
                     WHERE f.retry_at <= excluded.last_at
                     RETURNING f.*
@@ -83,7 +78,8 @@ impl Store {
                 request_id.0,
                 code,
                 message,
-                most,
+                Failure::SweepItem.tries().cast_signed(),
+                Failure::SweepItem.longest_pause().as_secs_f64(),
             )
             .fetch_one(connection))
     }

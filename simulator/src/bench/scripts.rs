@@ -99,6 +99,7 @@ fn lease(group: Group) -> Vec<Argument> {
         ("uuid[]", ":nothing".to_owned()),
         ("float8", ":lease_seconds".to_owned()),
         ("int4", ":max_attempts".to_owned()),
+        ("float8", ":longest_backoff_seconds".to_owned()),
     ]
 }
 
@@ -117,6 +118,7 @@ fn acknowledge(batch: Batch) -> Vec<Argument> {
         ("text[]", nothing),
         ("text[]", "ARRAY[:traceparent::text]".to_owned()),
         ("int4", ":max_attempts".to_owned()),
+        ("float8", ":longest_backoff_seconds".to_owned()),
     ]
 }
 
