@@ -199,8 +199,9 @@ impl Failure {
                 Pause::Doubling { first: ms(1_000), longest: ms(300_000) },
                 Most::Configured("`DELIVERY_MAX_ATTEMPTS` tries within `DELIVERY_MAX_AGE_SECONDS`"),
             ),
-            Self::SweepPart | Self::EventUnreached | Self::ReplayBatch => ("the sweep", Pause::Sweep, Most::Any),
+            Self::SweepPart | Self::EventUnreached => ("the sweep", Pause::Sweep, Most::Any),
             Self::SweepItem => ("the sweep", Pause::Growing(ms(60_000)), Most::Times(3)),
+            Self::ReplayBatch => ("the sweep", Pause::Growing(ms(60_000)), Most::Times(5)),
             Self::EventRefused => ("the sweep", Pause::Growing(ms(30_000)), Most::Times(10)),
         };
         Some(Retry { by, pause, most })
@@ -210,6 +211,7 @@ impl Failure {
     const fn outcome(self) -> &'static str {
         match self {
             Self::StatementConflict => "`unavailable`",
+            Self::ReplayBatch => "the replay is `failed`",
             Self::DeliveryUnacknowledged
             | Self::DeliveryRetried
             | Self::DeliveryFailed

@@ -3,15 +3,22 @@
 use uuid::Uuid;
 
 use crate::domain::ReplayState;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::AppState;
 
 /// Requests that one batch looks at.
 const BATCH: i64 = 500;
 
-/// Does one batch of a replay and publishes its events. Whether there is more to do here.
+/// Does one batch of a replay and publishes its events. Whether there is more to do here. A failure of ours is noted:
+/// it is tried again later, and given up in the end.
 pub async fn advance(state: &AppState, replay_id: Uuid) -> Result<bool> {
-    let batch = state.store.advance_replay(replay_id, BATCH, state.delivery.max_age_seconds).await?;
+    let batch = match state.store.advance_replay(replay_id, BATCH, state.delivery.max_age_seconds).await {
+        Err(error @ Error::Internal(_)) => {
+            state.store.note_replay_failure(replay_id, &error).await?;
+            return Err(error);
+        }
+        batch => batch?,
+    };
     let Some(batch) = batch else { return Ok(false) };
     if !batch.events.is_empty() {
         state.events.publish(&state.store, batch.events).await?;

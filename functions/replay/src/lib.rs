@@ -62,6 +62,8 @@ struct ReplayView {
     done: i64,
     created_at: Timestamp,
     finished_at: Option<Timestamp>,
+    /// What went wrong with the latest batch.
+    error_message: Option<String>,
 }
 
 impl TryFrom<Replay> for ReplayView {
@@ -80,6 +82,7 @@ impl TryFrom<Replay> for ReplayView {
             done: replay.done,
             created_at: Timestamp(replay.created_at),
             finished_at: replay.finished_at.map(Timestamp),
+            error_message: replay.error_message,
         })
     }
 }
@@ -88,8 +91,7 @@ impl TryFrom<Replay> for ReplayView {
 #[utoipa::path(
     post, path = "/v1/admin/replay", tag = "replay", security(("admin" = [])), request_body = Order,
     responses(
-        (status = 202, description = "Ordered, and begun; sweeps finish it", body = ReplayView),
-        (status = 200, description = "Ordered before under this key", body = ReplayView),
+        (status = 202, description = "Ordered, now or before under this key; sweeps finish it", body = ReplayView),
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -98,7 +100,7 @@ async fn order(
     State(state): State<AppState>,
     JsonBody(order): JsonBody<Order>,
 ) -> Result<(StatusCode, Json<ReplayView>)> {
-    let (replay, is_new) = state
+    let (replay, _) = state
         .store
         .order_replay(&ReplayOrder {
             replay_id: mint_uuid(state.clock.now()),
@@ -111,12 +113,16 @@ async fn order(
         })
         .await?;
     for _ in 0..BATCHES {
-        if !relaytrace::replay::advance(&state, replay.replay_id).await? {
-            break;
+        match relaytrace::replay::advance(&state, replay.replay_id).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                tracing::warn!(replay.id = %replay.replay_id, error = ?error, "the replay waits for the next sweep");
+                break;
+            }
         }
     }
-    let status = if is_new { StatusCode::ACCEPTED } else { StatusCode::OK };
-    Ok((status, view(&state, replay.replay_id).await?))
+    Ok((StatusCode::ACCEPTED, view(&state, replay.replay_id).await?))
 }
 
 /// See how far a replay is

@@ -204,8 +204,7 @@ async fn workers_at_once_replay_nothing_twice(owner: PgPool) {
     let period = json!({"from": "2000-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"});
     let order = order("race", "deliveries", &period);
     let answers = join_all((0..8).map(|_| replay(&app, &order))).await;
-    assert_eq!(answers.iter().filter(|answer| answer.status == 202).count(), 1);
-    assert!(answers.iter().all(|answer| [200, 202].contains(&answer.status.as_u16())));
+    assert!(answers.iter().all(|answer| answer.status == 202));
     let ids: std::collections::BTreeSet<_> =
         answers.iter().map(|answer| answer.json()["replay_id"].to_string()).collect();
     assert_eq!(ids.len(), 1);
@@ -326,4 +325,27 @@ async fn a_key_stands_for_one_order(owner: PgPool) {
     let unknown = replay(&app, &order("unknown", "events", &period)).await;
     assert_eq!((unknown.status.as_u16(), &unknown.json()["errors"][0]["pointer"]), (422, &json!("/scope/agent_id")));
     assert_eq!(count(&app.owner, "SELECT count(*) FROM replays").await, 1);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_replay_that_always_fails_is_given_up_and_holds_up_no_other(owner: PgPool) {
+    let app = TestApp::new(&owner, routes());
+    let agent = app.agent("a").await;
+    let id = decided(&app, &agent, "k").await;
+    sqlx::raw_sql("DELETE FROM outbox; ALTER TABLE outbox ADD CONSTRAINT outbox_broken CHECK (false)")
+        .execute(&owner)
+        .await
+        .expect("a broken table");
+    let broken = replay(&app, &order("broken", "events", &json!({"request_ids": [id]}))).await;
+    assert_eq!((broken.status.as_u16(), &broken.json()["state"]), (202, &json!("running")));
+    for _ in 0..4 {
+        app.advance(600.0);
+        timeout_sweep::run_once(app.state.clone()).await.expect("a sweep");
+    }
+    let given_up = shown(&app, &broken.json()).await;
+    assert_eq!((&given_up["state"], &given_up["done"]), (&json!("failed"), &json!(0)));
+    assert!(given_up["error_message"].as_str().is_some_and(|message| message.contains("outbox_broken")));
+    sqlx::raw_sql("ALTER TABLE outbox DROP CONSTRAINT outbox_broken").execute(&owner).await.expect("a mended table");
+    let mended = replay(&app, &order("mended", "events", &json!({"request_ids": [id]}))).await;
+    assert_eq!((&mended.json()["state"], &mended.json()["done"]), (&json!("finished"), &json!(2)));
 }

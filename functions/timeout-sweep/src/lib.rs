@@ -210,7 +210,7 @@ async fn continue_replays(state: &AppState) -> Result<u64> {
     for replay_id in state.store.running_replays(REPLAYS).await? {
         match relaytrace::replay::advance(state, replay_id).await {
             Ok(has_more) => advanced += u64::from(has_more),
-            Err(error) => tracing::warn!(replay.id = %replay_id, error = %error, "a replay waits for the next sweep"),
+            Err(error) => tracing::warn!(replay.id = %replay_id, error = ?error, "a replay waits for the next sweep"),
         }
     }
     Ok(advanced)

@@ -32,9 +32,11 @@ pub enum ReplayState {
     Running,
     /// Nothing is left to do.
     Finished,
+    /// It failed too often and is given up; another order can be made.
+    Failed,
 }
 
-stored_as_text!(ReplayState { Running = "running", Finished = "finished" });
+stored_as_text!(ReplayState { Running = "running", Finished = "finished", Failed = "failed" });
 
 /// Which requests; stored as it is written here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]

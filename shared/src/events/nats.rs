@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, HeaderMap};
@@ -149,13 +149,7 @@ impl Nats {
                 acknowledgement => sent.push(Some(acknowledgement?)),
             }
         }
-        let publications = join_all(sent.into_iter().map(async |acknowledgement| match acknowledgement {
-            Some(acknowledgement) => {
-                acknowledgement.await.map_or_else(|error| publication_of(&error), |_| Publication::Acknowledged)
-            }
-            None => Publication::TooLong,
-        }))
-        .await;
+        let publications = join_all(sent.into_iter().map(outcome)).await;
         let failure = publications.iter().find(|publication| **publication != Publication::Acknowledged);
         if let Some(failure) = failure {
             // The stream may have been lost with its store: made anew, it takes the next attempt.
@@ -196,6 +190,16 @@ impl Nats {
 pub(super) fn request_id_of(message: &async_nats::Message) -> Option<RequestId> {
     let id = message.headers.as_ref()?.get(async_nats::header::NATS_MESSAGE_ID)?;
     id.as_str().split('/').next()?.parse().ok()
+}
+
+/// What became of an event that was sent; `None`: it was too long to be.
+async fn outcome(acknowledgement: Option<PublishAckFuture>) -> Publication {
+    match acknowledgement {
+        Some(acknowledgement) => {
+            acknowledgement.await.map_or_else(|error| publication_of(&error), |_| Publication::Acknowledged)
+        }
+        None => Publication::TooLong,
+    }
 }
 
 /// What a failed acknowledgement says of its event.

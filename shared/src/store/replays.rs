@@ -9,9 +9,11 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::pool::run;
+use super::sweep_failures::described;
 use super::{OutboxEvent, Store};
 use crate::domain::{Actor, AgentId, ReplayKey, ReplayScope, ReplayState, ReplayTarget, RequestId};
 use crate::error::{Error, Result};
+use crate::failure::Failure;
 
 /// What an administrator orders.
 #[derive(Clone, Debug)]
@@ -61,6 +63,8 @@ pub struct Replay {
     pub counted_at: Option<DateTime<Utc>>,
     /// When it was done.
     pub finished_at: Option<DateTime<Utc>>,
+    /// What went wrong with the latest batch.
+    pub error_message: Option<String>,
 }
 
 /// What one batch did.
@@ -153,7 +157,7 @@ macro_rules! batch {
                 FROM looked_at
             ), advanced AS (
                 UPDATE replays r
-                SET matched = r.matched + g.matched, done = r.done + g.done,
+                SET matched = r.matched + g.matched, done = r.done + g.done, failures = 0, retry_at = NULL,
                     position = CASE WHEN s.is_last AND $3 THEN NULL ELSE COALESCE(s.position, r.position) END,
                     counted_at = CASE WHEN s.is_last AND $3 THEN COALESCE($1::timestamptz, now()) ELSE r.counted_at END,
                     state = CASE WHEN s.is_last AND (r.dry_run OR NOT $3) THEN 'finished' ELSE 'running' END,
@@ -224,7 +228,8 @@ impl Store {
         let row = run!(self, connection => sqlx::query!(
                 r#"SELECT replay_id, replay_key AS "replay_key: ReplayKey", target AS "target: ReplayTarget",
                     scope::text AS "scope!", scope = $3::text::jsonb AS "same_scope!", reason, requested_by, dry_run,
-                    state AS "state: ReplayState", matched, done, created_at, counted_at, finished_at
+                    state AS "state: ReplayState", matched, done, created_at, counted_at, finished_at,
+                    error_message
                 FROM replays WHERE replay_id = $1 OR replay_key = $2"#,
                 replay_id,
                 replay_key.map(ReplayKey::as_str),
@@ -246,18 +251,42 @@ impl Store {
                 created_at: row.created_at,
                 counted_at: row.counted_at,
                 finished_at: row.finished_at,
+                error_message: row.error_message,
             };
             (replay, row.same_scope)
         }))
     }
 
-    /// Up to `limit` replays that are not finished, oldest first.
+    /// Up to `limit` replays that are not finished, oldest first. What has failed waits its time.
     pub async fn running_replays(&self, limit: i64) -> Result<Vec<Uuid>> {
         run!(self, connection => sqlx::query_scalar!(
-                "SELECT replay_id FROM replays WHERE state = 'running' ORDER BY created_at LIMIT $1",
+                "SELECT replay_id FROM replays
+                WHERE state = 'running' AND (retry_at IS NULL OR retry_at <= COALESCE($1::timestamptz, now()))
+                ORDER BY created_at LIMIT $2",
+                self.clock().for_database(),
                 limit,
             )
             .fetch_all(connection))
+    }
+
+    /// Notes that a batch of it failed; after too many in a row the replay itself has.
+    pub async fn note_replay_failure(&self, replay_id: Uuid, error: &Error) -> Result<()> {
+        run!(self, connection => sqlx::query!(
+                "/* relaytrace: note_replay_failure */
+                UPDATE replays
+                SET failures = failures + 1, error_message = $3,
+                    retry_at = COALESCE($1::timestamptz, now())
+                        + (failures + 1) * make_interval(secs => $5::double precision),
+                    state = CASE WHEN failures + 1 >= $4::integer THEN 'failed' ELSE state END
+                WHERE replay_id = $2 AND state = 'running'",
+                self.clock().for_database(),
+                replay_id,
+                described(error).1,
+                Failure::ReplayBatch.tries().cast_signed(),
+                Failure::ReplayBatch.longest_pause().as_secs_f64(),
+            )
+            .execute(connection))?;
+        Ok(())
     }
 
     /// One batch of a replay over up to `limit` requests. `None`: it is finished, or someone else is at it.

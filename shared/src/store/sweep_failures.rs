@@ -86,7 +86,7 @@ impl Store {
 }
 
 /// What an administrator is told of an error: the SQLSTATE and the constraint, not the driver's text.
-fn described(error: &Error) -> (Option<String>, String) {
+pub(super) fn described(error: &Error) -> (Option<String>, String) {
     let source = if let Error::Internal(source) = error { source.downcast_ref::<sqlx::Error>() } else { None };
     let Some(database) = source.and_then(sqlx::Error::as_database_error) else { return (None, error.to_string()) };
     let message = match database.constraint() {
