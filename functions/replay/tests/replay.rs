@@ -349,3 +349,18 @@ async fn a_replay_that_always_fails_is_given_up_and_holds_up_no_other(owner: PgP
     let mended = replay(&app, &order("mended", "events", &json!({"request_ids": [id]}))).await;
     assert_eq!((&mended.json()["state"], &mended.json()["done"]), (&json!("finished"), &json!(2)));
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_replayed_delivery_wakes_a_poll_of_another_process(owner: PgPool) {
+    let nats = std::env::var("NATS_URL").expect("NATS_URL: run `make test`");
+    let here = TestApp::with_nats(&owner, routes(), &nats);
+    let there = here.another_process(routes(), &nats);
+    assert!(here.state.events.is_connected().await && there.state.events.is_connected().await);
+    let agent = here.agent(&format!("again-{}", here.now().timestamp_micros())).await;
+    let id = decided(&here, &agent, "k").await;
+    let first = poll(&here, &agent).await.remove(0);
+    assert_eq!(acknowledge(&here, &agent, &first, "accepted").await.status, 200);
+    let parked = there.state.events.park(&agent.agent_id.parse().unwrap(), None).await;
+    replay(&here, &order(&agent.agent_id, "deliveries", &json!({"request_ids": [id]}))).await;
+    assert!(parked.wait(Duration::from_secs(10)).await);
+}

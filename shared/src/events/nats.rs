@@ -9,14 +9,16 @@ use async_nats::connection::State;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, HeaderMap};
+use async_nats::{Client, ConnectOptions, HeaderMap, Message};
+use futures_util::Stream;
 use futures_util::future::join_all;
+use futures_util::stream::select;
 use secrecy::ExposeSecret;
 use tokio::sync::OnceCell;
 
 use crate::config::NatsConfig;
 use crate::domain::{AgentId, RequestId};
-use crate::store::OutboxEvent;
+use crate::store::{FOR_POLLS, OutboxEvent};
 
 /// Name of the stream (contract, "Events").
 pub const STREAM: &str = "RELAYTRACE";
@@ -175,19 +177,20 @@ impl Nats {
         }
     }
 
-    /// Decisions of this agent that other processes announce.
-    pub(super) async fn subscribe(&self, agent_id: &AgentId) -> anyhow::Result<async_nats::Subscriber> {
+    /// What other processes announce for this agent's polls.
+    pub(super) async fn subscribe(&self, agent_id: &AgentId) -> anyhow::Result<impl Stream<Item = Message> + use<>> {
         let client = self.client().await?;
-        let subscriber = client.subscribe(subject("decided", agent_id)).await?;
+        let [decided, replayed] = FOR_POLLS.map(|kind| client.subscribe(subject(kind, agent_id)));
+        let announced = select(decided.await?, replayed.await?);
         if self.is_connected_now() {
             tokio::time::timeout(Duration::from_millis(200), client.flush()).await??;
         }
-        Ok(subscriber)
+        Ok(announced)
     }
 }
 
 /// The request that a message is about, by its `Nats-Msg-Id` `<request_id>/<seq>`.
-pub(super) fn request_id_of(message: &async_nats::Message) -> Option<RequestId> {
+pub(super) fn request_id_of(message: &Message) -> Option<RequestId> {
     let id = message.headers.as_ref()?.get(async_nats::header::NATS_MESSAGE_ID)?;
     id.as_str().split('/').next()?.parse().ok()
 }

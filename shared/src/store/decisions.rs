@@ -306,19 +306,36 @@ impl Store {
                 .fetch_optional(connection))?
         .ok_or(Error::NotFound)?;
         let action_digest = digest(row.action_digest)?;
-        let decision = match (row.outcome, row.cause, row.decided_by_kind, row.decided_by_id, row.decided_at) {
-            (Some(outcome), Some(cause), Some(kind), Some(id), Some(at)) => Some(Decision {
-                request_id,
-                outcome,
-                cause,
-                decided_by: Actor { kind, id, name: row.decided_by_name },
-                decided_at: Timestamp(at),
-                reason: row.reason,
-                action_digest,
-            }),
-            _ => None,
+        let found = FoundDecision {
+            outcome: row.outcome,
+            cause: row.cause,
+            kind: row.decided_by_kind,
+            id: row.decided_by_id,
+            name: row.decided_by_name,
+            at: row.decided_at,
+            reason: row.reason,
         };
+        let decision = found.of(request_id, action_digest);
         Ok(Standing { now: row.now, respond_by: row.respond_by, action_digest, decision })
+    }
+}
+
+/// The columns of a decision that an outer join may have found.
+pub(super) struct FoundDecision {
+    pub(super) outcome: Option<Outcome>,
+    pub(super) cause: Option<Cause>,
+    pub(super) kind: Option<ActorKind>,
+    pub(super) id: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) at: Option<DateTime<Utc>>,
+    pub(super) reason: Option<String>,
+}
+
+impl FoundDecision {
+    pub(super) fn of(self, request_id: RequestId, action_digest: Digest) -> Option<Decision> {
+        let decided_by = Actor { kind: self.kind?, id: self.id?, name: self.name };
+        let (outcome, cause, decided_at) = (self.outcome?, self.cause?, Timestamp(self.at?));
+        Some(Decision { request_id, outcome, cause, decided_by, decided_at, reason: self.reason, action_digest })
     }
 }
 

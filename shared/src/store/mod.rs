@@ -31,7 +31,7 @@ pub use chain::ChainExport;
 pub use dead_letters::{DeadLetterFilter, DeadLetterRecord, RefusedEvent};
 pub use decisions::{Decided, Deciding};
 pub use deliveries::{Ack, Acked, Delivered, LeaseOrder, Leased};
-pub use outbox::OutboxEvent;
+pub use outbox::{FOR_POLLS, OutboxEvent};
 pub use policies::{PolicyRecord, PolicyRule};
 pub use queue::{Counts, Detail, QueueFilter, QueueItem, QueuePage, QueuePosition};
 pub use replays::{Replay, ReplayBatch, ReplayOrder};

@@ -7,6 +7,9 @@ use super::pool::run;
 use crate::domain::{AgentId, RequestId};
 use crate::error::Result;
 
+/// Events that tell of a delivery that is due.
+pub const FOR_POLLS: [&str; 2] = ["decided", "replayed"];
+
 /// One row of the outbox: an event that is committed and not known to be on the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxEvent {
@@ -34,7 +37,7 @@ impl OutboxEvent {
     /// Whether a delivery is due since then.
     #[must_use]
     pub fn is_for_polls(&self) -> bool {
-        matches!(self.kind.as_str(), "decided" | "replayed")
+        FOR_POLLS.contains(&self.kind.as_str())
     }
 }
 

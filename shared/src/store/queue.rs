@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 
 use super::Store;
 use super::chain::digest;
+use super::decisions::FoundDecision;
 use super::pool::run;
 use crate::domain::{
-    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Outcome, Priority, RequestId,
-    Status, Timestamp,
+    ActorKind, AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Outcome, Priority, RequestId, Status,
 };
 use crate::error::Result;
 
@@ -212,18 +212,16 @@ sqlx::query!(
                 .fetch_optional(connection))?;
         let Some(row) = row else { return Ok(None) };
         let action_digest = digest(row.action_digest)?;
-        let decision = match (row.outcome, row.cause, row.decided_by_kind, row.decided_by_id, row.decided_at) {
-            (Some(outcome), Some(cause), Some(kind), Some(id), Some(at)) => Some(Decision {
-                request_id,
-                outcome,
-                cause,
-                decided_by: Actor { kind, id, name: row.decided_by_name },
-                decided_at: Timestamp(at),
-                reason: row.reason,
-                action_digest,
-            }),
-            _ => None,
+        let found = FoundDecision {
+            outcome: row.outcome,
+            cause: row.cause,
+            kind: row.decided_by_kind,
+            id: row.decided_by_id,
+            name: row.decided_by_name,
+            at: row.decided_at,
+            reason: row.reason,
         };
+        let decision = found.of(request_id, action_digest);
         let hashes = row.hashes.into_iter().map(digest).collect::<Result<Vec<_>>>()?;
         Ok(Some(Detail {
             item: QueueItem {
