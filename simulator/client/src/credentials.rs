@@ -1,0 +1,94 @@
+//! Who the agent is: its key, and the secret that responses to it are verified with.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_lc_rs::hmac;
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::json;
+
+use crate::error::{Error, Result};
+
+/// How long a token of ours lives, in seconds; the contract allows 900.
+const TOKEN_LIFETIME: u64 = 300;
+/// A token is used while it has so long to live, in seconds.
+const TOKEN_MARGIN: u64 = 60;
+
+/// An agent's credentials; cheap to clone.
+#[derive(Clone)]
+pub struct Credentials(Arc<Inner>);
+
+struct Inner {
+    agent_id: String,
+    key_id: String,
+    audience: String,
+    key: EncodingKey,
+    algorithm: Algorithm,
+    secret: hmac::Key,
+    /// With its expiry.
+    token: Mutex<(String, u64)>,
+}
+
+/// Without the secrets.
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Credentials({} of {})", self.0.key_id, self.0.agent_id)
+    }
+}
+
+impl Credentials {
+    /// Of an Ed25519 or P-256 key (PKCS#8 PEM), and the `response_secret` that registering it returned.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] where the key or the secret cannot be read.
+    pub fn new(agent_id: &str, key_id: &str, private_key_pem: &str, response_secret: &str) -> Result<Self> {
+        let pem = private_key_pem.as_bytes();
+        let (key, algorithm) = EncodingKey::from_ed_pem(pem)
+            .map(|key| (key, Algorithm::EdDSA))
+            .or_else(|_| EncodingKey::from_ec_pem(pem).map(|key| (key, Algorithm::ES256)))
+            .map_err(|_| Error::Configuration("the private key is no Ed25519 or P-256 key in PKCS#8 PEM".into()))?;
+        let secret = BASE64_STANDARD
+            .decode(response_secret)
+            .map_err(|_| Error::Configuration("the response secret is no standard base64".into()))?;
+        Ok(Self(Arc::new(Inner {
+            agent_id: agent_id.to_owned(),
+            key_id: key_id.to_owned(),
+            audience: "relaytrace".to_owned(),
+            key,
+            algorithm,
+            secret: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+            token: Mutex::default(),
+        })))
+    }
+
+    /// The agent.
+    #[must_use]
+    pub fn agent_id(&self) -> &str {
+        &self.0.agent_id
+    }
+
+    pub(crate) fn key_id(&self) -> &str {
+        &self.0.key_id
+    }
+
+    pub(crate) fn secret(&self) -> &hmac::Key {
+        &self.0.secret
+    }
+
+    /// A token that is good for some time yet.
+    pub(crate) fn token(&self, now: u64) -> Result<String> {
+        let mut kept = self.0.token.lock().unwrap_or_else(PoisonError::into_inner);
+        // Also where the clock was set back: a token from the future is not accepted.
+        if now + TOKEN_MARGIN < kept.1 && kept.1 <= now + TOKEN_LIFETIME {
+            return Ok(kept.0.clone());
+        }
+        let Inner { agent_id, key_id, audience, key, algorithm, .. } = &*self.0;
+        let expires = now + TOKEN_LIFETIME;
+        let claims = json!({"iss": agent_id, "sub": agent_id, "aud": audience, "iat": now, "exp": expires});
+        let header = Header { kid: Some(key_id.clone()), ..Header::new(*algorithm) };
+        let token = jsonwebtoken::encode(&header, &claims, key)
+            .map_err(|error| Error::Configuration(format!("no token can be signed: {error}")))?;
+        *kept = (token.clone(), expires);
+        Ok(token)
+    }
+}

@@ -1,0 +1,77 @@
+//! What can go wrong, and what it means.
+
+use serde::Deserialize;
+
+/// Shorthand for this crate's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something given to the client cannot be used.
+    #[error("{0}")]
+    Configuration(String),
+    /// The service refused the call, signed; the same call would be refused again.
+    #[error("refused: {0}")]
+    Refused(Box<Problem>),
+    /// The service does not know this key, or not any more. Its answer cannot be signed, so it is no outcome.
+    #[error("the service does not accept this agent's token ({0})")]
+    NotAuthenticated(String),
+    /// No answer that counts came in time: whether the call had an effect is not known, and it may be sent again.
+    #[error("no answer that counts after {tries} tries; the last: {last}")]
+    GaveUp {
+        /// How often it was sent.
+        tries: usize,
+        /// What became of the last try.
+        last: String,
+    },
+    /// The service answered for another action than the one that was asked about.
+    #[error("the service answered for the action {answered}, asked was {asked}")]
+    OtherAction {
+        /// Digest of the action asked about.
+        asked: String,
+        /// Digest in the answer.
+        answered: String,
+    },
+    /// The decision was read, not delivered: there is nothing to acknowledge.
+    #[error("this decision was not delivered by a poll")]
+    NotDelivered,
+    /// A receipt is not what it should be.
+    #[error("the receipt does not verify: {0}")]
+    Receipt(String),
+    /// A verified answer is not as the contract says.
+    #[error("an answer is not as the contract says: {0}")]
+    Contract(String),
+}
+
+/// A problem document (RFC 9457) of the service.
+#[derive(Clone, Debug, Deserialize, thiserror::Error)]
+#[error("{status} {code}: {detail}")]
+pub struct Problem {
+    /// What programs compare.
+    pub code: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What is wrong with this call.
+    pub detail: String,
+    /// The same call may succeed later.
+    pub retryable: bool,
+    /// When, in milliseconds.
+    pub retry_after_ms: Option<u64>,
+    /// All faults of what was sent.
+    #[serde(default)]
+    pub errors: Vec<Fault>,
+    /// The decision that stands.
+    pub decision: Option<serde_json::Value>,
+    /// Finds the call in the service's logs.
+    pub trace_id: String,
+}
+
+/// A fault of what was sent.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Fault {
+    /// Where (RFC 6901).
+    pub pointer: String,
+    /// What is wrong there.
+    pub detail: String,
+}

@@ -1,0 +1,167 @@
+//! An agent's client of RelayTrace: ask a person, wait, verify, acknowledge.
+//!
+//! ```no_run
+//! # async fn example(credentials: relaytrace_client::Credentials) -> Result<(), relaytrace_client::Error> {
+//! use relaytrace_client::{Action, Client, Envelope, Priority};
+//!
+//! let client = Client::new("https://relay.example", credentials)?;
+//! let action = Action::new("refund.create", serde_json::json!({"customer": "88213", "amount": "1240.00"}));
+//! // The key is the agent's own: after a crash the same call finds the same request.
+//! let asked = client.submit(&Envelope::new("refund-1042", Priority::P2, "Refund 1,240 EUR", action.clone())).await?;
+//! let answer = client.answer(asked.request_id).await?;
+//! if answer.permits(&action) {
+//!     // … do it, then say so.
+//! }
+//! client.accept(&answer).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every call carries a fresh nonce. A response counts only if its RFC 9421 signature covers exactly what the contract
+//! says, over this nonce and these bytes; anything else is a lost connection. What may be sent again is sent again, with
+//! a backoff, until [`Patience`] ends.
+
+mod call;
+mod credentials;
+mod error;
+mod model;
+mod receipt;
+mod signature;
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::json;
+use uuid::Uuid;
+
+pub use credentials::Credentials;
+pub use error::{Error, Fault, Problem, Result};
+pub use model::{
+    Acknowledged, Action, Actor, Chain, Decision, DeliveryState, Envelope, Outcome, Priority, RequestState, Submission,
+};
+pub use receipt::{Receipt, ReceiptKeys};
+pub use signature::Unverified;
+
+/// Longest poll of the contract.
+const LONGEST_POLL: Duration = Duration::from_secs(20);
+
+/// How long a call may take with all its tries.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// Longest wait for one answer, a poll's own waiting not counted.
+    pub per_try: Duration,
+    /// From the first try to the last.
+    pub in_all: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { per_try: Duration::from_secs(10), in_all: Duration::from_mins(2) }
+    }
+}
+
+/// A client of one agent; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client(call::Caller);
+
+impl Client {
+    /// A client of the service at `base_url`, for the agent of these credentials. Connects with its first call.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] where the address is none.
+    pub fn new(base_url: &str, credentials: Credentials) -> Result<Self> {
+        Self::with_patience(base_url, credentials, Patience::default())
+    }
+
+    /// As [`Client::new`], as patient as this.
+    pub fn with_patience(base_url: &str, credentials: Credentials, patience: Patience) -> Result<Self> {
+        call::Caller::new(base_url, credentials, patience).map(Self)
+    }
+
+    /// Whose client it is.
+    #[must_use]
+    pub fn agent_id(&self) -> &str {
+        self.0.agent_id()
+    }
+
+    /// Asks. The same envelope again within 7 days is the same request.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]; [`Error::OtherAction`] where the service took the action for another one.
+    pub async fn submit(&self, envelope: &Envelope) -> Result<Submission> {
+        let body = envelope.to_json(self.agent_id())?;
+        let submission: Submission = self.0.call(Method::POST, "/v1/hitl/requests", Some(&body)).await?;
+        let own = envelope.action.digest()?;
+        if submission.action_digest != own {
+            return Err(Error::OtherAction { asked: own, answered: submission.action_digest });
+        }
+        Ok(submission)
+    }
+
+    /// The decisions that are due, at most `limit` (1 to 100): at once if there are any, else as soon as one is there,
+    /// else none after `wait` (at most 20 s). Only of `request_ids`, unless that is empty.
+    pub async fn poll(&self, wait: Duration, limit: u8, request_ids: &[Uuid]) -> Result<Vec<Decision>> {
+        let seconds = wait.min(LONGEST_POLL).as_secs();
+        let mut path = format!("/v1/agents/{}/decisions/poll?wait_seconds={seconds}&limit={limit}", self.agent_id());
+        for id in request_ids {
+            path.push_str("&request_id=");
+            path.push_str(&id.to_string());
+        }
+        let polled: model::Polled = self.0.poll(&path, Duration::from_secs(seconds)).await?;
+        Ok(polled.decisions)
+    }
+
+    /// Waits for the decision on one request, as long as it takes: every request gets one, at the latest by its timeout.
+    ///
+    /// A decision that another worker holds, or that was acknowledged before, is not handed out again:
+    /// [`Client::request`] shows it.
+    pub async fn answer(&self, request_id: Uuid) -> Result<Decision> {
+        loop {
+            let mut decisions = self.poll(LONGEST_POLL, 1, &[request_id]).await?;
+            if let Some(decision) = decisions.pop() {
+                return Ok(decision);
+            }
+        }
+    }
+
+    /// Says that the agent has the decision and acted on it. Repeating it is no error.
+    pub async fn accept(&self, decision: &Decision) -> Result<Acknowledged> {
+        self.acknowledge(decision, &json!({"result": "accepted"})).await
+    }
+
+    /// Asks for the decision to be delivered again later: what the agent wanted to do failed for now.
+    pub async fn retry_later(&self, decision: &Decision, code: &str, message: &str) -> Result<Acknowledged> {
+        self.acknowledge(decision, &json!({"result": "retry", "error": {"code": code, "message": message}})).await
+    }
+
+    /// Says that the agent will never be able to act on it: a dead letter for an administrator.
+    pub async fn fail(&self, decision: &Decision, code: &str, message: &str) -> Result<Acknowledged> {
+        self.acknowledge(decision, &json!({"result": "failed", "error": {"code": code, "message": message}})).await
+    }
+
+    async fn acknowledge(&self, decision: &Decision, said: &serde_json::Value) -> Result<Acknowledged> {
+        let Some(delivery_id) = decision.delivery_id else { return Err(Error::NotDelivered) };
+        let mut body = said.clone();
+        body["delivery_id"] = json!(delivery_id);
+        let path = format!("/v1/agents/{}/decisions/{}/ack", self.agent_id(), decision.request_id);
+        self.0.call(Method::POST, &path, Some(&body.to_string().into_bytes())).await
+    }
+
+    /// How a request stands, with its decision once there is one: for an agent that has lost its memory.
+    pub async fn request(&self, request_id: Uuid) -> Result<RequestState> {
+        let path = format!("/v1/agents/{}/requests/{request_id}", self.agent_id());
+        self.0.call(Method::GET, &path, None).await
+    }
+
+    /// Withdraws the question. Decided already otherwise: [`Error::Refused`] with the decision that stands.
+    pub async fn cancel(&self, request_id: Uuid, reason: Option<&str>) -> Result<serde_json::Value> {
+        let path = format!("/v1/agents/{}/requests/{request_id}/cancel", self.agent_id());
+        let body = reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}));
+        self.0.call(Method::POST, &path, Some(&body.to_string().into_bytes())).await
+    }
+
+    /// The public keys that receipts verify with.
+    pub async fn receipt_keys(&self) -> Result<ReceiptKeys> {
+        self.0.open("/.well-known/jwks.json").await
+    }
+}

@@ -1,0 +1,238 @@
+//! What goes out and what comes back (contract, "Submit", "Poll and acknowledge"). Members that this client does not
+//! know are ignored.
+
+use aws_lc_rs::digest;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+
+/// How urgent a question is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Priority {
+    /// 15 minutes, by default.
+    P1,
+    /// 4 hours.
+    P2,
+    /// 24 hours.
+    P3,
+}
+
+/// The exact thing that the agent wants to do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Action {
+    /// `[a-z0-9_.-]{1,64}`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// An object. Write amounts as text: numbers are compared as they are written.
+    pub arguments: Value,
+}
+
+impl Action {
+    /// An action of this type.
+    #[must_use]
+    pub fn new(kind: &str, arguments: Value) -> Self {
+        Self { kind: kind.to_owned(), arguments }
+    }
+
+    /// `sha256:` and the SHA-256 over its RFC 8785 form.
+    pub fn digest(&self) -> Result<String> {
+        let canonical = serde_json_canonicalizer::to_vec(self)
+            .map_err(|error| Error::Configuration(format!("the action has no canonical form: {error}")))?;
+        let hash = digest::digest(&digest::SHA256, &canonical);
+        Ok(hash.as_ref().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}")))
+    }
+}
+
+/// A question.
+#[derive(Clone, Debug, Serialize)]
+pub struct Envelope {
+    /// The agent's own key, `[A-Za-z0-9._:-]{1,128}`: the same key with the same envelope is the same question.
+    pub client_request_key: String,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// One line: what is asked.
+    pub title: String,
+    /// The exact thing that the agent wants to do.
+    pub action: Action,
+    /// Markdown for the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// An object for the operator's eyes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<Value>,
+    /// An object that comes back with the decision, never shown to anyone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Value>,
+    /// A deadline of the agent's own; it may shorten the policy's time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub respond_by: Option<DateTime<Utc>>,
+}
+
+impl Envelope {
+    /// What every question needs; the rest are fields.
+    #[must_use]
+    pub fn new(client_request_key: &str, priority: Priority, title: &str, action: Action) -> Self {
+        Self {
+            client_request_key: client_request_key.to_owned(),
+            priority,
+            title: title.to_owned(),
+            action,
+            summary: None,
+            context: None,
+            resume: None,
+            respond_by: None,
+        }
+    }
+
+    pub(crate) fn to_json(&self, agent_id: &str) -> Result<Vec<u8>> {
+        let unusable = |error| Error::Configuration(format!("the envelope is no JSON: {error}"));
+        let mut body = serde_json::to_value(self).map_err(unusable)?;
+        body["envelope_version"] = json!("1");
+        body["agent_id"] = json!(agent_id);
+        serde_json::to_vec(&body).map_err(unusable)
+    }
+}
+
+/// A question that was accepted.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Submission {
+    /// Names it from now on.
+    pub request_id: Uuid,
+    /// `pending` or `decided`.
+    pub status: String,
+    /// As it now stands.
+    pub priority: Priority,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// Until when a person may answer.
+    pub respond_by: DateTime<Utc>,
+    /// Of the action.
+    pub action_digest: String,
+    /// It was asked before.
+    pub duplicate: bool,
+}
+
+/// A request as it stands.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RequestState {
+    /// Names it.
+    pub request_id: Uuid,
+    /// The agent's own key.
+    pub client_request_key: String,
+    /// `pending` or `decided`.
+    pub status: String,
+    /// Until when a person may answer.
+    pub respond_by: DateTime<Utc>,
+    /// Of the action.
+    pub action_digest: String,
+    /// Once there is one. It was not delivered by this, so it cannot be acknowledged.
+    pub decision: Option<Decision>,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The action may be done.
+    Approved,
+    /// It must not.
+    Rejected,
+    /// The question was withdrawn.
+    Cancelled,
+}
+
+/// Who did something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actor {
+    /// `operator`, `admin`, `agent` or `system`.
+    pub kind: String,
+    /// Within its kind.
+    pub id: String,
+    /// For people.
+    pub name: Option<String>,
+}
+
+/// How long a chain was when the decision was made, and its head then.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Chain {
+    /// Entries.
+    pub length: u32,
+    /// Hash of the last one.
+    pub head: String,
+}
+
+/// The one final outcome of a request.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Decision {
+    /// Of which request.
+    pub request_id: Uuid,
+    /// The agent's own key.
+    pub client_request_key: String,
+    /// What was decided.
+    pub outcome: Outcome,
+    /// `operator`, `timeout`, `admin` or `agent`.
+    pub cause: String,
+    /// When.
+    pub decided_at: DateTime<Utc>,
+    /// By whom.
+    pub decided_by: Actor,
+    /// In their words.
+    pub reason: Option<String>,
+    /// Of the action that was decided on.
+    pub action_digest: String,
+    /// What the agent gave along.
+    pub resume: Option<Value>,
+    /// Names this delivery; none where the decision was only read.
+    #[serde(default)]
+    pub delivery_id: Option<Uuid>,
+    /// How often it was handed out, this time included.
+    #[serde(default)]
+    pub attempt: u32,
+    /// An administrator had it delivered again.
+    #[serde(default)]
+    pub replayed: bool,
+    /// Until when nobody else gets it.
+    #[serde(default)]
+    pub lease_expires_at: Option<DateTime<Utc>>,
+    /// The chain's state at the decision.
+    pub chain: Chain,
+    /// A signed statement of it: a compact JWS.
+    pub receipt: String,
+}
+
+impl Decision {
+    /// Whether exactly this action was approved. Ask it right before acting.
+    #[must_use]
+    pub fn permits(&self, action: &Action) -> bool {
+        self.outcome == Outcome::Approved && action.digest().is_ok_and(|digest| digest == self.action_digest)
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Polled {
+    pub(crate) decisions: Vec<Decision>,
+}
+
+/// Where a delivery is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// It ended well.
+    Acknowledged,
+    /// It will be handed out again.
+    Ready,
+    /// An administrator has to look at it.
+    DeadLettered,
+}
+
+/// What became of an acknowledgement.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Acknowledged {
+    /// Where the delivery is now.
+    pub state: DeliveryState,
+    /// Which attempt was acknowledged.
+    pub attempt: u32,
+}

@@ -1,0 +1,74 @@
+//! Receipts: signed statements of decisions, verified with the deployment's public keys (contract, "Authenticity").
+
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+use crate::model::{Actor, Decision, Outcome};
+
+/// The public keys of a deployment, older ones included.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct ReceiptKeys(JwkSet);
+
+/// What a receipt states.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Receipt {
+    /// The deployment.
+    pub iss: String,
+    /// The request.
+    pub sub: Uuid,
+    /// Who asked.
+    pub agent_id: String,
+    /// The agent's own key.
+    pub client_request_key: String,
+    /// Type of the action.
+    pub action_type: String,
+    /// Of the action.
+    pub action_digest: String,
+    /// What was decided.
+    pub outcome: Outcome,
+    /// `operator`, `timeout`, `admin` or `agent`.
+    pub cause: String,
+    /// By whom.
+    pub decided_by: Actor,
+    /// Hash of the `decided` entry.
+    pub chain_head: String,
+    /// Entries up to it.
+    pub chain_length: u32,
+}
+
+impl ReceiptKeys {
+    /// The receipt of a decision: signed by one of these keys, and about this very decision.
+    ///
+    /// # Errors
+    /// [`Error::Receipt`] that says what is wrong.
+    pub fn verify(&self, decision: &Decision) -> Result<Receipt> {
+        let wrong = |what: &str| Error::Receipt(what.to_owned());
+        let header = jsonwebtoken::decode_header(&decision.receipt).map_err(|_| wrong("it is no compact JWS"))?;
+        if header.typ.as_deref() != Some("relaytrace-receipt+jwt") {
+            return Err(wrong("it is of another type"));
+        }
+        let key = header.kid.and_then(|kid| self.0.find(&kid)).ok_or_else(|| wrong("its key is not known"))?;
+        let key = DecodingKey::from_jwk(key).map_err(|_| wrong("its key cannot be used"))?;
+        let mut rules = Validation::new(Algorithm::EdDSA);
+        // A receipt never expires, and anyone may read it.
+        rules.required_spec_claims.clear();
+        rules.validate_exp = false;
+        rules.validate_aud = false;
+        let receipt: Receipt = jsonwebtoken::decode(&decision.receipt, &key, &rules)
+            .map_err(|_| wrong("its signature is wrong or a claim is missing"))?
+            .claims;
+        let is_about_it = receipt.sub == decision.request_id
+            && receipt.client_request_key == decision.client_request_key
+            && receipt.outcome == decision.outcome
+            && receipt.cause == decision.cause
+            && receipt.decided_by == decision.decided_by
+            && receipt.action_digest == decision.action_digest
+            && receipt.chain_head == decision.chain.head
+            && receipt.chain_length == decision.chain.length;
+        if is_about_it { Ok(receipt) } else { Err(wrong("it states another decision")) }
+    }
+}

@@ -1,0 +1,170 @@
+//! What the client makes of answers: good, bad, none, and of someone else.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use aws_lc_rs::{digest, hmac};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use relaytrace_client::{Action, Client, Credentials, Envelope, Error, Patience, Priority};
+use serde_json::{Value, json};
+use wiremock::matchers::any;
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
+
+/// RFC 8032, section 7.1, test 1, as PKCS#8 (RFC 8410).
+const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+    MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+
+/// What the service says to one call.
+#[derive(Clone)]
+enum Say {
+    Signed(u16, Value),
+    SignedForAnother(u16, Value),
+    Unsigned(u16, Value),
+    Late(u16, Value),
+}
+
+/// A service that says one thing after the other, and then the last one again.
+struct Script(Mutex<Vec<Say>>);
+
+impl Respond for Script {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let mut left = self.0.lock().unwrap();
+        let say = if left.len() > 1 { left.remove(0) } else { left[0].clone() };
+        let nonce = request.headers["relaytrace-nonce"].to_str().unwrap().to_owned();
+        match say {
+            Say::Signed(status, body) => signed(request, status, &body, &nonce),
+            Say::SignedForAnother(status, body) => signed(request, status, &body, "the-nonce-of-another-call"),
+            Say::Unsigned(status, body) => ResponseTemplate::new(status).set_body_json(body),
+            Say::Late(status, body) => signed(request, status, &body, &nonce).set_delay(Duration::from_secs(5)),
+        }
+    }
+}
+
+fn signed(request: &Request, status: u16, body: &Value, nonce: &str) -> ResponseTemplate {
+    let body = body.to_string();
+    let digest = format!("sha-256=:{}:", BASE64_STANDARD.encode(digest::digest(&digest::SHA256, body.as_bytes())));
+    let created = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let params = format!(
+        r#"("@status" "content-type" "content-digest" "@method";req "relaytrace-nonce";req);created={created};expires={};nonce="n";keyid="k1";alg="hmac-sha256";tag="relaytrace-response""#,
+        created + 60
+    );
+    let base = format!(
+        "\"@status\": {status}\n\"content-type\": application/json\n\"content-digest\": {digest}\n\"@method\";req: {}\n\
+         \"relaytrace-nonce\";req: {nonce}\n\"@signature-params\": {params}",
+        request.method
+    );
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), base.as_bytes());
+    ResponseTemplate::new(status)
+        .set_body_raw(body, "application/json")
+        .insert_header("content-digest", digest)
+        .insert_header("signature-input", format!("relaytrace={params}"))
+        .insert_header("signature", format!("relaytrace=:{}:", BASE64_STANDARD.encode(signature)))
+}
+
+async fn service(says: &[Say]) -> MockServer {
+    let server = MockServer::start().await;
+    Mock::given(any()).respond_with(Script(Mutex::new(says.to_vec()))).mount(&server).await;
+    server
+}
+
+fn client(base_url: &str) -> Client {
+    let credentials = Credentials::new("a", "k1", PRIVATE_KEY, &BASE64_STANDARD.encode(SECRET)).unwrap();
+    let patience = Patience { per_try: Duration::from_secs(1), in_all: Duration::from_secs(2) };
+    Client::with_patience(base_url, credentials, patience).unwrap()
+}
+
+fn question() -> Envelope {
+    Envelope::new("k", Priority::P2, "Refund", Action::new("refund.create", json!({"amount": "12.40"})))
+}
+
+fn accepted() -> Value {
+    json!({
+        "agent_id": "a", "request_id": "019ab9a0-0000-7000-8000-000000000001", "client_request_key": "k",
+        "status": "pending", "priority": "P2", "created_at": "2026-01-01T00:00:00Z",
+        "respond_by": "2026-01-01T04:00:00Z", "action_digest": question().action.digest().unwrap(), "duplicate": false,
+    })
+}
+
+fn problem(status: u16, code: &str, retryable: bool) -> Value {
+    json!({"type": "urn:x", "title": "t", "status": status, "detail": "d", "instance": "/", "code": code,
+        "retryable": retryable, "trace_id": "t1"})
+}
+
+async fn tries(server: &MockServer) -> usize {
+    server.received_requests().await.unwrap().len()
+}
+
+#[tokio::test]
+async fn a_good_answer_is_one_call() {
+    let server = service(&[Say::Signed(201, accepted())]).await;
+    let submission = client(&server.uri()).submit(&question()).await.unwrap();
+    assert_eq!(submission.request_id.to_string(), "019ab9a0-0000-7000-8000-000000000001");
+    assert_eq!(tries(&server).await, 1);
+}
+
+#[tokio::test]
+async fn what_does_not_verify_is_a_lost_connection() {
+    for bad in [Say::Unsigned(201, accepted()), Say::SignedForAnother(201, accepted()), Say::Late(201, accepted())] {
+        let server = service(&[bad.clone(), Say::Signed(200, accepted())]).await;
+        client(&server.uri()).submit(&question()).await.unwrap();
+        let requests = server.received_requests().await.unwrap();
+        assert_eq!(requests.len(), 2);
+        assert_eq!(requests[0].body, requests[1].body);
+        assert_ne!(requests[0].headers["relaytrace-nonce"], requests[1].headers["relaytrace-nonce"]);
+
+        let server = service(&[bad]).await;
+        let error = client(&server.uri()).submit(&question()).await.unwrap_err();
+        assert!(matches!(error, Error::GaveUp { tries, .. } if tries > 1), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_only_if_it_is_signed() {
+    let refusal = problem(422, "validation-failed", false);
+    let server = service(&[Say::Signed(422, refusal.clone())]).await;
+    let error = client(&server.uri()).submit(&question()).await.unwrap_err();
+    assert!(matches!(error, Error::Refused(problem) if problem.code == "validation-failed"));
+    assert_eq!(tries(&server).await, 1);
+    let server = service(&[Say::Unsigned(422, refusal), Say::Signed(201, accepted())]).await;
+    client(&server.uri()).submit(&question()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_retryable_is_sent_again_when_it_may_be() {
+    let mut later = problem(503, "unavailable", true);
+    later["retry_after_ms"] = json!(700);
+    let server = service(&[Say::Signed(503, later), Say::Signed(201, accepted())]).await;
+    let begun = tokio::time::Instant::now();
+    client(&server.uri()).submit(&question()).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(700));
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_is_named_after_a_few_tries() {
+    let server = service(&[Say::Unsigned(401, problem(401, "unauthenticated", false))]).await;
+    let error = client(&server.uri()).submit(&question()).await.unwrap_err();
+    assert!(matches!(error, Error::NotAuthenticated(_)), "{error}");
+    assert_eq!(tries(&server).await, 3);
+}
+
+#[tokio::test]
+async fn an_answer_about_another_action_is_none() {
+    let mut other = accepted();
+    other["action_digest"] = json!("sha256:00");
+    let server = service(&[Say::Signed(201, other)]).await;
+    let error = client(&server.uri()).submit(&question()).await.unwrap_err();
+    assert!(matches!(error, Error::OtherAction { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_or_reached_says_so() {
+    assert!(Credentials::new("a", "k", "no key", "").is_err());
+    assert!(Credentials::new("a", "k", PRIVATE_KEY, "no base64!").is_err());
+    let credentials = Credentials::new("a", "k", PRIVATE_KEY, "").unwrap();
+    assert!(matches!(Client::new("relay.example", credentials), Err(Error::Configuration(_))));
+    let error = client("http://127.0.0.1:9").submit(&question()).await.unwrap_err();
+    assert!(error.to_string().contains("refused"), "{error}");
+}
