@@ -34,8 +34,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts to make load: each agent has a submitter and a poller, and there are as many operators.
-    pub fn start(scene: &Scene<'_>, service: &Service, agents: Vec<Agent>) -> Self {
+    /// Starts to make load: each agent has `width` submitters and pollers, and there are as many operators.
+    pub fn start(scene: &Scene<'_>, service: &Service, agents: Vec<Agent>, width: usize) -> Self {
         let mut load = Self {
             agents: Arc::new(agents),
             history: scene.history.clone(),
@@ -48,10 +48,10 @@ impl Load {
         };
         let (sender, receiver) = mpsc::channel(BACKLOG);
         let receiver = Arc::new(Mutex::new(receiver));
-        for index in 0..load.agents.len() {
-            load.spawn_submitter(scene, service, index, sender.clone());
-            load.spawn_operator(scene, service, index, receiver.clone());
-            load.spawn_poller(scene, service, index);
+        for worker in 0..load.agents.len() * width {
+            load.spawn_submitter(scene, service, worker, sender.clone());
+            load.spawn_operator(scene, service, worker, receiver.clone());
+            load.spawn_poller(scene, service, worker);
         }
         load.spawn_scheduler(scene, service);
         load
@@ -61,16 +61,17 @@ impl Load {
         &mut self,
         scene: &Scene<'_>,
         service: &Service,
-        index: usize,
+        worker: usize,
         asked: mpsc::Sender<(usize, String)>,
     ) {
         let (agents, submitting, submitted) = (self.agents.clone(), self.submitting.clone(), self.submitted.clone());
         let mut client = scene.client(service);
+        let index = worker % self.agents.len();
         self.people.spawn(async move {
             let mut number = 0;
             while submitting.load(Ordering::Relaxed) {
                 number += 1;
-                let request_id = client.submit_until_answered(&agents[index], &format!("key-{number}")).await;
+                let request_id = client.submit_until_answered(&agents[index], &format!("key-{worker}-{number}")).await;
                 submitted.fetch_add(1, Ordering::Relaxed);
                 if asked.send((index, request_id)).await.is_err() {
                     return;
@@ -83,11 +84,11 @@ impl Load {
         &mut self,
         scene: &Scene<'_>,
         service: &Service,
-        index: usize,
+        worker: usize,
         asked: Arc<Mutex<mpsc::Receiver<(usize, String)>>>,
     ) {
         let (agents, history) = (self.agents.clone(), self.history.clone());
-        let operator = scene.operators[index % scene.operators.len()].clone();
+        let operator = scene.operators[worker % scene.operators.len()].clone();
         let mut client = scene.client(service);
         self.people.spawn(async move {
             for number in 0_u64.. {
@@ -99,11 +100,11 @@ impl Load {
         });
     }
 
-    fn spawn_poller(&mut self, scene: &Scene<'_>, service: &Service, index: usize) {
+    fn spawn_poller(&mut self, scene: &Scene<'_>, service: &Service, worker: usize) {
         let (agents, history, running) = (self.agents.clone(), self.history.clone(), self.running.clone());
         let mut client = scene.client(service);
         self.pollers.spawn(async move {
-            let agent = &agents[index];
+            let agent = &agents[worker % agents.len()];
             let mut taken = 0_u64;
             while running.load(Ordering::Relaxed) || history.outstanding(&agent.id) > 0 {
                 let Some(deliveries) = client.poll(agent, 1, 20).await else {
@@ -128,6 +129,11 @@ impl Load {
                 sleep(SWEEP_EVERY).await;
             }
         });
+    }
+
+    /// The agents that it was started with.
+    pub fn agents(&self) -> Arc<Vec<Agent>> {
+        self.agents.clone()
     }
 
     /// Submissions that were answered so far.

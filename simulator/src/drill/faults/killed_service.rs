@@ -17,7 +17,7 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     // Short leases: what was handed to nobody is handed out again soon.
     let mut service = scene.start_service(&[("LEASE_SECONDS", "1")]).await?;
     let agents = scene.agents(&service, 4).await?;
-    let load = Load::start(scene, &service, agents);
+    let load = Load::start(scene, &service, agents, 1);
     for _ in 0..scene.count {
         // At work again, and then at a random moment of it.
         load.wait_for_more(1, Duration::from_secs(30)).await?;
