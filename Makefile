@@ -24,6 +24,13 @@ test: ## Prove it: unit, database, NATS, contract and verifier tests
 	cargo build --workspace --all-targets --all-features
 	$(WITH_SERVERS) -- cargo test --workspace --all-features --quiet
 	tests/contract/run
+	target/debug/simulator drill --short
+
+.PHONY: drill
+drill: ## Prove the promises under real faults (NAME=…, RECORD=docs/drills.md)
+	@local/setup test
+	@cargo build --release --workspace
+	@target/release/simulator drill $(NAME) $(if $(RECORD),--record $(RECORD))
 
 .PHONY: check
 check: check-tools ## Format, lints, dependencies, statements, what is generated, clean tree

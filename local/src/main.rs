@@ -3,6 +3,7 @@
 mod demo;
 mod development;
 mod openapi;
+mod prepared;
 mod stack;
 
 use std::path::PathBuf;
@@ -22,10 +23,33 @@ struct Arguments {
 enum Command {
     /// Run the whole product until Ctrl-C. State stays in the folder.
     Run(RunOptions),
+    /// Prepare a database and describe the stack, for `serve` and for drills.
+    ///
+    /// Reads `DATABASE_URL` (as the owner) and `NATS_URL`, and writes `dev.json`.
+    Prepare(PrepareOptions),
+    /// Serve all functions in one process, against servers that run elsewhere. Configured as one function is.
+    Serve,
     /// Print the OpenAPI document, generated from the code.
     Openapi,
     /// Print what can fail and what is done about it, as Markdown.
     Errors,
+}
+
+/// What to prepare.
+#[derive(clap::Args, Clone, Debug)]
+struct PrepareOptions {
+    /// The database's owner, as a URL.
+    #[arg(long, env = "DATABASE_URL")]
+    database_url: String,
+    /// NATS, as a URL.
+    #[arg(long, env = "NATS_URL")]
+    nats_url: String,
+    /// Port on 127.0.0.1 that the functions will have.
+    #[arg(long, env = "PORT", default_value_t = 8080)]
+    port: u16,
+    /// Where keys and the description of the stack are kept.
+    #[arg(long, env = "LOCAL_DIR", default_value = ".local")]
+    dir: PathBuf,
 }
 
 /// How to run.
@@ -48,6 +72,8 @@ struct RunOptions {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(options) => stack::run(&options),
+        Command::Prepare(options) => prepared::run(&options),
+        Command::Serve => return stack::serve(),
         Command::Openapi => openapi::document().map(|document| println!("{document}")),
         Command::Errors => {
             print!("{}", relaytrace::failure::document());

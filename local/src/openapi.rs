@@ -15,8 +15,8 @@ use utoipa_axum::router::OpenApiRouter;
 ))]
 struct Description;
 
-/// The routes of every function.
-pub fn routes() -> OpenApiRouter<AppState> {
+/// The routes of every function, without those that each function has.
+pub fn functions() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(Description::openapi())
         .merge(ingest::router())
         .merge(poll::router())
@@ -24,7 +24,11 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(timeout_sweep::router())
         .merge(replay::router())
         .merge(admin::router())
-        .merge(relaytrace::http::common_routes())
+}
+
+/// All routes.
+pub fn routes() -> OpenApiRouter<AppState> {
+    functions().merge(relaytrace::http::common_routes())
 }
 
 /// The document, as it is committed and served.

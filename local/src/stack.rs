@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,19 +10,14 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
-use relaytrace::auth::{KeyAlg, PublicKey};
-use relaytrace::config::Config;
-use relaytrace::events::Publishing;
-use relaytrace::{AppState, Clock, runtime, telemetry};
+use relaytrace::{AppState, runtime, telemetry};
 use relaytrace_servers::{Durability, Nats, Postgres};
-use serde_json::json;
 
-use crate::development::{AGENT_ID, Secrets, write_private};
+use crate::development::write_private;
+use crate::prepared::Prepared;
 use crate::{RunOptions, demo, openapi};
 
 const DATABASE: &str = "relaytrace";
-/// The functions' own login. It is a member of `relaytrace_app` and owns nothing.
-const SERVICE_ROLE: &str = "relaytrace_service";
 /// An agent's token lives 15 minutes: the description of the stack gets a new one well before.
 const REFRESH_DESCRIPTION: Duration = Duration::from_mins(5);
 
@@ -53,22 +49,26 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     outcome
 }
 
+/// Serves all functions as one process would serve one of them, until Ctrl-C or SIGTERM.
+pub fn serve() -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(tokio) => tokio.block_on(runtime::run(openapi::functions())),
+        Err(error) => {
+            eprintln!("relaytrace-local: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 async fn run_functions(
     options: &RunOptions,
     postgres: &Postgres,
     nats: &Nats,
     description: &Path,
 ) -> anyhow::Result<()> {
-    migrate(postgres).await?;
-    let secrets = Secrets::load_or_make(&options.dir.join("secrets.json"))?;
-    let service_url = postgres.url(DATABASE).replacen("//relaytrace@", &format!("//{SERVICE_ROLE}@"), 1);
-    let environment = secrets.environment(&service_url, &nats.url())?;
-    let mut variables = environment.clone();
-    // The rules of delivery and tokens can be tried out: `LEASE_SECONDS=2 make run`.
-    variables.extend(std::env::vars().filter(|(name, _)| !environment.contains_key(name)));
-    let mut state = AppState::new(Config::from_variables(variables)?, &Clock::system(), Publishing::Behind);
-    state.page.is_local = true;
-    register_agent(&state, &secrets).await?;
+    let mut prepared = Prepared::new(&options.dir, &postgres.url(DATABASE), &nats.url(), options.port).await?;
+    prepared.state.page.is_local = true;
+    let state = prepared.state.clone();
 
     let listen = SocketAddr::from(([127, 0, 0, 1], options.port));
     let router = relaytrace::http::service(openapi::routes(), state.clone())
@@ -82,18 +82,17 @@ async fn run_functions(
         async move { runtime::serve(router, &state, listen, runtime::interrupted()).await }
     });
 
-    let base_url = format!("http://127.0.0.1:{}", options.port);
-    wait_until_ready(&base_url).await?;
-    let write = || describe(&secrets, &state, &base_url, &postgres.url(DATABASE), &nats.url(), &environment);
-    let first = write()?;
+    let base_url = &prepared.base_url;
+    wait_until_ready(base_url).await?;
+    let first = prepared.describe()?;
     write_private(description, &first.to_string())?;
-    print_banner(options, &base_url, first["operator"]["token"].as_str().unwrap_or_default());
+    print_banner(options, base_url, first["operator"]["token"].as_str().unwrap_or_default());
 
     if options.sweep_seconds > 0.0 {
         tokio::spawn(sweep_every(state.clone(), Duration::from_secs_f64(options.sweep_seconds)));
     }
     if options.demo == 1 {
-        demo::run(&state, &base_url);
+        demo::run(&state, base_url);
     }
     let mut refresh = tokio::time::interval(REFRESH_DESCRIPTION);
     refresh.tick().await;
@@ -101,67 +100,9 @@ async fn run_functions(
     loop {
         tokio::select! {
             ended = &mut server => return ended?,
-            _ = refresh.tick() => write_private(description, &write()?.to_string())?,
+            _ = refresh.tick() => write_private(description, &prepared.describe()?.to_string())?,
         }
     }
-}
-
-/// As the owner: the functions' own role could not.
-async fn migrate(postgres: &Postgres) -> anyhow::Result<()> {
-    relaytrace::store::migrate(&postgres.url(DATABASE).parse()?).await?;
-    let make_role = format!(
-        "DO $$ BEGIN CREATE ROLE {SERVICE_ROLE} LOGIN IN ROLE relaytrace_app; \
-         EXCEPTION WHEN duplicate_object THEN NULL; END $$"
-    );
-    postgres.psql(DATABASE, &make_role)?;
-    for (setting, value) in relaytrace::store::ROLE_SETTINGS {
-        postgres.psql(DATABASE, &format!("ALTER ROLE {SERVICE_ROLE} SET {setting} = {value}"))?;
-    }
-    Ok(())
-}
-
-/// The agent of `.local/dev.json`.
-async fn register_agent(state: &AppState, secrets: &Secrets) -> anyhow::Result<()> {
-    let agent_id = AGENT_ID.parse()?;
-    if state.store.agent(&agent_id).await?.is_some_and(|agent| !agent.keys.is_empty()) {
-        return Ok(());
-    }
-    state.store.register_agent(&agent_id, "The agent of this checkout").await?;
-    let key = PublicKey::from_pem(KeyAlg::EdDsa, &secrets.agent_key.public_pem()?).map_err(anyhow::Error::msg)?;
-    let (key_id, master_id) = (secrets.agent_key_id.parse()?, state.master_secrets.current());
-    state.store.register_key(&agent_id, &key_id, KeyAlg::EdDsa.as_str(), &key.spki, master_id).await?;
-    Ok(())
-}
-
-/// The content of `.local/dev.json`.
-fn describe(
-    secrets: &Secrets,
-    state: &AppState,
-    base_url: &str,
-    database_url: &str,
-    nats_url: &str,
-    environment: &std::collections::HashMap<String, String>,
-) -> anyhow::Result<serde_json::Value> {
-    let now = state.clock.now().timestamp();
-    let masters = &state.master_secrets;
-    let (agent_id, key_id) = (AGENT_ID.parse()?, secrets.agent_key_id.parse()?);
-    let operators = secrets.operators(now)?;
-    Ok(json!({
-        "base_url": base_url,
-        "database_url": database_url,
-        "nats_url": nats_url,
-        "agent": {
-            "agent_id": AGENT_ID,
-            "key_id": secrets.agent_key_id,
-            "private_key_pem": secrets.agent_key.0,
-            "response_secret": masters.response_secret_text(masters.current(), &agent_id, &key_id)?,
-            "token": secrets.agent_key.agent_token(AGENT_ID, &secrets.agent_key_id, now)?,
-        },
-        "operator": operators.first(),
-        "operators": operators,
-        "admin": {"token": secrets.person("admin", "Admin of this checkout", "admin", now)?},
-        "environment": environment,
-    }))
 }
 
 async fn wait_until_ready(base_url: &str) -> anyhow::Result<()> {

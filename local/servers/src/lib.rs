@@ -37,6 +37,7 @@ mod process;
 
 pub use folder::scratch_folder;
 pub use nats::Nats;
+pub use port::free as free_port;
 pub use postgres::{Options as PostgresOptions, Postgres, SUPERUSER};
 
 /// How much a server does so that what it acknowledged survives.

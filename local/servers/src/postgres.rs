@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -172,6 +172,14 @@ impl Postgres {
         self.run_psql(database, None, statements)
     }
 
+    /// Starts a `psql` of the superuser that takes statements from its standard input until that is closed: for a
+    /// session that stays open. What it answers is lost.
+    pub fn open_psql(&self, database: &str) -> Result<Child> {
+        let mut command = self.psql_command(database);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().context("cannot run psql")
+    }
+
     /// Where clients find a database, as the superuser.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
@@ -315,11 +323,16 @@ impl Postgres {
         fs::rename(&replaced, &path).context("cannot replace a stale pid file")
     }
 
-    fn run_psql(&self, database: &str, name: Option<&str>, statements: &str) -> Result<String> {
-        ensure!(self.running.is_some(), "Postgres is stopped");
+    fn psql_command(&self, database: &str) -> Command {
         let mut command = self.command("psql");
         command.args(["-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", SUPERUSER]);
         command.args(["-p", &self.port.to_string(), "-d", database]);
+        command
+    }
+
+    fn run_psql(&self, database: &str, name: Option<&str>, statements: &str) -> Result<String> {
+        ensure!(self.running.is_some(), "Postgres is stopped");
+        let mut command = self.psql_command(database);
         if let Some(name) = name {
             command.arg("-v").arg(format!("name={name}"));
         }

@@ -22,6 +22,8 @@ mod requests;
 mod stale;
 mod sweep_failures;
 
+use std::fmt::Write as _;
+
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnectOptions;
 
@@ -104,5 +106,22 @@ impl Store {
 pub async fn migrate(owner: &PgConnectOptions) -> Result<()> {
     let mut connection = sqlx::PgConnection::connect_with(owner).await?;
     MIGRATOR.run(&mut connection).await.map_err(Error::internal)?;
+    connection.close().await.map_err(Error::from)
+}
+
+/// Makes a login role for the functions, as the owner: a member of `relaytrace_app` with [`ROLE_SETTINGS`]. One that
+/// is there gets the settings.
+pub async fn make_login_role(owner: &PgConnectOptions, role: &str) -> Result<()> {
+    let mut connection = sqlx::PgConnection::connect_with(owner).await?;
+    let quoted = format!("\"{}\"", role.replace('"', "\"\""));
+    // Roles belong to the whole cluster: it may be there, or be made at this moment.
+    let mut statements = format!(
+        "DO $$ BEGIN CREATE ROLE {quoted} LOGIN IN ROLE relaytrace_app; \
+         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;"
+    );
+    for (setting, value) in ROLE_SETTINGS {
+        write!(statements, "ALTER ROLE {quoted} SET {setting} = {value};").map_err(Error::internal)?;
+    }
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&mut connection).await?;
     connection.close().await.map_err(Error::from)
 }

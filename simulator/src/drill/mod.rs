@@ -1,0 +1,166 @@
+//! `drill`: the promises, each proved with real servers and real faults.
+//!
+//! A drill has a name, plays in a scene of its own (a database, processes of the service), breaks something under load,
+//! and judges by the clients' own records, the database and the stream. Its last line is its verdict, with its number.
+
+mod client;
+mod faults;
+mod history;
+mod judge;
+mod load;
+mod registry;
+mod rules;
+mod scene;
+mod service;
+mod stream;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::signal::unix::{SignalKind, signal};
+
+use registry::Drill;
+use scene::{Scene, Servers};
+
+/// Which drills, and how.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// Drills to run; all if left out.
+    names: Vec<String>,
+    /// List the drills.
+    #[arg(long)]
+    list: bool,
+    /// The counts of `make test`: small, and several drills at the same time.
+    #[arg(long)]
+    short: bool,
+    /// Drills at the same time, each with servers of its own. Default: 1, with --short 3.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=16))]
+    lanes: Option<u16>,
+    /// Write the verdicts into the table of this document.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Where the history and the logs of a failed drill are kept.
+    #[arg(long, value_name = "DIR", default_value = ".local/drills")]
+    kept: PathBuf,
+}
+
+/// A drill's judgement: a sentence with its numbers, or why the promise was not kept.
+pub type Verdict = Result<String>;
+
+/// The run made too little happen to prove anything: no promise is kept by that.
+#[derive(Debug)]
+struct Inconclusive(String);
+
+impl std::fmt::Display for Inconclusive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "inconclusive: {}", self.0)
+    }
+}
+
+impl std::error::Error for Inconclusive {}
+
+/// Refuses a run that did less than `least` of something.
+fn enough(done: u64, least: u64, what: &str) -> Result<()> {
+    if done < least {
+        bail!(Inconclusive(format!("{done} {what}, at least {least} are needed")));
+    }
+    Ok(())
+}
+
+/// Runs the drills asked for and says by the exit code whether every promise was kept.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    if options.list {
+        registry::list();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let chosen = registry::choose(&options.names)?;
+    let lanes = options.lanes.unwrap_or(if options.short { 3 } else { 1 });
+    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = tokio.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            failed = run_all(options, chosen, usize::from(lanes)) => failed.map(|failed| u8::from(failed > 0)),
+            stopped = tokio::signal::ctrl_c() => stopped.map(|()| 130).map_err(Into::into),
+            _ = terminate.recv() => Ok(143),
+        }
+    });
+    // What a drill left behind must not keep the process.
+    tokio.shutdown_timeout(Duration::from_secs(5));
+    outcome.map(ExitCode::from)
+}
+
+/// Runs drills side by side in lanes. The number of those that failed.
+async fn run_all(options: &Options, chosen: Vec<&'static Drill>, lanes: usize) -> Result<usize> {
+    let lanes = lanes.min(chosen.len());
+    let total = chosen.len();
+    let begun = Instant::now();
+    let waiting: VecDeque<_> = chosen.into();
+    let waiting = Arc::new(Mutex::new(waiting));
+    let running = (0..lanes).map(|_| run_lane(options, waiting.clone()));
+    let failed: usize = futures_util::future::try_join_all(running).await?.into_iter().sum();
+    if total > 1 {
+        println!("{} passed, {failed} failed  ({} s)", total - failed, begun.elapsed().as_secs());
+    }
+    Ok(failed)
+}
+
+/// One drill after the other on the same servers.
+async fn run_lane(options: &Options, waiting: Arc<Mutex<VecDeque<&'static Drill>>>) -> Result<usize> {
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let mut failed = 0;
+    let mut servers = tokio::task::spawn_blocking(Servers::start).await??;
+    while let Some(drill) = next() {
+        let begun = Instant::now();
+        let verdict = run_one(options, drill, &mut servers).await;
+        let passed = verdict.is_ok();
+        failed += usize::from(!passed);
+        let words = verdict.unwrap_or_else(|error| format!("{error:#}").replace('\n', " "));
+        let mark = if passed { "PASS" } else { "FAIL" };
+        let seconds = begun.elapsed().as_secs();
+        println!("{:<24} {mark}  {words}  ({seconds} s)", drill.name);
+        if let Some(document) = &options.record {
+            registry::record(document, drill.name, &format!("{mark}: {words} ({seconds} s)"))?;
+        }
+        if !passed && servers.restore().is_err() {
+            servers = tokio::task::spawn_blocking(Servers::start).await??;
+        }
+    }
+    tokio::task::block_in_place(|| drop(servers));
+    Ok(failed)
+}
+
+async fn run_one(options: &Options, drill: &'static Drill, servers: &mut Servers) -> Verdict {
+    let count = if options.short { drill.short } else { drill.full };
+    let mut scene = Scene::set(drill.name, count, options.short, servers)?;
+    let verdict = (drill.run)(&mut scene).await;
+    if verdict.is_err() {
+        let kept = options.kept.join(drill.name);
+        match keep(&scene, &kept) {
+            Ok(()) => eprintln!("{}: what happened is kept in {}", drill.name, kept.display()),
+            Err(error) => eprintln!("{}: what happened could not be kept: {error:#}", drill.name),
+        }
+    }
+    verdict
+}
+
+/// Keeps history and logs of a failed drill.
+fn keep(scene: &Scene<'_>, kept: &Path) -> Result<()> {
+    std::fs::create_dir_all(kept).with_context(|| format!("cannot make {}", kept.display()))?;
+    scene.history.write_to(&kept.join("history.jsonl"))?;
+    for entry in std::fs::read_dir(scene.folder())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "log")
+            && let Some(name) = path.file_name()
+        {
+            std::fs::copy(&path, kept.join(name))?;
+        }
+    }
+    ensure!(scene.postgres.log().is_file(), "Postgres has no log");
+    std::fs::copy(scene.postgres.log(), kept.join("postgres.log"))?;
+    std::fs::copy(scene.nats.log(), kept.join("nats.log"))?;
+    Ok(())
+}
