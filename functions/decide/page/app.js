@@ -4,12 +4,15 @@ import { byId, h, safeText, setAttr } from './dom.js';
 import * as api from './api.js';
 import { afterDecision, filtered, isPending, listKey, neighbour, parseView, viewUrl } from './state.js';
 import { createQueue } from './queue.js';
-import { canDecide, dropSession, keepSession, restoreSession } from './session.js';
+import { canDecide, dropSession, keepSession, readToken, restoreSession } from './session.js';
 import { drawList, drawNote, listScroll, onListScroll, rowsInSight, showRow, tickList } from './list.js';
 import * as detailView from './detail.js';
 import { createComposer } from './composer.js';
 import { dropDraft, dropDrafts, openDrafts, typedText } from './drafts.js';
-import { announce, hideGate, renewDialog, showGate, showKeys, toast } from './dialogs.js';
+import { announce, showKeys, showSettings, toast } from './dialogs.js';
+import { hideGate, renewDialog, showGate } from './gate.js';
+import { checkAlerts } from './alerts.js';
+import { backFromIssuer } from './login.js';
 import { bindFilters, drawFilters } from './filters.js';
 import { letterKeys, listenToKeys } from './keys.js';
 import { createLoop } from './live.js';
@@ -20,9 +23,10 @@ import { now, tick } from './time.js';
 const PAGE = 100; // items asked for at once
 const local = document.querySelector('meta[name="relaytrace-local"]').content === '1';
 const narrow = matchMedia('(max-width: 52rem)');
+const returned = await backFromIssuer(); // first: it restores the address
 
 const state = {
-  session: null, gate: '', view: parseView(location.search),
+  session: null, gate: '', gateFault: '', view: parseView(location.search),
   queue: null, items: [], fresh: new Set(), counts: null, list: 'loading', listError: null,
   detail: null, detailError: null, cursorId: '', cursorIndex: -1,
   sending: '', wait: 0, decided: new Map(), listTop: 0,
@@ -43,10 +47,12 @@ async function refresh() {
   if (state.gate) return;
   state.wait = 0;
   const { view, queue } = state;
-  const [list] = await Promise.allSettled([loadList(view, queue), view.id ? loadDetail(view.id) : null]);
+  const [list] = await Promise.allSettled([loadList(view, queue), view.id ? loadDetail(view.id) : null, checkAlerts(pendingP1, open)]);
   if (list.status === 'rejected') noteListError(list.reason, queue);
   draw();
 }
+
+const pendingP1 = () => api.getList(parseView('?priority=P1'), null, 200);
 
 async function loadList(view, queue) {
   const first = state.list === 'loading';
@@ -201,7 +207,7 @@ function escape() {
 
 function draw() {
   const { view, session, items, detail } = state;
-  if (state.gate) { showGate(state.gate, { session, local, use: signIn }); setAttr(document.body, 'data-gate', '1'); return; }
+  if (state.gate) { showGate(state.gate, { session, local, fault: state.gateFault, use: signIn }); setAttr(document.body, 'data-gate', '1'); return; }
   setAttr(document.body, 'data-gate', null);
   const at = items.findIndex((i) => i.request_id === state.cursorId);
   if (at >= 0) state.cursorIndex = at;
@@ -218,7 +224,7 @@ function draw() {
   const inBar = composer.contains(document.activeElement);
   composer.update({ detail: detail && detail.request_id === view.id ? detail : null, sending: state.sending === detail?.request_id, ...blocks(detail) });
   if (inBar && detail?.decision && detailView.barPlace.hidden) byId('outcome')?.focus();
-  drawTop(state, { retry: () => loop.now(), renew: () => renewDialog(signIn) });
+  drawTop(state, { retry: () => loop.now(), renew });
 }
 
 function drawDetail() {
@@ -248,16 +254,17 @@ function blocks(detail) {
 // ---- signing in and out -------------------------------------------------------------------------------------
 
 function signIn(session) {
+  const atGate = Boolean(state.gate);
   if (state.session && state.session.sub !== session.sub) forget();
   state.session = keepSession(session);
   openDrafts(session.sub);
   api.useToken(session.token);
-  state.gate = '';
+  Object.assign(state, { gate: '', gateFault: '' });
   hideGate();
   if (composer.isOpen()) composer.update({ error: null });
   draw();
   loop.now();
-  if (state.view.id) detailView.focusDetail();
+  if (atGate && state.view.id) detailView.focusDetail();
 }
 
 /** Another person at this page starts with nothing of the last one's. */
@@ -268,11 +275,13 @@ function forget() {
   Object.assign(state, { counts: null, detail: null });
 }
 
-function closeGate(kind) {
+function closeGate(kind, fault = '') {
   if (kind === 'ended') dropSession();
-  state.gate = kind;
+  Object.assign(state, { gate: kind, gateFault: fault });
   draw();
 }
+
+const renew = () => renewDialog(signIn);
 
 /** A fresh page, so that nothing that was shown stays in this tab. */
 function signOut() {
@@ -286,13 +295,14 @@ function signOut() {
 bindFilters({ go, view: () => state.view });
 bindTabs(go);
 onListScroll(() => { if (!state.gate) loop.now(); });
-byId('sign-out').addEventListener('click', signOut);
+byId('operator').addEventListener('click', () => showSettings(state.session, { signOut, renew }));
 const help = () => showKeys({ on: letterKeys.on, set: (on) => { letterKeys.on = on; } });
 byId('show-keys').addEventListener('click', help);
 byId('skip').addEventListener('click', (event) => { event.preventDefault(); detailView.focusDetail(); });
 detailView.onDigestChecked(() => draw());
 addEventListener('popstate', () => { const before = state.view; state.view = parseView(location.search); arrive(before); });
 const whenIn = (fn) => (...args) => (state.gate ? false : fn(...args));
+addEventListener('hashchange', () => { const given = restoreSession(); if (given) signIn(given); }); // a new link in the same tab
 listenToKeys({
   move: whenIn(move), help, escape: whenIn(escape),
   approve: whenIn(() => composer.open('approve')), reject: whenIn(() => composer.open('reject')),
@@ -303,6 +313,9 @@ listenToKeys({
 setInterval(() => { if (document.hidden || state.gate) return; tickList(); detailView.tickDetail(); tick(document); if (state.detail) composer.update(blocks(state.detail)); }, 1000);
 api.onSignedOut(() => closeGate('ended'));
 
-state.session = restoreSession();
 newQueue();
-if (state.session) { openDrafts(state.session.sub); api.useToken(state.session.token); draw(); loop.now(); } else closeGate('none');
+const session = returned?.token ? readToken(returned.token) : restoreSession();
+if (session) {
+  signIn(session);
+  if (returned?.error) toast(returned.error);
+} else closeGate('none', returned?.error ?? (returned ? 'The issuer gave a token that this page cannot read.' : ''));
