@@ -22,6 +22,9 @@
 //! | `DELIVERY_MAX_AGE_SECONDS` | a decision that nobody acknowledges is dead-lettered then | 86400 |
 //! | `ALLOW_AUTO_APPROVE` | `true`: policies may let a timeout approve; else such a timeout rejects | `false` |
 //! | `POLL_MAX_WAIT_SECONDS` | longest long poll, at most 20 | 20 |
+//! | `CORS_ALLOWED_ORIGINS` | origins that the operator page is also served from, comma-separated | none |
+//! | `LOGIN_CLIENT_ID` | the operator page's client at `ISSUER` (OIDC, public, PKCE) | tokens are pasted |
+//! | `LOGIN_SCOPE` | what the page asks the issuer for | `openid profile` |
 //! | `PORT`, `BIND_ADDRESS` | plain HTTP | 8080, `0.0.0.0` |
 //! | `LOG_FORMAT` | `json` or `text` | `json`; `text` in a terminal |
 //! | `RUST_LOG` | log filter | `info` |
@@ -36,6 +39,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use http::HeaderValue;
 use jsonwebtoken::jwk::JwkSet;
 use secrecy::{SecretSlice, SecretString};
 use sqlx::postgres::PgConnectOptions;
@@ -65,6 +69,8 @@ pub struct Config {
     pub delivery: DeliveryRules,
     /// What a timeout may do.
     pub timeouts: TimeoutRules,
+    /// How the operator page is served.
+    pub page: PageSettings,
     /// Plain HTTP: where to listen.
     pub listen: (IpAddr, u16),
 }
@@ -104,6 +110,30 @@ impl Default for DeliveryRules {
 pub struct TimeoutRules {
     /// A policy may let it approve.
     pub allow_auto_approve: bool,
+}
+
+/// How the operator page is served.
+#[derive(Clone, Debug, Default)]
+pub struct PageSettings {
+    /// Marks the page as the local stack's own, which honours a token in the URL's fragment. Only `local` sets it.
+    pub is_local: bool,
+    /// Where the page is served from besides: only pages of these origins may read the operators' routes.
+    pub origins: Vec<HeaderValue>,
+    /// How it signs operators in; `None`: they paste a token.
+    pub login: Option<Login>,
+}
+
+/// The page's client at the issuer (OIDC, authorization code with PKCE).
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The issuer, an https URL.
+    pub issuer: String,
+    /// Its origin.
+    pub origin: String,
+    /// The client's id; it is public.
+    pub client_id: String,
+    /// Scopes, separated by spaces.
+    pub scope: String,
 }
 
 /// All faults of a configuration, a line each. Values are not in it: they may be secrets.
@@ -160,6 +190,7 @@ impl Config {
             max_wait_seconds: read.number("POLL_MAX_WAIT_SECONDS", 20, 0, 20),
         };
         let timeouts = TimeoutRules { allow_auto_approve: read.flag("ALLOW_AUTO_APPROVE") };
+        let page = read.page();
         let address =
             read.number("BIND_ADDRESS", IpAddr::from([0, 0, 0, 0]), IpAddr::from([0; 4]), IpAddr::from([0xff; 16]));
         let port = read.number("PORT", 8080, 0, u16::MAX);
@@ -179,6 +210,7 @@ impl Config {
                     token_rules,
                     delivery,
                     timeouts,
+                    page,
                     listen: (address, port),
                 })
             }
@@ -223,6 +255,21 @@ impl Reader {
         self.optional(name, |text| text.parse::<bool>().map_err(|_| "must be true or false")).unwrap_or_default()
     }
 
+    fn page(&mut self) -> PageSettings {
+        let origins = self.optional("CORS_ALLOWED_ORIGINS", |text| text.split(',').map(origin).collect());
+        let text = |text: &str| Ok::<_, &str>(text.to_owned());
+        let client_id = self.optional("LOGIN_CLIENT_ID", text);
+        // Its faults are found where it is required.
+        let issuer =
+            self.variables.get("ISSUER").and_then(|issuer| https(issuer).ok().map(|url| (issuer.clone(), url)));
+        let scope = self.optional("LOGIN_SCOPE", text).unwrap_or("openid profile".into());
+        let login = issuer.zip(client_id).map(|((issuer, url), client_id)| {
+            let origin = url.origin().ascii_serialization();
+            Login { issuer, origin, client_id, scope }
+        });
+        PageSettings { is_local: false, origins: origins.unwrap_or_default(), login }
+    }
+
     fn issuer(&mut self) -> Option<Issuer> {
         let name = self.required("ISSUER", |text| https(text).map(|_| text.to_owned()));
         let pinned = self.optional("ISSUER_JWKS", jwk_set);
@@ -251,6 +298,20 @@ fn https(text: &str) -> Result<Url, &'static str> {
         Ok(url) if url.scheme() == "https" => Ok(url),
         _ => Err("must be an https URL"),
     }
+}
+
+/// An origin as a browser writes it (RFC 6454, section 6.2); plain http only on this machine.
+fn origin(text: &str) -> Result<HeaderValue, &'static str> {
+    const RULE: &str =
+        "must be origins such as https://page.example.org, comma-separated, nothing after the host and port";
+    let text = text.trim();
+    let url = Url::parse(text).map_err(|_| RULE)?;
+    let is_safe = url.scheme() == "https"
+        || url.scheme() == "http" && matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    if !is_safe || text.contains('*') || url.origin().ascii_serialization() != text {
+        return Err(RULE);
+    }
+    HeaderValue::from_str(text).map_err(|_| RULE)
 }
 
 fn jwk_set(text: &str) -> Result<JwkSet, &'static str> {
@@ -315,6 +376,29 @@ mod tests {
         ] {
             assert!(names.contains(&name), "{name} is not among {found:?}");
         }
+    }
+
+    #[test]
+    fn only_whole_and_safe_origins_are_taken() {
+        for good in ["https://page.example.org", "https://page.example.org:8443", "http://127.0.0.1:9000"] {
+            assert_eq!(origin(good).unwrap(), good);
+        }
+        for bad in [
+            "*",
+            "null",
+            "page.example.org",
+            "http://page.example.org",
+            "https://page.example.org/",
+            "https://page.example.org/page",
+            "https://*.example.org",
+            "https://PAGE.example.org",
+            "https://page.example.org:443",
+            "https://someone@page.example.org",
+        ] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+        let found = faults(&[("CORS_ALLOWED_ORIGINS", "https://page.example.org, *")]);
+        assert!(found.iter().any(|fault| fault.starts_with("CORS_ALLOWED_ORIGINS must be origins")), "{found:?}");
     }
 
     #[test]

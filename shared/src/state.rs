@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::auth::Authenticator;
 use crate::clock::Clock;
-use crate::config::{Config, DeliveryRules, TimeoutRules};
+use crate::config::{Config, DeliveryRules, PageSettings, TimeoutRules};
 use crate::events::{Events, Publishing};
 use crate::signing::ReceiptKeys;
 use crate::store::Store;
@@ -32,13 +32,6 @@ pub struct AppState {
     pub clock: Clock,
 }
 
-/// How the operator page is served.
-#[derive(Clone, Debug, Default)]
-pub struct PageSettings {
-    /// Marks the page as the local stack's own, which honours a token in the URL's fragment. Only `local` sets it.
-    pub is_local: bool,
-}
-
 impl AppState {
     /// State from the configuration. Must be called within a runtime.
     #[must_use]
@@ -53,7 +46,7 @@ impl AppState {
             config.receipt_keys,
             config.delivery,
         );
-        Self { timeouts: config.timeouts, ..state }
+        Self { timeouts: config.timeouts, page: config.page, ..state }
     }
 
     /// State over a given store.

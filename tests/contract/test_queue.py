@@ -208,10 +208,12 @@ def test_an_operator_sees_what_became_of_a_decision(agent, operator):
     for member in ("outcome", "cause", "decided_by", "reason"):
         assert detail["decision"][member] == made[member]
     assert (detail["status"], detail["outcome"]) == ("decided", "rejected")
-    assert detail["delivery"]["state"] == "ready"
+    assert (detail["delivery"]["state"], detail["delivery"]["delivered_at"]) == ("ready", None)
 
     delivery = deliver(agent, request_id)
-    assert operator.detail(request_id)["delivery"].items() >= {"state": "leased", "attempt": 1}.items()
+    shown = operator.detail(request_id)["delivery"]
+    assert shown.items() >= {"state": "leased", "attempt": 1}.items()
+    assert instant(made["decided_at"]) <= instant(shown["delivered_at"]) < instant(delivery["lease_expires_at"])
     expect(agent.acknowledge(delivery), 200)
     assert operator.detail(request_id)["delivery"].items() >= {"state": "acknowledged", "attempt": 1}.items()
 

@@ -124,7 +124,7 @@ pub async fn dispose(
         priority: detail.item.priority,
         respond_by: Timestamp(detail.item.respond_by),
         decision: detail.decision,
-        delivery: detail.delivery.map(|(state, attempt)| DisposedDelivery { state, attempt }),
+        delivery: detail.delivery.map(|seen| DisposedDelivery { state: seen.state, attempt: seen.attempt }),
     }))
 }
 

@@ -40,7 +40,7 @@ export function useToken(value) {
 }
 export function onSignedOut(fn) { onUnauthenticated = fn; }
 
-async function send(path, { method = 'GET', body, timeout = 10_000 } = {}) {
+async function send(path, isOurs, { method = 'GET', body, timeout = 10_000 } = {}) {
   const control = new AbortController();
   const timer = setTimeout(() => control.abort(), timeout);
   const used = token;
@@ -66,16 +66,31 @@ async function send(path, { method = 'GET', body, timeout = 10_000 } = {}) {
   if (response.status === 304 && known) return known.data;
   if (response.ok) {
     if (known && known.text === text) { known.etag = response.headers.get('ETag'); return known.data; }
-    let data;
-    try { data = parse(text); } catch { throw new Lost('The server’s answer could not be read.'); }
+    let data = null;
+    try { data = parse(text); } catch { /* it is not what was asked for */ }
+    if (!isOurs(data)) throw new Lost(STRANGER);
     if (method === 'GET' && used === token) remember(path, { etag: response.headers.get('ETag'), text, data });
     return data;
   }
   let problem = null;
-  try { problem = JSON.parse(text); } catch { /* a proxy's page: the status says enough */ }
+  try { problem = JSON.parse(text); } catch { /* a proxy's page */ }
+  const isProblem = typeof problem?.type === 'string' && problem.type.startsWith('urn:relaytrace:problem:');
   if (response.status === 401 && used === token) onUnauthenticated();
-  throw new Problem(response.status, problem, Number(response.headers.get('Retry-After')) || 0);
+  else if (!isProblem && response.status < 500 && response.status !== 429) throw new Lost(STRANGER);
+  throw new Problem(response.status, isProblem ? problem : null, Number(response.headers.get('Retry-After')) || 0);
 }
+
+const STRANGER = 'What answered is not RelayTrace: a proxy, a sign-in page or a wrong address.';
+
+// Whether an answer is one of this API. What it does not know is left to the views: newer servers say more.
+const isText = (value) => typeof value === 'string';
+const isObject = (value) => value !== null && typeof value === 'object' && !Array.isArray(value);
+const isItem = (item) => isObject(item) && [item.request_id, item.agent_id, item.title, item.priority, item.status, item.action_type, item.respond_by].every(isText);
+const isPage = (page) => isObject(page) && Array.isArray(page.items) && page.items.every(isItem) && isObject(page.counts)
+  && (!page.next_cursor || (isText(page.next_cursor) && page.items.length > 0));
+const isDetail = (id) => (detail) => isItem(detail) && detail.request_id === id.toLowerCase()
+  && isObject(detail.action) && isText(detail.action.type) && isObject(detail.action.arguments) && isText(detail.action_digest) && isObject(detail.chain);
+const isDecision = (id) => (decision) => isObject(decision) && decision.request_id === id && isText(decision.outcome);
 
 function remember(path, entry) {
   cache.delete(path);
@@ -85,10 +100,10 @@ function remember(path, entry) {
 
 const one = (id) => `/v1/hitl/requests/${encodeURIComponent(id)}`;
 
-export const getList = (view, cursor, limit) => send(`/v1/hitl/requests?${listQuery(view, cursor, limit)}`);
-export const getDetail = (id) => send(one(id));
+export const getList = (view, cursor, limit) => send(`/v1/hitl/requests?${listQuery(view, cursor, limit)}`, isPage);
+export const getDetail = (id) => send(one(id), isDetail(id));
 export const knownDetail = (id) => cache.get(one(id))?.data ?? null;
-export const decide = (id, body) => send(`${one(id)}/decision`, { method: 'POST', body, timeout: 15_000 });
+export const decide = (id, body) => send(`${one(id)}/decision`, isDecision(id), { method: 'POST', body, timeout: 15_000 });
 
 /** Whether the server answers. Two misses in a row are a lost connection; one good answer ends it. */
 export const connection = { lost: false, why: '', lastGood: 0, misses: 0 };

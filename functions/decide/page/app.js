@@ -2,12 +2,17 @@
 
 import { byId, h, safeText, setAttr } from './dom.js';
 import * as api from './api.js';
-import { afterDecision, filtered, isPending, listKey, mergePages, neighbour, parseView, viewUrl } from './state.js';
-import { canDecide, dropSession, keepSession, restoreSession } from './session.js';
-import { drawList, drawNote, listScroll, markCurrent, showRow, tickList } from './list.js';
+import { afterDecision, filtered, isPending, listKey, neighbour, parseView, viewUrl } from './state.js';
+import { createQueue } from './queue.js';
+import { canDecide, dropSession, keepSession, readToken, restoreSession } from './session.js';
+import { drawList, drawNote, listScroll, onListScroll, rowsInSight, showRow, tickList } from './list.js';
 import * as detailView from './detail.js';
-import { createComposer, draftOf, dropDraft, dropDrafts } from './composer.js';
-import { announce, hideGate, renewDialog, showGate, showKeys, toast } from './dialogs.js';
+import { createComposer } from './composer.js';
+import { dropDraft, dropDrafts, openDrafts, typedText } from './drafts.js';
+import { announce, showKeys, showSettings, toast } from './dialogs.js';
+import { hideGate, renewDialog, showGate } from './gate.js';
+import { checkAlerts } from './alerts.js';
+import { backFromIssuer } from './login.js';
 import { bindFilters, drawFilters } from './filters.js';
 import { letterKeys, listenToKeys } from './keys.js';
 import { createLoop } from './live.js';
@@ -15,13 +20,14 @@ import { failureWords } from './problems.js';
 import { bindTabs, drawTop } from './top.js';
 import { now, tick } from './time.js';
 
-const PAGE = 100;
+const PAGE = 100; // items asked for at once
 const local = document.querySelector('meta[name="relaytrace-local"]').content === '1';
 const narrow = matchMedia('(max-width: 52rem)');
+const returned = await backFromIssuer(); // first: it restores the address
 
 const state = {
-  session: null, gate: '', view: parseView(location.search),
-  items: [], counts: null, cursor: null, pages: 1, list: 'loading', listError: null, shownKey: '',
+  session: null, gate: '', gateFault: '', view: parseView(location.search),
+  queue: null, items: [], fresh: new Set(), counts: null, list: 'loading', listError: null,
   detail: null, detailError: null, cursorId: '', cursorIndex: -1,
   sending: '', wait: 0, decided: new Map(), listTop: 0,
 };
@@ -31,47 +37,51 @@ const loop = createLoop(refresh, { pause: () => (state.gate ? Infinity : state.w
 
 // ---- asking -------------------------------------------------------------------------------------------------
 
+function newQueue() {
+  const { view } = state;
+  state.queue = createQueue((cursor) => api.getList(view, cursor, PAGE));
+  Object.assign(state, { items: [], list: 'loading', listError: null, cursorIndex: -1 });
+}
+
 async function refresh() {
   if (state.gate) return;
   state.wait = 0;
-  const view = state.view;
-  const [list] = await Promise.allSettled([loadList(view), view.id ? loadDetail(view.id) : null]);
-  if (list.status === 'rejected') noteListError(list.reason, view);
+  const { view, queue } = state;
+  const [list] = await Promise.allSettled([loadList(view, queue), view.id ? loadDetail(view.id) : null, checkAlerts(pendingP1, open)]);
+  if (list.status === 'rejected') noteListError(list.reason, queue);
   draw();
 }
 
-async function loadList(view) {
-  const pages = [];
-  let cursor = null;
-  do {
-    const page = await api.getList(view, cursor, PAGE);
-    api.noteAnswer(null);
-    pages.push(page);
-    cursor = page.next_cursor ?? null;
-  } while (cursor && pages.length < state.pages);
-  if (listKey(view) !== listKey(state.view)) return;
-  const same = state.shownKey === listKey(view);
-  const before = new Set(state.items.map((i) => i.request_id));
-  // A decision made here is final: an older answer that still shows it as pending is corrected.
-  const items = mergePages(pages).map((i) => (state.decided.has(i.request_id) && isPending(i)
-    ? { ...i, status: 'decided', outcome: state.decided.get(i.request_id).outcome, cause: 'operator' } : i))
-    .filter((i) => view.status !== 'pending' || isPending(i));
-  const fresh = same ? items.filter((i) => isPending(i) && !before.has(i.request_id)) : [];
-  Object.assign(state, { items, counts: pages[0].counts ?? state.counts, cursor, list: 'ok', listError: null, shownKey: listKey(view) });
-  if (fresh.length && view.status !== 'decided') {
-    const p1 = fresh.filter((i) => i.priority === 'P1').length;
-    announce(`${fresh.length} new ${fresh.length === 1 ? 'request' : 'requests'}${p1 ? `, ${p1} of them P1` : ''}`);
-  }
+const pendingP1 = () => api.getList(parseView('?priority=P1'), null, 200);
+
+async function loadList(view, queue) {
+  const first = state.list === 'loading';
+  const { counts, fresh } = await queue.refresh(rowsInSight());
+  api.noteAnswer(null);
+  if (queue !== state.queue) return;
+  Object.assign(state, { items: itemsOf(queue, view), counts, list: 'ok', listError: null, fresh: new Set(fresh.map((i) => i.request_id)) });
+  const waiting = fresh.filter(isPending);
+  if (first || !waiting.length) return;
+  const p1 = waiting.filter((i) => i.priority === 'P1').length;
+  announce(`${waiting.length} new ${waiting.length === 1 ? 'request' : 'requests'}${p1 ? `, ${p1} of them P1` : ''}`);
 }
 
-function noteListError(error, view) {
+/** What is listed. A decision made here is final: an older answer that still shows it as pending is corrected. */
+function itemsOf(queue, view) {
+  if (!state.decided.size) return queue.items;
+  const known = queue.items.map((i) => (state.decided.has(i.request_id) && isPending(i)
+    ? { ...i, status: 'decided', outcome: state.decided.get(i.request_id).outcome, cause: state.decided.get(i.request_id).cause } : i));
+  return view.status === 'pending' ? known.filter(isPending) : known;
+}
+
+function noteListError(error, queue) {
   api.noteAnswer(error);
   if (!(error instanceof api.Problem)) { if (!(error instanceof api.Lost)) throw error; return; }
   if (error.status === 403) return closeGate('forbidden');
   if (error.status === 429) { state.wait = Math.max(1, error.retryAfter) * 1000; return; }
-  if (error.status === 401 || error.status >= 500 || listKey(view) !== listKey(state.view)) return;
-  Object.assign(state, { list: 'error', listError: error, items: [], cursor: null, shownKey: listKey(view) });
-  state.wait = 5000;
+  if (error.status === 401 || error.status >= 500 || queue !== state.queue) return;
+  newQueue();
+  Object.assign(state, { list: 'error', listError: error, wait: 5000 });
 }
 
 async function loadDetail(id) {
@@ -101,7 +111,6 @@ async function send(detail, mode, reason) {
   let decision = null;
   try {
     decision = await api.decide(id, { decision: mode, action_digest: detail.action_digest, ...(reason ? { reason } : {}) });
-    if (!decision?.outcome) throw new api.Lost('The server’s answer could not be read.');
   } catch (e) { error = e; }
   state.sending = '';
   if (!error) return settle(detail, decision);
@@ -127,7 +136,7 @@ function settle(detail, decision) {
   dropDraft(detail.request_id);
   keepDecision(detail, decision);
   toast(h('strong', {}, decision.outcome === 'approved' ? 'Approved' : 'Rejected'), ' ', h('bdi', {}, safeText(detail.title)));
-  if (state.view.status === 'pending') state.items = state.items.filter((i) => i.request_id !== detail.request_id);
+  state.items = itemsOf(state.queue, state.view);
   if (state.view.id !== detail.request_id) { draw(); return loop.now(); }
   go({ id: next?.request_id ?? '' }, { replace: true });
   if (next) { state.cursorId = next.request_id; showRow(next.request_id, place === 'list' && !narrow.matches); }
@@ -157,7 +166,7 @@ function arrive(before) {
     if (view.id) state.cursorId = view.id;
   }
   if (listKey(before) !== listKey(view)) {
-    Object.assign(state, { list: 'loading', pages: 1, cursorIndex: -1 });
+    newQueue();
     listScroll.set(0);
   }
   draw();
@@ -198,17 +207,16 @@ function escape() {
 
 function draw() {
   const { view, session, items, detail } = state;
-  if (state.gate) { showGate(state.gate, { session, local, use: signIn }); setAttr(document.body, 'data-gate', '1'); return; }
+  if (state.gate) { showGate(state.gate, { session, local, fault: state.gateFault, use: signIn }); setAttr(document.body, 'data-gate', '1'); return; }
   setAttr(document.body, 'data-gate', null);
   const at = items.findIndex((i) => i.request_id === state.cursorId);
   if (at >= 0) state.cursorIndex = at;
   setAttr(document.body, 'data-open', view.id ? '1' : null);
   setAttr(document.body, 'data-stale', api.connection.lost ? '1' : null);
   setAttr(byId('list'), 'aria-busy', state.list === 'loading' ? 'true' : null);
-  drawList(items, view, state.cursorId, open);
+  drawList(items, { view, cursorId: state.cursorId, open, fresh: state.fresh, more: state.queue.more });
   drawNote({
-    status: state.list, error: state.listError, count: items.length, view, more: state.cursor,
-    total: items.length, onMore: () => { state.pages += 1; loop.now(); },
+    status: state.list, error: state.listError, view, counts: state.counts,
     onReset: () => go({ priority: [], agent: '', q: '' }), onRetry: () => loop.now(),
   });
   drawFilters(view, state.counts, items);
@@ -216,7 +224,7 @@ function draw() {
   const inBar = composer.contains(document.activeElement);
   composer.update({ detail: detail && detail.request_id === view.id ? detail : null, sending: state.sending === detail?.request_id, ...blocks(detail) });
   if (inBar && detail?.decision && detailView.barPlace.hidden) byId('outcome')?.focus();
-  drawTop(state, { retry: () => loop.now(), renew: () => renewDialog(signIn) });
+  drawTop(state, { retry: () => loop.now(), renew });
 }
 
 function drawDetail() {
@@ -225,10 +233,7 @@ function drawDetail() {
     const n = state.counts?.pending ?? 0;
     return detailView.showPlaceholder('hint', n || filtered(view) ? { title: 'No request is open', text: letterKeys.on ? 'Choose one from the list, or press J.' : 'Choose one from the list.' } : { title: state.list === 'ok' ? 'All clear' : '' });
   }
-  if (detail?.request_id === view.id || (detail && detail.request_id === view.id.toLowerCase())) {
-    if (detail.request_id !== view.id) { state.view = { ...view, id: detail.request_id }; history.replaceState(history.state, '', viewUrl(state.view)); }
-    return detailView.showDetail(detail, { back, draft: draftOf(detail.request_id), me: state.session?.sub });
-  }
+  if (detail?.request_id === view.id) return detailView.showDetail(detail, { back, typed: typedText(detail.request_id), me: state.session?.sub });
   if (detailError) return detailView.showPlaceholder('error', detailError.status === 404
     ? { title: 'No such request', text: 'The address may be mistyped, or the request is not one that you may see.', back }
     : { title: detailError.status === 403 ? 'You may not see this request' : 'The request could not be loaded', text: detailError.message, back });
@@ -249,33 +254,39 @@ function blocks(detail) {
 // ---- signing in and out -------------------------------------------------------------------------------------
 
 function signIn(session) {
+  const atGate = Boolean(state.gate);
   if (state.session && state.session.sub !== session.sub) forget();
   state.session = keepSession(session);
+  openDrafts(session.sub);
   api.useToken(session.token);
-  state.gate = '';
+  Object.assign(state, { gate: '', gateFault: '' });
   hideGate();
   if (composer.isOpen()) composer.update({ error: null });
   draw();
   loop.now();
-  if (state.view.id) detailView.focusDetail();
+  if (atGate && state.view.id) detailView.focusDetail();
 }
 
 /** Another person at this page starts with nothing of the last one's. */
 function forget() {
   dropDrafts();
   state.decided.clear();
-  Object.assign(state, { items: [], counts: null, detail: null, list: 'loading', shownKey: '', cursor: null });
+  newQueue();
+  Object.assign(state, { counts: null, detail: null });
 }
 
-function closeGate(kind) {
+function closeGate(kind, fault = '') {
   if (kind === 'ended') dropSession();
-  state.gate = kind;
+  Object.assign(state, { gate: kind, gateFault: fault });
   draw();
 }
+
+const renew = () => renewDialog(signIn);
 
 /** A fresh page, so that nothing that was shown stays in this tab. */
 function signOut() {
   dropSession();
+  dropDrafts();
   location.reload();
 }
 
@@ -283,13 +294,15 @@ function signOut() {
 
 bindFilters({ go, view: () => state.view });
 bindTabs(go);
-byId('sign-out').addEventListener('click', signOut);
+onListScroll(() => { if (!state.gate) loop.now(); });
+byId('operator').addEventListener('click', () => showSettings(state.session, { signOut, renew }));
 const help = () => showKeys({ on: letterKeys.on, set: (on) => { letterKeys.on = on; } });
 byId('show-keys').addEventListener('click', help);
 byId('skip').addEventListener('click', (event) => { event.preventDefault(); detailView.focusDetail(); });
 detailView.onDigestChecked(() => draw());
 addEventListener('popstate', () => { const before = state.view; state.view = parseView(location.search); arrive(before); });
 const whenIn = (fn) => (...args) => (state.gate ? false : fn(...args));
+addEventListener('hashchange', () => { const given = restoreSession(); if (given) signIn(given); }); // a new link in the same tab
 listenToKeys({
   move: whenIn(move), help, escape: whenIn(escape),
   approve: whenIn(() => composer.open('approve')), reject: whenIn(() => composer.open('reject')),
@@ -300,5 +313,9 @@ listenToKeys({
 setInterval(() => { if (document.hidden || state.gate) return; tickList(); detailView.tickDetail(); tick(document); if (state.detail) composer.update(blocks(state.detail)); }, 1000);
 api.onSignedOut(() => closeGate('ended'));
 
-state.session = restoreSession();
-if (state.session) { api.useToken(state.session.token); draw(); loop.now(); } else closeGate('none');
+newQueue();
+const session = returned?.token ? readToken(returned.token) : restoreSession();
+if (session) {
+  signIn(session);
+  if (returned?.error) toast(returned.error);
+} else closeGate('none', returned?.error ?? (returned ? 'The issuer gave a token that this page cannot read.' : ''));

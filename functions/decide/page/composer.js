@@ -1,18 +1,12 @@
-// Approve and Reject: the bar under a request, the form behind its two buttons, and what was typed,
-// kept per request until it is sent. It draws and collects; app.js sends.
+// Approve and Reject: the bar under a request and the form behind its two buttons. It draws and collects; what was
+// typed is in drafts.js, and app.js sends.
 
 import { h, setAttr, setText } from './dom.js';
+import { changeDraft, draft as draftOf } from './drafts.js';
 import { isPending } from './state.js';
 
 const PRESETS = ['Not what was asked for', 'Wrong amount or target', 'Not enough information', 'Against policy', 'Not now, ask again later'];
 const MAX = 2000;
-
-// request_id -> {mode, approve, reject, confirm}: a rejection's reason never slips into an approval
-const EMPTY = { mode: '', approve: '', reject: '', confirm: '' };
-const drafts = new Map();
-export const draftOf = (id) => (drafts.get(id)?.reject || drafts.get(id)?.approve || '').trim();
-export const dropDraft = (id) => drafts.delete(id);
-export const dropDrafts = () => drafts.clear();
 
 export function createComposer(place, { send }) {
   let now = { detail: null, blocked: '', approveBlocked: '', sending: false, error: null };
@@ -47,13 +41,13 @@ export function createComposer(place, { send }) {
   confirm.addEventListener('input', () => { keep(); draw(); });
 
   const id = () => now.detail?.request_id ?? '';
-  const draft = () => drafts.get(id()) ?? EMPTY;
-  const keep = () => drafts.set(id(), { ...draft(), [draft().mode]: reason.value, confirm: confirm.value });
+  const draft = () => draftOf(id());
+  const keep = () => changeDraft(id(), { [draft().mode]: reason.value, confirm: confirm.value });
   const ready = () => now.detail && isPending(now.detail) && !now.blocked;
 
   function open(mode) {
     if (!ready() || (mode === 'approve' && now.approveBlocked)) return;
-    drafts.set(id(), { ...draft(), mode });
+    changeDraft(id(), { mode });
     now.error = null;
     draw();
     const first = mode === 'approve' && now.detail.priority === 'P1' ? confirm : reason;
@@ -63,7 +57,7 @@ export function createComposer(place, { send }) {
   function close(focus) {
     if (!draft().mode || now.sending) return false;
     const { mode } = draft();
-    drafts.set(id(), { ...draft(), mode: '', confirm: '' });
+    changeDraft(id(), { mode: '', confirm: '' });
     now.error = null;
     draw();
     if (focus) (mode === 'approve' ? approve : reject).focus();
@@ -97,7 +91,7 @@ export function createComposer(place, { send }) {
     const pending = detail && isPending(detail);
     place.hidden = !pending;
     if (!pending) {
-      if (detail && draft().mode) drafts.set(id(), { ...draft(), mode: '' });
+      if (detail && draft().mode) changeDraft(id(), { mode: '' });
       return;
     }
     const { mode, confirm: typed } = draft();

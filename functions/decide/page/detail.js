@@ -97,7 +97,7 @@ async function checkDigest(detail, check) {
 }
 
 /** Draws a request, or only what changed in it. */
-export function showDetail(detail, { back, draft, me }) {
+export function showDetail(detail, { back, typed, me }) {
   const fresh = !shown || shown.id !== detail.request_id || shown.digest !== detail.action_digest;
   if (fresh) {
     const { article, parts } = build(detail, back);
@@ -117,13 +117,13 @@ export function showDetail(detail, { back, draft, me }) {
     setAttr(parts.priority, 'data-priority', detail.priority);
     const escalated = isPending(detail) && detail.escalated_at;
     parts.escalated.replaceChildren(...(escalated ? ['escalated ', timeNode(detail.escalated_at)] : []));
-    drawOutcome(detail, parts.outcome, draft, me, wasPending);
+    drawOutcome(detail, parts.outcome, typed, me, wasPending);
     parts.trace.replaceChildren(traceList(detail), traceFoot(detail));
   }
   tickDetail();
 }
 
-function drawOutcome(detail, place, draft, me, wasPending) {
+function drawOutcome(detail, place, typed, me, wasPending) {
   const decision = detail.decision;
   place.hidden = !decision;
   if (!decision) return;
@@ -136,8 +136,8 @@ function drawOutcome(detail, place, draft, me, wasPending) {
       decision.cause === 'timeout' ? ' Nobody answered in time. ' : [' by ', mine ? 'you' : actorNodes(decision.decided_by), ' '],
       timeNode(decision.decided_at)),
     decision.reason ? h('p', { class: 'reason', dir: 'auto' }, safeText(decision.reason)) : '',
-    draft && !mine ? h('div', { class: 'kept' }, h('p', {}, 'Your answer was not sent. What you had typed:'),
-      h('p', { class: 'kept-text', dir: 'auto' }, draft), copyButton('Copy text', () => draft)) : '');
+    typed && !mine ? h('div', { class: 'kept' }, h('p', {}, 'Your answer was not sent. What you had typed:'),
+      h('p', { class: 'kept-text', dir: 'auto' }, typed), copyButton('Copy text', () => typed)) : '');
   if (wasPending) byId('announce').textContent = `This request is now ${words}${decision.decided_by?.name && !mine ? ` by ${decision.decided_by.name}` : ''}.`;
 }
 

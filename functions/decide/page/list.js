@@ -1,28 +1,32 @@
-// The queue: rows kept by request_id, so that live changes neither lose focus nor move what is being read,
-// and the notes that stand in for rows while there are none.
+// The queue as rows. All are equally high, and only those near what is in sight exist: ten thousand scroll like thirty.
+// Rows are kept by request_id, so that live changes neither lose focus nor move what is being read.
 
 import { h, byId, safeText, setAttr, setText } from './dom.js';
 import { countdown, countdownWords, now, urgency } from './time.js';
 import { filtered, isPending, outcomeWords, viewUrl } from './state.js';
 
+const AROUND = 12; // rows drawn before and after those in sight
 const rows = new Map(); // request_id -> {el, link, item, parts}
 const list = byId('list');
 const scroller = byId('list-scroll');
 const note = byId('list-note');
 
-function createRow(item, open) {
+let shown = { items: [], view: null, cursorId: '', open: () => {}, fresh: new Set(), more: false };
+let places = new Map(); // request_id -> index in shown.items
+let height = 0; // of every row, in px; 0: not measured yet
+
+function createRow(id, isFresh) {
   const parts = {
-    priority: h('span', { class: 'priority' }), title: h('span', { class: 'title' }),
-    left: h('span', { class: 'left', 'aria-hidden': 'true' }), spoken: h('span', { class: 'sr' }), facts: h('span', { class: 'facts' }),
+    title: h('span', { class: 'title' }), priority: h('span', { class: 'priority' }), facts: h('span', { class: 'facts' }),
+    left: h('span', { class: 'left', 'aria-hidden': 'true' }), spoken: h('span', { class: 'sr' }),
   };
-  const link = h('a', { class: 'row', tabindex: '-1' },
-    h('span', { class: 'line' }, parts.title, parts.left, parts.spoken), h('span', { class: 'line facts' }, parts.priority, parts.facts));
+  const link = h('a', { class: 'row', tabindex: '-1' }, parts.title, h('span', { class: 'line' }, parts.priority, parts.facts, parts.left, parts.spoken));
   link.addEventListener('click', (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return; // a new tab is a new tab
     event.preventDefault();
-    open(item.request_id, event.detail === 0);
+    shown.open(id, event.detail === 0);
   });
-  return { el: h('li', {}, link), link, item: null, parts };
+  return { el: h('li', { class: isFresh ? 'fresh' : null }, link), link, item: null, parts };
 }
 
 function fillRow(row, item) {
@@ -36,7 +40,7 @@ function fillRow(row, item) {
   setAttr(link, 'data-priority', item.priority);
   setAttr(link, 'data-state', isPending(item) ? 'pending' : 'done');
   parts.facts.replaceChildren(
-    h('span', { class: 'action-type' }, safeText(item.action_type ?? '')), h('span', { class: 'agent' }, safeText(item.agent_id)),
+    h('span', { class: 'action-type' }, safeText(item.action_type)), h('span', { class: 'agent' }, safeText(item.agent_id)),
     isPending(item) && item.escalated_at ? h('span', { class: 'escalated' }, 'escalated') : '',
   );
 }
@@ -57,46 +61,79 @@ function tickRow(row, at) {
   setAttr(link, 'data-urgency', urgency(item.created_at, item.respond_by, at));
 }
 
-/** Draws `items`; keeps the first row in sight where it is. `fresh` rows are marked for a moment. */
-export function drawList(items, view, cursorId, open) {
-  const top = scroller.getBoundingClientRect().top;
-  const anchor = [...list.children].find((el) => el.getBoundingClientRect().bottom > top);
-  const anchorTop = anchor?.getBoundingClientRect().top;
-  const held = document.activeElement?.closest?.('#list li');
+/** The rows in sight, as indices into the items. */
+export function rowsInSight() {
+  if (!height) return { from: 0, to: 30 };
+  return { from: Math.floor(scroller.scrollTop / height), to: Math.floor((scroller.scrollTop + scroller.clientHeight) / height) };
+}
 
-  const wanted = new Set(items.map((i) => i.request_id));
-  const first = rows.size === 0;
-  for (const [id, row] of rows) if (!wanted.has(id)) { row.el.remove(); rows.delete(id); }
+/** Draws the items; what is being read stays where it is. */
+export function drawList(items, { view, cursorId, open, fresh, more }) {
+  const anchor = scroller.scrollTop > 0 ? shown.items[rowsInSight().from] : null;
+  const before = anchor ? places.get(anchor.request_id) : 0;
+  if (items !== shown.items) places = new Map(items.map((item, index) => [item.request_id, index]));
+  shown = { items, view, cursorId, open, fresh, more };
+  stretch();
+  const now_ = anchor && places.get(anchor.request_id);
+  if (anchor && now_ !== undefined && now_ !== before) scroller.scrollTop += (now_ - before) * height;
+  drawRows();
+}
+
+function stretch() {
+  list.style.height = `${shown.items.length * height}px`;
+}
+
+/** Which items have a row: those around what is in sight, the one the keys stand on, and the one that has focus. */
+function indices(held) {
+  const { from, to } = rowsInSight();
+  const wanted = new Set([places.get(shown.cursorId), places.get(held)]);
+  for (let index = Math.max(0, from - AROUND); index <= to + AROUND; index += 1) wanted.add(index);
+  return [...wanted].filter((index) => index < shown.items.length).sort((a, b) => a - b);
+}
+
+function drawRows() {
+  const { items, view, cursorId, fresh, more } = shown;
+  const heldRow = [...rows].find(([, row]) => row.link === document.activeElement);
+  const wanted = indices(heldRow?.[0]);
+  const ids = new Set(wanted.map((index) => items[index].request_id));
+  for (const [id, row] of rows) if (!ids.has(id)) { row.el.remove(); rows.delete(id); }
   const at = now();
+  const stop = ids.has(cursorId) ? cursorId : items[wanted[0]]?.request_id;
   let place = list.firstElementChild;
-  for (const item of items) {
-    let row = rows.get(item.request_id);
-    if (!row) {
-      row = createRow(item, open);
-      if (!first) row.el.classList.add('fresh');
-      rows.set(item.request_id, row);
-    }
+  for (const index of wanted) {
+    const item = items[index];
+    const id = item.request_id;
+    let row = rows.get(id);
+    if (!row) { row = createRow(id, fresh.has(id)); rows.set(id, row); }
     fillRow(row, item);
     tickRow(row, at);
     if (row.el === place) place = place.nextElementSibling;
     else list.insertBefore(row.el, place);
-  }
-  markCurrent(view, cursorId);
-  if (scroller.scrollTop > 0 && anchor?.isConnected) scroller.scrollTop += anchor.getBoundingClientRect().top - anchorTop;
-  if (held && document.activeElement === document.body) {
-    (held.isConnected ? held.firstElementChild : rows.get(cursorId)?.link ?? list.querySelector('a'))?.focus({ preventScroll: true });
-  }
-}
-
-/** The open row, the row the keys stand on, and each row's own address. */
-export function markCurrent(view, cursorId) {
-  const stop = rows.has(cursorId) ? cursorId : rows.keys().next().value;
-  for (const [id, row] of rows) {
+    if (!height) { height = row.el.offsetHeight; stretch(); }
+    row.el.style.top = `${index * height}px`;
+    setAttr(row.el, 'aria-posinset', index + 1);
+    setAttr(row.el, 'aria-setsize', more ? -1 : items.length);
     setAttr(row.link, 'aria-current', id === view.id ? 'true' : null);
     setAttr(row.link, 'tabindex', id === stop ? '0' : '-1');
-    row.el.classList.toggle('cursor', id === cursorId);
     setAttr(row.link, 'href', viewUrl({ ...view, id }));
   }
+  if (heldRow && document.activeElement === document.body) (rows.get(cursorId) ?? rows.get(stop))?.link.focus({ preventScroll: true });
+}
+
+/** Calls `then` when scrolling has come to rest: what is in sight now may have to be fetched. */
+export function onListScroll(then) {
+  let drawing = 0;
+  let resting = 0;
+  scroller.addEventListener('scroll', () => {
+    drawing ||= requestAnimationFrame(() => { drawing = 0; drawRows(); });
+    clearTimeout(resting);
+    resting = setTimeout(then, 120);
+  }, { passive: true });
+  new ResizeObserver(() => {
+    const row = list.firstElementChild;
+    if (row?.offsetHeight) { height = row.offsetHeight; stretch(); }
+    drawRows();
+  }).observe(scroller);
 }
 
 export function tickList() {
@@ -104,18 +141,27 @@ export function tickList() {
   for (const row of rows.values()) tickRow(row, at);
 }
 
+/** Brings a request's row into sight, and gives it the focus if asked to; false where it is not listed. */
 export function showRow(id, focus = false) {
-  const row = rows.get(id);
-  row?.el.scrollIntoView({ block: 'nearest' });
-  if (focus) row?.link.focus({ preventScroll: true });
-  return Boolean(row);
+  const index = places.get(id);
+  if (index === undefined) return false;
+  const [top, bottom] = [index * height, (index + 1) * height];
+  if (top < scroller.scrollTop) scroller.scrollTop = top;
+  else if (bottom > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = bottom - scroller.clientHeight;
+  shown.cursorId = id;
+  drawRows();
+  if (focus) rows.get(id)?.link.focus({ preventScroll: true });
+  return true;
 }
 
 export const listScroll = { get: () => scroller.scrollTop, set: (y) => { scroller.scrollTop = y; } };
 
-/** Below or instead of the rows: loading, empty, error, or "show more". */
-export function drawNote({ status, error, count, view, more, total, onMore, onReset, onRetry }) {
-  const key = JSON.stringify([status, error?.message, count === 0, filtered(view), view.status, Boolean(more), status === 'ok' && more ? total : 0]);
+/** Below or instead of the rows: loading, empty, error, or how much more there is. */
+export function drawNote({ status, error, view, counts, onReset, onRetry }) {
+  const count = shown.items.length;
+  const total = !filtered(view) && view.status === 'pending' ? counts?.pending : null;
+  const words = shown.more && count ? (total ? `${count.toLocaleString('en')} of ${total.toLocaleString('en')}; more as you scroll` : 'More as you scroll') : '';
+  const key = JSON.stringify([status, error?.message, count === 0, filtered(view), view.status, words]);
   if (note.dataset.key === key) return;
   note.dataset.key = key;
   note.replaceChildren();
@@ -130,7 +176,7 @@ export function drawNote({ status, error, count, view, more, total, onMore, onRe
   } else if (!count) {
     say(view.status === 'decided' ? 'Nothing decided yet' : 'Nothing is waiting',
       view.status === 'decided' ? 'Decisions appear here as they are made.' : 'New requests appear here by themselves.');
-  } else if (more) {
-    note.append(button('Show more', onMore));
+  } else if (words) {
+    note.append(h('p', {}, words));
   }
 }

@@ -13,8 +13,14 @@ export function parseView(search) {
     priority: PRIORITIES.filter((p) => wanted.includes(p)),
     agent: (q.get('agent_id') ?? '').slice(0, 63),
     q: (q.get('q') ?? '').slice(0, 200),
-    id: q.get('id') ?? '',
+    id: requestId(q.get('id') ?? ''),
   };
+}
+
+/** Any usual spelling of a UUID, as the API answers it; anything else as it is. */
+function requestId(text) {
+  const hex = text.toLowerCase().replace(/^urn:uuid:|[{}-]/g, '');
+  return /^[0-9a-f]{32}$/.test(hex) ? hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-') : text;
 }
 
 /** View -> URL search string, defaults left out; "?" for the plain queue. */
@@ -44,13 +50,6 @@ export function listQuery(view, cursor, limit) {
 }
 
 export const isPending = (item) => Boolean(item) && item.status === 'pending';
-
-/** Pages -> one list, each request once (an item may move between two fetches). */
-export function mergePages(pages) {
-  const seen = new Map();
-  for (const page of pages) for (const item of page.items ?? []) if (!seen.has(item.request_id)) seen.set(item.request_id, item);
-  return [...seen.values()];
-}
 
 /** The item `step` away from `id`; where `id` has left the list, its old place `index` counts. */
 export function neighbour(items, id, index, step) {

@@ -7,10 +7,11 @@ import { now } from './time.js';
 import { banner } from './dialogs.js';
 
 const EXPIRY_WARNING = 300_000; // ms before a token ends
+let badge = -1;
 const clock = (ms) => new Date(ms).toLocaleTimeString();
 
 export function drawTop({ session, counts, view }, { retry, renew }) {
-  setText(byId('operator-name'), session?.name ?? '');
+  setText(byId('operator'), session?.name ?? '');
   setText(byId('pending-count'), counts ? String(counts.pending) : '');
   for (const tab of byId('tabs').children) {
     setAttr(tab, 'aria-current', tab.dataset.status === view.status ? 'page' : null);
@@ -26,7 +27,8 @@ export function drawTop({ session, counts, view }, { retry, renew }) {
   banner('expiry', ending ? `Your sign-in ends at ${clock(session.exp)}.` : '', { kind: 'warn', action: 'Sign in again', onAction: renew });
   const waiting = counts?.pending ?? 0;
   document.title = `${waiting ? `(${waiting}) ` : ''}RelayTrace`;
-  setAttr(document.querySelector('link[rel=icon]'), 'href', waiting ? 'page/favicon-waiting.svg' : 'page/favicon.svg');
+  setAttr(document.querySelector('link[rel=icon]'), 'href', `page/${waiting ? `waiting-${waiting > 9 ? 'many' : waiting}` : 'favicon'}.svg`);
+  if (waiting !== badge) { badge = waiting; navigator.setAppBadge?.(waiting).catch(() => {}); } // of an installed page
 }
 
 /** Links to views; a plain click changes the view without loading the page again. */

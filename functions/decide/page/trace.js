@@ -37,22 +37,27 @@ function entryNode(entry) {
     ...details(entry).map((d) => h('p', {}, d)));
 }
 
-const DELIVERY = {
-  ready: 'Waiting for the agent to fetch it', leased: 'Delivered, not yet acknowledged',
-  acknowledged: 'Acknowledged', dead_lettered: 'Dead-lettered: the agent did not take it',
-};
+/** What the chain does not hold: that the agent was handed the decision, or that it was not yet. */
+function deliveryNode({ state, attempt, delivered_at: at }, agentId) {
+  const handed = Boolean(at);
+  const title = handed ? 'Delivered' : 'Not delivered yet';
+  const open = state === 'leased' ? 'not acknowledged yet' : state === 'ready' ? 'waiting for the agent to ask' : '';
+  return h('li', { class: open ? 'open' : null },
+    h('p', { class: 'what' }, h('strong', {}, title), ' ', handed ? h('span', { class: 'by' }, 'to ', actorNodes({ kind: 'agent', id: agentId })) : ''),
+    h('p', { class: 'when' }, handed ? timeNode(at) : '', [attempt > 1 ? `attempt ${attempt}` : '', open].filter(Boolean).map((words) => `${handed ? ' · ' : ''}${words}`)));
+}
 
-/** The list of entries, and after a decision where its delivery stands. */
+/** The chain's entries, and among them, by its time, where the decision's delivery stands. */
 export function traceList(detail) {
   const { entries } = chainOf(detail);
-  const list = h('ol', { class: 'trace' }, entries.map(entryNode));
-  const delivery = detail.delivery;
-  if (delivery && !['acknowledged', 'dead_lettered'].includes(delivery.state)) {
-    list.append(h('li', { class: 'open' },
-      h('p', { class: 'what' }, h('strong', {}, delivery.state === 'leased' ? 'Delivered' : 'Delivery')),
-      h('p', { class: 'when' }, DELIVERY[delivery.state] ?? String(delivery.state), delivery.attempt ? `, attempt ${delivery.attempt}` : '')));
+  const nodes = entries.map(entryNode);
+  const { delivery } = detail;
+  if (delivery) {
+    const at = Date.parse(delivery.delivered_at ?? '');
+    const later = entries.findIndex((entry) => Date.parse(entry.at) > at);
+    nodes.splice(later < 0 ? nodes.length : later, 0, deliveryNode(delivery, detail.agent_id));
   }
-  return list;
+  return h('ol', { class: 'trace' }, nodes);
 }
 
 export function traceFoot(detail) {

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::header;
+use http::{HeaderValue, header};
 use include_dir::{Dir, include_dir};
 use relaytrace::http::Path;
 use relaytrace::{AppState, Error, Result};
@@ -11,21 +11,29 @@ static PAGE: Dir = include_dir!("$CARGO_MANIFEST_DIR/page");
 /// Generated from the code; `make check` compares.
 static OPENAPI: &str = include_str!("../../../openapi.json");
 
-const POLICY: &str = "default-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; \
-                      form-action 'none'; require-trusted-types-for 'script'";
-
 pub async fn index(State(state): State<AppState>) -> Result<Response> {
     let page = PAGE.get_file("index.html").and_then(|file| file.contents_utf8()).ok_or(Error::NotFound)?;
-    let is_local = if state.page.is_local { "1" } else { "" };
+    let mut page = page.to_owned();
+    let mut set = |name: &str, value: &str| {
+        let value = value.replace('&', "&amp;").replace('"', "&quot;");
+        page = page.replace(
+            &format!(r#"<meta name="relaytrace-{name}" content="">"#),
+            &format!(r#"<meta name="relaytrace-{name}" content="{value}">"#),
+        );
+    };
     // Only the local stack's own page honours a token in the URL's fragment.
-    let page = page.replace(
-        r#"<meta name="relaytrace-local" content="">"#,
-        &format!(r#"<meta name="relaytrace-local" content="{is_local}">"#),
-    );
-    Ok(static_file("text/html; charset=utf-8", page.into_bytes()))
+    if state.page.is_local {
+        set("local", "1");
+    }
+    if let Some(login) = &state.page.login {
+        set("issuer", &login.issuer);
+        set("client", &login.client_id);
+        set("scope", &login.scope);
+    }
+    static_file(&state, "text/html; charset=utf-8", page.into_bytes())
 }
 
-pub async fn asset(Path(name): Path<String>) -> Result<Response> {
+pub async fn asset(Path(name): Path<String>, State(state): State<AppState>) -> Result<Response> {
     let file = PAGE.get_file(&name).filter(|_| name != "index.html").ok_or(Error::NotFound)?;
     let content_type = match name.rsplit('.').next() {
         Some("js") => "text/javascript; charset=utf-8",
@@ -33,7 +41,7 @@ pub async fn asset(Path(name): Path<String>) -> Result<Response> {
         Some("svg") => "image/svg+xml",
         _ => return Err(Error::NotFound),
     };
-    Ok(static_file(content_type, file.contents().to_vec()))
+    static_file(&state, content_type, file.contents().to_vec())
 }
 
 /// This description
@@ -41,17 +49,24 @@ pub async fn asset(Path(name): Path<String>) -> Result<Response> {
     get, path = "/openapi.json", tag = "decide",
     responses((status = 200, description = "OpenAPI 3.1", body = Object))
 )]
-pub async fn openapi() -> Response {
-    static_file("application/json", OPENAPI.as_bytes().to_vec())
+pub async fn openapi(State(state): State<AppState>) -> Result<Response> {
+    static_file(&state, "application/json", OPENAPI.as_bytes().to_vec())
 }
 
-fn static_file(content_type: &'static str, body: Vec<u8>) -> Response {
+fn static_file(state: &AppState, content_type: &'static str, body: Vec<u8>) -> Result<Response> {
+    // The page loads its own files, talks to this API and, to sign in, to the issuer.
+    let issuer = state.page.login.as_ref().map_or("", |login| &login.origin);
+    let policy = format!(
+        "default-src 'self'; connect-src 'self' {issuer}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; \
+         require-trusted-types-for 'script'"
+    );
+    let policy = HeaderValue::try_from(policy).map_err(Error::internal)?;
     let headers = [
-        (header::CONTENT_TYPE, content_type),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
-    (headers, body).into_response()
+    Ok((headers, body).into_response())
 }

@@ -1,5 +1,7 @@
 //! The queue and one request in full.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -9,7 +11,7 @@ use relaytrace::domain::{
     Timestamp, chain_genesis,
 };
 use relaytrace::http::{Cursor, Path, Problem, Query, clamped, parse_list};
-use relaytrace::store::{Counts, Delivered, Detail, QueueFilter, QueueItem, QueuePosition};
+use relaytrace::store::{Counts, Delivered, DeliverySeen, Detail, QueueFilter, QueueItem, QueuePosition};
 use relaytrace::{AppState, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -197,6 +199,16 @@ fn tagged(headers: &HeaderMap, body: &impl Serialize) -> Result<Response> {
 struct Delivery {
     state: DeliveryState,
     attempt: i32,
+    /// When the agent was last handed it.
+    delivered_at: Option<Timestamp>,
+}
+
+impl Delivery {
+    fn of(seen: DeliverySeen, lease_seconds: f64) -> Self {
+        let lease = Duration::try_from_secs_f64(lease_seconds).unwrap_or_default();
+        let delivered_at = seen.lease_expires_at.map(|end| Timestamp(end - lease));
+        Self { state: seen.state, attempt: seen.attempt, delivered_at }
+    }
 }
 
 /// The chain without its bytes.
@@ -267,7 +279,7 @@ pub async fn detail(
         action_digest: detail.action_digest,
         context: shown.context,
         decision: detail.decision,
-        delivery: detail.delivery.map(|(state, attempt)| Delivery { state, attempt }),
+        delivery: detail.delivery.map(|seen| Delivery::of(seen, state.delivery.lease_seconds)),
         agent_last_polled_at: detail.agent_last_polled_at.map(Timestamp),
         chain: chain(&detail.chain)?,
         receipt,

@@ -147,14 +147,3 @@ async fn an_unchanged_queue_answers_304(owner: PgPool) {
     app.submit(&agent, "k2").await;
     assert_eq!(ask(&first.headers["etag"]).await.status, 200);
 }
-
-#[sqlx::test(migrator = "MIGRATOR")]
-async fn only_the_local_stacks_page_honours_a_token_in_its_link(owner: PgPool) {
-    let (mut app, _) = app(owner).await;
-    let page = String::from_utf8(app.get("/", "").await.bytes).unwrap();
-    assert!(page.contains(r#"<meta name="relaytrace-local" content="">"#));
-    app.state.page.is_local = true;
-    app.router = relaytrace::http::service(decide::router(), app.state.clone());
-    let page = String::from_utf8(app.get("/", "").await.bytes).unwrap();
-    assert!(page.contains(r#"<meta name="relaytrace-local" content="1">"#));
-}

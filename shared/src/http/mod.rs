@@ -1,6 +1,7 @@
 //! HTTP, the same for every function: problem documents, bodies, and the edge that authenticates, signs and logs.
 
 mod body;
+mod cors;
 mod edge;
 mod params;
 mod problem;
@@ -10,6 +11,7 @@ mod views;
 use axum::extract::State;
 use axum::{Json, Router};
 use serde::Serialize;
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -44,7 +46,7 @@ pub fn common_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(health)).routes(routes!(readiness))
 }
 
-/// Adds what every function has around its routes: 404 and 405 as problems, and the edge.
+/// Adds what every function has around its routes: 404 and 405 as problems, the edge, and pages of other origins.
 pub fn service(routes: OpenApiRouter<AppState>, state: AppState) -> Router {
     let (router, _) = routes.split_for_parts();
     router
@@ -52,6 +54,7 @@ pub fn service(routes: OpenApiRouter<AppState>, state: AppState) -> Router {
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(problem::after_panic))
         .layer(axum::middleware::from_fn_with_state(state.clone(), edge::edge))
+        .layer(option_layer(cors::layer(&state.page.origins)))
         .with_state(state)
 }
 

@@ -35,7 +35,7 @@ pub use decisions::{Decided, Deciding};
 pub use deliveries::{Ack, Acked, Delivered, LeaseOrder, Leased};
 pub use outbox::{FOR_POLLS, OutboxEvent};
 pub use policies::{PolicyRecord, PolicyRule};
-pub use queue::{Counts, Detail, QueueFilter, QueueItem, QueuePage, QueuePosition};
+pub use queue::{Counts, DeliverySeen, Detail, QueueFilter, QueueItem, QueuePage, QueuePosition};
 pub use replays::{Replay, ReplayBatch, ReplayOrder};
 pub use requests::{RequestState, Submitted};
 pub use stale::{StaleFilter, StaleItem};

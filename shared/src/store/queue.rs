@@ -84,6 +84,17 @@ pub struct QueuePage {
     pub counts: Counts,
 }
 
+/// Where a decision is on its way, as an operator sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliverySeen {
+    /// Its state.
+    pub state: DeliveryState,
+    /// How often it was handed out.
+    pub attempt: i32,
+    /// End of the latest lease.
+    pub lease_expires_at: Option<DateTime<Utc>>,
+}
+
 /// One request as an operator sees it.
 #[derive(Clone, Debug)]
 pub struct Detail {
@@ -97,8 +108,8 @@ pub struct Detail {
     pub envelope: Vec<u8>,
     /// Its decision.
     pub decision: Option<Decision>,
-    /// State and attempt of its delivery.
-    pub delivery: Option<(DeliveryState, i32)>,
+    /// Its delivery.
+    pub delivery: Option<DeliverySeen>,
     /// When its agent last polled, to about 5 seconds.
     pub agent_last_polled_at: Option<DateTime<Utc>>,
     /// Bytes and hash of every chain entry, oldest first.
@@ -195,7 +206,7 @@ sqlx::query!(
                         d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause",
                         d.decided_by_kind AS "decided_by_kind?: ActorKind", d.decided_by_id AS "decided_by_id?",
                         d.decided_by_name, d.reason, d.decided_at AS "decided_at?",
-                        v.state AS "delivery_state?: DeliveryState", v.attempt AS "attempt?",
+                        v.state AS "delivery_state?: DeliveryState", v.attempt AS "attempt?", v.lease_expires_at AS "lease_expires_at?",
                         p.last_polled_at AS "last_polled_at?", c.entries AS "entries!", c.hashes AS "hashes!"
                     FROM hitl_requests r
                     JOIN request_envelopes e USING (request_id)
@@ -241,7 +252,11 @@ sqlx::query!(
             action_digest,
             envelope: row.envelope,
             decision,
-            delivery: row.delivery_state.zip(row.attempt),
+            delivery: row.delivery_state.zip(row.attempt).map(|(state, attempt)| DeliverySeen {
+                state,
+                attempt,
+                lease_expires_at: row.lease_expires_at,
+            }),
             agent_last_polled_at: row.last_polled_at,
             chain: row.entries.into_iter().zip(hashes).collect(),
         }))

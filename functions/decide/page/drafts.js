@@ -1,0 +1,45 @@
+// What was typed and not sent yet, for each request. It outlives a reload and a new sign-in of the same person in this
+// tab (sessionStorage), and nothing else: the next person at this page does not find it.
+
+const KEY = 'relaytrace.drafts';
+const EMPTY = { mode: '', approve: '', reject: '', confirm: '' }; // a rejection's reason never slips into an approval
+
+let owner = '';
+let drafts = new Map();
+
+/** The drafts of this person; another's are dropped. */
+export function openDrafts(sub) {
+  if (sub === owner) return;
+  owner = sub;
+  let kept = null;
+  try { kept = JSON.parse(sessionStorage.getItem(KEY)); } catch { /* not ours: dropped */ }
+  drafts = new Map(kept?.owner === sub && Array.isArray(kept.drafts) ? kept.drafts : []);
+  keep();
+}
+
+function keep() {
+  // A P1's confirmation is typed anew: it says that the action is read now.
+  const worth = [...drafts].filter(([, draft]) => draft.approve || draft.reject).map(([id, draft]) => [id, { ...draft, confirm: '' }]);
+  if (worth.length) sessionStorage.setItem(KEY, JSON.stringify({ owner, drafts: worth }));
+  else sessionStorage.removeItem(KEY);
+}
+
+export const draft = (id) => drafts.get(id) ?? EMPTY;
+
+export function changeDraft(id, change) {
+  drafts.set(id, { ...draft(id), ...change });
+  keep();
+}
+
+export function dropDraft(id) {
+  drafts.delete(id);
+  keep();
+}
+
+export function dropDrafts() {
+  drafts.clear();
+  keep();
+}
+
+/** What was typed, as it is shown when someone else decided first. */
+export const typedText = (id) => (draft(id).reject || draft(id).approve).trim();

@@ -1,0 +1,238 @@
+// Points 4, 6, 7, 8 and 11, 12: what is decided, the answer, the keys, what comes after, the trace.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { eventually, focused, openPage, row, rows, titles } from "./browser.mjs";
+import { askAll, decide, detail, newAgent, stack } from "./stack.mjs";
+
+const send = "ControlOrMeta+Enter";
+
+/** The answer itself, never "unchanged". */
+function fetchWhole(route) {
+  const { "if-none-match": _, ...headers } = route.request().headers();
+  return route.fetch({ headers });
+}
+
+test("the whole action is in sight with its digest, and that digest goes with the decision", async (t) => {
+  const agent = await newAgent();
+  const args = { amount: 1.5, list: [true, null, "", { deep: { deeper: "value" } }], long: "word ".repeat(400).trim(), "odd name": "x" };
+  const asked = await agent.ask({ action: { type: "refund.create", arguments: args } });
+  const tab = await openPage(t, `?id=${asked.request_id}`);
+  const box = tab.locator(".action-box");
+  await box.waitFor();
+  const text = await box.innerText();
+  for (const part of ["refund.create", "4 arguments", "amount", "1.5", "true", "null", '""', "deeper", "value", "odd name", args.long]) assert.ok(text.includes(part), part);
+  assert.equal(await box.locator("details, button").count(), 0);
+  assert.equal(await tab.locator(".digest").first().innerText(), asked.action_digest);
+  await tab.getByText("matches what is shown", { exact: true }).waitFor();
+  const sent = tab.waitForRequest((request) => request.method() === "POST");
+  await tab.locator("#approve").click();
+  await tab.getByRole("button", { name: "Approve", exact: false }).last().click();
+  assert.equal((await sent).postDataJSON().action_digest, asked.action_digest);
+  await eventually(async () => (await detail(asked.request_id)).decision?.outcome, "approved");
+});
+
+test("what does not fit its digest cannot be approved", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask();
+  const tab = await openPage(t, "");
+  await tab.route(`**/v1/hitl/requests/${asked.request_id}`, async (route) => {
+    const answer = await fetchWhole(route);
+    const body = await answer.json();
+    body.action.arguments.amount = "999999.00";
+    await route.fulfill({ response: answer, json: body });
+  });
+  await tab.goto(`${new URL(tab.url()).origin}/?id=${asked.request_id}`);
+  await tab.getByText("does NOT match what is shown").waitFor();
+  assert.equal(await tab.locator("#approve").getAttribute("aria-disabled"), "true");
+  await tab.keyboard.press("a");
+  assert.equal(await tab.locator(".composer").isVisible(), false);
+  assert.equal(await tab.locator("#reject").getAttribute("aria-disabled"), null);
+});
+
+test("by keyboard: approving is two strokes, rejecting two and a reason, a P1 asks for its type", async (t) => {
+  const agent = await newAgent();
+  const asked = await askAll(agent, [
+    { title: "Urgent", priority: "P1", action: { type: "deploy.rollback", arguments: { to: "4.18.2" } } }, { title: "To approve" }, { title: "To reject" },
+  ]);
+  const tab = await openPage(t, `?agent_id=${agent.agentId}`);
+  await row(tab, "To reject").waitFor();
+  await tab.keyboard.press("j");
+  await tab.locator("#approve").waitFor();
+
+  await tab.keyboard.press("a");
+  await tab.keyboard.press(send);
+  await tab.getByText("That is not the action’s type yet.").waitFor();
+  assert.equal(await focused(tab), "confirm-type");
+  await tab.keyboard.type("deploy.rollback");
+  await tab.keyboard.press(send);
+  await tab.getByRole("heading", { name: "To approve" }).waitFor(); // the next one is open
+
+  await tab.keyboard.press("a");
+  await tab.keyboard.press(send);
+  await tab.getByRole("heading", { name: "To reject" }).waitFor();
+
+  await tab.keyboard.press("r");
+  await tab.keyboard.press(send);
+  await tab.getByText("A rejection needs a reason").waitFor();
+  await tab.keyboard.type("too much");
+  await tab.keyboard.press(send);
+  await tab.getByText("Nothing matches").waitFor();
+
+  const outcomes = await Promise.all(asked.map(async ({ request_id: id }) => {
+    const { decision } = await detail(id);
+    return [decision.outcome, decision.cause, decision.reason];
+  }));
+  assert.deepEqual(outcomes, [["approved", "operator", null], ["approved", "operator", null], ["rejected", "operator", "too much"]]);
+});
+
+test("after a decision the next one is open, a toast names what was done, and nothing offers to undo it", async (t) => {
+  const agent = await newAgent();
+  await askAll(agent, [{ title: "One" }, { title: "Two" }, { title: "Three" }]);
+  const tab = await openPage(t, `?agent_id=${agent.agentId}`);
+  await row(tab, "Two").click();
+  await tab.locator("#reject").click();
+  await tab.getByRole("button", { name: "Against policy" }).click();
+  assert.equal(await tab.getByLabel("Reason (the agent gets it)").inputValue(), "Against policy");
+  await tab.locator(".composer").getByRole("button", { name: "Reject" }).click();
+  await tab.getByRole("heading", { name: "Three" }).waitFor();
+  assert.equal(await tab.locator(".toast").innerText(), "Rejected Two");
+  assert.deepEqual(await titles(tab), ["One", "Three"]);
+  assert.equal(await row(tab, "Three").getAttribute("aria-current"), "true");
+  assert.equal(await tab.getByText(/undo/i).count(), 0);
+  await tab.locator("#approve").click();
+  await tab.locator(".composer").getByRole("button", { name: "Approve" }).click();
+  await tab.getByRole("heading", { name: "One" }).waitFor(); // nothing below: the nearest above
+});
+
+test("keys move and search; in a field they are letters; they can be switched off", async (t) => {
+  const agent = await newAgent();
+  await askAll(agent, [{ title: "Ajar" }, { title: "Kerb" }]);
+  const tab = await openPage(t, `?agent_id=${agent.agentId}`);
+  await row(tab, "Kerb").waitFor();
+  const heading = (name) => tab.getByRole("heading", { name }).waitFor();
+  await tab.keyboard.press("j");
+  await heading("Ajar");
+  await tab.keyboard.press("j");
+  await heading("Kerb");
+  await tab.keyboard.press("k");
+  await heading("Ajar");
+  await tab.keyboard.press("ArrowDown");
+  await heading("Kerb");
+  await tab.keyboard.press("Enter"); // on a row: as a link
+  await eventually(() => focused(tab), "detail-title");
+  await tab.keyboard.press("Escape");
+  assert.match(await focused(tab), /row/);
+  await tab.keyboard.press("/");
+  await tab.keyboard.type("ajark?r");
+  await eventually(() => titles(tab), []);
+  assert.equal(await tab.locator("#filter-q").inputValue(), "ajark?r");
+  assert.equal(await tab.locator(".composer").isVisible(), false);
+  await tab.keyboard.press("ControlOrMeta+a");
+  await tab.keyboard.type("ajar");
+  await eventually(() => titles(tab), ["Ajar"]);
+  await tab.keyboard.press("Escape");
+  await tab.keyboard.press("j");
+  await heading("Ajar");
+  await tab.keyboard.press("r");
+  await tab.keyboard.type("jar, k? a/r");
+  assert.equal(await tab.locator("#reason").inputValue(), "jar, k? a/r");
+  await tab.keyboard.press("Escape");
+  assert.equal(await tab.locator(".composer").isVisible(), false);
+  await tab.keyboard.press("?");
+  await tab.getByRole("dialog", { name: "Keyboard shortcuts" }).waitFor();
+  await tab.keyboard.press("a"); // nothing happens behind a dialog
+  await tab.getByLabel("Single-letter keys are on").uncheck();
+  await tab.keyboard.press("Escape");
+  await tab.keyboard.press("r");
+  assert.equal(await tab.locator(".composer").isVisible(), false);
+});
+
+test("if someone else decides first: who, what, when, no buttons, and the typed reason can be copied", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask({ title: "Raced for" });
+  const query = `?agent_id=${agent.agentId}&id=${asked.request_id}`;
+  const [maria, jonas] = await Promise.all([openPage(t, query, { permissions: ["clipboard-read", "clipboard-write"] }), openPage(t, query, { as: stack.operators[1].token })]);
+  await maria.locator("#reject").click();
+  await maria.locator("#reason").fill("I had good grounds");
+  await jonas.locator("#approve").click();
+  await jonas.keyboard.press(send);
+  await maria.locator("#outcome").waitFor();
+  assert.match(await maria.locator(".outcome-words").innerText(), /^Approved by Jonas K\. (just now|\d+ s ago)$/);
+  assert.equal(await maria.locator(".outcome-words time").getAttribute("title").then((title) => /\d{4}-\d\d-\d\dT/.test(title)), true);
+  assert.equal(await maria.locator("#approve").isVisible(), false);
+  assert.equal(await maria.locator(".composer").isVisible(), false);
+  assert.equal(await maria.locator(".kept-text").innerText(), "I had good grounds");
+  await maria.getByRole("button", { name: "Copy text" }).click();
+  await maria.getByRole("button", { name: "Copied" }).waitFor();
+  assert.equal(await maria.evaluate(() => navigator.clipboard.readText()), "I had good grounds");
+  assert.equal((await detail(asked.request_id)).decision.decided_by.id, "jonas");
+});
+
+test("two operators press in the same moment: one decides, the other is told who", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask({ title: "At once" });
+  const tabs = await Promise.all([0, 1].map((n) => openPage(t, `?agent_id=${agent.agentId}&id=${asked.request_id}`, { as: stack.operators[n].token })));
+  for (const [n, tab] of tabs.entries()) {
+    await tab.locator("#reject").click();
+    await tab.locator("#reason").fill(`grounds of ${stack.operators[n].id}`);
+  }
+  const answers = tabs.map((tab) => tab.waitForResponse((response) => response.request().method() === "POST"));
+  await Promise.all(tabs.map((tab) => tab.keyboard.press(send)));
+  const statuses = (await Promise.all(answers)).map((response) => response.status());
+  assert.deepEqual([...statuses].sort(), [201, 409]);
+  const { decision } = await detail(asked.request_id);
+  const [winner, loser] = statuses[0] === 201 ? [0, 1] : [1, 0];
+  assert.equal(decision.decided_by.id, stack.operators[winner].id);
+  await tabs[winner].locator(".toast", { hasText: "Rejected At once" }).waitFor();
+  await tabs[loser].locator("#outcome").waitFor();
+  assert.match(await tabs[loser].locator("#outcome").innerText(), new RegExp(`^Rejected by ${stack.operators[winner].name}[^]*grounds of ${stack.operators[winner].id}[^]*Your answer was not sent[^]*grounds of ${stack.operators[loser].id}`));
+});
+
+test("the trace tells what happened, by whom and when; the receipt can be copied", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask({ title: "Traced" });
+  const tab = await openPage(t, `?status=all&agent_id=${agent.agentId}&id=${asked.request_id}`, { permissions: ["clipboard-read", "clipboard-write"] });
+  const kinds = () => tab.locator(".trace li strong").allInnerTexts();
+  await eventually(kinds, ["Submitted"]);
+  await decide(asked.request_id, "reject", "not today");
+  await eventually(kinds, ["Submitted", "Decided: rejected", "Not delivered yet"]);
+  const [given] = (await agent.poll()).decisions;
+  await eventually(kinds, ["Submitted", "Decided: rejected", "Delivered"]);
+  await agent.acknowledge(given);
+  await eventually(kinds, ["Submitted", "Decided: rejected", "Delivered", "Acknowledged by the agent"]);
+  const trace = await tab.locator(".trace").innerText();
+  for (const part of [`by ${agent.agentId}`, "by Jonas K.", "not today"]) assert.ok(trace.includes(part), part);
+  assert.equal(await tab.locator(".trace time").count(), 4);
+  for (const time of await tab.locator(".trace time").all()) assert.match(await time.getAttribute("title"), /\(\d{4}-\d\d-\d\dT/);
+  const { chain, receipt } = await detail(asked.request_id);
+  await tab.getByText(chain.head, { exact: true }).waitFor();
+  await tab.getByRole("button", { name: "Copy receipt" }).click();
+  assert.equal(await tab.evaluate(() => navigator.clipboard.readText()), receipt);
+});
+
+test("a timeout is never shown as a person's no", async (t) => {
+  const agent = await newAgent();
+  const [late, gone] = await askAll(agent, [{ title: "Nobody came", respond_by: new Date(Date.now() + 1500).toISOString() }, { title: "Withdrawn" }]);
+  await agent.cancel(gone.request_id);
+  const tab = await openPage(t, `?status=all&agent_id=${agent.agentId}&id=${late.request_id}`);
+  await tab.locator("#outcome").waitFor();
+  assert.match(await tab.locator("#outcome").innerText(), /^Timed out Nobody answered in time/);
+  const shown = await rows(tab).evaluateAll((all) => all.map((el) => [el.querySelector(".title").textContent, el.querySelector(".left").textContent, el.querySelector(".left").dataset.outcome]));
+  assert.deepEqual(shown.sort(), [["Nobody came", "timed out", "other"], ["Withdrawn", "cancelled by agent", "other"]]);
+});
+
+test("it is told whether the agent is still waiting", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask();
+  const tab = await openPage(t, `?id=${asked.request_id}`);
+  await tab.getByText("agent has not asked for an answer yet").waitFor();
+  await agent.poll();
+  await tab.getByText("agent is waiting now").waitFor();
+  await tab.route(`**/v1/hitl/requests/${asked.request_id}`, async (route) => {
+    const answer = await fetchWhole(route);
+    const agoSeconds = 12 * 60 + 5;
+    await route.fulfill({ response: answer, json: { ...await answer.json(), agent_last_polled_at: new Date(Date.now() - agoSeconds * 1000).toISOString() } });
+  });
+  await tab.getByText("agent last seen 12 min ago").waitFor();
+});

@@ -1,0 +1,129 @@
+// Point 14: signing in, roles, and tokens that end.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { eventually, newTab, openPage, row } from "./browser.mjs";
+import { forward, newGateway } from "./gateway.mjs";
+import { detail, newAgent, personToken, stack } from "./stack.mjs";
+
+const send = "ControlOrMeta+Enter";
+const stored = (tab) => tab.evaluate(() => JSON.stringify([sessionStorage, localStorage, document.cookie]));
+
+test("the local stack's link signs in, and the token leaves the address at once", async (t) => {
+  const tab = await openPage(t);
+  await tab.locator("#operator", { hasText: stack.operators[0].name }).waitFor();
+  assert.equal(tab.url(), `${stack.base_url}/`);
+  assert.ok(!(await tab.evaluate(() => document.documentElement.outerHTML)).includes(stack.operators[0].token));
+  await tab.reload();
+  await tab.locator("#operator", { hasText: stack.operators[0].name }).waitFor();
+});
+
+test("on a page that is not the local stack's own, a link's token is removed and not honoured", async (t) => {
+  const gateway = await newGateway(t);
+  gateway.meet = async (call, pass) => {
+    if (call.url !== "/") return forward(call, pass);
+    const answer = await pass();
+    const html = answer.body.toString().replace('name="relaytrace-local" content="1"', 'name="relaytrace-local" content=""');
+    const { "content-length": _, ...headers } = answer.headers;
+    return call.response.writeHead(200, headers).end(html);
+  };
+  const tab = await newTab(t);
+  await tab.goto(`${gateway.base_url}/#token=${stack.operators[0].token}`);
+  await tab.getByRole("heading", { name: "Sign in" }).waitFor();
+  assert.equal(tab.url(), `${gateway.base_url}/`);
+  assert.ok(!(await stored(tab)).includes("eyJ"));
+});
+
+test("a pasted token signs in, stays in the tab's session, goes out as a header only, and is gone after signing out", async (t) => {
+  const agent = await newAgent();
+  await agent.ask({ title: "To be seen" });
+  const tab = await newTab(t);
+  const sent = [];
+  tab.on("request", (request) => sent.push(request));
+  await tab.goto(`${stack.base_url}/?agent_id=${agent.agentId}`);
+  await tab.getByRole("heading", { name: "Sign in" }).waitFor();
+  await tab.getByLabel("Token").fill("no token");
+  await tab.keyboard.press("Enter");
+  await tab.getByText("This is not a token").waitFor();
+  await tab.getByLabel("Token").fill(personToken({}, -600));
+  await tab.keyboard.press("Enter");
+  await tab.getByText("This token has expired").waitFor();
+  const token = personToken({ sub: "noor", name: "Noor K." });
+  await tab.getByLabel("Token").fill(`Bearer ${token}`);
+  await tab.keyboard.press("Enter");
+  await row(tab, "To be seen").waitFor();
+  assert.deepEqual(await tab.evaluate(() => [sessionStorage.length, localStorage.length, document.cookie]), [1, 0, ""]);
+  const calls = sent.filter((request) => request.url().includes("/v1/"));
+  assert.ok(calls.length > 0);
+  for (const request of sent) assert.ok(!request.url().includes("eyJ"));
+  for (const request of calls) assert.equal((await request.allHeaders()).authorization, `Bearer ${token}`);
+  await tab.locator("#operator").click();
+  await tab.getByText("Signed in as noor until").waitFor();
+  await tab.getByRole("button", { name: "Sign out" }).click();
+  await tab.getByRole("heading", { name: "Sign in" }).waitFor();
+  assert.ok(!(await stored(tab)).includes("eyJ"));
+  assert.equal(await tab.getByText("To be seen").count(), 0);
+});
+
+test("an expired token is told, and a new one goes on with the place and the typed reason", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask({ title: "Half typed" });
+  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked.request_id}`, { as: personToken({}, 4) });
+  await tab.getByText("Your sign-in ends at").waitFor();
+  await tab.locator("#reject").click();
+  await tab.locator("#reason").fill("typed under the old token");
+  await tab.getByRole("heading", { name: "Signed out" }).waitFor();
+  assert.equal(await tab.getByText("Half typed").isVisible(), false);
+  await tab.reload(); // even so
+  await tab.getByLabel("Token").fill(personToken());
+  await tab.keyboard.press("Enter");
+  await tab.getByRole("heading", { name: "Half typed" }).waitFor();
+  await eventually(() => tab.locator("#reason").inputValue(), "typed under the old token");
+  await tab.locator("#reason").press(send);
+  await tab.locator(".toast").waitFor();
+  assert.equal((await detail(asked.request_id)).decision.reason, "typed under the old token");
+});
+
+test("before a token ends the page says so, and takes a new one without losing place or text", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask({ title: "Renewed" });
+  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked.request_id}`, { as: personToken({}, 120) });
+  await tab.locator("#reject").click();
+  await tab.locator("#reason").fill("half a sent");
+  await tab.locator(".banner", { hasText: "Your sign-in ends at" }).getByRole("button", { name: "Sign in again" }).click();
+  await tab.getByLabel("New token").fill(personToken());
+  await tab.keyboard.press("Enter");
+  await eventually(() => tab.locator(".banner").count(), 0);
+  assert.equal(await tab.locator("#reason").inputValue(), "half a sent");
+  assert.equal(new URL(tab.url()).searchParams.get("id"), asked.request_id);
+});
+
+test("another person at the same tab finds nothing that was typed", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask({ title: "Private" });
+  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked.request_id}`, { as: personToken({}, 3) });
+  await tab.locator("#reject").click();
+  await tab.locator("#reason").fill("maria's grounds");
+  await tab.getByRole("heading", { name: "Signed out" }).waitFor();
+  await tab.getByLabel("Token").fill(stack.operators[2].token);
+  await tab.keyboard.press("Enter");
+  await tab.locator("#reject").click();
+  assert.equal(await tab.locator("#reason").inputValue(), "");
+  assert.ok(!(await stored(tab)).includes("grounds"));
+});
+
+test("whoever has not the role sees why, and nothing else", async (t) => {
+  for (const [roles, words] of [[["admin"], "with the role admin"], [[], "with no role"]]) {
+    const tab = await openPage(t, "", { as: personToken({ sub: "someone", name: "Some One", roles }) });
+    await tab.getByRole("heading", { name: "No access to the queue" }).waitFor();
+    await tab.getByText(`${words}. Seeing and deciding requests needs the role operator.`).waitFor();
+    assert.equal(await tab.locator("#main").isVisible(), false);
+  }
+});
+
+test("a token that the server does not believe signs nobody in", async (t) => {
+  const token = personToken();
+  const forged = token.slice(0, -8) + (token.endsWith("AAAAAAAA") ? "BBBBBBBB" : "AAAAAAAA");
+  const tab = await openPage(t, "", { as: forged });
+  await tab.getByRole("heading", { name: "Signed out" }).waitFor();
+});

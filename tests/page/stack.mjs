@@ -1,0 +1,78 @@
+// The running stack as its clients see it: tokens, agents that ask, operators who answer.
+
+import { createPrivateKey, generateKeyPairSync, randomBytes, sign } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+const description = process.env.RELAYTRACE_DEV_JSON ?? ".local/dev.json";
+export const stack = JSON.parse(readFileSync(description));
+const secrets = JSON.parse(readFileSync(join(dirname(description), "secrets.json")));
+
+const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+const seconds = () => Math.floor(Date.now() / 1000);
+const known = JSON.parse(Buffer.from(stack.operator.token.split(".")[1], "base64url"));
+
+function signed(kid, claims, key) {
+  const text = `${part({ alg: "EdDSA", typ: "JWT", kid })}.${part(claims)}`;
+  return `${text}.${sign(null, Buffer.from(text), key).toString("base64url")}`;
+}
+
+/** A token of the stack's own issuer; `changes` are claims, `life` is in seconds. */
+export function personToken(changes = {}, life = 3600) {
+  const claims = { ...known, iat: seconds(), exp: seconds() + life, ...changes };
+  return signed("development", claims, createPrivateKey(secrets.issuer_key));
+}
+
+export async function call(path, { token, method, body, headers } = {}) {
+  const response = await fetch(stack.base_url + path, {
+    method: method ?? (body ? "POST" : "GET"),
+    headers: { ...(token && { authorization: `Bearer ${token}` }), ...(body && { "content-type": "application/json" }), ...headers },
+    body: body && JSON.stringify(body),
+  });
+  const text = await response.text();
+  return { status: response.status, headers: response.headers, text, json: text.startsWith("{") ? JSON.parse(text) : null };
+}
+
+async function good(path, options) {
+  const answer = await call(path, options);
+  if (answer.status >= 300) throw new Error(`${path}: ${answer.status} ${answer.text}`);
+  return answer.json;
+}
+
+/** A registered agent of the test's own. Views filtered by its id see nothing of other tests. */
+export async function newAgent(prefix = "page") {
+  const agentId = `${prefix}-${randomBytes(5).toString("hex")}`;
+  const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+  const token = stack.admin.token;
+  await good("/v1/admin/agents", { token, body: { agent_id: agentId, name: "A page test's agent" } });
+  const key = { key_id: `${agentId}-key`, alg: "EdDSA", public_key: publicKey.export({ type: "spki", format: "pem" }) };
+  await good(`/v1/admin/agents/${agentId}/keys`, { token, body: key });
+  const agentToken = () => signed(key.key_id, { iss: agentId, sub: agentId, aud: "relaytrace", iat: seconds(), exp: seconds() + 600 }, privateKey);
+  let number = 0;
+  return {
+    agentId,
+    /** Asks; what is not given is an ordinary refund. Returns the submission's answer. */
+    ask(changes = {}) {
+      number += 1;
+      return good("/v1/hitl/requests", { token: agentToken(), body: {
+        envelope_version: "1", agent_id: agentId, client_request_key: `key-${number}`, priority: "P2", title: `Refund number ${number}`,
+        action: { type: "refund.create", arguments: { customer: "88213", amount: `${number}.00`, currency: "EUR" } }, ...changes,
+      } });
+    },
+    poll: (wait = 0) => good(`/v1/agents/${agentId}/decisions/poll?wait_seconds=${wait}`, { token: agentToken() }),
+    acknowledge: (decision) => good(`/v1/agents/${agentId}/decisions/${decision.request_id}/ack`,
+      { token: agentToken(), body: { delivery_id: decision.delivery_id, result: "accepted" } }),
+    cancel: (id) => good(`/v1/agents/${agentId}/requests/${id}/cancel`, { token: agentToken(), body: {} }),
+  };
+}
+
+export const detail = (id) => good(`/v1/hitl/requests/${id}`, { token: stack.operator.token });
+export const decide = (id, decision, reason, token = stack.operators[1].token) =>
+  good(`/v1/hitl/requests/${id}/decision`, { token, body: { decision, reason } });
+
+/** Several requests, one after the other, so that they are listed in this order. */
+export async function askAll(agent, list) {
+  const asked = [];
+  for (const changes of list) asked.push(await agent.ask(changes));
+  return asked;
+}
