@@ -1,5 +1,6 @@
 //! What a drill plays in: servers that it may break, a database of its own, and processes of the service.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -71,6 +72,7 @@ pub struct Scene<'a> {
     /// Name of the database, and of the drill.
     pub database: String,
     folder: PathBuf,
+    agents_made: Cell<usize>,
 }
 
 /// What `relaytrace-local prepare` says.
@@ -113,6 +115,7 @@ impl<'a> Scene<'a> {
             environment: described.environment,
             database: name.to_owned(),
             folder,
+            agents_made: Cell::new(0),
             postgres,
             nats,
         })
@@ -140,12 +143,13 @@ impl<'a> Scene<'a> {
         Ok(service)
     }
 
-    /// Registers agents through the service: `<drill>-1` and so on.
+    /// Registers more agents through the service: `<drill>-1` and so on.
     pub async fn agents(&self, service: &Service, number: usize) -> Result<Vec<Agent>> {
         let mut connection = Connection::open(service.address()).await?;
         let mut agents = Vec::with_capacity(number);
-        for index in 1..=number {
-            let id = format!("{}-{index}", self.database);
+        for _ in 0..number {
+            self.agents_made.update(|made| made + 1);
+            let id = format!("{}-{}", self.database, self.agents_made.get());
             agents.push(Agent::register(&mut connection, &self.admin.token, id).await?);
         }
         Ok(agents)
