@@ -82,7 +82,6 @@ pub struct Client {
     address: SocketAddr,
     connection: Option<Connection>,
     nonces: Nonces,
-    patience: Duration,
     history: Arc<History>,
 }
 
@@ -91,12 +90,7 @@ impl Client {
     pub fn new(address: SocketAddr, history: Arc<History>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let nonces = Nonces::new(NUMBER.fetch_add(1, Ordering::Relaxed));
-        Self { address, connection: None, nonces, patience: HANG, history }
-    }
-
-    /// Waits longer for answers: the drill stops the service for that long.
-    pub fn be_patient(&mut self, patience: Duration) {
-        self.patience = patience;
+        Self { address, connection: None, nonces, history }
     }
 
     /// Sends one call. `None`: it got no answer that counts, and whether it had an effect is not known.
@@ -110,7 +104,7 @@ impl Client {
         let call = || format!("{method} {path}");
         let begun = Instant::now();
         let waits = Duration::from_secs(waiting_seconds(path));
-        let answered = timeout(self.patience + waits, self.exchange(caller, &method, path, body)).await;
+        let answered = timeout(HANG + waits, self.exchange(caller, &method, path, body)).await;
         // A sweep has as long as its work takes.
         if !path.starts_with("/internal/") {
             self.history.took(begun.elapsed().saturating_sub(waits));
@@ -119,7 +113,7 @@ impl Client {
             Ok(Ok(reply)) => return Some(reply),
             Ok(Err(error)) => error,
             Err(_) => {
-                self.history.violation("hang", format!("{} was not answered within {:?}", call(), self.patience));
+                self.history.violation("hang", format!("{} was not answered within {HANG:?}", call()));
                 anyhow!("no answer in time")
             }
         };

@@ -7,6 +7,7 @@ mod client;
 mod faults;
 mod history;
 mod judge;
+mod lambda;
 mod load;
 mod proxy;
 mod registry;

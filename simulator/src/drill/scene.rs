@@ -123,24 +123,24 @@ impl<'a> Scene<'a> {
 
     /// Starts all functions in one process, with these variables in place of the scene's own.
     pub async fn start_service(&self, variables: &[(&str, &str)]) -> Result<Service> {
-        self.start("relaytrace-local", &["serve"], variables).await
+        let mut service = self.process("relaytrace-local", &["serve"], variables)?;
+        service.start().await?;
+        Ok(service)
     }
 
-    /// Starts one function: its own binary.
-    pub async fn start_function(&self, name: &str, variables: &[(&str, &str)]) -> Result<Service> {
-        self.start(name, &[], variables).await
+    /// One function, its own binary, with these variables: to be started.
+    pub fn function(&self, name: &str, variables: &[(&str, &str)]) -> Result<Service> {
+        self.process(name, &[], variables)
     }
 
-    async fn start(&self, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Service> {
+    fn process(&self, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Service> {
         let port = free_port(None)?;
         let mut command = Command::new(beside_us(program)?);
         command.args(arguments).env_clear().envs(&self.environment);
         command.env("PORT", port.to_string()).env("LOG_FORMAT", "json").env("RUST_LOG", "info");
         command.envs(variables.iter().copied());
         let log = self.folder.join(format!("{program}-{port}.log"));
-        let mut service = Service::new(command, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), log);
-        service.start().await?;
-        Ok(service)
+        Ok(Service::new(command, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), log))
     }
 
     /// Registers more agents through the service: `<drill>-1` and so on.

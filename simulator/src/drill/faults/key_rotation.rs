@@ -31,16 +31,19 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     let mut admin = Connection::open(services[0].address()).await?;
     let (current, _) = watch::channel(Arc::new(agent));
     let running = Arc::new(AtomicBool::new(true));
-    let mut callers = call(scene, &services, &current, &running);
+    // Frozen between calls, as Lambda does it: what is under way is let finish.
+    let asleep = Arc::new(AtomicBool::new(false));
+    let mut callers = call(scene, &services, &current, &running, &asleep);
 
     let mut slowest_death = Duration::ZERO;
     for rotation in 1..=scene.count {
         let old = current.borrow().clone();
         let new = old.with_new_key(&mut admin, &scene.admin.token, &format!("{}-{rotation}", old.id)).await?;
         current.send_replace(Arc::new(new));
-        // Every call that was begun with the old key has its answer.
-        sleep(Duration::from_millis(500)).await;
         let is_last = rotation == scene.count;
+        asleep.store(is_last, Ordering::Relaxed);
+        // Every call that was begun with the old key has its answer.
+        sleep(Duration::from_secs(1)).await;
         if is_last {
             // Both processes know the old key well, and one of them sleeps through its end.
             services[1].freeze()?;
@@ -54,6 +57,7 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
             let frozen = if scene.is_short { Duration::from_secs(3) } else { DEAD_AFTER + Duration::from_secs(5) };
             sleep(frozen).await;
             services[1].thaw()?;
+            asleep.store(false, Ordering::Relaxed);
             let died = wait_for_death(scene, &services[1], &old, Instant::now()).await?;
             ensure!(
                 scene.is_short || died < Duration::from_secs(1),
@@ -89,17 +93,21 @@ fn call(
     services: &[Service],
     current: &watch::Sender<Arc<Agent>>,
     running: &Arc<AtomicBool>,
+    asleep: &Arc<AtomicBool>,
 ) -> JoinSet<()> {
     let mut callers = JoinSet::new();
     for (process, service) in services.iter().enumerate() {
         for caller in 0..CALLERS {
             let (mut client, current, running) = (scene.client(service), current.subscribe(), running.clone());
-            // A frozen process answers when it is thawed: that is no failure of the key.
-            client.be_patient(DEAD_AFTER + Duration::from_secs(20));
+            let asleep = asleep.clone();
             callers.spawn(async move {
                 for number in 0.. {
                     if !running.load(Ordering::Relaxed) {
                         return;
+                    }
+                    if process == 1 && asleep.load(Ordering::Relaxed) {
+                        sleep(Duration::from_millis(20)).await;
+                        continue;
                     }
                     let agent = current.borrow().clone();
                     let key = format!("key-{process}-{caller}-{number}");

@@ -2,6 +2,7 @@
 
 mod black_holes;
 mod failing_fsync;
+mod frozen_lambda;
 mod idle_transaction;
 mod key_rotation;
 mod killed_service;
@@ -89,6 +90,17 @@ pub const DRILLS: &[Drill] = &[
         full: 30,
         short: 4,
         run: |scene| Box::pin(black_holes::run(scene)),
+    },
+    Drill {
+        name: "frozen-lambda",
+        promise: "A process frozen right after its response: its event is out within one sweep, its next request \
+                  succeeds.",
+        does: "Runs a function's binary against a stand-in for Lambda's runtime API, which freezes it (SIGSTOP) when its \
+               response arrives; the stream did not answer before, and Postgres hangs up meanwhile.",
+        unit: "processes",
+        full: 8,
+        short: 2,
+        run: |scene| Box::pin(frozen_lambda::run(scene)),
     },
     Drill {
         name: "key-rotation",
