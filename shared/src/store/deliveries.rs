@@ -108,7 +108,7 @@ impl Store {
     /// [`Error::Unauthenticated`] where the key or agent is no longer active.
     pub async fn lease(&self, order: &LeaseOrder<'_>) -> Result<Leased> {
         let agent_id = &order.caller.agent_id;
-        let look = self.floors.look(agent_id, self.clock().now());
+        let look = self.due.look(agent_id, self.clock().now());
         let rows = run!(self, connection => sqlx::query!(
                     r#"/* relaytrace: lease */
                     WITH caller AS MATERIALIZED (
@@ -212,12 +212,12 @@ impl Store {
                     order.look_ahead.as_secs_f64(),
                 )
                 .fetch_all(connection));
-        let rows = rows.inspect_err(|_| self.floors.forget(agent_id, look))?;
+        let rows = rows.inspect_err(|_| self.due.forget(agent_id, look))?;
         let Some(first) = rows.first() else {
-            self.floors.forget(agent_id, look);
+            self.due.forget(agent_id, look);
             return Err(Error::Unauthenticated("the key is revoked or its agent disabled"));
         };
-        self.floors.learn(agent_id, look, first.now, first.first_visible_at);
+        self.due.learn(agent_id, look, first.now, first.first_visible_at);
         let mut leased = Leased {
             polled_at: first.now,
             has_more: first.has_more,

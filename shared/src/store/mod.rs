@@ -79,7 +79,10 @@ pub struct Caller {
 pub struct Store {
     connections: Connections,
     clock: Clock,
-    floors: Arc<Floors>,
+    /// Of deliveries, for each agent.
+    due: Arc<Floors<AgentId>>,
+    /// Of the outbox.
+    left_over: Arc<Floors<()>>,
 }
 
 impl Store {
@@ -87,7 +90,7 @@ impl Store {
     #[must_use]
     pub fn connect_lazily(options: PgConnectOptions, max_connections: usize, clock: Clock) -> Self {
         let connections = Connections::new(options, max_connections, clock.clone());
-        Self { connections, clock, floors: Arc::new(Floors::new()) }
+        Self { connections, clock, due: Arc::new(Floors::new()), left_over: Arc::new(Floors::new()) }
     }
 
     /// Whether the database answers.
