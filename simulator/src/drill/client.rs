@@ -39,8 +39,6 @@ pub struct Reply {
     pub status: StatusCode,
     /// Its body; null if that is no JSON.
     pub body: Value,
-    /// `Retry-After`, in seconds.
-    pub retry_after: Option<u64>,
 }
 
 impl Reply {
@@ -147,11 +145,10 @@ impl Client {
         if let Caller::Agent(agent) = caller {
             self.verify(&answer, agent, method, path, nonce.to_str()?)?;
         }
-        let retry_after = answer.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        if answer.status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_none() {
+        if answer.status == StatusCode::SERVICE_UNAVAILABLE && !answer.headers.contains_key("retry-after") {
             self.history.violation("503 without Retry-After", format!("{method} {path}"));
         }
-        Ok(Reply { status: answer.status, body: answer.json().unwrap_or_default(), retry_after })
+        Ok(Reply { status: answer.status, body: answer.json().unwrap_or_default() })
     }
 
     /// An answer whose caller the service could not make out is not signed; every other is.

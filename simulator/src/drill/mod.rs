@@ -131,7 +131,7 @@ async fn run_lane(options: &Options, waiting: Arc<Mutex<VecDeque<&'static Drill>
         let begun = Instant::now();
         let verdict = run_one(options, drill, &mut servers).await;
         let passed = verdict.is_ok();
-        let is_played = !verdict.as_ref().is_err_and(|error| error.is::<Unplayable>());
+        let is_played = !verdict.as_ref().is_err_and(anyhow::Error::is::<Unplayable>);
         let mark = match (passed, is_played) {
             (true, _) => "PASS",
             (false, true) => "FAIL",

@@ -16,7 +16,7 @@ use crate::drill::scene::Scene;
 use crate::drill::{Unplayable, Verdict, enough};
 
 /// How long every fsync fails.
-const FAILING: Duration = Duration::from_millis(1_000);
+const FAILING: Duration = Duration::from_secs(1);
 /// What Postgres does when it cannot write its log.
 const PANIC: &str = "PANIC:";
 

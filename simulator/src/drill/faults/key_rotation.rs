@@ -133,7 +133,7 @@ async fn wait_for_death(scene: &Scene<'_>, service: &Service, revoked: &Agent, s
                 scene.history.violation("revoked key", format!("{call} was answered after it was dead for {died:?}"));
             }
             (Some(call), None) => {
-                ensure!(since.elapsed() < DEAD_AFTER, "{call} takes a key revoked {DEAD_AFTER:?} ago")
+                ensure!(since.elapsed() < DEAD_AFTER, "{call} takes a key revoked {DEAD_AFTER:?} ago");
             }
             (None, None) => died = Some(since.elapsed()),
             (None, Some(_)) => {}
