@@ -20,7 +20,7 @@ use super::service::{Service, beside_us};
 use crate::agent::Agent;
 use crate::http::{Connection, bearer};
 
-/// The servers of one lane, durable as in production. A drill that breaks them puts them right again.
+/// The servers of one lane. A drill that breaks them puts them right again.
 pub struct Servers {
     postgres: Postgres,
     nats: Nats,
@@ -32,7 +32,8 @@ impl Servers {
     pub fn start() -> Result<Self> {
         let folder = scratch_folder()?;
         let postgres = Postgres::start(&folder.path().join("postgres"), Durability::Durable)?;
-        let nats = Nats::start(&folder.path().join("nats"), Durability::Durable)?;
+        // The default sync interval, as in production: Postgres is the truth.
+        let nats = Nats::start(&folder.path().join("nats"), Durability::Throwaway)?;
         Ok(Self { postgres, nats, folder })
     }
 
