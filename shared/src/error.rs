@@ -149,10 +149,10 @@ impl From<sqlx::Error> for Error {
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => true,
-            // Class 08 connection exceptions, 53 insufficient resources, 57 operator intervention, and what is
-            // still in conflict after its retries (PostgreSQL, appendix A).
+            // Class 08 connection exceptions, 53 insufficient resources, 57 operator intervention, 58 a disk that
+            // fails, and what is still in conflict after its retries (PostgreSQL, appendix A).
             sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-                ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || is_conflict(&code)
+                ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || is_conflict(&code)
             }),
             _ => false,
         };

@@ -9,7 +9,8 @@ use crate::state::AppState;
 /// Requests that one batch looks at.
 const BATCH: i64 = 500;
 
-/// Does one batch of a replay and publishes its events. Whether there is more to do here. A failure of ours is noted:
+/// Does one batch of a replay and publishes its events. Whether there is more to do now: not while the stream does not
+/// take the events, which wait in the outbox. A failure of ours is noted:
 /// it is tried again later, and given up in the end.
 pub async fn advance(state: &AppState, replay_id: Uuid) -> Result<bool> {
     let batch = match state.store.advance_replay(replay_id, BATCH, state.delivery.max_age_seconds).await {
@@ -20,8 +21,9 @@ pub async fn advance(state: &AppState, replay_id: Uuid) -> Result<bool> {
         batch => batch?,
     };
     let Some(batch) = batch else { return Ok(false) };
+    let mut has_more = batch.state == ReplayState::Running;
     if !batch.events.is_empty() {
-        state.events.publish(&state.store, batch.events).await?;
+        has_more &= state.events.publish(&state.store, batch.events).await?.unreached.is_empty();
     }
-    Ok(batch.state == ReplayState::Running)
+    Ok(has_more)
 }

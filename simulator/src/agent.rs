@@ -18,9 +18,10 @@ const TOKEN_LIFETIME: u64 = 900;
 /// A token younger than this is still good for a measurement.
 const TOKEN_KEPT_FOR: u64 = 480;
 
-/// A registered agent. Its one key has its own name.
+/// A registered agent and one of its keys. Its first key has its own name.
 pub struct Agent {
     pub id: String,
+    pub key_id: String,
     key: EncodingKey,
     secret: hmac::Key,
     token: HeaderValue,
@@ -30,12 +31,26 @@ pub struct Agent {
 impl Agent {
     /// Registers an agent and its key through the admin API.
     pub async fn register(connection: &mut Connection, admin: &HeaderValue, id: String) -> Result<Self> {
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).ok().context("no key could be made")?;
-        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8.as_ref()).ok().context("a key made is none")?;
-
         let agent = connection.post("/v1/admin/agents", admin, &json!({"agent_id": id, "name": id})).await?;
         ensure!(agent.status.is_success(), "agent {id} was not registered: {}", String::from_utf8_lossy(&agent.body));
-        let key = json!({"key_id": id, "alg": "EdDSA", "public_key": public_pem(pair.public_key().as_ref())});
+        let key_id = id.clone();
+        Self::register_key(connection, admin, id, key_id).await
+    }
+
+    /// Registers another key of this agent: the same agent, signing with that.
+    pub async fn with_new_key(&self, connection: &mut Connection, admin: &HeaderValue, key_id: &str) -> Result<Self> {
+        Self::register_key(connection, admin, self.id.clone(), key_id.to_owned()).await
+    }
+
+    async fn register_key(
+        connection: &mut Connection,
+        admin: &HeaderValue,
+        id: String,
+        key_id: String,
+    ) -> Result<Self> {
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).ok().context("no key could be made")?;
+        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8.as_ref()).ok().context("a key made is none")?;
+        let key = json!({"key_id": key_id, "alg": "EdDSA", "public_key": public_pem(pair.public_key().as_ref())});
         let registered = connection.post(&format!("/v1/admin/agents/{id}/keys"), admin, &key).await?;
         registered.expect(StatusCode::CREATED)?;
         let registered = registered.json()?;
@@ -43,7 +58,7 @@ impl Agent {
         let secret = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(secret)?);
 
         let key = EncodingKey::from_ed_der(pkcs8.as_ref());
-        let mut agent = Self { id, key, secret, token: HeaderValue::from_static(""), token_made_at: 0 };
+        let mut agent = Self { id, key_id, key, secret, token: HeaderValue::from_static(""), token_made_at: 0 };
         agent.refresh_token()?;
         Ok(agent)
     }
@@ -56,7 +71,7 @@ impl Agent {
         }
         let claims =
             json!({"iss": self.id, "sub": self.id, "aud": "relaytrace", "iat": now, "exp": now + TOKEN_LIFETIME});
-        let header = Header { kid: Some(self.id.clone()), ..Header::new(Algorithm::EdDSA) };
+        let header = Header { kid: Some(self.key_id.clone()), ..Header::new(Algorithm::EdDSA) };
         self.token = bearer(&encode(&header, &claims, &self.key)?)?;
         self.token_made_at = now;
         Ok(())
@@ -69,7 +84,7 @@ impl Agent {
 
     /// Whether the response is the service's own.
     pub fn verify(&self, answer: &Answer, method: &Method, nonce: &str) -> Result<()> {
-        signature::verify(answer, Expected { method, nonce, key_id: &self.id, secret: &self.secret })
+        signature::verify(answer, Expected { method, nonce, key_id: &self.key_id, secret: &self.secret })
     }
 }
 

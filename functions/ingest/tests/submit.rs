@@ -143,3 +143,17 @@ async fn without_a_database_the_answer_is_unavailable_and_quick(owner: PgPool) {
     assert!(answer.json()["retryable"].as_bool().unwrap());
     assert!(answer.headers.contains_key("signature"), "errors are signed too");
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_disk_that_fails_is_unavailable_and_not_our_fault(owner: PgPool) {
+    let app = TestApp::new(&owner, ingest::router());
+    let agent = app.agent("a").await;
+    // What Postgres says when it cannot sync its log.
+    let fail = "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'could not fdatasync file' USING ERRCODE = 'io_error'; END $$;
+        CREATE TRIGGER fail BEFORE INSERT ON outbox FOR EACH ROW EXECUTE FUNCTION fail()";
+    sqlx::raw_sql(fail).execute(&owner).await.unwrap();
+    let answer = app.post("/v1/hitl/requests", &agent.token(), &agent.envelope("k")).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (503, "unavailable"));
+    assert_eq!(answer.headers["retry-after"], "1");
+}

@@ -112,26 +112,27 @@ async fn poll(
 /// Reads; if there is nothing gets in line, reads again, and waits. Postgres is read, never NATS.
 async fn lease_or_wait(state: &AppState, caller: &Caller, asked: &Asked, longest: Duration) -> Result<Leased> {
     let ids: Option<Vec<Uuid>> = asked.request_ids.as_ref().map(|ids| ids.iter().map(|id| id.0).collect());
-    let order = LeaseOrder {
+    let order = |look_ahead| LeaseOrder {
         caller,
         limit: asked.limit,
         request_ids: ids.as_deref(),
         lease_seconds: state.delivery.lease_seconds,
         max_attempts: state.delivery.max_attempts,
+        look_ahead,
     };
     let deadline = Instant::now() + longest;
-    let leased = state.store.lease(&order).await?;
+    let leased = state.store.lease(&order(Duration::ZERO)).await?;
     if !leased.deliveries.is_empty() || longest.is_zero() {
         return Ok(leased);
     }
     let parked = state.events.park(&caller.agent_id, asked.request_ids.as_deref()).await;
     loop {
-        let leased = state.store.lease(&order).await?;
+        let look_again = if state.events.is_connected_now() { LOOK_AGAIN } else { LOOK_AGAIN_WITHOUT_NATS };
+        let leased = state.store.lease(&order(look_again)).await?;
         let left = deadline.saturating_duration_since(Instant::now());
         if !leased.deliveries.is_empty() || left.is_zero() || state.events.is_stopping() {
             return Ok(leased);
         }
-        let look_again = if state.events.is_connected_now() { LOOK_AGAIN } else { LOOK_AGAIN_WITHOUT_NATS };
         let until_visible = leased.next_visible_at.and_then(|at| (at - leased.polled_at).to_std().ok());
         // A moment later than it becomes visible: the database compares microseconds.
         let until_visible = until_visible.map_or(look_again, |wait| wait + Duration::from_millis(1));

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use relaytrace::auth::Admin;
 use relaytrace::domain::{RequestId, SweepPart};
+use relaytrace::events::Published;
 use relaytrace::http::Problem;
 use relaytrace::store::OutboxEvent;
 use relaytrace::{AppState, Error, Result};
@@ -80,8 +81,9 @@ impl SweepReport {
 pub async fn run_once(state: AppState) -> Result<SweepReport> {
     let mut report = SweepReport::default();
     let mut failure = None;
+    let mut is_stream_away = false;
     for _ in 0..ROUNDS {
-        let round = one_round(&state, &mut failure).await;
+        let round = one_round(&state, &mut failure, &mut is_stream_away).await;
         report.add(round);
         if round == SweepReport::default() || failure.is_some() {
             break;
@@ -93,9 +95,11 @@ pub async fn run_once(state: AppState) -> Result<SweepReport> {
     failure.map_or(Ok(report), Err)
 }
 
-/// One batch of each part. A part that fails keeps no other from being done; the first failure is kept.
-async fn one_round(state: &AppState, failure: &mut Option<Error>) -> SweepReport {
+/// One batch of each part. A part that fails keeps no other from being done; the first failure is kept. Once the stream
+/// has not answered, events stay in the outbox: waiting for it in each round would hold everything up.
+async fn one_round(state: &AppState, failure: &mut Option<Error>, is_stream_away: &mut bool) -> SweepReport {
     let mut round = SweepReport::default();
+    let was_stream_away = *is_stream_away;
     let mut note = |error| {
         tracing::warn!(error = %error, "a part of a sweep failed; the others go on");
         failure.get_or_insert(error);
@@ -107,25 +111,40 @@ async fn one_round(state: &AppState, failure: &mut Option<Error>) -> SweepReport
                 round.add(done.counted_as(part));
                 events.extend(done.events);
             }
+            Err(error) => {
+                // Without Postgres every other part would only wait as long.
+                let is_postgres_away = matches!(error, Error::Unavailable(_)) && state.store.ping().await.is_err();
+                note(error);
+                if is_postgres_away {
+                    return round;
+                }
+            }
+        }
+    }
+    if !events.is_empty() && !*is_stream_away {
+        match state.events.publish(&state.store, events).await {
+            Ok(published) => *is_stream_away = !published.unreached.is_empty(),
             Err(error) => note(error),
         }
     }
-    if !events.is_empty()
-        && let Err(error) = state.events.publish(&state.store, events).await
-    {
-        note(error);
-    }
-    match relay(state).await {
-        Ok(relayed) => round.relayed = relayed,
-        Err(error) => note(error),
+    if !*is_stream_away {
+        match relay(state).await {
+            Ok(published) => {
+                round.relayed = published.acknowledged;
+                *is_stream_away = !published.unreached.is_empty();
+            }
+            Err(error) => note(error),
+        }
     }
     match state.store.drop_expired_dedupe(BATCH).await {
         Ok(dropped) => round.dedupe_dropped = dropped,
         Err(error) => note(error),
     }
-    match continue_replays(state).await {
-        Ok(advanced) => round.replays_advanced = advanced,
-        Err(error) => note(error),
+    if !was_stream_away {
+        match continue_replays(state).await {
+            Ok(advanced) => round.replays_advanced = advanced,
+            Err(error) => note(error),
+        }
     }
     round
 }
@@ -217,17 +236,17 @@ async fn continue_replays(state: &AppState) -> Result<u64> {
 }
 
 /// Publishes a batch of what others have left in the outbox.
-async fn relay(state: &AppState) -> Result<u64> {
+async fn relay(state: &AppState) -> Result<Published> {
     if !state.events.is_connected().await {
-        return Ok(0);
+        return Ok(Published::default());
     }
     let left_over = state.store.claim_events(BATCH).await?;
     if left_over.is_empty() {
-        return Ok(0);
+        return Ok(Published::default());
     }
     let published = state.events.publish(&state.store, left_over).await?;
     if !published.unreached.is_empty() {
         state.store.release_events(&published.unreached).await?;
     }
-    Ok(published.acknowledged)
+    Ok(published)
 }

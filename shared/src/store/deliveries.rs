@@ -1,5 +1,7 @@
 //! Deliveries: leased by polls, acknowledged, retried, dead-lettered.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -48,6 +50,8 @@ pub struct LeaseOrder<'a> {
     pub lease_seconds: f64,
     /// After so many attempts the delivery is exhausted.
     pub max_attempts: i32,
+    /// How long the poll would wait: what becomes visible later is not looked for.
+    pub look_ahead: Duration,
 }
 
 /// What a poll got.
@@ -59,7 +63,7 @@ pub struct Leased {
     pub deliveries: Vec<Delivered>,
     /// More was due.
     pub has_more: bool,
-    /// When the next delivery of this agent becomes due, if nothing was.
+    /// When the next delivery of this agent becomes due, if nothing was and it does so within the time looked ahead.
     pub next_visible_at: Option<DateTime<Utc>>,
 }
 
@@ -103,6 +107,8 @@ impl Store {
     /// # Errors
     /// [`Error::Unauthenticated`] where the key or agent is no longer active.
     pub async fn lease(&self, order: &LeaseOrder<'_>) -> Result<Leased> {
+        let agent_id = &order.caller.agent_id;
+        let look = self.due.look(agent_id, self.clock().now());
         let rows = run!(self, connection => sqlx::query!(
                     r#"/* relaytrace: lease */
                     WITH caller AS MATERIALIZED (
@@ -114,6 +120,7 @@ impl Store {
                         SELECT d.request_id, d.visible_at FROM deliveries d
                         WHERE EXISTS (SELECT FROM caller)
                             AND d.agent_id = $3 AND d.state IN ('ready', 'leased')
+                            AND d.visible_at >= COALESCE($9::timestamptz, '-infinity')
                             AND d.visible_at <= COALESCE($1::timestamptz, now())
                             AND d.expires_at > COALESCE($1::timestamptz, now())
                             AND ($5::uuid[] IS NULL OR d.request_id = ANY ($5))
@@ -163,6 +170,7 @@ impl Store {
                             ELSE EXISTS (
                                 SELECT FROM deliveries m
                                 WHERE m.agent_id = $3 AND m.state IN ('ready', 'leased')
+                                    AND m.visible_at >= COALESCE($9::timestamptz, '-infinity')
                                     AND m.visible_at <= COALESCE($1::timestamptz, now())
                                     AND m.expires_at > COALESCE($1::timestamptz, now())
                                     AND ($5::uuid[] IS NULL OR m.request_id = ANY ($5))
@@ -173,8 +181,18 @@ impl Store {
                             SELECT n.visible_at FROM deliveries n
                             WHERE n.agent_id = $3 AND n.state IN ('ready', 'leased')
                                 AND n.visible_at > COALESCE($1::timestamptz, now())
+                                AND n.visible_at <= COALESCE($1::timestamptz, now())
+                                    + make_interval(secs => $10::double precision)
                             ORDER BY n.visible_at LIMIT 1
                         ) END AS next_visible_at,
+                        -- As it was before this statement, held by another or not: see floors.rs.
+                        (
+                            SELECT f.visible_at FROM deliveries f
+                            WHERE f.agent_id = $3 AND f.state IN ('ready', 'leased')
+                                AND f.visible_at >= COALESCE($9::timestamptz, '-infinity')
+                                AND f.visible_at <= COALESCE($1::timestamptz, now())
+                            ORDER BY f.visible_at LIMIT 1
+                        ) AS first_visible_at,
                         l.request_id AS "request_id?: RequestId", l.attempt AS "attempt?", l.replayed AS "replayed?",
                         l.delivery_id, l.lease_expires_at,
                         l.client_request_key AS "client_request_key?: ClientRequestKey", l.action_type AS "action_type?",
@@ -190,9 +208,16 @@ impl Store {
                     order.lease_seconds,
                     order.max_attempts,
                     Failure::DeliveryUnacknowledged.longest_pause().as_secs_f64(),
+                    look.from,
+                    order.look_ahead.as_secs_f64(),
                 )
-                .fetch_all(connection))?;
-        let first = rows.first().ok_or(Error::Unauthenticated("the key is revoked or its agent disabled"))?;
+                .fetch_all(connection));
+        let rows = rows.inspect_err(|_| self.due.forget(agent_id, look))?;
+        let Some(first) = rows.first() else {
+            self.due.forget(agent_id, look);
+            return Err(Error::Unauthenticated("the key is revoked or its agent disabled"));
+        };
+        self.due.learn(agent_id, look, first.now, first.first_visible_at);
         let mut leased = Leased {
             polled_at: first.now,
             has_more: first.has_more,

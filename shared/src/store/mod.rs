@@ -12,6 +12,7 @@ mod dead_letters;
 mod decisions;
 mod deliveries;
 mod escalations;
+mod floors;
 mod outbox;
 mod policies;
 mod pool;
@@ -23,6 +24,7 @@ mod stale;
 mod sweep_failures;
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnectOptions;
@@ -44,6 +46,7 @@ use crate::clock::Clock;
 use crate::domain::{AgentId, KeyId};
 use crate::error::{Error, Result};
 
+use floors::Floors;
 use pool::{Connections, run};
 
 /// The migrations of `migrations/`.
@@ -76,13 +79,18 @@ pub struct Caller {
 pub struct Store {
     connections: Connections,
     clock: Clock,
+    /// Of deliveries, for each agent.
+    due: Arc<Floors<AgentId>>,
+    /// Of the outbox.
+    left_over: Arc<Floors<()>>,
 }
 
 impl Store {
     /// A store that connects when it is first used, so that starting does not need the database.
     #[must_use]
     pub fn connect_lazily(options: PgConnectOptions, max_connections: usize, clock: Clock) -> Self {
-        Self { connections: Connections::new(options, max_connections, clock.clone()), clock }
+        let connections = Connections::new(options, max_connections, clock.clone());
+        Self { connections, clock, due: Arc::new(Floors::new()), left_over: Arc::new(Floors::new()) }
     }
 
     /// Whether the database answers.

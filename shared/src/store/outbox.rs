@@ -58,23 +58,48 @@ impl Store {
 
     /// Claims up to `limit` events that whoever wrote them has not published in time, for the next 30 seconds.
     pub async fn claim_events(&self, limit: i64) -> Result<Vec<OutboxEvent>> {
-        run!(self, connection => sqlx::query_as!(
-                OutboxEvent,
+        let look = self.left_over.look(&(), self.clock().now());
+        let rows = run!(self, connection => sqlx::query!(
                 r#"/* relaytrace: claim_events */
                 WITH left_over AS (
                     SELECT request_id, seq FROM outbox
-                    WHERE claimed_until <= COALESCE($1::timestamptz, now())
+                    WHERE claimed_until >= COALESCE($3::timestamptz, '-infinity')
+                        AND claimed_until <= COALESCE($1::timestamptz, now())
                     ORDER BY claimed_until LIMIT $2
                     FOR NO KEY UPDATE SKIP LOCKED
+                ), claimed AS (
+                    UPDATE outbox o SET claimed_until = COALESCE($1, now()) + interval '30 seconds'
+                    FROM left_over l WHERE o.request_id = l.request_id AND o.seq = l.seq
+                    RETURNING o.request_id, o.seq, o.kind, o.agent_id, o.payload, o.traceparent
                 )
-                UPDATE outbox o SET claimed_until = COALESCE($1, now()) + interval '30 seconds'
-                FROM left_over l WHERE o.request_id = l.request_id AND o.seq = l.seq
-                RETURNING o.request_id AS "request_id: RequestId", o.seq, o.kind, o.agent_id AS "agent_id: AgentId",
-                    o.payload, o.traceparent"#,
+                SELECT t.now AS "now!", (
+                        -- As it was before this statement, held by another or not: see floors.rs.
+                        SELECT f.claimed_until FROM outbox f
+                        WHERE f.claimed_until >= COALESCE($3, '-infinity') AND f.claimed_until <= COALESCE($1, now())
+                        ORDER BY f.claimed_until LIMIT 1
+                    ) AS first_left_over,
+                    c.request_id AS "request_id?: RequestId", c.seq AS "seq?", c.kind AS "kind?",
+                    c.agent_id AS "agent_id?: AgentId", c.payload AS "payload?", c.traceparent
+                FROM (SELECT COALESCE($1, now()) AS now) t LEFT JOIN claimed c ON true"#,
                 self.clock().for_database(),
                 limit,
+                look.from,
             )
-            .fetch_all(connection))
+            .fetch_all(connection));
+        let rows = rows.inspect_err(|_| self.left_over.forget(&(), look))?;
+        if let Some(first) = rows.first() {
+            self.left_over.learn(&(), look, first.now, first.first_left_over);
+        }
+        let event = |row| match row {
+            (Some(request_id), Some(seq), Some(kind), Some(agent_id), Some(payload), traceparent) => {
+                Some(OutboxEvent { request_id, seq, kind, agent_id, payload, traceparent })
+            }
+            _ => None,
+        };
+        let columns = rows.into_iter();
+        let columns =
+            columns.map(|row| (row.request_id, row.seq, row.kind, row.agent_id, row.payload, row.traceparent));
+        Ok(columns.filter_map(event).collect())
     }
 
     /// Gives claimed events back at once: they could not be published.

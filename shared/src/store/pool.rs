@@ -157,7 +157,7 @@ fn is_harmless(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::RowNotFound => true,
         sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| !code.starts_with("57") && !code.starts_with("08"))
+            error.code().is_some_and(|code| !["08", "57", "58"].iter().any(|class| code.starts_with(class)))
         }
         _ => false,
     }

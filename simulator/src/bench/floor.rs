@@ -61,11 +61,12 @@ impl Side<'_> {
         self.forget_events(batch).await
     }
 
-    /// Makes every delivery of the batch ready, as if no poll had come by.
+    /// Makes every delivery of the batch ready, as if no poll had come by. Within the last second, as decisions do: the
+    /// service does not look far back for them.
     pub async fn make_ready(&self, batch: Batch) -> Result<()> {
         self.update_deliveries(
             batch,
-            "state = 'ready', attempt = 0, visible_at = now() - random() * interval '1 minute', \
+            "state = 'ready', attempt = 0, visible_at = now() - random() * interval '1 second', \
                 delivery_id = NULL, lease_expires_at = NULL, result = NULL, expires_at = now() + interval '1 day'",
         )
         .await

@@ -100,6 +100,8 @@ fn lease(group: Group) -> Vec<Argument> {
         ("float8", ":lease_seconds".to_owned()),
         ("int4", ":max_attempts".to_owned()),
         ("float8", ":longest_backoff_seconds".to_owned()),
+        ("timestamptz", ":nothing".to_owned()),
+        ("float8", "0".to_owned()),
     ]
 }
 

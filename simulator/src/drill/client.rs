@@ -39,8 +39,6 @@ pub struct Reply {
     pub status: StatusCode,
     /// Its body; null if that is no JSON.
     pub body: Value,
-    /// `Retry-After`, in seconds.
-    pub retry_after: Option<u64>,
 }
 
 impl Reply {
@@ -105,7 +103,10 @@ impl Client {
         let begun = Instant::now();
         let waits = Duration::from_secs(waiting_seconds(path));
         let answered = timeout(HANG + waits, self.exchange(caller, &method, path, body)).await;
-        self.history.took(begun.elapsed().saturating_sub(waits));
+        // A sweep has as long as its work takes.
+        if !path.starts_with("/internal/") {
+            self.history.took(begun.elapsed().saturating_sub(waits));
+        }
         let error = match answered {
             Ok(Ok(reply)) => return Some(reply),
             Ok(Err(error)) => error,
@@ -144,11 +145,10 @@ impl Client {
         if let Caller::Agent(agent) = caller {
             self.verify(&answer, agent, method, path, nonce.to_str()?)?;
         }
-        let retry_after = answer.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        if answer.status == StatusCode::SERVICE_UNAVAILABLE && retry_after.is_none() {
+        if answer.status == StatusCode::SERVICE_UNAVAILABLE && !answer.headers.contains_key("retry-after") {
             self.history.violation("503 without Retry-After", format!("{method} {path}"));
         }
-        Ok(Reply { status: answer.status, body: answer.json().unwrap_or_default(), retry_after })
+        Ok(Reply { status: answer.status, body: answer.json().unwrap_or_default() })
     }
 
     /// An answer whose caller the service could not make out is not signed; every other is.

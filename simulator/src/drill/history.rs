@@ -73,9 +73,9 @@ impl History {
         inner.slowest = inner.slowest.max(time);
     }
 
-    /// The slowest call, answered or not, polls' own waiting not counted.
-    pub fn slowest(&self) -> Duration {
-        self.lock().slowest
+    /// The slowest call since this was last asked, answered or not; sweeps and polls' own waiting are not counted.
+    pub fn take_slowest(&self) -> Duration {
+        std::mem::take(&mut self.lock().slowest)
     }
 
     /// A decision of this agent's request was made: its poller has to get it.

@@ -1,5 +1,6 @@
 //! What a drill plays in: servers that it may break, a database of its own, and processes of the service.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use super::service::{Service, beside_us};
 use crate::agent::Agent;
 use crate::http::{Connection, bearer};
 
-/// The servers of one lane, durable as in production. A drill that breaks them puts them right again.
+/// The servers of one lane. A drill that breaks them puts them right again.
 pub struct Servers {
     postgres: Postgres,
     nats: Nats,
@@ -31,7 +32,8 @@ impl Servers {
     pub fn start() -> Result<Self> {
         let folder = scratch_folder()?;
         let postgres = Postgres::start(&folder.path().join("postgres"), Durability::Durable)?;
-        let nats = Nats::start(&folder.path().join("nats"), Durability::Durable)?;
+        // The default sync interval, as in production: Postgres is the truth.
+        let nats = Nats::start(&folder.path().join("nats"), Durability::Throwaway)?;
         Ok(Self { postgres, nats, folder })
     }
 
@@ -71,6 +73,7 @@ pub struct Scene<'a> {
     /// Name of the database, and of the drill.
     pub database: String,
     folder: PathBuf,
+    agents_made: Cell<usize>,
 }
 
 /// What `relaytrace-local prepare` says.
@@ -113,6 +116,7 @@ impl<'a> Scene<'a> {
             environment: described.environment,
             database: name.to_owned(),
             folder,
+            agents_made: Cell::new(0),
             postgres,
             nats,
         })
@@ -120,32 +124,33 @@ impl<'a> Scene<'a> {
 
     /// Starts all functions in one process, with these variables in place of the scene's own.
     pub async fn start_service(&self, variables: &[(&str, &str)]) -> Result<Service> {
-        self.start("relaytrace-local", &["serve"], variables).await
+        let mut service = self.process("relaytrace-local", &["serve"], variables)?;
+        service.start().await?;
+        Ok(service)
     }
 
-    /// Starts one function: its own binary.
-    pub async fn start_function(&self, name: &str, variables: &[(&str, &str)]) -> Result<Service> {
-        self.start(name, &[], variables).await
+    /// One function, its own binary, with these variables: to be started.
+    pub fn function(&self, name: &str, variables: &[(&str, &str)]) -> Result<Service> {
+        self.process(name, &[], variables)
     }
 
-    async fn start(&self, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Service> {
+    fn process(&self, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Service> {
         let port = free_port(None)?;
         let mut command = Command::new(beside_us(program)?);
         command.args(arguments).env_clear().envs(&self.environment);
         command.env("PORT", port.to_string()).env("LOG_FORMAT", "json").env("RUST_LOG", "info");
         command.envs(variables.iter().copied());
         let log = self.folder.join(format!("{program}-{port}.log"));
-        let mut service = Service::new(command, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), log);
-        service.start().await?;
-        Ok(service)
+        Ok(Service::new(command, SocketAddr::from((Ipv4Addr::LOCALHOST, port)), log))
     }
 
-    /// Registers agents through the service: `<drill>-1` and so on.
+    /// Registers more agents through the service: `<drill>-1` and so on.
     pub async fn agents(&self, service: &Service, number: usize) -> Result<Vec<Agent>> {
         let mut connection = Connection::open(service.address()).await?;
         let mut agents = Vec::with_capacity(number);
-        for index in 1..=number {
-            let id = format!("{}-{index}", self.database);
+        for _ in 0..number {
+            self.agents_made.update(|made| made + 1);
+            let id = format!("{}-{}", self.database, self.agents_made.get());
             agents.push(Agent::register(&mut connection, &self.admin.token, id).await?);
         }
         Ok(agents)

@@ -55,7 +55,7 @@ impl Service {
         while !self.is_healthy().await {
             let ended = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
             if let Some(status) = ended {
-                let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+                let said = std::fs::read_to_string(self.log()).unwrap_or_default();
                 bail!("the service ended at its start ({status}): {}", said.lines().last().unwrap_or_default());
             }
             ensure!(begun.elapsed() < START_LIMIT, "the service did not start within {START_LIMIT:?}");

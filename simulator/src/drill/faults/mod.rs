@@ -1,7 +1,15 @@
 //! What is kept while something breaks: processes, servers, disks, networks.
 
+mod black_holes;
+mod failing_fsync;
+mod frozen_lambda;
 mod idle_transaction;
+mod key_rotation;
 mod killed_service;
+mod nats_outage;
+mod postgres_restarts;
+mod publisher_killed;
+mod wiped_stream;
 
 use super::registry::Drill;
 
@@ -17,6 +25,54 @@ pub const DRILLS: &[Drill] = &[
         run: |scene| Box::pin(killed_service::run(scene)),
     },
     Drill {
+        name: "publisher-killed",
+        promise: "Every event is on the stream, with at most one effect, though its publisher died after the \
+                  acknowledgement.",
+        does: "Holds the deletion of acknowledged outbox rows back and kills the service there, again and again.",
+        unit: "kills",
+        full: 100,
+        short: 5,
+        run: |scene| Box::pin(publisher_killed::run(scene)),
+    },
+    Drill {
+        name: "nats-outage",
+        promise: "Without NATS submit, decide and poll go on; the backlog is out within 60 s of its return.",
+        does: "Kills NATS under load, starts it again later, and waits for the outbox.",
+        unit: "seconds without NATS",
+        full: 120,
+        short: 5,
+        run: |scene| Box::pin(nats_outage::run(scene)),
+    },
+    Drill {
+        name: "wiped-stream",
+        promise: "Replay puts every event of the period asked for back on a wiped stream, each once.",
+        does: "Makes handoffs in two periods, wipes NATS's store under the running service, and replays one period, \
+               then the other.",
+        unit: "handoffs",
+        full: 4_000,
+        short: 100,
+        run: |scene| Box::pin(wiped_stream::run(scene)),
+    },
+    Drill {
+        name: "postgres-restarts",
+        promise: "Every acknowledged write survives immediate stops of Postgres; meanwhile 503 within 2 s, never a hang; \
+                  serving again within 10 s.",
+        does: "Stops Postgres with -m immediate under load, and starts it again.",
+        unit: "stops",
+        full: 20,
+        short: 2,
+        run: |scene| Box::pin(postgres_restarts::run(scene)),
+    },
+    Drill {
+        name: "failing-fsync",
+        promise: "No 2xx for what was not stored.",
+        does: "Lets every fsync of Postgres fail (strace) under load, and submits meanwhile.",
+        unit: "faults",
+        full: 20,
+        short: 1,
+        run: |scene| Box::pin(failing_fsync::run(scene)),
+    },
+    Drill {
         name: "idle-transaction",
         promise: "While a transaction left idle pins dead rows, p99 of an empty poll stays within 2x.",
         does: "Lets one agent's handoffs pass while a transaction is open, and times its empty polls before and after, \
@@ -25,5 +81,35 @@ pub const DRILLS: &[Drill] = &[
         full: 100_000,
         short: 2_000,
         run: |scene| Box::pin(idle_transaction::run(scene)),
+    },
+    Drill {
+        name: "black-holes",
+        promise: "No call takes longer than its deadline where packets of Postgres or NATS are dropped, not refused.",
+        does: "Lets a proxy swallow every byte to and from Postgres, then NATS, under load.",
+        unit: "seconds each",
+        full: 30,
+        short: 4,
+        run: |scene| Box::pin(black_holes::run(scene)),
+    },
+    Drill {
+        name: "frozen-lambda",
+        promise: "A process frozen right after its response: its event is out within one sweep, its next request \
+                  succeeds.",
+        does: "Runs a function's binary against a stand-in for Lambda's runtime API, which freezes it (SIGSTOP) when its \
+               response arrives; the stream did not answer before, and Postgres hangs up meanwhile.",
+        unit: "processes",
+        full: 8,
+        short: 2,
+        run: |scene| Box::pin(frozen_lambda::run(scene)),
+    },
+    Drill {
+        name: "key-rotation",
+        promise: "Rotating keys under load fails no call; a revoked key is dead within 60 s everywhere.",
+        does: "Rotates an agent's key under load on two processes; the last time one of them is frozen (SIGSTOP) while \
+               the old key is revoked.",
+        unit: "rotations",
+        full: 20,
+        short: 2,
+        run: |scene| Box::pin(key_rotation::run(scene)),
     },
 ];
