@@ -96,6 +96,10 @@ fn timestamp(at: Micros) -> String {
     Timestamp(DateTime::from_timestamp_micros(at).expect("a time")).to_string()
 }
 
+fn title(number: usize) -> String {
+    format!("Refund 12.40 EUR, take {number}")
+}
+
 impl Case<'_> {
     async fn step(&mut self, command: &Command, fault: Fault) -> Result<()> {
         let owner = &self.app.owner;
@@ -277,20 +281,16 @@ impl Case<'_> {
             Command::Resubmit { change, .. } => {
                 let mut envelope =
                     self.envelope(of.agent, of.key, of.flavour, of.asked_priority, of.requested_respond_by);
-                match change {
-                    Change::Title => envelope["title"] = "Another title".into(),
-                    Change::MemberOrder => {
-                        let title = envelope.as_object_mut().and_then(|members| members.remove("title"));
-                        let text = envelope.to_string();
-                        let text = format!("{{\"title\":{},{}", title.unwrap_or_default(), &text[1..]);
-                        let request = http::Request::post("/v1/hitl/requests")
-                            .header("authorization", format!("Bearer {}", agent(true).token()))
-                            .header("content-type", "application/json");
-                        return app.send(request.body(text.into()).expect("a request")).await;
-                    }
-                    Change::None => {}
+                envelope["title"] = title(of.title_after(*change)).into();
+                let mut text = envelope.to_string();
+                if *change == Change::MemberOrder {
+                    let first = envelope.as_object_mut().and_then(|members| members.remove("title"));
+                    text = format!("{{\"title\":{},{}", first.unwrap_or_default(), &envelope.to_string()[1..]);
                 }
-                app.post("/v1/hitl/requests", &agent(true).token(), &envelope).await
+                let request = http::Request::post("/v1/hitl/requests")
+                    .header("authorization", format!("Bearer {}", agent(true).token()))
+                    .header("content-type", "application/json");
+                app.send(request.body(text.into()).expect("a request")).await
             }
             Command::Decide { who, approves, reason, saw, .. } => {
                 let mut body = json!({"decision": if *approves { "approve" } else { "reject" }});
@@ -348,6 +348,7 @@ impl Case<'_> {
     fn envelope(&self, agent: usize, key: u8, flavour: Flavour, priority: i16, respond_by: Option<Micros>) -> Value {
         let mut envelope = self.agents[agent].envelope(&format!("key-{key}"));
         envelope["priority"] = format!("P{priority}").into();
+        envelope["title"] = title(0).into();
         envelope["action"]["type"] = match flavour {
             Flavour::Plain => "plain",
             Flavour::Raised => "raised",

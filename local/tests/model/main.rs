@@ -14,7 +14,7 @@ use sqlx::PgPool;
 use tokio::runtime::Handle;
 
 /// Histories by default.
-const CASES: u32 = 100;
+const CASES: u32 = 50;
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn the_store_does_what_the_model_does(owner: PgPool) {

@@ -33,6 +33,8 @@ pub struct Request {
     pub agent: usize,
     pub key: u8,
     pub flavour: Flavour,
+    /// Which of the titles it has.
+    pub title: usize,
     pub is_decided: bool,
     pub priority: i16,
     pub asked_priority: i16,
@@ -207,7 +209,7 @@ impl Model {
         match command {
             Command::Submit { agent, key, flavour, priority, minutes } => {
                 let respond_by = minutes.map(|minutes| self.now + i64::from(minutes) * 60 * SECOND);
-                self.submit(*agent, *key, *flavour, *priority, respond_by, Change::None)
+                self.submit(*agent, *key, *flavour, *priority, respond_by, 0)
             }
             Command::Advance(advance) => {
                 self.now = self.moment(*advance);
@@ -242,7 +244,8 @@ impl Model {
         match command {
             Command::Resubmit { change, .. } => {
                 let Request { agent, key, flavour, asked_priority, requested_respond_by, .. } = self.requests[request];
-                self.submit(agent, key, flavour, asked_priority, requested_respond_by, *change)
+                let title = self.requests[request].title_after(*change);
+                self.submit(agent, key, flavour, asked_priority, requested_respond_by, title)
             }
             Command::Decide { who, approves, reason, saw, .. } => self.decide(request, who, *approves, *reason, *saw),
             Command::Cancel { is_own, reason, .. } => self.cancel(request, *is_own, *reason),
@@ -289,6 +292,11 @@ fn system() -> Actor {
 impl Request {
     fn may_be_raised(&self, now: Micros) -> bool {
         self.on_timeout == OnTimeout::Raise && self.priority > 1 && self.requested_respond_by.is_none_or(|by| by > now)
+    }
+
+    /// The title that is sent with a change.
+    pub fn title_after(&self, change: Change) -> usize {
+        self.title + usize::from(change == Change::Title)
     }
 
     /// What an extension asks for.

@@ -10,14 +10,13 @@ impl Model {
         flavour: Flavour,
         priority: i16,
         requested_respond_by: Option<Micros>,
-        change: Change,
+        title: usize,
     ) -> Expected {
         let policy = policy(agent, flavour, priority);
         if let Some(standing) = self.keys.get(&(agent, key)).filter(|standing| standing.expires_at > self.now) {
             let request = &self.requests[standing.request];
-            let is_same = change != Change::Title
-                && (request.flavour, request.asked_priority, request.requested_respond_by)
-                    == (flavour, priority, requested_respond_by);
+            let is_same = (request.flavour, request.asked_priority, request.requested_respond_by, request.title)
+                == (flavour, priority, requested_respond_by, title);
             return if is_same {
                 Expected::Request(200, standing.request)
             } else {
@@ -37,6 +36,7 @@ impl Model {
             agent,
             key,
             flavour,
+            title,
             is_decided: false,
             priority,
             asked_priority: priority,
