@@ -53,6 +53,9 @@ pub struct Options {
 /// A drill's judgement: a sentence with its numbers, or why the promise was not kept.
 pub type Verdict = Result<String>;
 
+/// Longest wait for what must happen by itself: a backlog that goes out, deliveries that come again.
+const PATIENCE: Duration = Duration::from_mins(2);
+
 /// The run made too little happen to prove anything: no promise is kept by that.
 #[derive(Debug)]
 struct Inconclusive(String);
