@@ -134,7 +134,6 @@ pub enum Expected {
     Acked(usize),
     Letter(usize),
     Replayed {
-        status: u16,
         matched: usize,
         done: usize,
     },
@@ -170,6 +169,9 @@ struct Policy {
 }
 
 pub const AGENTS: [&str; 2] = ["a", "b"];
+
+/// What the second agent may have pending: of all priorities, of P1.
+pub const CAPS: (usize, usize) = (5, 2);
 
 /// The policies that the test sets, beside the defaults (`case.rs`).
 fn policy(agent: usize, flavour: Flavour, priority: i16) -> Policy {
@@ -253,6 +255,12 @@ impl Model {
             Command::Ack { is_own, delivery, result, .. } => self.acknowledge(request, *is_own, *delivery, *result),
             _ => unreachable!("not about one request"),
         }
+    }
+
+    /// How many requests of an agent are pending: of all priorities, of P1.
+    pub fn pending(&self, agent: usize) -> (usize, usize) {
+        let pending = || self.requests.iter().filter(|request| request.agent == agent && !request.is_decided);
+        (pending().count(), pending().filter(|request| request.priority == 1).count())
     }
 
     /// The moment that an advance leads to; never back.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use sqlx::PgPool;
 
 use crate::commands::Fault;
-use crate::model::{Micros, Model, OnTimeout, Request};
+use crate::model::{AGENTS, Micros, Model, OnTimeout, Request};
 
 /// Everything that a fault and a comparison need, made by the owner. Fires in the first rows that a statement writes;
 /// a sequence counts, because it is not rolled back.
@@ -42,6 +42,7 @@ ALTER TABLE hitl_decisions DISABLE TRIGGER hitl_decisions_append_only;
 ALTER TABLE approval_chain DISABLE TRIGGER approval_chain_append_only;
 TRUNCATE hitl_requests, request_envelopes, request_dedupe, hitl_decisions, approval_chain, deliveries, agent_polls,
     outbox, dead_letters, replays, sweep_failures;
+UPDATE agent_caps SET pending = 0, pending_p1 = 0;
 ALTER TABLE hitl_decisions ENABLE ALWAYS TRIGGER hitl_decisions_append_only;
 ALTER TABLE approval_chain ENABLE ALWAYS TRIGGER approval_chain_append_only;
 ";
@@ -67,7 +68,8 @@ SELECT json_build_object(
             'resolution', x.resolution, 'by', x.resolved_by, 'reason', x.resolve_reason
         )), '{}') FROM dead_letters x),
     'outbox', (SELECT COALESCE(json_object_agg(o.request_id || '/' || o.seq, micros(o.claimed_until)), '{}')
-        FROM outbox o)
+        FROM outbox o),
+    'counted', (SELECT json_object_agg(c.agent_id, json_build_array(c.pending, c.pending_p1)) FROM agent_caps c)
 )::text
 ";
 
@@ -77,6 +79,7 @@ pub struct Observed {
     pub requests: HashMap<String, Row>,
     letters: HashMap<String, LetterRow>,
     outbox: BTreeMap<String, Micros>,
+    counted: HashMap<String, (usize, usize)>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -166,6 +169,9 @@ impl Observed {
         }
         ensure!(self.requests.len() == model.requests.len(), "requests that nobody asked for: {:?}", self.requests);
         self.compare_letters(model)?;
+        // Counted is who has a cap.
+        let counted = [(AGENTS[0].to_owned(), (0, 0)), (AGENTS[1].to_owned(), model.pending(1))];
+        same("what is counted as pending", &self.counted, &counted.into())?;
         let outbox = model.outbox.iter().map(|((request, seq), until)| (event_id(model, *request, *seq), *until));
         same("outbox", &self.outbox, &outbox.collect())
     }
@@ -195,7 +201,7 @@ impl Observed {
 
 impl Row {
     fn compare(&self, request: &mut Request) -> Result<()> {
-        same("agent", &self.agent_id, &crate::model::AGENTS[request.agent].to_owned())?;
+        same("agent", &self.agent_id, &AGENTS[request.agent].to_owned())?;
         same("status", &self.status.as_str(), &if request.is_decided { "decided" } else { "pending" })?;
         same("priority", &self.priority, &request.priority)?;
         let on_timeout = match request.on_timeout {

@@ -28,6 +28,10 @@ impl Model {
         if is_too_low || requested_respond_by.is_some_and(|by| by <= self.now || by > latest) {
             return Expected::Problem(422, "validation-failed");
         }
+        let (pending, pending_p1) = self.pending(agent);
+        if agent == 1 && (pending >= CAPS.0 || priority == 1 && pending_p1 >= CAPS.1) {
+            return Expected::Problem(429, "rate-limited");
+        }
         let respond_by = requested_respond_by.unwrap_or(latest);
         let is_shortened = respond_by < latest;
         let request = self.requests.len();

@@ -137,7 +137,7 @@ impl Model {
         let order = format!("{of_events} {:?} {reason} {is_dry_run}", self.scope(scope));
         if let Some(Replay { order: ordered, matched, done }) = self.replays.get(&key) {
             return if *ordered == order {
-                Expected::Replayed { status: 200, matched: *matched, done: *done }
+                Expected::Replayed { matched: *matched, done: *done }
             } else {
                 Expected::Problem(409, "conflict")
             };
@@ -154,7 +154,7 @@ impl Model {
             }
         }
         self.replays.insert(key, Replay { order, matched: items.len(), done });
-        Expected::Replayed { status: 202, matched: items.len(), done }
+        Expected::Replayed { matched: items.len(), done }
     }
 
     /// The requests that a scope names, each once, or the period that it is: from, to, and of which agent.

@@ -77,7 +77,7 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
         refusals(scene, &mut connection, &agents[0], round, &mut secrets).await?;
     }
     fail_deliveries(scene, &service, &agents[1]).await?;
-    let load = Load::start(scene, &service, agents);
+    let load = Load::start(scene, &service, agents, 1);
     load.wait_for_more(50, Duration::from_mins(1)).await?;
     service.kill()?;
     service.start().await?;
