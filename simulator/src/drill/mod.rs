@@ -94,7 +94,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         registry::list();
         return Ok(ExitCode::SUCCESS);
     }
-    let chosen = registry::choose(&options.names)?;
+    let mut chosen = registry::choose(&options.names)?;
+    if options.short && options.names.is_empty() {
+        chosen.retain(|drill| drill.short > 0);
+    }
     let lanes = options.lanes.unwrap_or(if options.short { 3 } else { 1 });
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = tokio.block_on(async {

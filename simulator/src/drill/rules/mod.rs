@@ -96,7 +96,7 @@ pub const DRILLS: &[Drill] = &[
         does: "The token matrix of tests/contract/test_tokens.py.",
         unit: "suite",
         full: 1,
-        short: 1,
+        short: 0,
         run: |scene| Box::pin(suites::tokens(scene)),
     },
     Drill {
@@ -105,7 +105,7 @@ pub const DRILLS: &[Drill] = &[
         does: "tests/contract/test_routes.py: its cases are made of the document that the service serves.",
         unit: "suite",
         full: 1,
-        short: 1,
+        short: 0,
         run: |scene| Box::pin(suites::routes(scene)),
     },
     Drill {
@@ -114,7 +114,7 @@ pub const DRILLS: &[Drill] = &[
         does: "tests/contract/test_signatures.py, test_vectors.py and test_verifiers.py, and tests/verifiers in Node.",
         unit: "suite",
         full: 1,
-        short: 1,
+        short: 0,
         run: |scene| Box::pin(suites::verifiers(scene)),
     },
     Drill {
@@ -132,7 +132,7 @@ pub const DRILLS: &[Drill] = &[
         does: "tests/contract/test_database.py.",
         unit: "suite",
         full: 1,
-        short: 1,
+        short: 0,
         run: |scene| Box::pin(suites::database(scene)),
     },
     Drill {
