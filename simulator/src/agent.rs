@@ -89,7 +89,7 @@ impl Agent {
 }
 
 /// SPKI PEM of an Ed25519 key.
-fn public_pem(public: &[u8]) -> String {
+pub fn public_pem(public: &[u8]) -> String {
     // RFC 8410, section 4: the fixed start of an Ed25519 SubjectPublicKeyInfo.
     const PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
     let spki = BASE64_STANDARD.encode([PREFIX.as_slice(), public].concat());

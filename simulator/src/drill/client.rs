@@ -91,6 +91,11 @@ impl Client {
         Self { address, connection: None, nonces, history }
     }
 
+    /// Where it writes down what it was told.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
     /// Sends one call. `None`: it got no answer that counts, and whether it had an effect is not known.
     pub async fn call(
         &mut self,

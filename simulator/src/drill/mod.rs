@@ -53,6 +53,9 @@ pub struct Options {
 /// A drill's judgement: a sentence with its numbers, or why the promise was not kept.
 pub type Verdict = Result<String>;
 
+/// Longest wait for what must happen by itself: a backlog that goes out, deliveries that come again.
+const PATIENCE: Duration = Duration::from_mins(2);
+
 /// The run made too little happen to prove anything: no promise is kept by that.
 #[derive(Debug)]
 struct Inconclusive(String);
@@ -91,7 +94,10 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         registry::list();
         return Ok(ExitCode::SUCCESS);
     }
-    let chosen = registry::choose(&options.names)?;
+    let mut chosen = registry::choose(&options.names)?;
+    if options.short && options.names.is_empty() {
+        chosen.retain(|drill| drill.short > 0);
+    }
     let lanes = options.lanes.unwrap_or(if options.short { 3 } else { 1 });
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = tokio.block_on(async {

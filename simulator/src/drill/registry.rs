@@ -23,7 +23,7 @@ pub struct Drill {
     pub unit: &'static str,
     /// Count of `make drill`.
     pub full: u64,
-    /// Count of `make test`.
+    /// Count of `make test`; 0 where that runs what the drill runs anyway.
     pub short: u64,
     /// Plays it.
     pub run: Run,

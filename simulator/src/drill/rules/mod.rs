@@ -1,6 +1,221 @@
 //! What is kept whatever happens: races, time, and who gets in.
 
+mod deadlines;
+mod fuzzing;
+mod leaks;
+mod leases;
+mod offline;
+mod races;
+mod seven_days;
+mod suites;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use futures_util::future::join_all;
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use super::PATIENCE;
+use super::client::{Acknowledged, Caller, Client, envelope};
 use super::registry::Drill;
+use super::scene::Scene;
+use super::service::Service;
+use crate::agent::Agent;
 
 /// In the order of the promises.
-pub const DRILLS: &[Drill] = &[];
+pub const DRILLS: &[Drill] = &[
+    Drill {
+        name: "identical-submissions",
+        promise: "100 identical submissions at once make one request; all callers are told the same id.",
+        does: "100 connections submit the same envelope at the same moment, with a new key each round.",
+        unit: "rounds of 100",
+        full: 50,
+        short: 3,
+        run: |scene| Box::pin(races::identical_submissions(scene)),
+    },
+    Drill {
+        name: "reused-keys",
+        promise: "The same key with another envelope is 422, 100 at once; the original stays as it was.",
+        does: "100 connections submit other envelopes under a key that is taken, at the same moment, each round.",
+        unit: "rounds of 100",
+        full: 50,
+        short: 3,
+        run: |scene| Box::pin(races::reused_keys(scene)),
+    },
+    Drill {
+        name: "seven-days",
+        promise: "A key is the same request for 7 days by the database's clock, to the second, and free after them.",
+        does: "Moves stored expiries so that they are a second ahead (the database's clock cannot be moved), submits \
+               before and after that second, then 20 at once.",
+        unit: "keys",
+        full: 100,
+        short: 10,
+        run: |scene| Box::pin(seven_days::run(scene)),
+    },
+    Drill {
+        name: "racing-operators",
+        promise: "50 operators at once make one decision; every loser gets 409 with the decision that stands.",
+        does: "50 operators approve or reject each request at the same moment.",
+        unit: "requests",
+        full: 1_000,
+        short: 20,
+        run: |scene| Box::pin(races::operators(scene)),
+    },
+    Drill {
+        name: "operator-against-sweep",
+        promise: "An operator who races the sweep at the deadline: one winner, one `decided` event.",
+        does: "Decides within some milliseconds of the deadline while two sweeps after the other look for what is due.",
+        unit: "requests",
+        full: 1_000,
+        short: 60,
+        run: |scene| Box::pin(deadlines::operator_against_sweep(scene)),
+    },
+    Drill {
+        name: "overlapping-sweeps",
+        promise: "10 sweeps at once expire each due request once, and none early.",
+        does: "Runs 10 sweeps at the same moment over requests whose time is over, beside some whose is not.",
+        unit: "due requests",
+        full: 10_000,
+        short: 300,
+        run: |scene| Box::pin(deadlines::overlapping_sweeps(scene)),
+    },
+    Drill {
+        name: "late-acknowledgement",
+        promise: "A poller that is stopped past its lease: its late ack is refused, the decision was redelivered once.",
+        does: "Takes decisions and says nothing until another poller has them; then acknowledges too late.",
+        unit: "decisions",
+        full: 200,
+        short: 20,
+        run: |scene| Box::pin(leases::run(scene)),
+    },
+    Drill {
+        name: "forged-tokens",
+        promise: "Every forged, expired or foreign token is refused alike; nothing leaks; nobody is called.",
+        does: "The token matrix of tests/contract/test_tokens.py.",
+        unit: "suite",
+        full: 1,
+        short: 0,
+        run: |scene| Box::pin(suites::tokens(scene)),
+    },
+    Drill {
+        name: "guarded-routes",
+        promise: "Every route of openapi.json refuses who has no token, another kind of token, or a forged one.",
+        does: "tests/contract/test_routes.py: its cases are made of the document that the service serves.",
+        unit: "suite",
+        full: 1,
+        short: 0,
+        run: |scene| Box::pin(suites::routes(scene)),
+    },
+    Drill {
+        name: "foreign-verifiers",
+        promise: "Responses verify in Python and JavaScript with libraries of others; what was changed is refused.",
+        does: "tests/contract/test_signatures.py, test_vectors.py and test_verifiers.py, and tests/verifiers in Node.",
+        unit: "suite",
+        full: 1,
+        short: 0,
+        run: |scene| Box::pin(suites::verifiers(scene)),
+    },
+    Drill {
+        name: "offline-verification",
+        promise: "Receipts and chains verify offline after key rotations; every tampering is found and located.",
+        does: "Rotates the receipt key under requests, exports, then edits, removes, reorders, recomputes and cuts off.",
+        unit: "requests",
+        full: 300,
+        short: 12,
+        run: |scene| Box::pin(offline::run(scene)),
+    },
+    Drill {
+        name: "append-only",
+        promise: "Decisions and chains cannot be updated, deleted or truncated, by the functions' role or the owner.",
+        does: "tests/contract/test_database.py.",
+        unit: "suite",
+        full: 1,
+        short: 0,
+        run: |scene| Box::pin(suites::database(scene)),
+    },
+    Drill {
+        name: "fuzzing",
+        promise: "No input makes a 5xx or a panic; every error is a problem document with `retryable`.",
+        does: "schemathesis on the running service with every kind of token; broken JSON into the parser.",
+        unit: "inputs of the parser",
+        full: 1_000_000,
+        short: 20_000,
+        run: |scene| Box::pin(fuzzing::run(scene)),
+    },
+    Drill {
+        name: "nothing-leaked",
+        promise: "Logs, dead letters and events hold no token, no key, no signature, no response secret.",
+        does: "Load with refusals and failures; then looks for every secret that was in use, and for whatever is shaped \
+               like one, in all logs and databases of the drills before it, too.",
+        unit: "rounds of refusals",
+        full: 50,
+        short: 3,
+        run: |scene| Box::pin(leaks::run(scene)),
+    },
+];
+
+/// Clients that act at the same moment.
+struct Crowd(Vec<Client>);
+
+impl Crowd {
+    fn new(scene: &Scene<'_>, service: &Service, size: usize) -> Self {
+        Self((0..size).map(|_| scene.client(service)).collect())
+    }
+
+    /// Everyone acts; what came of it, in order.
+    async fn at_once<T>(&mut self, act: impl AsyncFn(usize, &mut Client) -> T) -> Vec<T> {
+        join_all(self.0.iter_mut().enumerate().map(|(index, client)| act(index, client))).await
+    }
+}
+
+/// Submits an envelope of this key until it is answered, and decides nothing.
+async fn submit_all(crowd: &mut Crowd, agent: &Agent, count: u64, prefix: &str) -> Vec<String> {
+    let each = usize::try_from(count).unwrap_or_default().div_ceil(crowd.0.len());
+    let ids = crowd
+        .at_once(async |index, client| {
+            let mut ids = Vec::with_capacity(each);
+            let mine = (index * each..(index + 1) * each).filter(|number| (*number as u64) < count);
+            for number in mine {
+                ids.push(client.submit_until_answered(agent, &format!("{prefix}-{number}")).await);
+            }
+            ids
+        })
+        .await;
+    ids.concat()
+}
+
+/// Polls and acknowledges until nothing is left for this agent. How many there were.
+async fn take_all(crowd: &mut Crowd, agent: &Agent) -> u64 {
+    let taken = crowd
+        .at_once(async |_, client| {
+            let mut taken = 0;
+            while let Some(deliveries) = client.poll(agent, 0, 100).await.filter(|found| !found.is_empty()) {
+                for delivery in deliveries {
+                    let said = client.acknowledge(agent, &delivery, "accepted").await;
+                    taken += u64::from(said == Acknowledged::State("acknowledged".to_owned()));
+                }
+            }
+            taken
+        })
+        .await;
+    taken.into_iter().sum()
+}
+
+/// Sweeps, as a scheduler does, until every event is out.
+async fn settle(scene: &Scene<'_>, client: &mut Client) -> Result<()> {
+    let begun = Instant::now();
+    while scene.number("SELECT count(*) FROM outbox")? > 0 {
+        ensure!(begun.elapsed() < PATIENCE, "events are still in the outbox after {PATIENCE:?}");
+        client.sweep(&scene.admin).await;
+        sleep(Duration::from_millis(250)).await;
+    }
+    Ok(())
+}
+
+/// Sets the time of an agent's P2 requests.
+async fn set_policy(scene: &Scene<'_>, client: &mut Client, agent: &Agent, seconds: u64) -> Result<Value> {
+    let policy = json!({"agent_id": agent.id, "priority": "P2", "respond_within_seconds": seconds});
+    client.must(Caller::Person(&scene.admin), Method::PUT, "/v1/admin/timeout-policies", Some(&policy), 200).await
+}
