@@ -20,9 +20,9 @@ function findBrowser() {
 export const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? findBrowser(),
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync"],
+    "--disable-component-update", "--disable-sync", "--disable-lcd-text"],
 });
-after(() => browser.close());
+if (process.env.NODE_TEST_CONTEXT) after(() => browser.close());
 
 /** A tab of a browser of its own, closed with the test. What goes wrong in the page fails the test. */
 export async function newTab(t, options = {}) {

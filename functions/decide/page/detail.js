@@ -133,8 +133,8 @@ function drawOutcome(detail, place, typed, me, wasPending) {
   const mine = byPerson && decision.decided_by?.id && decision.decided_by.id === me;
   place.replaceChildren(
     h('p', { class: 'outcome-words' }, h('strong', {}, words[0].toUpperCase() + words.slice(1)),
-      decision.cause === 'timeout' ? ' Nobody answered in time. ' : [' by ', mine ? 'you' : actorNodes(decision.decided_by), ' '],
-      timeNode(decision.decided_at)),
+      decision.cause === 'timeout' ? ' ' : [' by ', mine ? 'you' : actorNodes(decision.decided_by), ' '], timeNode(decision.decided_at)),
+    decision.cause === 'timeout' ? h('p', {}, `Nobody answered in time, so its policy ${decision.outcome} it.`) : '',
     decision.reason ? h('p', { class: 'reason', dir: 'auto' }, safeText(decision.reason)) : '',
     typed && !mine ? h('div', { class: 'kept' }, h('p', {}, 'Your answer was not sent. What you had typed:'),
       h('p', { class: 'kept-text', dir: 'auto' }, typed), copyButton('Copy text', () => typed)) : '');
