@@ -4,7 +4,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { browser, PHONE } from "./browser.mjs";
 import { decide, newAgent, stack } from "./stack.mjs";
 
-const WIDE = { width: 980, height: 620 };
+const WIDE = { width: 960, height: 560 };
 const [deploy, billing, mail] = await Promise.all(["deploy-agent", "billing-agent", "mail-agent"].map(newAgent));
 const rollback = await deploy.ask({
   priority: "P1", title: "Roll back checkout-service to 4.18.2 in production",

@@ -32,7 +32,7 @@ const state = {
   sending: '', wait: 0, decided: new Map(), listTop: 0,
 };
 
-const composer = createComposer(detailView.barPlace, { send });
+const composer = createComposer(detailView.barPlace, { send, opened: detailView.showAction });
 const loop = createLoop(refresh, { pause: () => (state.gate ? Infinity : state.wait), misses: () => api.connection.misses });
 
 // ---- asking -------------------------------------------------------------------------------------------------

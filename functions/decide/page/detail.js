@@ -28,6 +28,12 @@ export function focusDetail() {
   (shown?.parts.title ?? pane).focus({ preventScroll: true });
 }
 
+/** While an answer is written, the action that it is about stays in sight. */
+export function showAction() {
+  const [box, sight] = [scroller.querySelector('.action'), scroller].map((el) => el.getBoundingClientRect());
+  if (box.top < sight.top || box.bottom > sight.bottom) scroller.scrollTop += box.top - sight.top;
+}
+
 function backLink(back) {
   const link = h('a', { class: 'back', href: '?' }, '← Requests');
   link.addEventListener('click', (event) => { event.preventDefault(); back(); });
