@@ -19,11 +19,12 @@ run: ## Run the whole product on http://127.0.0.1:8080 (PORT=… DEMO=0)
 	@exec target/release/relaytrace-local run
 
 .PHONY: test
-test: ## Prove it: unit, database, NATS, contract and verifier tests
+test: ## Prove it: unit, database, NATS, contract, verifier and browser tests
 	@local/setup test
 	cargo build --workspace --all-targets --all-features
 	$(WITH_SERVERS) -- cargo test --workspace --all-features --quiet
 	tests/contract/run
+	tests/page/run
 	target/debug/simulator drill --short
 
 .PHONY: drill
@@ -61,6 +62,11 @@ bench: ## Compare the service with pgbench running the same statements
 	@local/setup
 	@cargo build --release --package local --package simulator
 	@target/release/simulator bench
+
+.PHONY: screenshots
+screenshots: ## Draw the operator page's main states into docs/ (Chromium)
+	@local/setup test
+	tests/with-stack node tests/page/screenshots.mjs
 
 .PHONY: clean-local
 clean-local: ## Remove the local stack's state: database, stream, keys

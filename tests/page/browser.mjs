@@ -20,15 +20,15 @@ function findBrowser() {
 export const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? findBrowser(),
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync"],
+    "--disable-component-update", "--disable-sync", "--disable-lcd-text"],
 });
-after(() => browser.close());
+if (process.env.NODE_TEST_CONTEXT) after(() => browser.close());
 
 /** A tab of a browser of its own, closed with the test. What goes wrong in the page fails the test. */
 export async function newTab(t, options = {}) {
   const context = await browser.newContext({ viewport: WIDE, reducedMotion: "reduce", ...options });
   const tab = await context.newPage();
-  tab.setDefaultTimeout(10_000);
+  tab.setDefaultTimeout(20_000);
   const faults = [];
   tab.on("pageerror", (error) => faults.push(error.stack ?? error.message));
   tab.on("console", (message) => { if (/Content Security Policy|TrustedHTML/.test(message.text())) faults.push(message.text()); });
@@ -54,7 +54,7 @@ export const focused = (tab) => tab.evaluate(() => document.activeElement.id || 
 /** Waits until `read` gives what is expected, for as long as the page may take. */
 export async function eventually(read, expected, what) {
   let last;
-  for (const end = Date.now() + 8000; Date.now() < end; await new Promise((done) => setTimeout(done, 50))) {
+  for (const end = Date.now() + 20_000; Date.now() < end; await new Promise((done) => setTimeout(done, 50))) {
     last = await read();
     if (JSON.stringify(last) === JSON.stringify(expected)) return;
   }

@@ -32,6 +32,47 @@ test("the whole action is in sight with its digest, and that digest goes with th
   await eventually(async () => (await detail(asked.request_id)).decision?.outcome, "approved");
 });
 
+test("the action stays in sight while the answer to it is written, also in a low window", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask({ priority: "P1" });
+  const tab = await openPage(t, `?id=${asked.request_id}`, { viewport: { width: 960, height: 560 } });
+  await tab.locator("#approve").click();
+  const [last, bar] = [await tab.locator(".action-box dd").last().boundingBox(), await tab.locator(".bar").boundingBox()];
+  const name = await tab.locator(".action-name").boundingBox();
+  const top = await tab.locator(".detail-scroll").boundingBox();
+  assert.ok(name.y >= top.y && last.y + last.height <= bar.y, JSON.stringify({ name, last, bar, top }));
+});
+
+/** What a newcomer does from the link on, each step with its moment. The first demo request is a P1. */
+async function newcomer(t, how, steps) {
+  const agent = await newAgent();
+  const asked = await agent.ask({ priority: "P1", title: "Roll back checkout-service", action: { type: "deploy.rollback", arguments: { service: "checkout-service", to: "4.18.2" } } });
+  const began = Date.now();
+  const tab = await openPage(t, `?agent_id=${agent.agentId}`);
+  const done = ["opens the link"];
+  for (const [words, act] of steps(tab)) {
+    await act();
+    done.push(`${words} (${((Date.now() - began) / 1000).toFixed(1)} s)`);
+  }
+  await tab.locator(".toast", { hasText: "Approved Roll back" }).waitFor();
+  t.diagnostic(`${how}: ${done.join(", ")}`);
+  assert.equal((await detail(asked.request_id)).decision.outcome, "approved");
+}
+
+test("a newcomer decides the first request by mouse", (t) => newcomer(t, "mouse", (tab) => [
+  ["clicks the request", () => rows(tab).first().click()],
+  ["clicks Approve", () => tab.getByRole("button", { name: "Approve" }).click()],
+  ["types the action's type as the form asks", () => tab.keyboard.type("deploy.rollback")],
+  ["clicks Approve in the form", () => tab.locator(".composer").getByRole("button", { name: "Approve" }).click()],
+]));
+
+test("a newcomer decides the first request by keyboard", (t) => newcomer(t, "keyboard", (tab) => [
+  ["presses J, as the page says", async () => { await tab.getByText("Choose one from the list, or press J.").waitFor(); await rows(tab).first().waitFor(); await tab.keyboard.press("j"); }],
+  ["presses A, as the button says", async () => { await tab.getByRole("button", { name: "Approve" }).waitFor(); await tab.keyboard.press("a"); }],
+  ["types the action's type as the form asks", () => tab.keyboard.type("deploy.rollback")],
+  ["presses Ctrl+Enter, as the button says", () => tab.keyboard.press(send)],
+]));
+
 test("what does not fit its digest cannot be approved", async (t) => {
   const agent = await newAgent();
   const asked = await agent.ask();
@@ -203,7 +244,7 @@ test("the trace tells what happened, by whom and when; the receipt can be copied
   await eventually(kinds, ["Submitted", "Decided: rejected", "Delivered", "Acknowledged by the agent"]);
   const trace = await tab.locator(".trace").innerText();
   for (const part of [`by ${agent.agentId}`, "by Jonas K.", "not today"]) assert.ok(trace.includes(part), part);
-  assert.equal(await tab.locator(".trace time").count(), 4);
+  assert.equal(await tab.locator(".trace time").count(), 5); // one of each, and until when it could be answered
   for (const time of await tab.locator(".trace time").all()) assert.match(await time.getAttribute("title"), /\(\d{4}-\d\d-\d\dT/);
   const { chain, receipt } = await detail(asked.request_id);
   await tab.getByText(chain.head, { exact: true }).waitFor();
@@ -217,7 +258,7 @@ test("a timeout is never shown as a person's no", async (t) => {
   await agent.cancel(gone.request_id);
   const tab = await openPage(t, `?status=all&agent_id=${agent.agentId}&id=${late.request_id}`);
   await tab.locator("#outcome").waitFor();
-  assert.match(await tab.locator("#outcome").innerText(), /^Timed out Nobody answered in time/);
+  assert.match(await tab.locator("#outcome").innerText(), /^Timed out (just now|\d+ s ago)\s+Nobody answered in time, so its policy rejected it\./);
   const shown = await rows(tab).evaluateAll((all) => all.map((el) => [el.querySelector(".title").textContent, el.querySelector(".left").textContent, el.querySelector(".left").dataset.outcome]));
   assert.deepEqual(shown.sort(), [["Nobody came", "timed out", "other"], ["Withdrawn", "cancelled by agent", "other"]]);
 });

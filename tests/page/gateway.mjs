@@ -44,6 +44,12 @@ export async function forward({ response }, pass) {
 
 export const lose = ({ response }) => { response.destroy(); };
 
+/** The connection breaks in the middle of an answer. (Before it, a browser may send the call again by itself.) */
+export const breakOff = ({ response }) => {
+  response.writeHead(200, { "content-type": "application/json", "content-length": "1000" });
+  response.write("{", () => response.destroy());
+};
+
 /** Answers calls of the API by itself; the page's own files still come from the stack. */
 export const answering = (status, type, body, headers = {}) => (call, pass) => {
   if (!call.url.startsWith("/v1/")) return forward(call, pass);

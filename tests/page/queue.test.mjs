@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { eventually, openPage, PHONE, row, rows, titles } from "./browser.mjs";
+import { eventually, newTab, openPage, PHONE, row, rows, titles } from "./browser.mjs";
 import { answering, newGateway } from "./gateway.mjs";
 import { askAll, call, decide, newAgent, stack } from "./stack.mjs";
 
@@ -152,20 +152,55 @@ test("new requests and others' decisions appear by themselves, without losing fo
 });
 
 test("what waits is counted in the title and on the icon", async (t) => {
-  const agent = await newAgent();
-  await agent.ask();
-  const tab = await openPage(t, `?agent_id=${agent.agentId}`);
-  await rows(tab).first().waitFor();
-  const count = Number(await tab.locator("#pending-count").innerText());
-  assert.equal(await tab.title(), `(${count}) RelayTrace`);
-  const icon = () => tab.locator("link[rel=icon]").getAttribute("href");
-  assert.equal(await icon(), `page/waiting-${count > 9 ? "many" : count}.svg`);
-  for (const name of ["waiting-1.svg", "waiting-9.svg", "waiting-many.svg", "favicon.svg"]) {
-    const answer = await call(`/page/${name}`);
+  const gateway = await newGateway(t);
+  const waiting = (pending) => answering(200, "application/json", JSON.stringify({ items: [], next_cursor: null, counts: { pending, P1: 0, P2: pending, P3: 0 } }));
+  gateway.meet = waiting(3);
+  const tab = await openPage(t, "", { at: gateway.base_url });
+  const shown = async () => [await tab.title(), await tab.locator("#pending-count").innerText(), await tab.locator("link[rel=icon]").getAttribute("href")];
+  await eventually(shown, ["(3) RelayTrace", "3", "page/waiting-3.svg"]);
+  gateway.meet = waiting(12);
+  await eventually(shown, ["(12) RelayTrace", "12", "page/waiting-many.svg"]);
+  gateway.meet = waiting(0);
+  await eventually(shown, ["RelayTrace", "0", "page/favicon.svg"]);
+  for (const name of ["waiting-1", "waiting-9", "waiting-many", "favicon"]) {
+    const answer = await call(`/page/${name}.svg`);
     assert.deepEqual([answer.status, answer.headers.get("content-type")], [200, "image/svg+xml"]);
   }
-  await agent.ask();
-  await eventually(() => tab.title(), `(${count + 1}) RelayTrace`);
+});
+
+test("alerts are for who wants them: a sound and a notification for a new P1, without its arguments or title", async (t) => {
+  const agent = await newAgent();
+  await agent.ask({ title: "Was there before", priority: "P1" });
+  const tab = await newTab(t, { permissions: ["notifications"] });
+  await tab.addInitScript(() => {
+    window.told = [];
+    window.tones = 0;
+    window.Notification = class { constructor(title, options) { window.told.push({ title, ...options, it: this }); } close() {} static requestPermission() { return Promise.resolve("granted"); } };
+    document.hasFocus = () => false;
+    const start = OscillatorNode.prototype.start;
+    OscillatorNode.prototype.start = function (...args) { window.tones += 1; return start.apply(this, args); };
+  });
+  const open = async () => { await tab.goto(`${stack.base_url}/?agent_id=${agent.agentId}#token=${stack.operator.token}`); await row(tab, "Was there before").waitFor(); };
+  const told = () => tab.evaluate(() => window.told.map(({ title, body }) => ({ title, body })).filter(({ body }) => !body.startsWith("The first")));
+  await open();
+  await agent.ask({ title: "Not told", priority: "P1" });
+  await row(tab, "Not told").waitFor();
+  assert.deepEqual(await told(), []);
+  await tab.locator("#operator").click();
+  await tab.getByLabel(/Alert me to new P1 requests/).check();
+  await tab.keyboard.press("Escape");
+  const tones = await tab.evaluate(() => window.tones);
+  assert.ok(tones > 0); // as a sample
+  await agent.ask({ title: "No alert for a P2", priority: "P2" });
+  await row(tab, "No alert for a P2").waitFor();
+  const asked = await agent.ask({ title: "Secret title 4711", priority: "P1", action: { type: "deploy.rollback", arguments: { secret: "4711" } } });
+  const mine = async () => (await told()).filter(({ body }) => body.startsWith(agent.agentId));
+  await eventually(async () => (await mine()).length, 1);
+  assert.deepEqual(await mine(), [{ title: "P1: deploy.rollback", body: `${agent.agentId} asks, 14 minutes left` }]);
+  assert.ok(await tab.evaluate(() => window.tones) > tones);
+  await tab.evaluate((agentId) => window.told.find(({ body }) => body.startsWith(agentId)).it.onclick(), agent.agentId);
+  await tab.getByRole("heading", { name: "Secret title 4711" }).waitFor();
+  assert.equal(new URL(tab.url()).searchParams.get("id"), asked.request_id);
 });
 
 test("loading, empty, no match and errors each have their words", async (t) => {

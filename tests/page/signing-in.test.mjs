@@ -1,6 +1,8 @@
 // Point 14: signing in, roles, and tokens that end.
 
 import assert from "node:assert/strict";
+import { createHash, randomUUID } from "node:crypto";
+import { createServer } from "node:http";
 import { test } from "node:test";
 import { eventually, newTab, openPage, row } from "./browser.mjs";
 import { forward, newGateway } from "./gateway.mjs";
@@ -73,7 +75,7 @@ test("an expired token is told, and a new one goes on with the place and the typ
   await tab.locator("#reject").click();
   await tab.locator("#reason").fill("typed under the old token");
   await tab.getByRole("heading", { name: "Signed out" }).waitFor();
-  assert.equal(await tab.getByText("Half typed").isVisible(), false);
+  assert.equal(await tab.locator("#main").isVisible(), false);
   await tab.reload(); // even so
   await tab.getByLabel("Token").fill(personToken());
   await tab.keyboard.press("Enter");
@@ -96,6 +98,86 @@ test("before a token ends the page says so, and takes a new one without losing p
   await eventually(() => tab.locator(".banner").count(), 0);
   assert.equal(await tab.locator("#reason").inputValue(), "half a sent");
   assert.equal(new URL(tab.url()).searchParams.get("id"), asked.request_id);
+});
+
+/** An issuer that signs everyone in at once, if asked by the rules of OpenID Connect and PKCE; it remembers what it saw. */
+async function newIssuer(t, token) {
+  const codes = new Map();
+  const issuer = { url: "", asked: null };
+  const server = createServer(async (request, response) => {
+    const url = new URL(request.url, issuer.url);
+    const json = (status, body) => response.writeHead(status, { "content-type": "application/json", "access-control-allow-origin": "*" }).end(JSON.stringify(body));
+    if (url.pathname === "/.well-known/openid-configuration") {
+      return json(200, { issuer: issuer.url, authorization_endpoint: `${issuer.url}/authorize`, token_endpoint: `${issuer.url}/token` });
+    }
+    if (url.pathname === "/authorize") {
+      const asked = issuer.asked = Object.fromEntries(url.searchParams);
+      const code = randomUUID();
+      codes.set(code, asked);
+      return response.writeHead(302, { location: `${asked.redirect_uri}?code=${code}&state=${issuer.forgedState ?? asked.state}` }).end();
+    }
+    let body = "";
+    for await (const part of request) body += part;
+    const given = Object.fromEntries(new URLSearchParams(body));
+    const asked = codes.get(given.code);
+    const fits = asked && given.grant_type === "authorization_code" && given.client_id === asked.client_id && given.redirect_uri === asked.redirect_uri
+      && asked.code_challenge_method === "S256" && createHash("sha256").update(given.code_verifier).digest("base64url") === asked.code_challenge;
+    return fits ? json(200, { access_token: token, token_type: "Bearer" }) : json(400, { error: "invalid_grant" });
+  });
+  await new Promise((done) => server.listen(0, "127.0.0.1", done));
+  t.after(() => { server.closeAllConnections(); server.close(); });
+  issuer.url = `http://127.0.0.1:${server.address().port}`;
+  return issuer;
+}
+
+/** The page as a deployment with a client at this issuer serves it. */
+async function newDeployment(t, issuer) {
+  const gateway = await newGateway(t);
+  gateway.meet = async (call, pass) => {
+    if (call.url.startsWith("/v1/") || call.url.startsWith("/page/")) return forward(call, pass);
+    const answer = await pass();
+    const html = answer.body.toString()
+      .replace('name="relaytrace-issuer" content=""', `name="relaytrace-issuer" content="${issuer.url}"`)
+      .replace('name="relaytrace-client" content=""', 'name="relaytrace-client" content="operator-page"');
+    const policy = answer.headers["content-security-policy"].replace("connect-src 'self'", `connect-src 'self' ${issuer.url}`);
+    const { "content-length": _, ...headers } = answer.headers;
+    return call.response.writeHead(200, { ...headers, "content-security-policy": policy }).end(html);
+  };
+  return gateway;
+}
+
+test("where a client is configured, the issuer signs in and brings back to the same place, typed text included", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask({ title: "Behind the issuer" });
+  const issuer = await newIssuer(t, personToken({ sub: "noor", name: "Noor K." }));
+  const { base_url } = await newDeployment(t, issuer);
+  const tab = await newTab(t);
+  const place = `?agent_id=${agent.agentId}&id=${asked.request_id}`;
+  await tab.goto(`${base_url}/${place}`);
+  await tab.getByRole("button", { name: `Continue at ${new URL(issuer.url).host}` }).click();
+  await tab.getByRole("heading", { name: "Behind the issuer" }).waitFor();
+  assert.equal(new URL(tab.url()).search, place);
+  assert.deepEqual([issuer.asked.client_id, issuer.asked.response_type, issuer.asked.redirect_uri], ["operator-page", "code", `${base_url}/`]);
+  await tab.locator("#reject").click();
+  await tab.locator("#reason").fill("typed before the way to the issuer");
+  await tab.locator("#operator", { hasText: "Noor K." }).click();
+  await tab.getByRole("button", { name: "Sign in again" }).click();
+  await tab.getByRole("button", { name: /^Continue at/ }).click();
+  await tab.getByRole("heading", { name: "Behind the issuer" }).waitFor();
+  await eventually(() => tab.locator("#reason").inputValue(), "typed before the way to the issuer");
+});
+
+test("an answer of the issuer that this tab did not ask for signs nobody in", async (t) => {
+  const issuer = await newIssuer(t, personToken());
+  const { base_url } = await newDeployment(t, issuer);
+  const tab = await newTab(t);
+  await tab.goto(`${base_url}/?code=someone-elses&state=someone-elses`);
+  await tab.getByText("This sign-in was not begun in this tab").waitFor();
+  assert.equal(tab.url(), `${base_url}/`);
+  issuer.forgedState = "forged";
+  await tab.getByRole("button", { name: /^Continue at/ }).click();
+  await tab.getByText("This sign-in was not begun in this tab").waitFor();
+  assert.ok(!(await stored(tab)).includes("eyJ"));
 });
 
 test("another person at the same tab finds nothing that was typed", async (t) => {

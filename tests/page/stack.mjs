@@ -1,5 +1,6 @@
 // The running stack as its clients see it: tokens, agents that ask, operators who answer.
 
+import { execFileSync } from "node:child_process";
 import { createPrivateKey, generateKeyPairSync, randomBytes, sign } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -39,9 +40,8 @@ async function good(path, options) {
   return answer.json;
 }
 
-/** A registered agent of the test's own. Views filtered by its id see nothing of other tests. */
-export async function newAgent(prefix = "page") {
-  const agentId = `${prefix}-${randomBytes(5).toString("hex")}`;
+/** A registered agent, of the test's own: views filtered by its id see nothing of other tests. */
+export async function newAgent(agentId = `page-${randomBytes(5).toString("hex")}`) {
   const { publicKey, privateKey } = generateKeyPairSync("ed25519");
   const token = stack.admin.token;
   await good("/v1/admin/agents", { token, body: { agent_id: agentId, name: "A page test's agent" } });
@@ -69,6 +69,12 @@ export async function newAgent(prefix = "page") {
 export const detail = (id) => good(`/v1/hitl/requests/${id}`, { token: stack.operator.token });
 export const decide = (id, decision, reason, token = stack.operators[1].token) =>
   good(`/v1/hitl/requests/${id}/decision`, { token, body: { decision, reason } });
+
+/** What no route does: a statement sent to the stack's database, its parameters as `%s`. */
+export function sql(statement, ...parameters) {
+  const code = "import psycopg, sys\nwith psycopg.connect(sys.argv[1]) as c: c.execute(sys.argv[2], sys.argv[3:])";
+  execFileSync(".local/tools/bin/python", ["-c", code, stack.database_url, statement, ...parameters]);
+}
 
 /** Several requests, one after the other, so that they are listed in this order. */
 export async function askAll(agent, list) {

@@ -20,7 +20,7 @@ import { failureWords } from './problems.js';
 import { bindTabs, drawTop } from './top.js';
 import { now, tick } from './time.js';
 
-const PAGE = 100; // items asked for at once
+const [TOP, MORE] = [100, 200]; // items asked for at once: each second, and while scrolling on
 const local = document.querySelector('meta[name="relaytrace-local"]').content === '1';
 const narrow = matchMedia('(max-width: 52rem)');
 const returned = await backFromIssuer(); // first: it restores the address
@@ -32,14 +32,14 @@ const state = {
   sending: '', wait: 0, decided: new Map(), listTop: 0,
 };
 
-const composer = createComposer(detailView.barPlace, { send });
+const composer = createComposer(detailView.barPlace, { send, opened: detailView.showAction });
 const loop = createLoop(refresh, { pause: () => (state.gate ? Infinity : state.wait), misses: () => api.connection.misses });
 
 // ---- asking -------------------------------------------------------------------------------------------------
 
 function newQueue() {
   const { view } = state;
-  state.queue = createQueue((cursor) => api.getList(view, cursor, PAGE));
+  state.queue = createQueue((cursor) => api.getList(view, cursor, cursor ? MORE : TOP));
   Object.assign(state, { items: [], list: 'loading', listError: null, cursorIndex: -1 });
 }
 
@@ -294,7 +294,7 @@ function signOut() {
 
 bindFilters({ go, view: () => state.view });
 bindTabs(go);
-onListScroll(() => { if (!state.gate) loop.now(); });
+onListScroll(() => loop.now());
 byId('operator').addEventListener('click', () => showSettings(state.session, { signOut, renew }));
 const help = () => showKeys({ on: letterKeys.on, set: (on) => { letterKeys.on = on; } });
 byId('show-keys').addEventListener('click', help);

@@ -8,7 +8,7 @@ import { isPending } from './state.js';
 const PRESETS = ['Not what was asked for', 'Wrong amount or target', 'Not enough information', 'Against policy', 'Not now, ask again later'];
 const MAX = 2000;
 
-export function createComposer(place, { send }) {
+export function createComposer(place, { send, opened }) {
   let now = { detail: null, blocked: '', approveBlocked: '', sending: false, error: null };
   let openFor = ''; // `${id}:${mode}` that the form was last filled for
 
@@ -52,6 +52,7 @@ export function createComposer(place, { send }) {
     draw();
     const first = mode === 'approve' && now.detail.priority === 'P1' ? confirm : reason;
     first.focus();
+    opened();
   }
 
   function close(focus) {

@@ -28,6 +28,12 @@ export function focusDetail() {
   (shown?.parts.title ?? pane).focus({ preventScroll: true });
 }
 
+/** While an answer is written, the action that it is about stays in sight. */
+export function showAction() {
+  const [box, sight] = [scroller.querySelector('.action'), scroller].map((el) => el.getBoundingClientRect());
+  if (box.top < sight.top || box.bottom > sight.bottom) scroller.scrollTop += box.top - sight.top;
+}
+
 function backLink(back) {
   const link = h('a', { class: 'back', href: '?' }, '← Requests');
   link.addEventListener('click', (event) => { event.preventDefault(); back(); });
@@ -133,8 +139,8 @@ function drawOutcome(detail, place, typed, me, wasPending) {
   const mine = byPerson && decision.decided_by?.id && decision.decided_by.id === me;
   place.replaceChildren(
     h('p', { class: 'outcome-words' }, h('strong', {}, words[0].toUpperCase() + words.slice(1)),
-      decision.cause === 'timeout' ? ' Nobody answered in time. ' : [' by ', mine ? 'you' : actorNodes(decision.decided_by), ' '],
-      timeNode(decision.decided_at)),
+      decision.cause === 'timeout' ? ' ' : [' by ', mine ? 'you' : actorNodes(decision.decided_by), ' '], timeNode(decision.decided_at)),
+    decision.cause === 'timeout' ? h('p', {}, `Nobody answered in time, so its policy ${decision.outcome} it.`) : '',
     decision.reason ? h('p', { class: 'reason', dir: 'auto' }, safeText(decision.reason)) : '',
     typed && !mine ? h('div', { class: 'kept' }, h('p', {}, 'Your answer was not sent. What you had typed:'),
       h('p', { class: 'kept-text', dir: 'auto' }, typed), copyButton('Copy text', () => typed)) : '');

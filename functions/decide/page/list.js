@@ -3,6 +3,7 @@
 
 import { h, byId, safeText, setAttr, setText } from './dom.js';
 import { countdown, countdownWords, now, urgency } from './time.js';
+import { NEAR } from './queue.js';
 import { filtered, isPending, outcomeWords, viewUrl } from './state.js';
 
 const AROUND = 12; // rows drawn before and after those in sight
@@ -120,14 +121,22 @@ function drawRows() {
   if (heldRow && document.activeElement === document.body) (rows.get(cursorId) ?? rows.get(stop))?.link.focus({ preventScroll: true });
 }
 
-/** Calls `then` when scrolling has come to rest: what is in sight now may have to be fetched. */
-export function onListScroll(then) {
+/** Calls `fetch` when scrolling nears the end of what is known, and when it has come to rest on something else. */
+export function onListScroll(fetch) {
   let drawing = 0;
   let resting = 0;
+  let fetching = false;
+  const draw = async () => {
+    drawing = 0;
+    drawRows();
+    if (fetching || !shown.more || rowsInSight().to + NEAR < shown.items.length) return;
+    fetching = true;
+    try { await fetch(); } finally { fetching = false; }
+  };
   scroller.addEventListener('scroll', () => {
-    drawing ||= requestAnimationFrame(() => { drawing = 0; drawRows(); });
+    drawing ||= requestAnimationFrame(draw);
     clearTimeout(resting);
-    resting = setTimeout(then, 120);
+    resting = setTimeout(fetch, 120);
   }, { passive: true });
   new ResizeObserver(() => {
     const row = list.firstElementChild;

@@ -1,4 +1,4 @@
-// A small subset of Markdown, as DOM nodes: headings, paragraphs, lists, quotes, code, emphasis, links.
+// A small subset of Markdown, as DOM nodes: headings, paragraphs, lists, tables, quotes, code, emphasis, links.
 // No HTML, no images (their target is shown instead), no link whose target cannot be read beside it.
 
 import { h, safeText } from './dom.js';
@@ -37,6 +37,15 @@ function blocks(lines, depth) {
       const [list, next] = listAt(lines, i, depth);
       out.push(list);
       i = next;
+    } else if (/^ {4}/.test(line)) {
+      const body = [];
+      for (; i < lines.length && (/^ {4}/.test(lines[i]) || !lines[i].trim()); i += 1) body.push(lines[i].slice(4));
+      out.push(h('pre', { tabindex: '0' }, h('code', {}, safeText(body.join('\n').trimEnd(), true))));
+    } else if (isTable(line, lines[i + 1] ?? '')) {
+      const rows = [];
+      const [head, rule] = [line, lines[i + 1]];
+      for (i += 2; i < lines.length && lines[i].trim() && !startsBlock(lines[i], depth); i += 1) rows.push(lines[i]);
+      out.push(table(head, rule, rows));
     } else {
       const para = [];
       do { para.push(lines[i].trim()); i += 1; } while (i < lines.length && lines[i].trim() && !startsBlock(lines[i], depth));
@@ -47,6 +56,19 @@ function blocks(lines, depth) {
 }
 
 const startsBlock = (line, depth) => FENCE.test(line) || /^ {0,3}#{1,6}\s/.test(line) || (depth < MAX_DEPTH && (/^ {0,3}>/.test(line) || ITEM.test(line)));
+
+const RULE = /^ {0,3}\|?( *:?-+:? *\|)* *:?-+:? *\|? *$/;
+const cells = (row) => row.trim().replace(/^\||(?<!\\)\|$/g, '').split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll('\\|', '|'));
+const isTable = (head, rule) => head.includes('|') && RULE.test(rule) && cells(head).length === cells(rule).length;
+
+function table(head, rule, rows) {
+  const columns = cells(rule).map((cell) => (/:$/.test(cell) ? /^:/.test(cell) ? 'center' : 'end' : null));
+  const line = (row, tag) => {
+    const given = cells(row);
+    return h('tr', {}, columns.map((align, n) => h(tag, { class: align, scope: tag === 'th' ? 'col' : null }, inline(given[n] ?? '', 0))));
+  };
+  return h('table', {}, h('thead', {}, line(head, 'th')), h('tbody', {}, rows.map((row) => line(row, 'td'))));
+}
 
 function listAt(lines, start, depth) {
   const [, indent, marker] = ITEM.exec(lines[start]);

@@ -3,7 +3,8 @@
 // ten thousand requests cost as much as thirty.
 
 const LAST = '\uffff'; // after every key
-const NEAR = 40; // so many rows before the end of what is known, the next page is fetched
+/** So many rows before the end of what is known, the next page is fetched. */
+export const NEAR = 60;
 
 /** An item's place in the server's order: priority, then respond_by, then id. */
 const keyOf = (item) => `${item.priority} ${item.respond_by} ${item.request_id}`;

@@ -9,7 +9,9 @@ const KINDS = {
   submitted: 'Submitted', escalated: 'Escalated', extended: 'Time extended', reprioritised: 'Priority changed',
   decided: 'Decided', acknowledged: 'Acknowledged by the agent', dead_lettered: 'Dead-lettered', replayed: 'Sent again',
 };
-const KNOWN = new Set(['seq', 'kind', 'at', 'actor', 'hash', 'prev_hash', 'entry', 'request_id', 'action_digest', 'envelope_sha256', 'outcome', 'cause', 'reason', 'details']);
+// Said elsewhere, or for programs.
+const KNOWN = new Set(['seq', 'kind', 'at', 'actor', 'hash', 'prev_hash', 'entry', 'request_id', 'action_digest', 'envelope_sha256', 'outcome', 'cause', 'reason', 'details', 'policy_id']);
+const ISO = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/;
 
 /** Who acted, as a name and, where it differs, the id behind it. */
 export function actorNodes(actor) {
@@ -24,7 +26,8 @@ function details(entry) {
   const all = { ...(entry.details && typeof entry.details === 'object' ? entry.details : {}), ...entry };
   if (all.reason) out.push(h('q', { class: 'reason', dir: 'auto' }, safeText(all.reason)));
   const rest = Object.entries(all).filter(([k, v]) => !KNOWN.has(k) && v !== null && typeof v !== 'object');
-  if (rest.length) out.push(h('span', { class: 'extra' }, safeText(rest.map(([k, v]) => `${k.replaceAll('_', ' ')}: ${v}`).join(' · '))));
+  const said = rest.map(([k, v]) => [`${k.replaceAll('_', ' ')}: `, ISO.test(v) ? timeNode(v) : safeText(String(v).replaceAll('_', ' '))]);
+  if (rest.length) out.push(h('span', { class: 'extra' }, said.map((words, n) => [n ? ' · ' : '', words])));
   return out;
 }
 

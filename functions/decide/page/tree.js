@@ -6,7 +6,7 @@ import { Literal } from './api.js';
 
 const MANY = 100; // members drawn at once in a foldable tree
 const LONG = 600; // characters of one string drawn at once in a foldable tree
-const OPEN_DEPTH = 3; // levels of a foldable tree that start open
+const OPEN_DEPTH = 3; // levels that a foldable tree, or a part of it that is unfolded, shows at once
 const INDENT_DEPTH = 6; // deeper levels are no longer indented, so that the text keeps its width
 
 const isBranch = (v) => v !== null && typeof v === 'object' && !(v instanceof Literal);
@@ -59,7 +59,7 @@ function member(key, value, array, depth, options) {
     array ? `${key + 1}.` : key === '' ? h('span', { class: 'v-none' }, 'empty name') : isolated(key, {}, true));
   const nested = isBranch(value) && sizeOf(value) > 0;
   const body = !isBranch(value) ? scalar(value, options)
-    : nested && options.fold && (depth + 1 >= OPEN_DEPTH || sizeOf(value) > MANY) ? folded(value, depth + 1, options)
+    : nested && options.fold && (depth + 1 >= options.openTo || sizeOf(value) > MANY) ? folded(value, depth + 1, options)
       : branch(value, depth + 1, options);
   return h('div', { class: nested ? 'kv nest' : 'kv' }, name, h('dd', {}, body));
 }
@@ -68,7 +68,7 @@ function folded(value, depth, options) {
   const n = sizeOf(value).toLocaleString('en');
   const what = Array.isArray(value) ? `list of ${n}` : `${n} ${n === '1' ? 'entry' : 'entries'}`;
   const el = h('details', { class: 'fold' }, h('summary', {}, what));
-  el.addEventListener('toggle', () => { if (el.open && el.children.length === 1) el.append(branch(value, depth, options)); });
+  el.addEventListener('toggle', () => { if (el.open && el.children.length === 1) el.append(branch(value, depth, { ...options, openTo: depth + OPEN_DEPTH })); });
   return el;
 }
 
@@ -76,4 +76,4 @@ function folded(value, depth, options) {
 export const exactTree = (value) => (isBranch(value) ? branch(value, 0, { fold: false, exact: true }) : scalar(value, { exact: true }));
 
 /** The context: for reading. */
-export const readingTree = (value) => (isBranch(value) ? branch(value, 0, { fold: true, exact: false }) : scalar(value, { fold: true }));
+export const readingTree = (value) => (isBranch(value) ? branch(value, 0, { fold: true, exact: false, openTo: OPEN_DEPTH }) : scalar(value, { fold: true }));

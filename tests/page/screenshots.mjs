@@ -1,0 +1,55 @@
+// Draws the page's main states into docs/, on a stack with a few realistic requests.
+
+import { setTimeout as pause } from "node:timers/promises";
+import { browser, PHONE } from "./browser.mjs";
+import { decide, newAgent, stack } from "./stack.mjs";
+
+const WIDE = { width: 960, height: 560 };
+const [deploy, billing, mail] = await Promise.all(["deploy-agent", "billing-agent", "mail-agent"].map(newAgent));
+const rollback = await deploy.ask({
+  priority: "P1", title: "Roll back checkout-service to 4.18.2 in production",
+  summary: "Error rate rose from 0.2 % to **6.1 %** eight minutes after 4.19.0 went out. The rollback takes about 90 s.",
+  action: { type: "deploy.rollback", arguments: { service: "checkout-service", from: "4.19.0", to: "4.18.2", environment: "production" } },
+  context: { error_rate_percent: [0.2, 0.3, 2.8, 6.1], on_call: "platform", "database_migrations_in_4.19.0": false },
+});
+const refund = await billing.ask({
+  title: "Refund 1,240.00 EUR to customer 88213",
+  summary: "Customer reports a **double charge** for order 55-1042.\n\n| Charge | Amount | Shipped |\n|---|---:|---|\n| ch_1 | 1,240.00 | yes |\n| ch_2 | 1,240.00 | no |",
+  action: { type: "refund.create", arguments: { customer: "88213", amount: "1240.00", currency: "EUR", charge: "ch_2" } },
+});
+await deploy.ask({ title: "Delete 38 GB of build artefacts older than 90 days", action: { type: "storage.delete", arguments: { bucket: "build-artefacts", older_than_days: 90 } } });
+await mail.ask({ title: "Send the price change notice to 4,112 customers", action: { type: "mail.send", arguments: { template: "price-change-2027", recipients: 4112 } } });
+await mail.ask({ priority: "P3", title: "Answer the complaint of customer 20911", action: { type: "mail.send", arguments: { template: "apology", to: "20911" } } });
+await billing.ask({ priority: "P3", title: "Write off invoice 2024-3312 (18.20 EUR)", action: { type: "invoice.write_off", arguments: { invoice: "2024-3312", amount: "18.20" } } });
+const hostile = await mail.ask({
+  priority: "P3", title: "Send \u202Etxt.exe\u202C to <script>alert(1)</script>", summary: "![pixel](https://evil.example/p.png) [Open the bank](https://evil.example/login)",
+  action: { type: "mail.send", arguments: { to: "all\u200B@example.org", subject: "W".repeat(90) } },
+});
+await deploy.poll();
+
+async function draw(name, { query = "", colorScheme = "light", phone = false, act = async () => {} }) {
+  const context = await browser.newContext({ viewport: phone ? PHONE : WIDE, isMobile: phone, hasTouch: phone, colorScheme, reducedMotion: "reduce" });
+  const tab = await context.newPage();
+  await tab.goto(`${stack.base_url}/${query}#token=${stack.operator.token}`);
+  await tab.locator("#detail-title").waitFor();
+  await act(tab);
+  await pause(300);
+  await tab.screenshot({ path: `docs/operator-page-${name}.png` });
+  await context.close();
+}
+
+const open = (asked) => `?id=${asked.request_id}`;
+await draw("request", { query: open(rollback) });
+await draw("dark", { query: open(rollback), colorScheme: "dark", act: (tab) => tab.locator("#approve").click() });
+await draw("phone", { query: open(refund), phone: true });
+await draw("hostile", { query: open(hostile) });
+await draw("kept", { query: open(refund), act: async (tab) => {
+  await tab.locator("#reject").click();
+  await tab.locator("#reason").fill("Ask the customer for the statement first.");
+  await decide(refund.request_id, "approve", "Statement is in the ticket.");
+  await tab.locator("#outcome").waitFor();
+  const [given] = (await billing.poll()).decisions;
+  await billing.acknowledge(given);
+  await pause(1500);
+} });
+await browser.close();
