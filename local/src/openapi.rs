@@ -15,15 +15,23 @@ use utoipa_axum::router::OpenApiRouter;
 ))]
 struct Description;
 
+/// Every function with its routes.
+pub fn functions() -> [(&'static str, OpenApiRouter<AppState>); 6] {
+    [
+        ("ingest", ingest::router()),
+        ("poll", poll::router()),
+        ("decide", decide::router()),
+        ("timeout-sweep", timeout_sweep::router()),
+        ("replay", replay::router()),
+        ("admin", admin::router()),
+    ]
+}
+
 /// The routes of every function.
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(Description::openapi())
-        .merge(ingest::router())
-        .merge(poll::router())
-        .merge(decide::router())
-        .merge(timeout_sweep::router())
-        .merge(replay::router())
-        .merge(admin::router())
+    let of_functions = functions().into_iter().map(|(_, routes)| routes);
+    of_functions
+        .fold(OpenApiRouter::with_openapi(Description::openapi()), OpenApiRouter::merge)
         .merge(relaytrace::http::common_routes())
 }
 

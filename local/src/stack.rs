@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,25 +10,25 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
-use relaytrace::auth::{KeyAlg, PublicKey};
-use relaytrace::config::Config;
-use relaytrace::events::Publishing;
-use relaytrace::{AppState, Clock, runtime, telemetry};
+use relaytrace::{AppState, runtime, telemetry};
 use relaytrace_servers::{Durability, Nats, Postgres};
-use serde_json::json;
 
-use crate::development::{AGENT_ID, Secrets, write_private};
+use crate::prepared::{Addresses, Prepared};
 use crate::{RunOptions, demo, openapi};
 
 const DATABASE: &str = "relaytrace";
 /// The functions' own login. It is a member of `relaytrace_app` and owns nothing.
 const SERVICE_ROLE: &str = "relaytrace_service";
-/// An agent's token lives 15 minutes: the description of the stack gets a new one well before.
-const REFRESH_DESCRIPTION: Duration = Duration::from_mins(5);
 
 /// Runs until Ctrl-C or SIGTERM, then stops all it started.
-pub fn run(options: &RunOptions) -> anyhow::Result<()> {
-    let dir = &options.dir;
+pub fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
+    with_servers(&options.dir, async |postgres, nats| {
+        run_functions(options, postgres, nats).await.map(|()| ExitCode::SUCCESS)
+    })
+}
+
+/// Does the work beside a Postgres and a NATS of the folder's own, then stops them.
+pub fn with_servers<T>(dir: &Path, work: impl AsyncFnOnce(&Postgres, &Nats) -> anyhow::Result<T>) -> anyhow::Result<T> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let description = dir.join("dev.json");
     // One of an earlier run that was killed must not be taken for ours.
@@ -43,7 +44,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     postgres.create_database_if_missing(DATABASE)?;
 
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = tokio.block_on(run_functions(options, &postgres, &nats, &description));
+    let outcome = tokio.block_on(work(&postgres, &nats));
     // A task that is still at something would log an error when its server goes away.
     tokio.shutdown_timeout(Duration::from_secs(1));
     drop(std::fs::remove_file(&description));
@@ -53,22 +54,13 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     outcome
 }
 
-async fn run_functions(
-    options: &RunOptions,
-    postgres: &Postgres,
-    nats: &Nats,
-    description: &Path,
-) -> anyhow::Result<()> {
+async fn run_functions(options: &RunOptions, postgres: &Postgres, nats: &Nats) -> anyhow::Result<()> {
     migrate(postgres).await?;
-    let secrets = Secrets::load_or_make(&options.dir.join("secrets.json"))?;
-    let service_url = postgres.url(DATABASE).replacen("//relaytrace@", &format!("//{SERVICE_ROLE}@"), 1);
-    let environment = secrets.environment(&service_url, &nats.url())?;
-    let mut variables = environment.clone();
-    // The rules of delivery and tokens can be tried out: `LEASE_SECONDS=2 make run`.
-    variables.extend(std::env::vars().filter(|(name, _)| !environment.contains_key(name)));
-    let mut state = AppState::new(Config::from_variables(variables)?, &Clock::system(), Publishing::Behind);
-    state.page.is_local = true;
-    register_agent(&state, &secrets).await?;
+    let base_url = format!("http://127.0.0.1:{}", options.port);
+    let addresses = Addresses { base_url: base_url.clone(), database_url: owner_url(postgres), nats_url: nats.url() };
+    let mut prepared = Prepared::new(&options.dir, &service_url(postgres), &nats.url(), addresses).await?;
+    prepared.state.page.is_local = true;
+    let state = prepared.state.clone();
 
     let listen = SocketAddr::from(([127, 0, 0, 1], options.port));
     let router = relaytrace::http::service(openapi::routes(), state.clone())
@@ -82,12 +74,9 @@ async fn run_functions(
         async move { runtime::serve(router, &state, listen, runtime::interrupted()).await }
     });
 
-    let base_url = format!("http://127.0.0.1:{}", options.port);
     wait_until_ready(&base_url).await?;
-    let write = || describe(&secrets, &state, &base_url, &postgres.url(DATABASE), &nats.url(), &environment);
-    let first = write()?;
-    write_private(description, &first.to_string())?;
-    print_banner(options, &base_url, first["operator"]["token"].as_str().unwrap_or_default());
+    prepared.write()?;
+    print_banner(options, &base_url, &prepared.operator_token()?);
 
     if options.sweep_seconds > 0.0 {
         tokio::spawn(sweep_every(state.clone(), Duration::from_secs_f64(options.sweep_seconds)));
@@ -95,73 +84,27 @@ async fn run_functions(
     if options.demo == 1 {
         demo::run(&state, &base_url);
     }
-    let mut refresh = tokio::time::interval(REFRESH_DESCRIPTION);
-    refresh.tick().await;
-    tokio::pin!(server);
-    loop {
-        tokio::select! {
-            ended = &mut server => return ended?,
-            _ = refresh.tick() => write_private(description, &write()?.to_string())?,
-        }
+    tokio::select! {
+        ended = server => ended?,
+        outcome = prepared.keep_fresh() => outcome,
     }
+}
+
+/// The database as its owner.
+pub fn owner_url(postgres: &Postgres) -> String {
+    postgres.url(DATABASE)
+}
+
+/// The database as the functions use it.
+pub fn service_url(postgres: &Postgres) -> String {
+    owner_url(postgres).replacen("//relaytrace@", &format!("//{SERVICE_ROLE}@"), 1)
 }
 
 /// As the owner: the functions' own role could not.
-async fn migrate(postgres: &Postgres) -> anyhow::Result<()> {
-    relaytrace::store::migrate(&postgres.url(DATABASE).parse()?).await?;
-    let make_role = format!(
-        "DO $$ BEGIN CREATE ROLE {SERVICE_ROLE} LOGIN IN ROLE relaytrace_app; \
-         EXCEPTION WHEN duplicate_object THEN NULL; END $$"
-    );
-    postgres.psql(DATABASE, &make_role)?;
-    for (setting, value) in relaytrace::store::ROLE_SETTINGS {
-        postgres.psql(DATABASE, &format!("ALTER ROLE {SERVICE_ROLE} SET {setting} = {value}"))?;
-    }
-    Ok(())
-}
-
-/// The agent of `.local/dev.json`.
-async fn register_agent(state: &AppState, secrets: &Secrets) -> anyhow::Result<()> {
-    let agent_id = AGENT_ID.parse()?;
-    if state.store.agent(&agent_id).await?.is_some_and(|agent| !agent.keys.is_empty()) {
-        return Ok(());
-    }
-    state.store.register_agent(&agent_id, "The agent of this checkout").await?;
-    let key = PublicKey::from_pem(KeyAlg::EdDsa, &secrets.agent_key.public_pem()?).map_err(anyhow::Error::msg)?;
-    let (key_id, master_id) = (secrets.agent_key_id.parse()?, state.master_secrets.current());
-    state.store.register_key(&agent_id, &key_id, KeyAlg::EdDsa.as_str(), &key.spki, master_id).await?;
-    Ok(())
-}
-
-/// The content of `.local/dev.json`.
-fn describe(
-    secrets: &Secrets,
-    state: &AppState,
-    base_url: &str,
-    database_url: &str,
-    nats_url: &str,
-    environment: &std::collections::HashMap<String, String>,
-) -> anyhow::Result<serde_json::Value> {
-    let now = state.clock.now().timestamp();
-    let masters = &state.master_secrets;
-    let (agent_id, key_id) = (AGENT_ID.parse()?, secrets.agent_key_id.parse()?);
-    let operators = secrets.operators(now)?;
-    Ok(json!({
-        "base_url": base_url,
-        "database_url": database_url,
-        "nats_url": nats_url,
-        "agent": {
-            "agent_id": AGENT_ID,
-            "key_id": secrets.agent_key_id,
-            "private_key_pem": secrets.agent_key.0,
-            "response_secret": masters.response_secret_text(masters.current(), &agent_id, &key_id)?,
-            "token": secrets.agent_key.agent_token(AGENT_ID, &secrets.agent_key_id, now)?,
-        },
-        "operator": operators.first(),
-        "operators": operators,
-        "admin": {"token": secrets.person("admin", "Admin of this checkout", "admin", now)?},
-        "environment": environment,
-    }))
+pub async fn migrate(postgres: &Postgres) -> anyhow::Result<()> {
+    let owner = owner_url(postgres).parse()?;
+    relaytrace::store::migrate(&owner).await?;
+    Ok(relaytrace::store::prepare_role(&owner, SERVICE_ROLE, None).await?)
 }
 
 async fn wait_until_ready(base_url: &str) -> anyhow::Result<()> {

@@ -9,10 +9,10 @@ use async_nats::connection::State;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, HeaderMap};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap};
 use futures_util::future::join_all;
 use secrecy::ExposeSecret;
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 
 use crate::config::NatsConfig;
 use crate::domain::{AgentId, RequestId};
@@ -35,6 +35,8 @@ struct Inner {
     config: NatsConfig,
     client: OnceCell<Client>,
     stream_exists: OnceCell<()>,
+    /// An attempt to connect has failed.
+    failed: Arc<Notify>,
     started: Instant,
     /// Milliseconds after `started` until which the breaker is open.
     broken_until: AtomicU64,
@@ -64,6 +66,7 @@ impl Nats {
             config,
             client: OnceCell::new(),
             stream_exists: OnceCell::new(),
+            failed: Arc::default(),
             started: Instant::now(),
             broken_until: AtomicU64::new(0),
         }))
@@ -73,6 +76,7 @@ impl Nats {
     async fn client(&self) -> anyhow::Result<&Client> {
         let connect = async || {
             let config = &self.0.config;
+            let failed = self.0.failed.clone();
             let mut options = ConnectOptions::new()
                 .name("relaytrace")
                 .retry_on_initial_connect()
@@ -80,6 +84,12 @@ impl Nats {
                 .no_echo()
                 .ping_interval(Duration::from_secs(2))
                 .connection_timeout(Duration::from_secs(2))
+                .event_callback(move |event| {
+                    if matches!(event, Event::ClientError(_)) {
+                        failed.notify_waiters();
+                    }
+                    std::future::ready(())
+                })
                 .reconnect_delay_callback(|attempt| Duration::from_millis(250.min(20 * attempt as u64)));
             if let Some(credentials) = &config.credentials {
                 options = options.credentials(credentials.expose_secret())?;
@@ -91,6 +101,14 @@ impl Nats {
 
     pub(super) fn is_connected_now(&self) -> bool {
         self.0.client.get().is_some_and(|client| client.connection_state() == State::Connected)
+    }
+
+    /// Connects, and waits for it until a first attempt has failed.
+    pub(super) async fn connect(&self) {
+        tokio::select! {
+            () = self.0.failed.notified() => tracing::warn!("NATS is not there yet"),
+            _ = self.is_connected() => {}
+        }
     }
 
     pub(super) async fn is_connected(&self) -> bool {
@@ -171,7 +189,7 @@ impl Nats {
     }
 
     /// Opens the breaker, and drops a connection that only looks alive.
-    async fn break_off(&self) {
+    pub(super) async fn break_off(&self) {
         let until = (self.0.started.elapsed() + BREAK_FOR).as_millis();
         self.0.broken_until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
         if self.is_connected_now()

@@ -22,6 +22,7 @@ mod requests;
 mod stale;
 mod sweep_failures;
 
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnectOptions;
 
@@ -104,5 +105,34 @@ impl Store {
 pub async fn migrate(owner: &PgConnectOptions) -> Result<()> {
     let mut connection = sqlx::PgConnection::connect_with(owner).await?;
     MIGRATOR.run(&mut connection).await.map_err(Error::internal)?;
+    connection.close().await.map_err(Error::from)
+}
+
+/// Makes the functions' login role what it must be, as the owner: there, a member of `relaytrace_app`, with
+/// [`ROLE_SETTINGS`] and, where one is given, with this password. Safe to repeat.
+pub async fn prepare_role(owner: &PgConnectOptions, role: &str, password: Option<&SecretString>) -> Result<()> {
+    let mut connection = sqlx::PgConnection::connect_with(owner).await?;
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
+        .bind(role)
+        .fetch_one(&mut connection)
+        .await?;
+    // No command about roles takes parameters; Postgres quotes what goes into it.
+    let mut formats = vec![("GRANT relaytrace_app TO %I", None)];
+    if !exists {
+        formats.insert(0, ("CREATE ROLE %I LOGIN", None));
+    }
+    formats.extend(password.map(|password| ("ALTER ROLE %I PASSWORD %L", Some(password.expose_secret().to_owned()))));
+    for (setting, value) in ROLE_SETTINGS {
+        formats.push(("ALTER ROLE %I SET %s", Some(format!("{setting} = {value}"))));
+    }
+    for (format, value) in formats {
+        let command: String = sqlx::query_scalar("SELECT format($1, $2, $3)")
+            .bind(format)
+            .bind(role)
+            .bind(value)
+            .fetch_one(&mut connection)
+            .await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(command)).execute(&mut connection).await?;
+    }
     connection.close().await.map_err(Error::from)
 }

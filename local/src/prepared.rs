@@ -1,0 +1,122 @@
+//! A stack that is prepared: its database migrated, its agent registered, and described in `dev.json`.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use relaytrace::auth::{KeyAlg, PublicKey};
+use relaytrace::config::Config;
+use relaytrace::events::Publishing;
+use relaytrace::{AppState, Clock};
+use serde_json::{Value, json};
+
+use crate::development::{AGENT_ID, Secrets, write_private};
+
+/// An agent's token lives 15 minutes: the description of the stack gets a new one well before.
+const REFRESH_DESCRIPTION: Duration = Duration::from_mins(5);
+
+/// Where a stack is reached from outside of it.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Addresses {
+    /// Of the functions, without a slash at the end.
+    #[arg(long)]
+    pub base_url: String,
+    /// Of the database, as its owner.
+    #[arg(long)]
+    pub database_url: String,
+    /// Of NATS.
+    #[arg(long)]
+    pub nats_url: String,
+}
+
+/// See the module.
+pub struct Prepared {
+    /// What the functions share.
+    pub state: AppState,
+    /// What the functions are configured with.
+    pub environment: HashMap<String, String>,
+    secrets: Secrets,
+    addresses: Addresses,
+    description: PathBuf,
+}
+
+impl Prepared {
+    /// Prepares the stack whose functions reach their servers at these URLs. Keys are kept in the folder.
+    pub async fn new(
+        dir: &Path,
+        service_database_url: &str,
+        service_nats_url: &str,
+        addresses: Addresses,
+    ) -> anyhow::Result<Self> {
+        let secrets = Secrets::load_or_make(&dir.join("secrets.json"))?;
+        let environment = secrets.environment(service_database_url, service_nats_url)?;
+        let mut variables = environment.clone();
+        // The rules of delivery and tokens can be tried out: `LEASE_SECONDS=2 make run`.
+        variables.extend(std::env::vars().filter(|(name, _)| !environment.contains_key(name)));
+        let state = AppState::new(Config::from_variables(variables)?, &Clock::system(), Publishing::Behind);
+        register_agent(&state, &secrets).await?;
+        Ok(Self { state, environment, secrets, addresses, description: dir.join("dev.json") })
+    }
+
+    /// Token of the first operator.
+    pub fn operator_token(&self) -> anyhow::Result<String> {
+        let operators = self.secrets.operators(self.state.clock.now().timestamp())?;
+        Ok(operators[0]["token"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Token of the administrator.
+    pub fn admin_token(&self) -> anyhow::Result<String> {
+        self.secrets.person("admin", "Admin of this checkout", "admin", self.state.clock.now().timestamp())
+    }
+
+    /// Writes `dev.json`.
+    pub fn write(&self) -> anyhow::Result<()> {
+        write_private(&self.description, &self.describe()?.to_string())
+    }
+
+    /// Writes `dev.json` again and again, for its tokens.
+    pub async fn keep_fresh(&self) -> anyhow::Result<()> {
+        let mut refresh = tokio::time::interval(REFRESH_DESCRIPTION);
+        loop {
+            refresh.tick().await;
+            self.write()?;
+        }
+    }
+
+    fn describe(&self) -> anyhow::Result<Value> {
+        let Self { state, environment, secrets, addresses, .. } = self;
+        let now = state.clock.now().timestamp();
+        let masters = &state.master_secrets;
+        let (agent_id, key_id) = (AGENT_ID.parse()?, secrets.agent_key_id.parse()?);
+        let operators = secrets.operators(now)?;
+        Ok(json!({
+            "base_url": addresses.base_url,
+            "database_url": addresses.database_url,
+            "nats_url": addresses.nats_url,
+            "agent": {
+                "agent_id": AGENT_ID,
+                "key_id": secrets.agent_key_id,
+                "private_key_pem": secrets.agent_key.0,
+                "response_secret": masters.response_secret_text(masters.current(), &agent_id, &key_id)?,
+                "token": secrets.agent_key.agent_token(AGENT_ID, &secrets.agent_key_id, now)?,
+            },
+            "operator": operators.first(),
+            "operators": operators,
+            "admin": {"token": self.admin_token()?},
+            "environment": environment,
+        }))
+    }
+}
+
+/// The agent of `.local/dev.json`.
+async fn register_agent(state: &AppState, secrets: &Secrets) -> anyhow::Result<()> {
+    let agent_id = AGENT_ID.parse()?;
+    if state.store.agent(&agent_id).await?.is_some_and(|agent| !agent.keys.is_empty()) {
+        return Ok(());
+    }
+    state.store.register_agent(&agent_id, "The agent of this checkout").await?;
+    let key = PublicKey::from_pem(KeyAlg::EdDsa, &secrets.agent_key.public_pem()?).map_err(anyhow::Error::msg)?;
+    let (key_id, master_id) = (secrets.agent_key_id.parse()?, state.master_secrets.current());
+    state.store.register_key(&agent_id, &key_id, KeyAlg::EdDsa.as_str(), &key.spki, master_id).await?;
+    Ok(())
+}
