@@ -13,7 +13,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use bytes::Bytes;
-use http::Response;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Response};
 use http_body_util::{BodyExt as _, Full};
 use lambda_http::Adapter;
 use lambda_http::request::LambdaRequest;
@@ -126,8 +127,21 @@ async fn migrate() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The header for the token where `Authorization` is AWS's: an API that asks for IAM takes its signature there.
+const TOKEN_BESIDE_SIGV4: &str = "relaytrace-authorization";
+
 /// The router's response, whole: an answer of Lambda is one message.
-async fn answer(router: Router, call: lambda_http::Request) -> Result<Response<Full<Bytes>>, lambda_runtime::Error> {
+async fn answer(
+    router: Router,
+    mut call: lambda_http::Request,
+) -> Result<Response<Full<Bytes>>, lambda_runtime::Error> {
+    let headers = call.headers_mut();
+    let is_sigv4 = |value: &HeaderValue| value.as_bytes().starts_with(b"AWS4-");
+    if headers.get(AUTHORIZATION).is_some_and(is_sigv4)
+        && let Some(token) = headers.remove(TOKEN_BESIDE_SIGV4)
+    {
+        headers.insert(AUTHORIZATION, token);
+    }
     let Ok(response) = router.oneshot(call.map(axum::body::Body::new)).await;
     let (parts, body) = response.into_parts();
     Ok(Response::from_parts(parts, Full::new(body.collect().await?.to_bytes())))

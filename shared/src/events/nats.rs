@@ -9,7 +9,7 @@ use async_nats::connection::State;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, Event, HeaderMap};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, ServerAddr};
 use futures_util::future::join_all;
 use secrecy::ExposeSecret;
 use tokio::sync::{Notify, OnceCell};
@@ -94,7 +94,8 @@ impl Nats {
             if let Some(credentials) = &config.credentials {
                 options = options.credentials(credentials.expose_secret())?;
             }
-            anyhow::Ok(options.connect(&config.url).await?)
+            let servers = config.url.split(',').map(str::parse).collect::<Result<Vec<ServerAddr>, _>>()?;
+            anyhow::Ok(options.connect(servers).await?)
         };
         self.0.client.get_or_try_init(connect).await
     }
