@@ -35,7 +35,8 @@ struct Inner {
     config: NatsConfig,
     client: OnceCell<Client>,
     stream_exists: OnceCell<()>,
-    /// An attempt to connect has failed.
+    /// Told when an attempt to connect has succeeded, or failed.
+    connected: Arc<Notify>,
     failed: Arc<Notify>,
     started: Instant,
     /// Milliseconds after `started` until which the breaker is open.
@@ -66,6 +67,7 @@ impl Nats {
             config,
             client: OnceCell::new(),
             stream_exists: OnceCell::new(),
+            connected: Arc::default(),
             failed: Arc::default(),
             started: Instant::now(),
             broken_until: AtomicU64::new(0),
@@ -76,7 +78,7 @@ impl Nats {
     async fn client(&self) -> anyhow::Result<&Client> {
         let connect = async || {
             let config = &self.0.config;
-            let failed = self.0.failed.clone();
+            let (connected, failed) = (self.0.connected.clone(), self.0.failed.clone());
             let mut options = ConnectOptions::new()
                 .name("relaytrace")
                 .retry_on_initial_connect()
@@ -85,12 +87,17 @@ impl Nats {
                 .ping_interval(Duration::from_secs(2))
                 .connection_timeout(Duration::from_secs(2))
                 .event_callback(move |event| {
-                    if matches!(event, Event::ClientError(_)) {
-                        failed.notify_waiters();
+                    match event {
+                        Event::Connected => connected.notify_waiters(),
+                        Event::ClientError(_) => failed.notify_waiters(),
+                        _ => {}
                     }
                     std::future::ready(())
                 })
-                .reconnect_delay_callback(|attempt| Duration::from_millis(250.min(20 * attempt as u64)));
+                // The first attempt is number 1.
+                .reconnect_delay_callback(|attempt| {
+                    Duration::from_millis(250.min(20 * (attempt as u64).saturating_sub(1)))
+                });
             if let Some(credentials) = &config.credentials {
                 options = options.credentials(credentials.expose_secret())?;
             }
@@ -104,11 +111,19 @@ impl Nats {
         self.0.client.get().is_some_and(|client| client.connection_state() == State::Connected)
     }
 
-    /// Connects, and waits for it until a first attempt has failed.
+    /// Connects and finds or makes the stream, for as long as no attempt to connect has failed.
     pub(super) async fn connect(&self) {
-        tokio::select! {
-            () = self.0.failed.notified() => tracing::warn!("NATS is not there yet"),
-            _ = self.is_connected() => {}
+        let connected = async {
+            let client = self.wait_until_connected(CONNECT_TIMEOUT).await?;
+            let context = jetstream::new(client.clone());
+            self.0.stream_exists.get_or_try_init(|| ensure_stream(&context, self.0.config.replicas)).await
+        };
+        let is_ready = tokio::select! {
+            () = self.0.failed.notified() => false,
+            outcome = tokio::time::timeout(ACK_TIMEOUT, connected) => matches!(outcome, Ok(Ok(_))),
+        };
+        if !is_ready {
+            tracing::warn!("NATS is not there yet");
         }
     }
 
@@ -127,7 +142,8 @@ impl Nats {
         let client = self.client().await?;
         let connected = async {
             while client.connection_state() != State::Connected {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                // What happens between the look and the wait is seen at the next look.
+                drop(tokio::time::timeout(Duration::from_millis(5), self.0.connected.notified()).await);
             }
         };
         tokio::time::timeout(longest, connected).await.map_err(|_| anyhow::anyhow!("NATS is not connected"))?;
