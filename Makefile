@@ -24,6 +24,8 @@ test: ## Prove it: unit, database, NATS, contract, verifier and browser tests
 	cargo build --workspace --all-targets --all-features
 	$(WITH_SERVERS) -- cargo test --workspace --all-features --quiet
 	tests/contract/run
+	tests/contract/run --on watch tests/contract/test_events.py tests/contract/test_handoff.py
+	tests/lambda/run
 	tests/page/run
 	target/debug/simulator drill --short
 
@@ -32,6 +34,12 @@ drill: ## Prove the promises under real faults (NAME=…, RECORD=docs/drills.md)
 	@local/setup test
 	@cargo build --release --workspace
 	@target/release/simulator drill $(NAME) $(if $(RECORD),--record $(RECORD))
+
+.PHONY: test-ways
+test-ways: ## Run the contract's tests against six processes, and in the Lambda emulator
+	@local/setup test
+	tests/contract/run --on binaries
+	tests/contract/run --on watch
 
 .PHONY: check
 check: check-tools ## Format, lints, dependencies, statements, what is generated, clean tree
@@ -42,11 +50,12 @@ check: check-tools ## Format, lints, dependencies, statements, what is generated
 	$(WITH_SERVERS) --postgres-only -- local/check-statements
 	cargo run --quiet --package local -- openapi | diff - openapi.json
 	cargo run --quiet --package local -- errors | diff - docs/errors.md
+	.local/tools/bin/cfn-lint template.yaml
 	@if [ -n "$$(git status --porcelain)" ]; then echo 'the tree is not clean:'; git status --short; exit 1; fi
 
 .PHONY: check-tools
 check-tools:
-	@local/setup
+	@local/setup test
 	@command -v cargo-sqlx >/dev/null || cargo install --locked --debug --no-default-features --features postgres sqlx-cli@0.9.0
 	@command -v cargo-deny >/dev/null || cargo install --locked --debug cargo-deny@0.20.2
 	@command -v cargo-machete >/dev/null || cargo install --locked --debug cargo-machete@0.9.2
@@ -67,6 +76,31 @@ bench: ## Compare the service with pgbench running the same statements
 screenshots: ## Draw the operator page's main states into docs/ (Chromium)
 	@local/setup test
 	tests/with-stack node tests/page/screenshots.mjs
+
+.PHONY: watch
+watch: ## Develop the functions as Lambdas: http://127.0.0.1:9000, rebuilt as they are edited (PORT=…)
+	@local/setup test
+	@cargo build --quiet --package local
+	@PATH="$$PWD/.local/tools/bin:$$PATH" exec target/debug/relaytrace-local beside --port "$${PORT:-9000}" --sweep-seconds 0 -- \
+	  cargo lambda watch --disable-cors --invoke-address 127.0.0.1 --invoke-port "$${PORT:-9000}" --concurrency 4
+
+# Where to take base images from, if not from their public places: RUST_IMAGE=… RUNTIME_IMAGE=… make image
+IMAGE_ARGUMENTS = $(foreach name,RUST_IMAGE RUNTIME_IMAGE PROFILE,$(if $($(name)),--build-arg $(name)=$($(name))))
+
+.PHONY: image
+image: ## Build the image of all functions, and print its size
+	docker build --file local/Dockerfile $(IMAGE_ARGUMENTS) --tag relaytrace .
+	docker build --file local/Dockerfile $(IMAGE_ARGUMENTS) --tag relaytrace-development --target development .
+	@docker image inspect --format '{{.RepoTags}} {{.Size}} bytes' relaytrace relaytrace-development
+
+.PHONY: image-test
+image-test: ## Build the image and run the contract's tests against containers, where an engine is or can be started
+	@local/image-test
+
+.PHONY: cold-start
+cold-start: ## Compare the start of a function with that of a hello-world Lambda
+	@local/setup test
+	@local/cold-start
 
 .PHONY: clean-local
 clean-local: ## Remove the local stack's state: database, stream, keys

@@ -1,15 +1,20 @@
 //! The local stack: every function in one process, with a Postgres and a NATS of its own below `.local/`.
 
+mod attend;
 mod demo;
 mod development;
+mod front;
 mod openapi;
 mod prepared;
 mod stack;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use front::FrontOptions;
+use prepared::Addresses;
 
 /// RelayTrace on one machine.
 #[derive(Parser)]
@@ -29,6 +34,14 @@ enum Command {
     Prepare(PrepareOptions),
     /// Serve all functions in one process, against servers that run elsewhere. Configured as one function is.
     Serve,
+    /// Run a command beside a Postgres and a NATS, prepared for the functions that the command starts. They find their
+    /// configuration in the environment; RELAYTRACE_DEV_JSON describes the stack.
+    Beside(BesideOptions),
+    /// Describe a stack whose servers and functions run elsewhere, and trigger its sweeps. DATABASE_URL and NATS_URL are
+    /// as its functions use them.
+    Attend(AttendOptions),
+    /// Serve functions that run as processes of their own under one address.
+    Front(FrontOptions),
     /// Print the OpenAPI document, generated from the code.
     Openapi,
     /// Print what can fail and what is done about it, as Markdown.
@@ -69,19 +82,61 @@ struct RunOptions {
     dir: PathBuf,
 }
 
+/// What a command is run beside.
+#[derive(clap::Args, Clone, Debug)]
+struct BesideOptions {
+    /// Port on 127.0.0.1 where the command serves the functions.
+    #[arg(long)]
+    port: u16,
+    /// Seconds between sweeps; 0 triggers none.
+    #[arg(long, env = "SWEEP_SECONDS", default_value_t = 1.0)]
+    sweep_seconds: f64,
+    /// Where servers, keys and the description of the stack are kept.
+    #[arg(long, env = "LOCAL_DIR", default_value = ".local")]
+    dir: PathBuf,
+    /// The command and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+/// What is attended to.
+#[derive(clap::Args, Clone, Debug)]
+struct AttendOptions {
+    #[command(flatten)]
+    addresses: Addresses,
+    /// Where the functions are reached from here, if not at the base URL.
+    #[arg(long)]
+    functions_url: Option<String>,
+    /// Seconds between sweeps; 0 triggers none.
+    #[arg(long, default_value_t = 1.0)]
+    sweep_seconds: f64,
+    /// Only describe.
+    #[arg(long)]
+    once: bool,
+    /// Where keys and the description of the stack are kept.
+    #[arg(long, env = "LOCAL_DIR", default_value = ".local")]
+    dir: PathBuf,
+}
+
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(options) => stack::run(&options),
         Command::Prepare(options) => prepared::run(&options),
         Command::Serve => return stack::serve(),
-        Command::Openapi => openapi::document().map(|document| println!("{document}")),
+        Command::Beside(options) => attend::beside(&options),
+        Command::Attend(options) => attend::attend(&options),
+        Command::Front(options) => front::run(&options),
+        Command::Openapi => openapi::document().map(|document| {
+            println!("{document}");
+            ExitCode::SUCCESS
+        }),
         Command::Errors => {
             print!("{}", relaytrace::failure::document());
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("relaytrace-local: {error:#}");
             ExitCode::FAILURE

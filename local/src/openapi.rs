@@ -15,20 +15,27 @@ use utoipa_axum::router::OpenApiRouter;
 ))]
 struct Description;
 
-/// The routes of every function, without those that each function has.
-pub fn functions() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(Description::openapi())
-        .merge(ingest::router())
-        .merge(poll::router())
-        .merge(decide::router())
-        .merge(timeout_sweep::router())
-        .merge(replay::router())
-        .merge(admin::router())
+/// Every function with its routes.
+pub fn functions() -> [(&'static str, OpenApiRouter<AppState>); 6] {
+    [
+        ("ingest", ingest::router()),
+        ("poll", poll::router()),
+        ("decide", decide::router()),
+        ("timeout-sweep", timeout_sweep::router()),
+        ("replay", replay::router()),
+        ("admin", admin::router()),
+    ]
+}
+
+/// The routes of all functions, without those that each of them has.
+pub fn of_functions() -> OpenApiRouter<AppState> {
+    let routers = functions().into_iter().map(|(_, routes)| routes);
+    routers.fold(OpenApiRouter::with_openapi(Description::openapi()), OpenApiRouter::merge)
 }
 
 /// All routes.
 pub fn routes() -> OpenApiRouter<AppState> {
-    functions().merge(relaytrace::http::common_routes())
+    of_functions().merge(relaytrace::http::common_routes())
 }
 
 /// The document, as it is committed and served.

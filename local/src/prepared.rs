@@ -1,14 +1,16 @@
-//! A database that is ready for the functions: schema, their login role, an agent; and its description.
+//! A stack that is prepared: its database migrated, its agent registered, and described in `dev.json`.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use relaytrace::auth::{KeyAlg, PublicKey};
 use relaytrace::config::Config;
 use relaytrace::events::Publishing;
 use relaytrace::{AppState, Clock};
-use serde_json::json;
+use serde_json::{Value, json};
 use url::Url;
 
 use crate::PrepareOptions;
@@ -16,75 +18,111 @@ use crate::development::{AGENT_ID, Secrets, write_private};
 
 /// The functions' own login. It is a member of `relaytrace_app` and owns nothing.
 const SERVICE_ROLE: &str = "relaytrace_service";
+/// An agent's token lives 15 minutes: the description of the stack gets a new one well before.
+const REFRESH_DESCRIPTION: Duration = Duration::from_mins(5);
 
-/// A prepared database, and what the functions are configured with.
-pub struct Prepared {
-    /// State of the functions over it.
-    pub state: AppState,
-    /// Where the functions are to be found.
+/// Where a stack is reached from outside of it.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Addresses {
+    /// Of the functions, without a slash at the end.
+    #[arg(long)]
     pub base_url: String,
+    /// Of the database, as its owner.
+    #[arg(long)]
+    pub database_url: String,
+    /// Of NATS.
+    #[arg(long)]
+    pub nats_url: String,
+}
+
+/// See the module.
+pub struct Prepared {
+    /// What the functions share.
+    pub state: AppState,
+    /// What the functions are configured with.
+    pub environment: HashMap<String, String>,
     secrets: Secrets,
-    environment: HashMap<String, String>,
-    owner: Url,
-    nats_url: String,
+    addresses: Addresses,
+    description: PathBuf,
 }
 
 /// Prepares a database and describes the stack that can be served over it.
-pub fn run(options: &PrepareOptions) -> anyhow::Result<()> {
+pub fn run(options: &PrepareOptions) -> anyhow::Result<ExitCode> {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let PrepareOptions { database_url, nats_url, port, dir } = options;
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    let prepared = tokio.block_on(Prepared::new(dir, database_url, nats_url, *port))?;
-    write_private(&dir.join("dev.json"), &prepared.describe()?.to_string())
+    tokio.block_on(async {
+        let service_url = migrate(database_url).await?;
+        let base_url = format!("http://127.0.0.1:{port}");
+        let addresses = Addresses { base_url, database_url: database_url.clone(), nats_url: nats_url.clone() };
+        Prepared::new(dir, &service_url, nats_url, addresses).await?.write()
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Brings the database up to date, as its owner: the functions' own role could not. The URL that they use it by.
+pub async fn migrate(owner_url: &str) -> anyhow::Result<String> {
+    let owner = owner_url.parse()?;
+    relaytrace::store::migrate(&owner).await?;
+    relaytrace::store::prepare_role(&owner, SERVICE_ROLE, None).await?;
+    let mut url = Url::parse(owner_url).context("the database must be given as a URL")?;
+    url.set_username(SERVICE_ROLE).ok().context("the database's URL takes no user")?;
+    Ok(url.into())
 }
 
 impl Prepared {
-    /// Migrates the database as its owner, makes the functions' role and the agent of the description. What is there
-    /// already stays.
-    pub async fn new(dir: &Path, owner: &str, nats_url: &str, port: u16) -> anyhow::Result<Self> {
-        let owner = Url::parse(owner).context("the database must be given as a URL")?;
-        let as_owner = owner.as_str().parse()?;
-        relaytrace::store::migrate(&as_owner).await?;
-        relaytrace::store::make_login_role(&as_owner, SERVICE_ROLE).await?;
+    /// Prepares the stack whose functions reach their servers at these URLs. Keys are kept in the folder.
+    pub async fn new(
+        dir: &Path,
+        service_database_url: &str,
+        service_nats_url: &str,
+        addresses: Addresses,
+    ) -> anyhow::Result<Self> {
         let secrets = Secrets::load_or_make(&dir.join("secrets.json"))?;
-        let mut as_service = owner.clone();
-        as_service.set_username(SERVICE_ROLE).ok().context("the database's URL takes no user")?;
-        let environment = secrets.environment(as_service.as_str(), nats_url)?;
+        let environment = secrets.environment(service_database_url, service_nats_url)?;
         let mut variables = environment.clone();
         // The rules of delivery and tokens can be tried out: `LEASE_SECONDS=2 make run`.
         variables.extend(std::env::vars().filter(|(name, _)| !environment.contains_key(name)));
         let state = AppState::new(Config::from_variables(variables)?, &Clock::system(), Publishing::Behind);
-        let base_url = format!("http://127.0.0.1:{port}");
-        let prepared = Self { state, base_url, secrets, environment, owner, nats_url: nats_url.to_owned() };
-        prepared.register_agent().await?;
-        Ok(prepared)
+        register_agent(&state, &secrets).await?;
+        Ok(Self { state, environment, secrets, addresses, description: dir.join("dev.json") })
     }
 
-    /// The agent of the description.
-    async fn register_agent(&self) -> anyhow::Result<()> {
-        let Self { state, secrets, .. } = self;
-        let agent_id = AGENT_ID.parse()?;
-        if state.store.agent(&agent_id).await?.is_some_and(|agent| !agent.keys.is_empty()) {
-            return Ok(());
+    /// Token of the first operator.
+    pub fn operator_token(&self) -> anyhow::Result<String> {
+        let operators = self.secrets.operators(self.state.clock.now().timestamp())?;
+        Ok(operators[0]["token"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Token of the administrator.
+    pub fn admin_token(&self) -> anyhow::Result<String> {
+        self.secrets.person("admin", "Admin of this checkout", "admin", self.state.clock.now().timestamp())
+    }
+
+    /// Writes `dev.json`.
+    pub fn write(&self) -> anyhow::Result<()> {
+        write_private(&self.description, &self.describe()?.to_string())
+    }
+
+    /// Writes `dev.json` again and again, for its tokens.
+    pub async fn keep_fresh(&self) -> anyhow::Result<()> {
+        let mut refresh = tokio::time::interval(REFRESH_DESCRIPTION);
+        loop {
+            refresh.tick().await;
+            self.write()?;
         }
-        state.store.register_agent(&agent_id, "The agent of this checkout").await?;
-        let key = PublicKey::from_pem(KeyAlg::EdDsa, &secrets.agent_key.public_pem()?).map_err(anyhow::Error::msg)?;
-        let (key_id, master_id) = (secrets.agent_key_id.parse()?, state.master_secrets.current());
-        state.store.register_key(&agent_id, &key_id, KeyAlg::EdDsa.as_str(), &key.spki, master_id).await?;
-        Ok(())
     }
 
-    /// The content of `dev.json`, with fresh tokens.
-    pub fn describe(&self) -> anyhow::Result<serde_json::Value> {
-        let Self { state, secrets, .. } = self;
+    fn describe(&self) -> anyhow::Result<Value> {
+        let Self { state, environment, secrets, addresses, .. } = self;
         let now = state.clock.now().timestamp();
         let masters = &state.master_secrets;
         let (agent_id, key_id) = (AGENT_ID.parse()?, secrets.agent_key_id.parse()?);
         let operators = secrets.operators(now)?;
         Ok(json!({
-            "base_url": self.base_url,
-            "database_url": self.owner.as_str(),
-            "nats_url": self.nats_url,
+            "base_url": addresses.base_url,
+            "database_url": addresses.database_url,
+            "nats_url": addresses.nats_url,
             "agent": {
                 "agent_id": AGENT_ID,
                 "key_id": secrets.agent_key_id,
@@ -94,8 +132,21 @@ impl Prepared {
             },
             "operator": operators.first(),
             "operators": operators,
-            "admin": {"token": secrets.person("admin", "Admin of this checkout", "admin", now)?},
-            "environment": self.environment,
+            "admin": {"token": self.admin_token()?},
+            "environment": environment,
         }))
     }
+}
+
+/// The agent of `.local/dev.json`.
+async fn register_agent(state: &AppState, secrets: &Secrets) -> anyhow::Result<()> {
+    let agent_id = AGENT_ID.parse()?;
+    if state.store.agent(&agent_id).await?.is_some_and(|agent| !agent.keys.is_empty()) {
+        return Ok(());
+    }
+    state.store.register_agent(&agent_id, "The agent of this checkout").await?;
+    let key = PublicKey::from_pem(KeyAlg::EdDsa, &secrets.agent_key.public_pem()?).map_err(anyhow::Error::msg)?;
+    let (key_id, master_id) = (secrets.agent_key_id.parse()?, state.master_secrets.current());
+    state.store.register_key(&agent_id, &key_id, KeyAlg::EdDsa.as_str(), &key.spki, master_id).await?;
+    Ok(())
 }

@@ -13,17 +13,20 @@ use http::{StatusCode, header};
 use relaytrace::{AppState, runtime, telemetry};
 use relaytrace_servers::{Durability, Nats, Postgres};
 
-use crate::development::write_private;
-use crate::prepared::Prepared;
-use crate::{RunOptions, demo, openapi};
+use crate::prepared::{Addresses, Prepared};
+use crate::{RunOptions, demo, openapi, prepared};
 
 const DATABASE: &str = "relaytrace";
-/// An agent's token lives 15 minutes: the description of the stack gets a new one well before.
-const REFRESH_DESCRIPTION: Duration = Duration::from_mins(5);
 
 /// Runs until Ctrl-C or SIGTERM, then stops all it started.
-pub fn run(options: &RunOptions) -> anyhow::Result<()> {
-    let dir = &options.dir;
+pub fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
+    with_servers(&options.dir, async |postgres, nats| {
+        run_functions(options, postgres, nats).await.map(|()| ExitCode::SUCCESS)
+    })
+}
+
+/// Does the work beside a Postgres and a NATS of the folder's own, then stops them.
+pub fn with_servers<T>(dir: &Path, work: impl AsyncFnOnce(&Postgres, &Nats) -> anyhow::Result<T>) -> anyhow::Result<T> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     let description = dir.join("dev.json");
     // One of an earlier run that was killed must not be taken for ours.
@@ -39,7 +42,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     postgres.create_database_if_missing(DATABASE)?;
 
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = tokio.block_on(run_functions(options, &postgres, &nats, &description));
+    let outcome = tokio.block_on(work(&postgres, &nats));
     // A task that is still at something would log an error when its server goes away.
     tokio.shutdown_timeout(Duration::from_secs(1));
     drop(std::fs::remove_file(&description));
@@ -52,7 +55,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
 /// Serves all functions as one process would serve one of them, until Ctrl-C or SIGTERM.
 pub fn serve() -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(tokio) => tokio.block_on(runtime::run(openapi::functions())),
+        Ok(tokio) => tokio.block_on(runtime::run(openapi::of_functions())),
         Err(error) => {
             eprintln!("relaytrace-local: {error}");
             ExitCode::FAILURE
@@ -60,13 +63,11 @@ pub fn serve() -> ExitCode {
     }
 }
 
-async fn run_functions(
-    options: &RunOptions,
-    postgres: &Postgres,
-    nats: &Nats,
-    description: &Path,
-) -> anyhow::Result<()> {
-    let mut prepared = Prepared::new(&options.dir, &postgres.url(DATABASE), &nats.url(), options.port).await?;
+async fn run_functions(options: &RunOptions, postgres: &Postgres, nats: &Nats) -> anyhow::Result<()> {
+    let service_url = prepared::migrate(&owner_url(postgres)).await?;
+    let base_url = format!("http://127.0.0.1:{}", options.port);
+    let addresses = Addresses { base_url: base_url.clone(), database_url: owner_url(postgres), nats_url: nats.url() };
+    let mut prepared = Prepared::new(&options.dir, &service_url, &nats.url(), addresses).await?;
     prepared.state.page.is_local = true;
     let state = prepared.state.clone();
 
@@ -82,27 +83,25 @@ async fn run_functions(
         async move { runtime::serve(router, &state, listen, runtime::interrupted()).await }
     });
 
-    let base_url = &prepared.base_url;
-    wait_until_ready(base_url).await?;
-    let first = prepared.describe()?;
-    write_private(description, &first.to_string())?;
-    print_banner(options, base_url, first["operator"]["token"].as_str().unwrap_or_default());
+    wait_until_ready(&base_url).await?;
+    prepared.write()?;
+    print_banner(options, &base_url, &prepared.operator_token()?);
 
     if options.sweep_seconds > 0.0 {
         tokio::spawn(sweep_every(state.clone(), Duration::from_secs_f64(options.sweep_seconds)));
     }
     if options.demo == 1 {
-        demo::run(&state, base_url);
+        demo::run(&state, &base_url);
     }
-    let mut refresh = tokio::time::interval(REFRESH_DESCRIPTION);
-    refresh.tick().await;
-    tokio::pin!(server);
-    loop {
-        tokio::select! {
-            ended = &mut server => return ended?,
-            _ = refresh.tick() => write_private(description, &prepared.describe()?.to_string())?,
-        }
+    tokio::select! {
+        ended = server => ended?,
+        outcome = prepared.keep_fresh() => outcome,
     }
+}
+
+/// The database as its owner.
+pub fn owner_url(postgres: &Postgres) -> String {
+    postgres.url(DATABASE)
 }
 
 async fn wait_until_ready(base_url: &str) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `DATABASE_URL` | Postgres, as a login role that is a member of `relaytrace_app` | required |
 //! | `DATABASE_MAX_CONNECTIONS` | pool size | 16; on Lambda 2 |
-//! | `NATS_URL` | NATS with JetStream | required |
+//! | `NATS_URL` | NATS with JetStream; servers of one cluster comma-separated | required |
 //! | `NATS_CREDENTIALS` | contents of a `.creds` file | none |
 //! | `NATS_REPLICAS` | replicas of the stream | 1 |
 //! | `DEPLOYMENT_NAME` | `iss` of receipts | required |
@@ -78,7 +78,7 @@ pub struct Config {
 /// How to reach NATS.
 #[derive(Clone, Debug)]
 pub struct NatsConfig {
-    /// Where.
+    /// Where; servers of one cluster comma-separated.
     pub url: String,
     /// Contents of a `.creds` file.
     pub credentials: Option<SecretString>,
@@ -168,7 +168,7 @@ impl Config {
             read.required("DATABASE_URL", |text| PgConnectOptions::from_str(text).map_err(|_| "is not a Postgres URL"));
         let database_max_connections =
             read.number("DATABASE_MAX_CONNECTIONS", if on_lambda { 2 } else { 16 }, 1, 1_000);
-        let nats_url = read.required("NATS_URL", |text| Ok::<_, &str>(text.to_owned()));
+        let nats_url = read.required("NATS_URL", nats_url);
         let credentials = read.optional("NATS_CREDENTIALS", |text| Ok::<_, &str>(SecretString::from(text)));
         let replicas = read.number("NATS_REPLICAS", 1, 1, 5);
         let name = read.required("DEPLOYMENT_NAME", |text| Ok::<_, &str>(text.to_owned()));
@@ -314,6 +314,11 @@ fn origin(text: &str) -> Result<HeaderValue, &'static str> {
     HeaderValue::from_str(text).map_err(|_| RULE)
 }
 
+fn nats_url(text: &str) -> Result<String, &'static str> {
+    let is_server = |url: &str| url.parse::<async_nats::ServerAddr>().is_ok();
+    if text.split(',').all(is_server) { Ok(text.to_owned()) } else { Err("is not a URL of NATS, or several") }
+}
+
 fn jwk_set(text: &str) -> Result<JwkSet, &'static str> {
     serde_json::from_str(text).map_err(|_| "is not a JWK set")
 }
@@ -360,6 +365,7 @@ mod tests {
             ("PORT", "x"),
             ("ISSUER", "http://issuer"),
             ("TOKEN_LEEWAY_SECONDS", "31"),
+            ("NATS_URL", "nats://one:4222,nats://two:port"),
             ("ALLOW_AUTO_APPROVE", "perhaps"),
         ]);
         let names: Vec<_> = found.iter().map(|fault| fault.split(' ').next().unwrap()).collect();

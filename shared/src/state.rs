@@ -49,6 +49,15 @@ impl AppState {
         Self { timeouts: config.timeouts, page: config.page, ..state }
     }
 
+    /// Connects to Postgres and NATS, so that the first call need not. A server that is away is not waited for longer
+    /// than a statement is; connections are made again when they are needed.
+    pub async fn connect(&self) {
+        let (postgres, ()) = tokio::join!(self.store.ping(), self.events.connect());
+        if let Err(error) = postgres {
+            tracing::warn!(error = format!("{error:#}"), "Postgres is not there yet");
+        }
+    }
+
     /// State over a given store.
     #[must_use]
     pub fn with_store(

@@ -28,10 +28,25 @@ def stack() -> dict:
     return read_stack()
 
 
+def skip_what_the_emulator_loses(request: httpx.Request) -> None:
+    """cargo-lambda's events hold text, and each header once: it answers 500 itself to bytes that are none."""
+    texts = [value for _, value in request.headers.raw] + [request.read()]
+    try:
+        for text in texts:
+            text.decode()
+    except UnicodeDecodeError:
+        pytest.skip("the emulator cannot carry what is not UTF-8")
+    names = [name.lower() for name, _ in request.headers.raw]
+    if len(names) != len(set(names)):
+        pytest.skip("the emulator cannot carry a header twice")
+
+
 @pytest.fixture(scope="session")
 def http(stack):
     limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
     hooks = {"response": [check_if_error]}
+    if os.environ.get("RELAYTRACE_IN_EMULATOR"):
+        hooks["request"] = [skip_what_the_emulator_loses]
     with httpx.Client(base_url=stack["base_url"], timeout=30, limits=limits, event_hooks=hooks) as client:
         yield client
 

@@ -19,8 +19,9 @@ use utoipa_axum::routes;
 
 /// The routes of this function.
 pub fn router() -> OpenApiRouter<AppState> {
+    let (schemas, paths, list) = routes!(queue::list);
     OpenApiRouter::new()
-        .routes(routes!(queue::list))
+        .routes((schemas, paths, list.fallback(queue::not_allowed)))
         .routes(routes!(queue::detail))
         .routes(routes!(decide))
         .routes(routes!(receipt_keys))

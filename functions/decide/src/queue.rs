@@ -118,6 +118,11 @@ impl QueueQuery {
     }
 }
 
+/// Another method of the queue's path, which `ingest` has a part in: a deployment sends here what neither serves.
+pub async fn not_allowed() -> impl IntoResponse {
+    ([(header::ALLOW, "GET,POST")], Error::MethodNotAllowed)
+}
+
 /// See the queue
 ///
 /// Sorted by priority, then by deadline.

@@ -84,6 +84,11 @@ impl Events {
         self.0.wakeups.is_parked(agent_id)
     }
 
+    /// Connects, and waits for it only while there is hope.
+    pub async fn connect(&self) {
+        self.0.nats.connect().await;
+    }
+
     /// Whether the stream can be reached. Connects if nobody has yet.
     pub async fn is_connected(&self) -> bool {
         self.0.nats.is_connected().await

@@ -9,12 +9,12 @@ use async_nats::connection::State;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, HeaderMap, Message};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ServerAddr};
 use futures_util::Stream;
 use futures_util::future::join_all;
 use futures_util::stream::select;
 use secrecy::ExposeSecret;
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 
 use crate::config::NatsConfig;
 use crate::domain::{AgentId, RequestId};
@@ -37,6 +37,9 @@ struct Inner {
     config: NatsConfig,
     client: OnceCell<Client>,
     stream_exists: OnceCell<()>,
+    /// Told when an attempt to connect has succeeded, or failed.
+    connected: Arc<Notify>,
+    failed: Arc<Notify>,
     started: Instant,
     /// Milliseconds after `started` until which the breaker is open.
     broken_until: AtomicU64,
@@ -66,6 +69,8 @@ impl Nats {
             config,
             client: OnceCell::new(),
             stream_exists: OnceCell::new(),
+            connected: Arc::default(),
+            failed: Arc::default(),
             started: Instant::now(),
             broken_until: AtomicU64::new(0),
         }))
@@ -75,6 +80,7 @@ impl Nats {
     async fn client(&self) -> anyhow::Result<&Client> {
         let connect = async || {
             let config = &self.0.config;
+            let (connected, failed) = (self.0.connected.clone(), self.0.failed.clone());
             let mut options = ConnectOptions::new()
                 .name("relaytrace")
                 .retry_on_initial_connect()
@@ -82,17 +88,45 @@ impl Nats {
                 .no_echo()
                 .ping_interval(Duration::from_secs(2))
                 .connection_timeout(Duration::from_secs(2))
-                .reconnect_delay_callback(|attempt| Duration::from_millis(250.min(20 * attempt as u64)));
+                .event_callback(move |event| {
+                    match event {
+                        Event::Connected => connected.notify_waiters(),
+                        Event::ClientError(_) => failed.notify_waiters(),
+                        _ => {}
+                    }
+                    std::future::ready(())
+                })
+                // The first attempt is number 1.
+                .reconnect_delay_callback(|attempt| {
+                    Duration::from_millis(250.min(20 * (attempt as u64).saturating_sub(1)))
+                });
             if let Some(credentials) = &config.credentials {
                 options = options.credentials(credentials.expose_secret())?;
             }
-            anyhow::Ok(options.connect(&config.url).await?)
+            let servers = config.url.split(',').map(str::parse).collect::<Result<Vec<ServerAddr>, _>>()?;
+            anyhow::Ok(options.connect(servers).await?)
         };
         self.0.client.get_or_try_init(connect).await
     }
 
     pub(super) fn is_connected_now(&self) -> bool {
         self.0.client.get().is_some_and(|client| client.connection_state() == State::Connected)
+    }
+
+    /// Connects and finds or makes the stream, for as long as no attempt to connect has failed.
+    pub(super) async fn connect(&self) {
+        let connected = async {
+            let client = self.wait_until_connected(CONNECT_TIMEOUT).await?;
+            let context = jetstream::new(client.clone());
+            self.0.stream_exists.get_or_try_init(|| ensure_stream(&context, self.0.config.replicas)).await
+        };
+        let is_ready = tokio::select! {
+            () = self.0.failed.notified() => false,
+            outcome = tokio::time::timeout(ACK_TIMEOUT, connected) => matches!(outcome, Ok(Ok(_))),
+        };
+        if !is_ready {
+            tracing::warn!("NATS is not there yet");
+        }
     }
 
     pub(super) async fn is_connected(&self) -> bool {
@@ -110,7 +144,8 @@ impl Nats {
         let client = self.client().await?;
         let connected = async {
             while client.connection_state() != State::Connected {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                // What happens between the look and the wait is seen at the next look.
+                drop(tokio::time::timeout(Duration::from_millis(5), self.0.connected.notified()).await);
             }
         };
         tokio::time::timeout(longest, connected).await.map_err(|_| anyhow::anyhow!("NATS is not connected"))?;
@@ -167,7 +202,7 @@ impl Nats {
     }
 
     /// Opens the breaker, and drops a connection that only looks alive.
-    async fn break_off(&self) {
+    pub(super) async fn break_off(&self) {
         let until = (self.0.started.elapsed() + BREAK_FOR).as_millis();
         self.0.broken_until.store(u64::try_from(until).unwrap_or(u64::MAX), Ordering::Relaxed);
         if self.is_connected_now()

@@ -23,9 +23,9 @@ mod requests;
 mod stale;
 mod sweep_failures;
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnectOptions;
 
@@ -117,19 +117,31 @@ pub async fn migrate(owner: &PgConnectOptions) -> Result<()> {
     connection.close().await.map_err(Error::from)
 }
 
-/// Makes a login role for the functions, as the owner: a member of `relaytrace_app` with [`ROLE_SETTINGS`]. One that
-/// is there gets the settings.
-pub async fn make_login_role(owner: &PgConnectOptions, role: &str) -> Result<()> {
+/// Makes the functions' login role what it must be, as the owner: there, a member of `relaytrace_app`, with
+/// [`ROLE_SETTINGS`] and, where one is given, with this password. Safe to repeat.
+pub async fn prepare_role(owner: &PgConnectOptions, role: &str, password: Option<&SecretString>) -> Result<()> {
     let mut connection = sqlx::PgConnection::connect_with(owner).await?;
-    let quoted = format!("\"{}\"", role.replace('"', "\"\""));
-    // Roles belong to the whole cluster: it may be there, or be made at this moment.
-    let mut statements = format!(
-        "DO $$ BEGIN CREATE ROLE {quoted} LOGIN IN ROLE relaytrace_app; \
-         EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;"
-    );
-    for (setting, value) in ROLE_SETTINGS {
-        write!(statements, "ALTER ROLE {quoted} SET {setting} = {value};").map_err(Error::internal)?;
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
+        .bind(role)
+        .fetch_one(&mut connection)
+        .await?;
+    // No command about roles takes parameters; Postgres quotes what goes into it.
+    let mut formats = vec![("GRANT relaytrace_app TO %I", None)];
+    if !exists {
+        formats.insert(0, ("CREATE ROLE %I LOGIN", None));
     }
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&mut connection).await?;
+    formats.extend(password.map(|password| ("ALTER ROLE %I PASSWORD %L", Some(password.expose_secret().to_owned()))));
+    for (setting, value) in ROLE_SETTINGS {
+        formats.push(("ALTER ROLE %I SET %s", Some(format!("{setting} = {value}"))));
+    }
+    for (format, value) in formats {
+        let command: String = sqlx::query_scalar("SELECT format($1, $2, $3)")
+            .bind(format)
+            .bind(role)
+            .bind(value)
+            .fetch_one(&mut connection)
+            .await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(command)).execute(&mut connection).await?;
+    }
     connection.close().await.map_err(Error::from)
 }

@@ -1,0 +1,160 @@
+//! What the deployments say of routes, compared with what the functions serve.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use admin as admin_function;
+use axum::Router;
+use axum::body::Body;
+use http::{Request, StatusCode};
+use relaytrace::config::Config;
+use relaytrace::events::Publishing;
+use relaytrace::http::{common_routes, service};
+use relaytrace::testing::{NO_NATS, TestKey};
+use relaytrace::{AppState, Clock};
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+use utoipa_axum::router::OpenApiRouter;
+
+/// Method and path.
+type Route = (String, String);
+
+const COMMON: [&str; 2] = ["/healthz", "/readyz"];
+/// The page is not an API: the document does not describe it.
+const PAGE: [&str; 2] = ["/", "/page/{file}"];
+
+fn functions() -> [(&'static str, OpenApiRouter<AppState>); 6] {
+    [
+        ("ingest", ingest::router()),
+        ("poll", poll::router()),
+        ("decide", decide::router()),
+        ("timeout-sweep", timeout_sweep::router()),
+        ("replay", replay::router()),
+        ("admin", admin_function::router()),
+    ]
+}
+
+fn get(path: &str) -> Route {
+    ("GET".into(), path.into())
+}
+
+/// The routes of an OpenAPI document.
+fn documented(document: &Value) -> BTreeSet<Route> {
+    let paths = document["paths"].as_object().expect("paths");
+    let of_path = |(path, item): (&String, &Value)| {
+        let methods = item.as_object().expect("an item").keys();
+        methods.map(|method| (method.to_uppercase(), path.clone())).collect::<Vec<_>>()
+    };
+    paths.iter().flat_map(of_path).collect()
+}
+
+/// Whose each route is, by the functions' own documents. `decide` has what is everybody's.
+fn owners() -> BTreeMap<Route, String> {
+    let mut owners = BTreeMap::new();
+    for (name, router) in functions() {
+        let document = serde_json::to_value(router.get_openapi()).expect("a document");
+        owners.extend(documented(&document).into_iter().map(|route| (route, name.to_owned())));
+    }
+    owners.extend(COMMON.into_iter().chain(PAGE).map(|path| (get(path), "decide".to_owned())));
+    owners
+}
+
+/// A function without servers: good enough to see what it serves.
+fn alone(routes: OpenApiRouter<AppState>) -> Router {
+    let key = TestKey::generate();
+    let variables = HashMap::from([
+        ("DATABASE_URL", "postgres://nobody@127.0.0.1:9/none".to_owned()),
+        ("NATS_URL", NO_NATS.to_owned()),
+        ("DEPLOYMENT_NAME", "test".to_owned()),
+        ("MASTER_SECRETS", format!("1:{}", "A".repeat(44))),
+        ("RECEIPT_KEY", key.private_pem()),
+        ("ISSUER", "https://issuer.test".to_owned()),
+        ("ISSUER_JWKS", json!({"keys": [key.jwk("issuer-key")]}).to_string()),
+    ]);
+    let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let config = Config::from_variables(variables).expect("a configuration");
+    let state = AppState::new(config, &Clock::system(), Publishing::Behind);
+    service(routes.merge(common_routes()), state)
+}
+
+async fn status(router: &Router, (method, path): &Route) -> StatusCode {
+    let path = path.replace("{file}", "app.js").replace(['{', '}'], "");
+    let request = Request::builder().method(method.as_str()).uri(path).body(Body::empty()).expect("a request");
+    router.clone().oneshot(request).await.expect("an answer").status()
+}
+
+#[tokio::test]
+async fn each_function_serves_its_routes_and_no_others() {
+    let owners = owners();
+    for (name, routes) in functions() {
+        let router = alone(routes);
+        for (route, owner) in &owners {
+            let is_ours = owner == name || COMMON.contains(&route.1.as_str());
+            let status = status(&router, route).await;
+            let is_served = status != StatusCode::NOT_FOUND && status != StatusCode::METHOD_NOT_ALLOWED;
+            assert_eq!(is_served, is_ours, "{name} answers {status} to {route:?}");
+        }
+    }
+}
+
+#[test]
+fn the_document_has_every_functions_routes() {
+    let text = std::fs::read_to_string("../openapi.json").expect("the document");
+    let document = serde_json::from_str(&text).expect("JSON");
+    let served = owners().into_keys().filter(|(_, path)| !PAGE.contains(&path.as_str()));
+    assert_eq!(documented(&document), served.collect());
+}
+
+/// Whose each route of an API is, by template.yaml.
+fn in_template(api: &str) -> BTreeMap<Route, String> {
+    let text = std::fs::read_to_string("../template.yaml").expect("the template");
+    let template: serde_norway::Value = serde_norway::from_str(&text).expect("YAML");
+    let mut routes = BTreeMap::new();
+    for (_, resource) in template["Resources"].as_mapping().expect("resources") {
+        let command = &resource["Properties"]["ImageConfig"]["Command"][0];
+        let Some(events) = resource["Properties"]["Events"].as_mapping() else { continue };
+        let name = command.as_str().and_then(|path| path.strip_prefix("/functions/")).expect("a command");
+        for (_, event) in events {
+            let properties = &event["Properties"];
+            // `!Ref` is a tag of the value.
+            let of_api = matches!(&properties["ApiId"], serde_norway::Value::Tagged(tagged) if tagged.value == api);
+            if event["Type"] == "HttpApi" && of_api {
+                let text = |name: &str| properties[name].as_str().expect("a text").to_owned();
+                let known = routes.insert((text("Method"), text("Path")), name.to_owned());
+                assert_eq!(known, None, "{properties:?} is there twice");
+            }
+        }
+    }
+    routes
+}
+
+#[test]
+fn the_template_has_the_functions_routes_and_keeps_internal_ones_off_the_public_api() {
+    let is_internal = |(_, path): &Route| path.starts_with("/internal/") || path.starts_with("/v1/admin/");
+    let (internal, mut public): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        owners().into_iter().partition(|(route, _)| is_internal(route));
+    public.insert(("ANY".into(), "$default".into()), "decide".into());
+    assert_eq!(in_template("PublicApi"), public);
+    assert_eq!(in_template("InternalApi"), internal);
+}
+
+#[test]
+fn the_emulator_sends_each_route_to_its_function() {
+    let text = std::fs::read_to_string("../Cargo.toml").expect("the manifest");
+    let manifest: toml::Table = text.parse().expect("TOML");
+    let router = manifest["workspace"]["metadata"]["lambda"]["watch"]["router"].as_table().expect("a router");
+    let mut owners = owners();
+    let paths: BTreeSet<&str> = owners.keys().map(|(_, path)| path.as_str()).chain(["/{*rest}"]).collect();
+    assert_eq!(router.keys().map(String::as_str).collect::<BTreeSet<_>>(), paths);
+    for (path, target) in router {
+        let methods: Vec<_> = owners.keys().filter(|route| route.1 == *path).cloned().collect();
+        for route in methods {
+            let of_method = |entry: &&toml::Value| entry["method"].as_str() == Some(&route.0);
+            let function = match target.as_array() {
+                Some(entries) => entries.iter().find(of_method).map(|entry| &entry["function"]),
+                None => Some(target),
+            };
+            assert_eq!(function.and_then(toml::Value::as_str), owners.remove(&route).as_deref(), "{route:?}");
+        }
+    }
+    assert!(owners.is_empty(), "{owners:?}");
+}

@@ -1,0 +1,6 @@
+//! The command `migrate`: brings a deployment's database up to date.
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    relaytrace::runtime::run_migrations().await
+}
