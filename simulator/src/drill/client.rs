@@ -20,6 +20,8 @@ use crate::http::{Answer, Connection};
 
 /// Longest wait for an answer, a poll's own waiting not counted: a call that takes longer hangs.
 const HANG: Duration = Duration::from_secs(10);
+/// And that of a sweep, which does up to 50 rounds of work.
+const SWEEP_HANG: Duration = Duration::from_mins(1);
 /// Pause before the same call is sent again.
 const PAUSE: Duration = Duration::from_millis(25);
 
@@ -107,16 +109,17 @@ impl Client {
         let call = || format!("{method} {path}");
         let begun = Instant::now();
         let waits = Duration::from_secs(waiting_seconds(path));
-        let answered = timeout(HANG + waits, self.exchange(caller, &method, path, body)).await;
-        // A sweep has as long as its work takes.
-        if !path.starts_with("/internal/") {
+        let is_sweep = path.starts_with("/internal/");
+        let hang = if is_sweep { SWEEP_HANG } else { HANG + waits };
+        let answered = timeout(hang, self.exchange(caller, &method, path, body)).await;
+        if !is_sweep {
             self.history.took(begun.elapsed().saturating_sub(waits));
         }
         let error = match answered {
             Ok(Ok(reply)) => return Some(reply),
             Ok(Err(error)) => error,
             Err(_) => {
-                self.history.violation("hang", format!("{} was not answered within {HANG:?}", call()));
+                self.history.violation("hang", format!("{} was not answered within {hang:?}", call()));
                 anyhow!("no answer in time")
             }
         };

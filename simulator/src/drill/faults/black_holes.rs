@@ -40,10 +40,11 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
         without_nats.as_millis()
     );
     let findings = judge(scene).await?;
+    let verdict = findings.verdict(&did)?;
     ensure!(without_postgres.max(without_nats) <= DEADLINE, "{did}: beyond {DEADLINE:?}");
     enough(refused, scene.count / 2, "calls answered 503")?;
     enough(submitted, 5 * scene.count, "submissions while NATS was gone")?;
-    findings.verdict(&did)
+    Ok(verdict)
 }
 
 /// Swallows for the drill's time. The slowest call meanwhile, and how many submissions were answered.

@@ -51,10 +51,11 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
         scene.count
     );
     let findings = judge(scene).await?;
+    let verdict = findings.verdict(&did)?;
     ensure!(acknowledged == 0, "{did}");
     enough(panics, scene.count, "panics")?;
     enough(probes, 5 * scene.count, "submissions meanwhile")?;
-    findings.verdict(&did)
+    Ok(verdict)
 }
 
 fn panics(scene: &Scene<'_>) -> Result<u64> {

@@ -55,11 +55,12 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     ensure!(left == 0, "{did}: {left} events are still in the outbox");
     ensure!(slowest <= SLOWEST, "{did}: a call waited");
     let findings = judge(scene).await?;
+    let verdict = findings.verdict(&did)?;
     for (count, what) in [(submitted, "submissions"), (decided, "decisions"), (delivered, "acknowledgements")] {
         enough(count, LEAST * scene.count, what)?;
     }
     enough(backlog, LEAST * scene.count, "events of the outage")?;
-    findings.verdict(&did)
+    Ok(verdict)
 }
 
 fn done(scene: &Scene<'_>) -> [u64; 3] {

@@ -56,9 +56,10 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
         scene.count
     );
     ensure!(twice == 0, "{did}");
+    let verdict = findings.verdict(&did)?;
     enough(acknowledged, scene.count, "acknowledged batches")?;
     enough(left, scene.count * EVENTS_EACH, "events published again")?;
-    findings.verdict(&did)
+    Ok(verdict)
 }
 
 /// Waits until an acknowledged batch waits to be noted.

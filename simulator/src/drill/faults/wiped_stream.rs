@@ -46,8 +46,9 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     let twice = findings.repeated;
     let did = format!("{did}, then the rest, {twice} twice");
     ensure!(twice == 0, "{did}");
+    let verdict = findings.verdict(&did)?;
     enough(asked_for.len() as u64, scene.count, "events of the period")?;
-    findings.verdict(&did)
+    Ok(verdict)
 }
 
 async fn make_handoffs(scene: &Scene<'_>, service: &Service) -> Result<()> {
