@@ -158,3 +158,21 @@ fn the_emulator_sends_each_route_to_its_function() {
     }
     assert!(owners.is_empty(), "{owners:?}");
 }
+
+#[test]
+fn the_guide_has_every_variable_as_the_code_describes_it() {
+    let rows = |text: &str| -> BTreeMap<String, String> {
+        let row = |line: &str| {
+            let cells: Vec<_> = line.trim_start_matches("//! ").trim_matches('|').split('|').map(str::trim).collect();
+            cells.first()?.starts_with('`').then(|| (cells[0].to_owned(), cells.get(1).unwrap_or(&"").to_string()))
+        };
+        text.lines().filter_map(row).collect()
+    };
+    let code = rows(&std::fs::read_to_string("../shared/src/config.rs").expect("the code"));
+    let guide = rows(&std::fs::read_to_string("../docs/deploy.md").expect("the guide"));
+    assert!(code.len() > 20);
+    for (name, meaning) in code {
+        let said = guide.get(&name).unwrap_or_else(|| panic!("{name} is missing"));
+        assert!(said.starts_with(&meaning), "{name}: {said:?} does not begin with {meaning:?}");
+    }
+}
