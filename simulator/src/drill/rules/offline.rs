@@ -244,10 +244,9 @@ fn recomputed(chain: &Value) -> Result<Value> {
     for entry in &mut changed {
         let bytes = BASE64_STANDARD.decode(text(entry, "entry"))?;
         let said = String::from_utf8(bytes)?;
-        let said = match said.contains(r#""outcome":"approved""#) {
-            true => said.replace(r#""outcome":"approved""#, r#""outcome":"rejected""#),
-            false => said.replace(r#""outcome":"rejected""#, r#""outcome":"approved""#),
-        };
+        let (approved, rejected) = (r#""outcome":"approved""#, r#""outcome":"rejected""#);
+        let (from, to) = if said.contains(approved) { (approved, rejected) } else { (rejected, approved) };
+        let said = said.replace(from, to);
         let hash = digest::digest(&digest::SHA256, &[previous.as_slice(), said.as_bytes()].concat());
         entry["entry"] = BASE64_STANDARD.encode(said).into();
         entry["prev_hash"] = format!("sha256:{}", hex(&previous)).into();
