@@ -39,7 +39,7 @@ use crate::{store, telemetry};
 /// With the argument `check` it only says by its exit code whether the server of this configuration is ready: for
 /// container engines, in an image that has nothing else to ask with.
 pub async fn run(routes: OpenApiRouter<AppState>) -> ExitCode {
-    exit_code(run_until_stopped(routes).await)
+    exit_code(Box::pin(run_until_stopped(routes)).await)
 }
 
 async fn run_until_stopped(routes: OpenApiRouter<AppState>) -> anyhow::Result<()> {
@@ -62,7 +62,7 @@ where
     F: Future<Output = crate::Result<R>> + Send + 'static,
     R: serde::Serialize + 'static,
 {
-    exit_code(run_scheduled_until_stopped(routes, once).await)
+    exit_code(Box::pin(run_scheduled_until_stopped(routes, once)).await)
 }
 
 async fn run_scheduled_until_stopped<F, R>(

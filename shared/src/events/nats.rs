@@ -120,7 +120,7 @@ impl Nats {
         };
         let is_ready = tokio::select! {
             () = self.0.failed.notified() => false,
-            outcome = tokio::time::timeout(ACK_TIMEOUT, connected) => matches!(outcome, Ok(Ok(_))),
+            outcome = tokio::time::timeout(ACK_TIMEOUT, connected) => matches!(outcome, Ok(Ok(()))),
         };
         if !is_ready {
             tracing::warn!("NATS is not there yet");
