@@ -35,10 +35,10 @@ enum Command {
     /// Serve all functions in one process, against servers that run elsewhere. Configured as one function is.
     Serve,
     /// Run a command beside a Postgres and a NATS, prepared for the functions that the command starts. They find their
-    /// configuration in the environment; RELAYTRACE_DEV_JSON describes the stack.
+    /// configuration in the environment; `RELAYTRACE_DEV_JSON` describes the stack.
     Beside(BesideOptions),
-    /// Describe a stack whose servers and functions run elsewhere, and trigger its sweeps. DATABASE_URL and NATS_URL are
-    /// as its functions use them.
+    /// Describe a stack whose servers and functions run elsewhere, and trigger its sweeps. `DATABASE_URL` and `NATS_URL`
+    /// are as its functions use them.
     Attend(AttendOptions),
     /// Serve functions that run as processes of their own under one address.
     Front(FrontOptions),

@@ -62,7 +62,7 @@ where
     F: Future<Output = crate::Result<R>> + Send + 'static,
     R: serde::Serialize + 'static,
 {
-    exit_code(run_scheduled_until_stopped(routes, once).await)
+    exit_code(Box::pin(run_scheduled_until_stopped(routes, once)).await)
 }
 
 async fn run_scheduled_until_stopped<F, R>(

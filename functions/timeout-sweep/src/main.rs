@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
-    Box::pin(relaytrace::runtime::run_scheduled(timeout_sweep::router(), timeout_sweep::run_once)).await
+    relaytrace::runtime::run_scheduled(timeout_sweep::router(), timeout_sweep::run_once).await
 }
