@@ -14,7 +14,7 @@ const INPUTS: u32 = 5_000;
 const ORIGINALS: [&str; 5] = [
     r#"{"envelope_version":"1","agent_id":"a","client_request_key":"k","priority":"P2","title":"T","action":{"type":"x","arguments":{}}}"#,
     r#"{"envelope_version":"1","agent_id":"billing-agent","client_request_key":"refund-1042","priority":"P1","title":"R\u00fcck \ud83d\ude00","summary":"**b**\n","action":{"type":"refund.create","arguments":{"a":[1,-0,0.5e-3,9007199254740991,null,true,{"b":{"c":[[],{}]}}],"amount":"1240.00"}},"context":{"k":"v"},"resume":{"n":1.0},"respond_by":"2026-11-22T12:00:00.123456Z"}"#,
-    r#"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]"#,
+    r"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]",
     r#"{"decision":"reject","reason":"no","action_digest":"sha256:00"}"#,
     "",
 ];
@@ -107,7 +107,9 @@ fn edit() -> impl Strategy<Value = Edit> {
 fn input() -> impl Strategy<Value = Vec<u8>> {
     let edited = (0..ORIGINALS.len(), prop::collection::vec(edit(), 0..5)).prop_map(|(original, edits)| {
         let mut bytes = ORIGINALS[original].as_bytes().to_vec();
-        edits.iter().for_each(|edit| edit.apply(&mut bytes));
+        for edit in &edits {
+            edit.apply(&mut bytes);
+        }
         bytes
     });
     let pieces = prop::collection::vec(0..PIECES.len(), 0..24)

@@ -31,7 +31,7 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
         .env("PARSER_INPUTS", scene.count.to_string())
         .kill_on_drop(true)
         .output();
-    let said = finished(parsed.await.context("cannot run cargo")?)?;
+    let said = finished(&parsed.await.context("cannot run cargo")?)?;
     let told = said.lines().find(|line| line.contains("inputs")).context("the parser's test gave no number")?;
     enough(served, 20, "calls that were served")?;
     enough(refused, examples * routes / 4, "calls that were refused")?;

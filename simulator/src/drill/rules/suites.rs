@@ -36,7 +36,7 @@ pub async fn verifiers(scene: &mut Scene<'_>) -> Verdict {
     let python = contract(scene, &service, &files, &[]).await?;
     let node =
         Command::new("npm").args(["test", "--silent"]).current_dir("tests/verifiers").kill_on_drop(true).output();
-    let said = finished(node.await.context("cannot run npm")?)?;
+    let said = finished(&node.await.context("cannot run npm")?)?;
     let node = number_after(&said, "pass ").context("Node's tests gave no number")?;
     enough(node, 3, "tests in Node")?;
     Ok(format!("{python} tests in Python, {node} in Node: all that was changed is refused"))
@@ -67,7 +67,7 @@ pub async fn contract(
         .output();
     let ran = ran.await.with_context(|| format!("cannot run {PYTHON}: local/setup test makes it"))?;
     std::fs::write(scene.folder().join("pytest.log"), &ran.stdout)?;
-    let said = finished(ran)?;
+    let said = finished(&ran)?;
     let last = said.lines().rev().find(|line| line.contains(" passed")).context("pytest gave no number")?;
     let passed = last.split(" passed").next().and_then(|before| before.rsplit(' ').next());
     passed.and_then(|number| number.parse().ok()).with_context(|| format!("pytest said {last:?}"))
@@ -83,7 +83,7 @@ fn describe(scene: &Scene<'_>, service: &Service) -> Result<PathBuf> {
 }
 
 /// What a program said; an error with its telling lines if it failed.
-pub fn finished(output: Output) -> Result<String> {
+pub fn finished(output: &Output) -> Result<String> {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaints = String::from_utf8_lossy(&output.stderr);
     let telling = said.lines().filter(|line| line.starts_with("FAILED") || line.starts_with("E  ")).take(3);
