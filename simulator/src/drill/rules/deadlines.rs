@@ -38,7 +38,7 @@ pub async fn operator_against_sweep(scene: &mut Scene<'_>) -> Verdict {
     let each = scene.count.div_ceil(RACES as u64);
     let races = join_all((0..RACES).map(|index| {
         let (operator, client) = (&scene.operators[index], scene.client(&service));
-        race(client, agent, operator, format!("race-{index}"), each)
+        race(client, agent, operator, index, each)
     }));
     let outcomes = tokio::select! {
         outcomes = races => outcomes,
@@ -72,10 +72,10 @@ pub async fn operator_against_sweep(scene: &mut Scene<'_>) -> Verdict {
 }
 
 /// Submits, and decides within some milliseconds of the deadline; again and again.
-async fn race(mut client: Client, agent: &Agent, operator: &Person, prefix: String, rounds: u64) -> Result<()> {
+async fn race(mut client: Client, agent: &Agent, operator: &Person, number: usize, rounds: u64) -> Result<()> {
     for round in 0..rounds {
         let begun = Instant::now();
-        let request_id = client.submit_until_answered(agent, &format!("{prefix}-{round}")).await;
+        let request_id = client.submit_until_answered(agent, &format!("race-{number}-{round}")).await;
         // It was accepted somewhere in between.
         let accepted = begun + begun.elapsed() / 2;
         let moment = accepted + Duration::from_micros(rand::rng().random_range(992_000..1_003_000));
