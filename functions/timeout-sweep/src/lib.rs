@@ -18,6 +18,8 @@ use utoipa_axum::routes;
 
 /// Rows of one batch.
 const BATCH: i64 = 200;
+/// Left-over events of one batch: small rows, published together.
+const RELAYED: i64 = 1_000;
 /// Unfinished replays that one round continues.
 const REPLAYS: i64 = 10;
 /// Rounds of one sweep at the most; what is left is the next sweep's.
@@ -255,7 +257,7 @@ async fn relay(state: &AppState) -> Result<Published> {
     if !state.events.is_connected().await {
         return Ok(Published::default());
     }
-    let left_over = state.store.claim_events(BATCH).await?;
+    let left_over = state.store.claim_events(RELAYED).await?;
     if left_over.is_empty() {
         return Ok(Published::default());
     }

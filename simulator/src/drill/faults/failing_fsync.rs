@@ -17,6 +17,8 @@ use crate::drill::{Unplayable, Verdict, enough};
 
 /// How long every fsync fails.
 const FAILING: Duration = Duration::from_secs(1);
+/// Submissions in that time at the least: on a slow machine it lasts until they were made.
+const LEAST_PROBES: u64 = 5;
 /// What Postgres does when it cannot write its log.
 const PANIC: &str = "PANIC:";
 
@@ -31,7 +33,7 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
         load.wait_for_more(20, Duration::from_secs(30)).await?;
         let failing = Failing::begin(scene).await?;
         let begun = Instant::now();
-        while begun.elapsed() < FAILING {
+        while begun.elapsed() < FAILING || probes < LEAST_PROBES * (round + 1) {
             // Sent while no fsync can succeed: a 2xx would be a lie.
             probes += 1;
             let key = format!("probe-{round}-{probes}");
@@ -54,7 +56,7 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     let verdict = findings.verdict(&did)?;
     ensure!(acknowledged == 0, "{did}");
     enough(panics, scene.count, "panics")?;
-    enough(probes, 5 * scene.count, "submissions meanwhile")?;
+    enough(probes, LEAST_PROBES * scene.count, "submissions meanwhile")?;
     Ok(verdict)
 }
 

@@ -18,15 +18,18 @@ use crate::drill::scene::Scene;
 const BOUND: f64 = 2.0;
 /// How many more blocks it may look at on average, the look everywhere that is made once a minute included.
 const BLOCKS_BOUND: f64 = 10.0;
-/// The rows of the last seconds are looked at: see `floors.rs`.
-const MARGIN: Duration = Duration::from_secs(6);
+/// A lease that is over and the rows of the last seconds are looked at, however many rows there are: see `floors.rs`.
+/// Their number follows the agent's rate; what must not count is how many handoffs there have been.
+const LEASE_SECONDS: &str = "5";
+/// Lease, first backoff and margin.
+const LOOKED_AT: Duration = Duration::from_secs(5 + 1 + 6);
 const BLOCKS: &str = "SELECT sum(shared_blks_hit + shared_blks_read) / sum(calls) FROM pg_stat_statements s
     JOIN pg_database d ON d.oid = s.dbid WHERE d.datname = current_database() AND query LIKE '/* relaytrace: lease */%'";
 const RESET: &str =
     "SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)";
 
 pub async fn run(scene: &mut Scene<'_>) -> Verdict {
-    let service = scene.start_service(&[]).await?;
+    let service = scene.start_service(&[("LEASE_SECONDS", LEASE_SECONDS)]).await?;
     let agents = scene.agents(&service, 2).await?;
     let mut client = scene.client(&service);
     scene.sql("CREATE EXTENSION pg_stat_statements")?;
@@ -54,7 +57,7 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     let dead = scene.number("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'deliveries'")?;
 
     let busy = agents.iter().find(|agent| agent.id == busy_id).context("the busy agent is gone")?;
-    sleep(MARGIN).await;
+    sleep(LOOKED_AT).await;
     let (after, control) = (measure(scene, &mut client, busy).await?, measure(scene, &mut client, &control).await?);
     ensure!(scene.number(is_idle)? > 0, "the idle transaction did not stay open");
     drop(statements);
