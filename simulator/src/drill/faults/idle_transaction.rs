@@ -16,8 +16,9 @@ use crate::drill::scene::Scene;
 
 /// How much slower an empty poll may be.
 const BOUND: f64 = 2.0;
-/// How many more blocks it may look at on average, the look everywhere that is made once a minute included.
-const BLOCKS_BOUND: f64 = 10.0;
+/// How many more blocks it may look at on average in the short form: rows of the last seconds may be among them. Looking
+/// at all dead rows would be more than 400 times as many.
+const BLOCKS_BOUND: f64 = 100.0;
 /// A lease that is over and the rows of the last seconds are looked at, however many rows there are: see `floors.rs`.
 /// Their number follows the agent's rate; what must not count is how many handoffs there have been.
 const LEASE_SECONDS: &str = "5";
