@@ -232,9 +232,9 @@ impl Failure {
         }
     }
 
-    /// The longest pause before a try, for whoever computes the pause itself.
+    /// The pause's figure: all of it, the most of a random one, or what each failure adds.
     #[must_use]
-    pub const fn longest_pause(self) -> Duration {
+    pub const fn pause(self) -> Duration {
         match self.retry() {
             Some(Retry { pause: Pause::Of(pause) | Pause::Jitter(pause) | Pause::Growing(pause), .. }) => pause,
             Some(Retry { pause: Pause::Doubling { longest, .. }, .. }) => longest,

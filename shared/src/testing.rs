@@ -1,6 +1,7 @@
 //! For tests of every crate: an application over a test's own database, keys, tokens and a clock that stands still.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use axum::Router;
@@ -277,4 +278,17 @@ impl TestApp {
         assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.bytes));
         answer.json()["request_id"].as_str().expect("an id").to_owned()
     }
+}
+
+/// Waits until this is so, asking again every few milliseconds.
+///
+/// # Panics
+/// After 30 s.
+pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let asked = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asked).await.expect("it did not come to be within 30 s");
 }

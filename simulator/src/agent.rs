@@ -8,10 +8,10 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use relaytrace_client::signature::{Expected, Received};
 use serde_json::json;
 
 use crate::http::{Answer, Connection, bearer};
-use crate::signature::{self, Expected};
 
 /// The longest life that a token may have, in seconds.
 const TOKEN_LIFETIME: u64 = 900;
@@ -84,7 +84,10 @@ impl Agent {
 
     /// Whether the response is the service's own.
     pub fn verify(&self, answer: &Answer, method: &Method, nonce: &str) -> Result<()> {
-        signature::verify(answer, Expected { method, nonce, key_id: &self.key_id, secret: &self.secret })
+        let now = i64::try_from(get_current_timestamp())?;
+        let expected = Expected { method: method.as_str(), nonce, key_id: &self.key_id, secret: &self.secret, now };
+        let received = Received { status: answer.status.as_u16(), headers: &answer.headers, body: &answer.body };
+        Ok(expected.verify(received)?)
     }
 }
 

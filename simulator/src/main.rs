@@ -4,7 +4,6 @@ mod agent;
 mod bench;
 mod drill;
 mod http;
-mod signature;
 
 use std::process::ExitCode;
 

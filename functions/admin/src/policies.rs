@@ -38,13 +38,13 @@ impl From<PolicyRecord> for PolicyView {
     fn from(policy: PolicyRecord) -> Self {
         Self {
             policy_id: policy.policy_id.to_string(),
-            agent_id: policy.rule.agent_id,
-            action_type: policy.rule.action_type,
-            priority: policy.rule.priority,
-            respond_within_seconds: policy.rule.respond_within_seconds,
-            escalate_after_percent: policy.rule.escalate_after_percent,
-            on_timeout: policy.rule.on_timeout,
-            lowest_priority: policy.rule.lowest_priority,
+            agent_id: policy.agent_id,
+            action_type: policy.action_type,
+            priority: policy.priority,
+            respond_within_seconds: policy.respond_within_seconds,
+            escalate_after_percent: policy.escalate_after_percent,
+            on_timeout: policy.on_timeout,
+            lowest_priority: policy.lowest_priority,
             updated_at: Timestamp(policy.updated_at),
             updated_by: policy.updated_by,
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use relaytrace::AppState;
 use relaytrace::store::MIGRATOR;
-use relaytrace::testing::{NO_NATS, TestAgent, TestApp};
+use relaytrace::testing::{NO_NATS, TestAgent, TestApp, until};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use utoipa_axum::router::OpenApiRouter;
@@ -191,9 +191,7 @@ async fn a_parked_poll_finds_what_nobody_woke_it_for(owner: PgPool) {
     let silent = app.another_process(routes(), NO_NATS);
     let id = app.submit(&agent, "k").await;
     let deciding = async {
-        while !app.state.events.is_parked(&agent.agent_id.parse().unwrap()) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(async || app.state.events.is_parked(&agent.agent_id.parse().unwrap())).await;
         decide(&silent, &id).await;
     };
     let started = Instant::now();

@@ -9,7 +9,7 @@ use relaytrace::AppState;
 use relaytrace::domain::{Actor, ActorKind, ReplayScope, ReplayState, ReplayTarget, RequestId, Timestamp, mint_uuid};
 use relaytrace::events::STREAM;
 use relaytrace::store::{MIGRATOR, ReplayOrder};
-use relaytrace::testing::{Answer, TestAgent, TestApp};
+use relaytrace::testing::{Answer, TestAgent, TestApp, until};
 use relaytrace_servers::{Durability, Nats};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -90,14 +90,12 @@ async fn messages(url: &str) -> BTreeMap<String, Vec<(String, Vec<u8>)>> {
 }
 
 async fn until_published(app: &TestApp) {
-    let published = async {
-        while count(&app.owner, "SELECT count(*) FROM outbox").await > 0 {
-            app.advance(31.0);
-            timeout_sweep::run_once(app.state.clone()).await.expect("a sweep");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), published).await.expect("the events go out");
+    until(async || {
+        app.advance(31.0);
+        timeout_sweep::run_once(app.state.clone()).await.expect("a sweep");
+        count(&app.owner, "SELECT count(*) FROM outbox").await == 0
+    })
+    .await;
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

@@ -18,8 +18,8 @@ use timeout_sweep::SweepReport;
 use utoipa_axum::router::OpenApiRouter;
 
 use self::checking::check_problem;
-use crate::commands::{Advance, Change, Command, Disposition, Fault, Flavour, Named, Saw, Scope};
-use crate::model::{AGENTS, CAPS, Expected, LEASE, MAX_ATTEMPTS, Micros, Model, SECOND};
+use crate::commands::{Advance, Command, Fault};
+use crate::model::{AGENTS, CAPS, Expected, MAX_ATTEMPTS, Micros, Model};
 use crate::observed::{self, event_id, same};
 
 fn routes() -> OpenApiRouter<relaytrace::AppState> {

@@ -3,8 +3,6 @@
 //!
 //! `PROPTEST_CASES` sets the number of histories, `PROPTEST_RNG_SEED` repeats those of a failure.
 
-#![allow(clippy::wildcard_imports, reason = "the parts of one module see all of it")]
-
 mod case;
 mod commands;
 mod model;

@@ -6,7 +6,7 @@ mod sweeping;
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::commands::{AckResult, Advance, Change, Command, Disposition, Flavour, Named, Saw, Scope};
+use crate::commands::{AckResult, Advance, Change, Command, Flavour};
 
 /// Microseconds since the epoch.
 pub type Micros = i64;

@@ -74,7 +74,7 @@ fn answer(error: &Error) -> Answer {
 pub(super) fn render(response: Response, error: &Error, path: &str, trace_id: &str) -> Response {
     let answer = answer(error);
     let retry = error.failure().retry();
-    let after = retry.map(|_| error.failure().longest_pause());
+    let after = retry.map(|_| error.failure().pause());
     let problem = Problem {
         uri: format!("urn:relaytrace:problem:{}", answer.code),
         title: answer.title,

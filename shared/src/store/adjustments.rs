@@ -20,10 +20,10 @@ pub enum Adjustment {
 ///
 /// `$target` selects from `hitl_requests r` under `FOR NO KEY UPDATE` and adds `kind`, `new_priority`,
 /// `new_respond_by`, `new_on_timeout`, `new_escalate_at`, `new_escalated_at`, `policy_id` (null: no policy did it) and
-/// `not_after`, the moment from which on it is too late. Parameters: $1 now, $2 to $4 the actor, $5 the reason; the
-/// target's own start at $6.
+/// `not_after`, the moment from which on it is too late. Parameters: $1 now, $2 to $4 the actor, $5 the reason (the
+/// tuple); the target's own start at $6.
 macro_rules! adjusting {
-    ($name:literal, $target:literal, $($argument:expr),* $(,)?) => {
+    ($name:literal, $target:literal, ($store:expr, $actor:expr, $reason:expr), $($argument:expr),* $(,)?) => {
         sqlx::query_scalar!(
             "/* relaytrace: " + $name + " */ WITH target AS (" + $target + r#"), timed AS MATERIALIZED (
                 SELECT t.*, t.chain_length + 1 AS seq,
@@ -57,6 +57,11 @@ macro_rules! adjusting {
             INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
             SELECT request_id, seq, kind, at, entry, chain_head, hash FROM adjusted
             RETURNING request_id"#,
+            $store.clock().for_database(),
+            $actor.kind as ActorKind,
+            &$actor.id,
+            $actor.name.as_deref(),
+            $reason,
             $($argument),*
         )
     };
@@ -86,11 +91,7 @@ impl Store {
                     FROM hitl_requests r
                     WHERE r.request_id = $6 AND r.status = 'pending' AND r.respond_by < $7
                     FOR NO KEY UPDATE OF r",
-                    self.clock().for_database(),
-                    actor.kind as ActorKind,
-                    &actor.id,
-                    actor.name.as_deref(),
-                    reason,
+                    (self, actor, reason),
                     request_id.0,
                     until.0,
                 )
@@ -109,11 +110,7 @@ impl Store {
                     FROM hitl_requests r
                     WHERE r.request_id = $6 AND r.status = 'pending' AND r.priority <> $7
                     FOR NO KEY UPDATE OF r",
-                    self.clock().for_database(),
-                    actor.kind as ActorKind,
-                    &actor.id,
-                    actor.name.as_deref(),
-                    reason,
+                    (self, actor, reason),
                     request_id.0,
                     to as i16,
                 )
@@ -154,11 +151,7 @@ impl Store {
                             r.requested_respond_by
                         ) AS respond_by
                     ) t",
-                    self.clock().for_database(),
-                    actor.kind as ActorKind,
-                    &actor.id,
-                    actor.name.as_deref(),
-                    None::<&str>,
+                    (self, actor, None::<&str>),
                     limit,
                     only.map(|id| id.0),
                 )

@@ -230,7 +230,7 @@ impl Store {
                 &errors,
                 &finals,
                 Failure::EventRefused.tries().cast_signed(),
-                Failure::EventRefused.longest_pause().as_secs_f64(),
+                Failure::EventRefused.pause().as_secs_f64(),
             )
             .execute(connection))?;
         Ok(())

@@ -48,9 +48,12 @@ struct Made {
 /// `$target` selects from `hitl_requests r` under `FOR NO KEY UPDATE` and adds `outcome`, `cause`, `reason` and
 /// `not_after`, the moment from which on it is too late. Status, chain head and length come from the locked row: a
 /// second scan of the table would see what was there before the lock was granted. Parameters: $1 now, $2 longest age
-/// of a delivery in seconds, $3 to $5 the actor, $6 trace context; the target's own start at $7.
+/// of a delivery in seconds, $3 to $5 the actor, $6 trace context (the tuple); the target's own start at $7.
 macro_rules! deciding {
-    ($name:literal, $target:literal, $($argument:expr),* $(,)?) => {
+    (
+        $name:literal, $target:literal,
+        ($store:expr, $longest_age:expr, $actor:expr, $traceparent:expr), $($argument:expr),* $(,)?
+    ) => {
         sqlx::query_as!(
             Made,
             "/* relaytrace: " + $name + " */ WITH target AS (" + $target + r#"), timed AS MATERIALIZED (
@@ -101,6 +104,12 @@ macro_rules! deciding {
             SELECT request_id AS "request_id!: RequestId", agent_id AS "agent_id!: AgentId", at AS "at!", seq AS "seq!",
                 action_digest AS "action_digest!", payload AS "payload!"
             FROM decided JOIN announced USING (request_id)"#,
+            $store.clock().for_database(),
+            $longest_age,
+            $actor.kind as ActorKind,
+            &$actor.id,
+            $actor.name.as_deref(),
+            $traceparent,
             $($argument),*
         )
     };
@@ -136,12 +145,7 @@ impl Store {
                     WHERE r.request_id = $7 AND r.status = 'pending'
                         AND r.action_digest = COALESCE($10::bytea, r.action_digest)
                     FOR NO KEY UPDATE OF r",
-                    self.clock().for_database(),
-                    longest_age,
-                    actor.kind as ActorKind,
-                    &actor.id,
-                    actor.name.as_deref(),
-                    *traceparent,
+                    (self, longest_age, actor, *traceparent),
                     request_id.0,
                     *outcome as Outcome,
                     *reason,
@@ -180,12 +184,7 @@ impl Store {
                     JOIN agents a ON a.agent_id = r.agent_id AND a.status = 'active'
                     WHERE r.request_id = $7 AND r.status = 'pending' AND r.agent_id = $4
                     FOR NO KEY UPDATE OF r",
-                    self.clock().for_database(),
-                    longest_age,
-                    actor.kind as ActorKind,
-                    &actor.id,
-                    actor.name.as_deref(),
-                    *traceparent,
+                    (self, longest_age, actor, *traceparent),
                     request_id.0,
                     *outcome as Outcome,
                     *reason,
@@ -218,12 +217,7 @@ impl Store {
                     FROM hitl_requests r
                     WHERE r.request_id = $7 AND r.status = 'pending'
                     FOR NO KEY UPDATE OF r",
-                    self.clock().for_database(),
-                    longest_age,
-                    actor.kind as ActorKind,
-                    &actor.id,
-                    actor.name.as_deref(),
-                    *traceparent,
+                    (self, longest_age, actor, *traceparent),
                     request_id.0,
                     *outcome as Outcome,
                     *reason,
@@ -276,12 +270,7 @@ impl Store {
                         ORDER BY r.respond_by LIMIT $7
                         FOR NO KEY UPDATE SKIP LOCKED
                     ) r",
-                    self.clock().for_database(),
-                    longest_age,
-                    actor.kind as ActorKind,
-                    &actor.id,
-                    actor.name.as_deref(),
-                    None::<&str>,
+                    (self, longest_age, actor, None::<&str>),
                     limit,
                     allow_auto_approve,
                     only.map(|id| id.0),

@@ -207,7 +207,7 @@ impl Store {
                     order.request_ids,
                     order.lease_seconds,
                     order.max_attempts,
-                    Failure::DeliveryUnacknowledged.longest_pause().as_secs_f64(),
+                    Failure::DeliveryUnacknowledged.pause().as_secs_f64(),
                     look.from,
                     order.look_ahead.as_secs_f64(),
                 )
@@ -344,7 +344,7 @@ impl Store {
                     &[ack.error_message] as &[Option<&str>],
                     &[ack.traceparent] as &[Option<&str>],
                     ack.max_attempts,
-                    Failure::DeliveryRetried.longest_pause().as_secs_f64(),
+                    Failure::DeliveryRetried.pause().as_secs_f64(),
                 )
                 .fetch_optional(connection))?;
         let Some(row) = row else { return self.acknowledged_before(ack).await };

@@ -32,51 +32,31 @@ pub struct PolicyRule {
 pub struct PolicyRecord {
     /// Names it in chains.
     pub policy_id: Uuid,
-    /// What it says.
-    pub rule: PolicyRule,
+    /// Only for this agent.
+    pub agent_id: Option<AgentId>,
+    /// Only for this type of action.
+    pub action_type: Option<ActionType>,
+    /// For what is asked with this priority.
+    pub priority: Priority,
+    /// Time from submission to `respond_by`, in seconds.
+    pub respond_within_seconds: i32,
+    /// Share of that time after which the request is escalated; `None`: never.
+    pub escalate_after_percent: Option<i16>,
+    /// What happens at `respond_by`.
+    pub on_timeout: OnTimeout,
+    /// The least urgent priority that may be asked with in this scope.
+    pub lowest_priority: Option<Priority>,
     /// Last change.
     pub updated_at: DateTime<Utc>,
     /// Who made it.
     pub updated_by: String,
 }
 
-struct PolicyRow {
-    policy_id: Uuid,
-    agent_id: Option<AgentId>,
-    action_type: Option<ActionType>,
-    priority: Priority,
-    respond_within_seconds: i32,
-    escalate_after_percent: Option<i16>,
-    on_timeout: OnTimeout,
-    lowest_priority: Option<Priority>,
-    updated_at: DateTime<Utc>,
-    updated_by: String,
-}
-
-impl From<PolicyRow> for PolicyRecord {
-    fn from(row: PolicyRow) -> Self {
-        Self {
-            policy_id: row.policy_id,
-            rule: PolicyRule {
-                agent_id: row.agent_id,
-                action_type: row.action_type,
-                priority: row.priority,
-                respond_within_seconds: row.respond_within_seconds,
-                escalate_after_percent: row.escalate_after_percent,
-                on_timeout: row.on_timeout,
-                lowest_priority: row.lowest_priority,
-            },
-            updated_at: row.updated_at,
-            updated_by: row.updated_by,
-        }
-    }
-}
-
 impl Store {
     /// All policies, the widest first.
     pub async fn policies(&self) -> Result<Vec<PolicyRecord>> {
-        let rows = run!(self, connection => sqlx::query_as!(
-                    PolicyRow,
+        run!(self, connection => sqlx::query_as!(
+                    PolicyRecord,
                     r#"SELECT policy_id, agent_id AS "agent_id: AgentId", action_type AS "action_type: ActionType",
                         priority AS "priority: Priority", respond_within_seconds, escalate_after_percent,
                         on_timeout AS "on_timeout: OnTimeout", lowest_priority AS "lowest_priority: Priority",
@@ -84,8 +64,7 @@ impl Store {
                     FROM timeout_policies
                     ORDER BY agent_id NULLS FIRST, action_type NULLS FIRST, priority"#,
                 )
-                .fetch_all(connection))?;
-        Ok(rows.into_iter().map(PolicyRecord::from).collect())
+                .fetch_all(connection))
     }
 
     /// Sets the policy of a scope. What was submitted before keeps the policy that applied then.
@@ -95,7 +74,7 @@ impl Store {
     pub async fn set_policy(&self, rule: &PolicyRule, updated_by: &str) -> Result<PolicyRecord> {
         // The agent is looked up in the statement: its absence is an answer here, not a broken foreign key.
         let row = run!(self, connection => sqlx::query_as!(
-                    PolicyRow,
+                    PolicyRecord,
                     r#"/* relaytrace: set_policy */
                     INSERT INTO timeout_policies (
                         agent_id, action_type, priority, respond_within_seconds, escalate_after_percent, on_timeout,
@@ -123,6 +102,6 @@ impl Store {
                     updated_by,
                 )
                 .fetch_optional(connection))?;
-        row.map(PolicyRecord::from).ok_or_else(|| Error::invalid("/agent_id", "is no registered agent"))
+        row.ok_or_else(|| Error::invalid("/agent_id", "is no registered agent"))
     }
 }

@@ -142,7 +142,7 @@ impl Held {
         match outcome {
             Err(sqlx::Error::Database(error)) if tries.left > 0 && error.code().is_some_and(|c| is_conflict(&c)) => {
                 tries.left -= 1;
-                let longest = Failure::StatementConflict.longest_pause();
+                let longest = Failure::StatementConflict.pause();
                 let pause = rand::rng().random_range(Duration::ZERO..=longest);
                 tokio::time::sleep(pause).await;
                 ControlFlow::Continue(())

@@ -12,9 +12,12 @@ use crate::error::{Error, Result};
 ///
 /// `$request` selects from `hitl_requests r` under `FOR NO KEY UPDATE`; `$condition` says which states of the locked
 /// delivery `d` allow it. Parameters: $1 now, $2 longest age of a delivery in seconds, $3 to $5 the actor, $6 the
-/// reason, $7 trace context, $8 what names the request.
+/// reason, $7 trace context (the tuple), $8 what names the request.
 macro_rules! redelivering {
-    ($name:literal, $request:literal, $condition:literal, $($argument:expr),* $(,)?) => {
+    (
+        $name:literal, $request:literal, $condition:literal,
+        ($store:expr, $longest_age:expr, $actor:expr, $reason:expr, $traceparent:expr), $named:expr $(,)?
+    ) => {
         sqlx::query_as!(
             OutboxEvent,
             "/* relaytrace: " + $name + " */ WITH request AS (" + $request + "), delivery AS (
@@ -57,7 +60,14 @@ macro_rules! redelivering {
             FROM linked l JOIN hitl_decisions h USING (request_id)
             RETURNING request_id AS "request_id: RequestId", seq, kind, agent_id AS "agent_id: AgentId", payload,
                 traceparent"#,
-            $($argument),*
+            $store.clock().for_database(),
+            $longest_age,
+            $actor.kind as ActorKind,
+            &$actor.id,
+            $actor.name.as_deref(),
+            $reason,
+            $traceparent,
+            $named,
         )
     };
 }
@@ -82,13 +92,7 @@ impl Store {
                     FOR NO KEY UPDATE OF r",
                     "d.state <> 'acknowledged' AND (d.replayed_seq, d.replayed_by, d.replay_reason)
                         IS DISTINCT FROM (r.chain_length, $4::text, $6::text)",
-                    self.clock().for_database(),
-                    longest_age,
-                    actor.kind as ActorKind,
-                    &actor.id,
-                    actor.name.as_deref(),
-                    reason,
-                    traceparent,
+                    (self, longest_age, actor, reason, traceparent),
                     request_id.0,
                 )
                 .fetch_optional(connection))?;
@@ -126,13 +130,7 @@ impl Store {
                 )
                 FOR NO KEY UPDATE OF r",
                 "d.state = 'dead_lettered'",
-                self.clock().for_database(),
-                longest_age,
-                actor.kind as ActorKind,
-                &actor.id,
-                actor.name.as_deref(),
-                None::<&str>,
-                traceparent,
+                (self, longest_age, actor, None::<&str>, traceparent),
                 dead_letter_id,
             )
             .fetch_optional(connection))

@@ -283,7 +283,7 @@ impl Store {
                 replay_id,
                 described(error).1,
                 Failure::ReplayBatch.tries().cast_signed(),
-                Failure::ReplayBatch.longest_pause().as_secs_f64(),
+                Failure::ReplayBatch.pause().as_secs_f64(),
             )
             .execute(connection))?;
         Ok(())
@@ -306,28 +306,23 @@ impl Store {
     }
 
     async fn count_batch(&self, replay_id: Uuid, target: ReplayTarget, limit: i64) -> Result<Vec<Row>> {
-        let now = self.clock().for_database();
+        macro_rules! counting {
+            ($target:ident: $name:literal) => {
+                run!(self, connection => batch!(
+                        $target: $name,
+                        "announced AS (
+                            SELECT request_id, seq, kind, agent_id, payload FROM outbox WHERE false
+                        ), progress AS (
+                            SELECT count(*) AS matched, 0 AS done FROM items
+                        )",
+                        self.clock().for_database(), replay_id, true, limit,
+                    )
+                    .fetch_all(connection))
+            };
+        }
         match target {
-            ReplayTarget::Deliveries => run!(self, connection => batch!(
-                        deliveries: "count_replayed_deliveries",
-                        "announced AS (
-                            SELECT request_id, seq, kind, agent_id, payload FROM outbox WHERE false
-                        ), progress AS (
-                            SELECT count(*) AS matched, 0 AS done FROM items
-                        )",
-                        now, replay_id, true, limit,
-                    )
-                    .fetch_all(connection)),
-            ReplayTarget::Events => run!(self, connection => batch!(
-                        events: "count_replayed_events",
-                        "announced AS (
-                            SELECT request_id, seq, kind, agent_id, payload FROM outbox WHERE false
-                        ), progress AS (
-                            SELECT count(*) AS matched, 0 AS done FROM items
-                        )",
-                        now, replay_id, true, limit,
-                    )
-                    .fetch_all(connection)),
+            ReplayTarget::Deliveries => counting!(deliveries: "count_replayed_deliveries"),
+            ReplayTarget::Events => counting!(events: "count_replayed_events"),
         }
     }
 

@@ -79,7 +79,7 @@ impl Store {
                 code,
                 message,
                 Failure::SweepItem.tries().cast_signed(),
-                Failure::SweepItem.longest_pause().as_secs_f64(),
+                Failure::SweepItem.pause().as_secs_f64(),
             )
             .fetch_one(connection))
     }

@@ -1,9 +1,10 @@
 //! One call: sent, verified, and sent again while that may help (contract, "Errors").
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
+use jsonwebtoken::get_current_timestamp as now;
 use reqwest::{Method, StatusCode, header};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -189,12 +190,6 @@ fn clock_difference(headers: &header::HeaderMap) -> String {
         Some(seconds) if seconds.abs() > 30 => format!("this machine's clock is {seconds} s off the service's"),
         _ => "the key is not known there, revoked, or its agent disabled".to_owned(),
     }
-}
-
-/// Seconds since the epoch.
-#[expect(clippy::disallowed_methods, reason = "an agent has its machine's clock")]
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// An error with its causes, in a line.

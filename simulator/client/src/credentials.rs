@@ -9,6 +9,8 @@ use serde_json::json;
 
 use crate::error::{Error, Result};
 
+/// `aud` of tokens (contract, "Tokens").
+const AUDIENCE: &str = "relaytrace";
 /// How long a token of ours lives, in seconds; the contract allows 900.
 const TOKEN_LIFETIME: u64 = 300;
 /// A token is used while it has so long to live, in seconds.
@@ -21,7 +23,6 @@ pub struct Credentials(Arc<Inner>);
 struct Inner {
     agent_id: String,
     key_id: String,
-    audience: String,
     key: EncodingKey,
     algorithm: Algorithm,
     secret: hmac::Key,
@@ -53,7 +54,6 @@ impl Credentials {
         Ok(Self(Arc::new(Inner {
             agent_id: agent_id.to_owned(),
             key_id: key_id.to_owned(),
-            audience: "relaytrace".to_owned(),
             key,
             algorithm,
             secret: hmac::Key::new(hmac::HMAC_SHA256, &secret),
@@ -82,9 +82,9 @@ impl Credentials {
         if now + TOKEN_MARGIN < kept.1 && kept.1 <= now + TOKEN_LIFETIME {
             return Ok(kept.0.clone());
         }
-        let Inner { agent_id, key_id, audience, key, algorithm, .. } = &*self.0;
+        let Inner { agent_id, key_id, key, algorithm, .. } = &*self.0;
         let expires = now + TOKEN_LIFETIME;
-        let claims = json!({"iss": agent_id, "sub": agent_id, "aud": audience, "iat": now, "exp": expires});
+        let claims = json!({"iss": agent_id, "sub": agent_id, "aud": AUDIENCE, "iat": now, "exp": expires});
         let header = Header { kid: Some(key_id.clone()), ..Header::new(*algorithm) };
         let token = jsonwebtoken::encode(&header, &claims, key)
             .map_err(|error| Error::Configuration(format!("no token can be signed: {error}")))?;

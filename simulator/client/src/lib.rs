@@ -26,7 +26,7 @@ mod credentials;
 mod error;
 mod model;
 mod receipt;
-mod signature;
+pub mod signature;
 
 use std::time::Duration;
 

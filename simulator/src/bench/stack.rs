@@ -1,8 +1,7 @@
 //! A stack of the bench's own: started in a temporary folder, stopped when dropped.
 
-use std::fs::{self, File, Permissions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hyper::header::HeaderValue;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use relaytrace_servers::{free_port, scratch_folder};
 use serde::Deserialize;
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -52,8 +52,13 @@ impl Stack {
     /// Starts a stack and waits until it answers.
     pub async fn start(checkout: &Path, port: Option<u16>) -> Result<Self> {
         let program = program()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(port)?));
-        let folder = folder()?;
+        let free = free_port(port)?;
+        ensure!(
+            port.is_none_or(|asked| asked == free),
+            "that port of 127.0.0.1 is taken: --port names another, or leave it out"
+        );
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free));
+        let folder = scratch_folder()?;
         let words = folder.path().join("words");
         let child = Command::new(&program)
             .arg("run")
@@ -152,24 +157,4 @@ fn program() -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("relaytrace-local");
     ensure!(program.is_file(), "{} is missing: cargo build --release -p local", program.display());
     Ok(program)
-}
-
-/// On a disk, also where `/tmp` is memory; and open enough that Postgres, which never runs as root, gets in.
-fn folder() -> Result<TempDir> {
-    let disk = Path::new("/var/tmp");
-    let parent = if std::env::var_os("TMPDIR").is_none() && disk.is_dir() { disk.into() } else { std::env::temp_dir() };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("relaytrace-bench-").permissions(Permissions::from_mode(0o711));
-    builder.tempdir_in(&parent).with_context(|| format!("cannot make a folder in {}", parent.display()))
-}
-
-/// The port asked for, or one that is free, outside the range that outgoing connections get theirs from.
-fn free_port(asked: Option<u16>) -> Result<u16> {
-    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
-    if let Some(port) = asked {
-        ensure!(is_free(&port), "port {port} of 127.0.0.1 is taken: --port names another, or leave it out");
-        return Ok(port);
-    }
-    let first = 15_000 + u16::try_from(std::process::id() % 10_000).unwrap_or(0);
-    (first..first + 1_000).find(is_free).context("no free port was found: name one with --port")
 }

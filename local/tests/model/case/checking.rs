@@ -1,6 +1,13 @@
 //! Answers against what the model expects.
 
-use super::*;
+use anyhow::{Context as _, Result, bail, ensure};
+use relaytrace::testing::Answer;
+use serde_json::{Value, json};
+use timeout_sweep::SweepReport;
+
+use super::{Case, Got, timestamp};
+use crate::model::{Expected, LEASE, Micros, Model};
+use crate::observed::{event_id, same};
 
 impl Case<'_> {
     pub(super) async fn check(&mut self, before: &Model, expected: Expected, got: Got) -> Result<()> {

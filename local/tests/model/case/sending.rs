@@ -1,6 +1,13 @@
 //! Commands as calls to the functions.
 
-use super::*;
+use anyhow::{Context as _, Result, ensure};
+use chrono::DateTime;
+use relaytrace::testing::Answer;
+use serde_json::{Value, json};
+
+use super::{Case, Got, timestamp, title};
+use crate::commands::{Advance, Change, Command, Disposition, Flavour, Named, Saw, Scope};
+use crate::model::{AGENTS, Micros, Model, SECOND};
 
 impl Case<'_> {
     pub(super) async fn send(&mut self, command: &Command) -> Result<Got> {

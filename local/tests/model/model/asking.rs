@@ -1,6 +1,10 @@
 //! Asking and deciding: by agents, operators and administrators.
 
-use super::*;
+use super::{
+    AGENTS, Actor, CAPS, DAY, Decision, Delivery, Entry, Expected, Key, Micros, Model, OWN_TIME, OnTimeout, Request,
+    is_told, policy, share,
+};
+use crate::commands::{Disposition, Flavour, Saw};
 
 impl Model {
     pub(super) fn submit(

@@ -1,6 +1,10 @@
 //! Handing decisions to agents, and sending them again.
 
-use super::*;
+use super::{
+    AGENTS, CLAIM, DAY, Expected, LEASE, Letter, MAX_ATTEMPTS, Micros, Model, OWN_TIME, Period, Replay, Request,
+    SECOND, is_told, longest_backoff,
+};
+use crate::commands::{AckResult, Named, Scope};
 
 impl Model {
     /// Ready at once, for another day; what was open as a dead letter is resolved by it.

@@ -1,6 +1,6 @@
 //! What happens because time has passed.
 
-use super::*;
+use super::{MAX_ATTEMPTS, Model, OnTimeout, Swept, policy, share, system};
 
 impl Model {
     /// A whole sweep: until there is nothing left to do.
