@@ -54,13 +54,7 @@ pub fn with_servers<T>(dir: &Path, work: impl AsyncFnOnce(&Postgres, &Nats) -> a
 
 /// Serves all functions as one process would serve one of them, until Ctrl-C or SIGTERM.
 pub fn serve() -> ExitCode {
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(tokio) => tokio.block_on(runtime::run(openapi::of_functions())),
-        Err(error) => {
-            eprintln!("relaytrace-local: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    runtime::run(openapi::of_functions())
 }
 
 async fn run_functions(options: &RunOptions, postgres: &Postgres, nats: &Nats) -> anyhow::Result<()> {

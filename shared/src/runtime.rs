@@ -23,6 +23,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tower::ServiceExt as _;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -38,8 +39,9 @@ use crate::{store, telemetry};
 ///
 /// With the argument `check` it only says by its exit code whether the server of this configuration is ready: for
 /// container engines, in an image that has nothing else to ask with.
-pub async fn run(routes: OpenApiRouter<AppState>) -> ExitCode {
-    exit_code(Box::pin(run_until_stopped(routes)).await)
+#[must_use]
+pub fn run(routes: OpenApiRouter<AppState>) -> ExitCode {
+    exit_code(block_on(run_until_stopped(routes)))
 }
 
 async fn run_until_stopped(routes: OpenApiRouter<AppState>) -> anyhow::Result<()> {
@@ -57,12 +59,12 @@ async fn run_until_stopped(routes: OpenApiRouter<AppState>) -> anyhow::Result<()
 
 /// Runs a function whose events on Lambda are a schedule's, and HTTP calls as those of any other. With the argument
 /// `once` it does its work once, as a command: for a cron job.
-pub async fn run_scheduled<F, R>(routes: OpenApiRouter<AppState>, once: fn(AppState) -> F) -> ExitCode
+pub fn run_scheduled<F, R>(routes: OpenApiRouter<AppState>, once: fn(AppState) -> F) -> ExitCode
 where
     F: Future<Output = crate::Result<R>> + Send + 'static,
     R: serde::Serialize + 'static,
 {
-    exit_code(Box::pin(run_scheduled_until_stopped(routes, once)).await)
+    exit_code(block_on(run_scheduled_until_stopped(routes, once)))
 }
 
 async fn run_scheduled_until_stopped<F, R>(
@@ -102,15 +104,20 @@ where
 ///
 /// `DATABASE_URL` is the owner's here. `FUNCTIONS_ROLE`, where it is set, names the login role of the functions'
 /// `DATABASE_URL`; `FUNCTIONS_PASSWORD` its password.
-pub async fn run_migrations() -> ExitCode {
+#[must_use]
+pub fn run_migrations() -> ExitCode {
+    exit_code(block_on(migrate_when_asked()))
+}
+
+async fn migrate_when_asked() -> anyhow::Result<()> {
     telemetry::init();
     if !is_lambda() {
-        return exit_code(migrate().await);
+        return migrate().await;
     }
     let handler = service_fn(async |_: LambdaEvent<Value>| {
         migrate().await.map_err(|error| lambda_runtime::Error::from(format!("{error:#}")))
     });
-    exit_code(lambda_runtime::run(handler).await.map_err(anyhow::Error::from_boxed))
+    lambda_runtime::run(handler).await.map_err(anyhow::Error::from_boxed)
 }
 
 async fn migrate() -> anyhow::Result<()> {
@@ -193,6 +200,13 @@ pub async fn interrupted() {
         _ = tokio::signal::ctrl_c() => {}
         () = terminate => {}
     }
+}
+
+/// On Lambda, which serves one event at a time on a part of a core, one thread; else one for each core.
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let serves_one_at_a_time = is_lambda() && std::env::var_os("AWS_LAMBDA_MAX_CONCURRENCY").is_none();
+    let mut builder = if serves_one_at_a_time { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.enable_all().build().context("the runtime cannot be started")?.block_on(Box::pin(work))
 }
 
 fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {

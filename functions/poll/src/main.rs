@@ -1,6 +1,5 @@
 //! The function `poll` on its own.
 
-#[tokio::main]
-async fn main() -> std::process::ExitCode {
-    relaytrace::runtime::run(poll::router()).await
+fn main() -> std::process::ExitCode {
+    relaytrace::runtime::run(poll::router())
 }

@@ -1,6 +1,5 @@
 //! The command `migrate`: brings a deployment's database up to date.
 
-#[tokio::main]
-async fn main() -> std::process::ExitCode {
-    relaytrace::runtime::run_migrations().await
+fn main() -> std::process::ExitCode {
+    relaytrace::runtime::run_migrations()
 }
