@@ -21,7 +21,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use relaytrace::{runtime, telemetry};
-use utoipa::openapi::PathItem;
+use utoipa::openapi::{OpenApi, PathItem};
 
 use crate::openapi;
 
@@ -85,7 +85,7 @@ fn router(functions: &[Function]) -> anyhow::Result<Router> {
     let mut paths: HashMap<String, Vec<(Method, Function)>> = HashMap::new();
     for (name, routes) in openapi::functions() {
         let function = named(name)?;
-        for (path, item) in &routes.get_openapi().paths.paths {
+        for (path, item) in &routes.document(OpenApi::default()).paths.paths {
             let of_path = paths.entry(path.clone()).or_default();
             of_path.extend(methods(item).map(|method| (method, function.clone())));
         }

@@ -1,9 +1,8 @@
 //! The OpenAPI document of all functions together.
 
-use relaytrace::AppState;
+use relaytrace::http::Routes;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa_axum::router::OpenApiRouter;
 
 /// What the routes do not say themselves.
 #[derive(OpenApi)]
@@ -16,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 struct Description;
 
 /// Every function with its routes.
-pub fn functions() -> [(&'static str, OpenApiRouter<AppState>); 6] {
+pub fn functions() -> [(&'static str, Routes); 6] {
     [
         ("ingest", ingest::router()),
         ("poll", poll::router()),
@@ -28,19 +27,18 @@ pub fn functions() -> [(&'static str, OpenApiRouter<AppState>); 6] {
 }
 
 /// The routes of all functions, without those that each of them has.
-pub fn of_functions() -> OpenApiRouter<AppState> {
-    let routers = functions().into_iter().map(|(_, routes)| routes);
-    routers.fold(OpenApiRouter::with_openapi(Description::openapi()), OpenApiRouter::merge)
+pub fn of_functions() -> Routes {
+    functions().into_iter().map(|(_, routes)| routes).fold(Routes::default(), Routes::merge)
 }
 
 /// All routes.
-pub fn routes() -> OpenApiRouter<AppState> {
+pub fn routes() -> Routes {
     of_functions().merge(relaytrace::http::common_routes())
 }
 
 /// The document, as it is committed and served.
 pub fn document() -> anyhow::Result<String> {
-    let mut document = routes().into_openapi();
+    let mut document = routes().document(Description::openapi());
     let components = document.components.get_or_insert_default();
     for (name, description) in [
         ("agent", "A token that the agent signs itself, EdDSA or ES256, at most 15 minutes long"),

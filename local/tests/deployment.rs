@@ -8,12 +8,13 @@ use axum::body::Body;
 use http::{Request, StatusCode};
 use relaytrace::config::Config;
 use relaytrace::events::Publishing;
+use relaytrace::http::Routes;
 use relaytrace::http::{common_routes, service};
 use relaytrace::testing::{NO_NATS, TestKey};
 use relaytrace::{AppState, Clock};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa::openapi::OpenApi;
 
 /// Method and path.
 type Route = (String, String);
@@ -22,7 +23,7 @@ const COMMON: [&str; 2] = ["/healthz", "/readyz"];
 /// The page is not an API: the document does not describe it.
 const PAGE: [&str; 2] = ["/", "/page/{file}"];
 
-fn functions() -> [(&'static str, OpenApiRouter<AppState>); 6] {
+fn functions() -> [(&'static str, Routes); 6] {
     [
         ("ingest", ingest::router()),
         ("poll", poll::router()),
@@ -51,7 +52,7 @@ fn documented(document: &Value) -> BTreeSet<Route> {
 fn owners() -> BTreeMap<Route, String> {
     let mut owners = BTreeMap::new();
     for (name, router) in functions() {
-        let document = serde_json::to_value(router.get_openapi()).expect("a document");
+        let document = serde_json::to_value(router.document(OpenApi::default())).expect("a document");
         owners.extend(documented(&document).into_iter().map(|route| (route, name.to_owned())));
     }
     owners.extend(COMMON.into_iter().chain(PAGE).map(|path| (get(path), "decide".to_owned())));
@@ -59,7 +60,7 @@ fn owners() -> BTreeMap<Route, String> {
 }
 
 /// A function without servers: good enough to see what it serves.
-fn alone(routes: OpenApiRouter<AppState>) -> Router {
+fn alone(routes: Routes) -> Router {
     let key = TestKey::generate();
     let variables = HashMap::from([
         ("DATABASE_URL", "postgres://nobody@127.0.0.1:9/none".to_owned()),

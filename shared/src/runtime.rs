@@ -25,12 +25,11 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tower::ServiceExt as _;
-use utoipa_axum::router::OpenApiRouter;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::events::Publishing;
-use crate::http::{common_routes, service};
+use crate::http::{Routes, common_routes, service};
 use crate::state::AppState;
 use crate::{store, telemetry};
 
@@ -40,11 +39,11 @@ use crate::{store, telemetry};
 /// With the argument `check` it only says by its exit code whether the server of this configuration is ready: for
 /// container engines, in an image that has nothing else to ask with.
 #[must_use]
-pub fn run(routes: OpenApiRouter<AppState>) -> ExitCode {
+pub fn run(routes: Routes) -> ExitCode {
     exit_code(block_on(run_until_stopped(routes)))
 }
 
-async fn run_until_stopped(routes: OpenApiRouter<AppState>) -> anyhow::Result<()> {
+async fn run_until_stopped(routes: Routes) -> anyhow::Result<()> {
     if is_asked_to("check") {
         return check().await;
     }
@@ -59,7 +58,7 @@ async fn run_until_stopped(routes: OpenApiRouter<AppState>) -> anyhow::Result<()
 
 /// Runs a function whose events on Lambda are a schedule's, and HTTP calls as those of any other. With the argument
 /// `once` it does its work once, as a command: for a cron job.
-pub fn run_scheduled<F, R>(routes: OpenApiRouter<AppState>, once: fn(AppState) -> F) -> ExitCode
+pub fn run_scheduled<F, R>(routes: Routes, once: fn(AppState) -> F) -> ExitCode
 where
     F: Future<Output = crate::Result<R>> + Send + 'static,
     R: serde::Serialize + 'static,
@@ -67,10 +66,7 @@ where
     exit_code(block_on(run_scheduled_until_stopped(routes, once)))
 }
 
-async fn run_scheduled_until_stopped<F, R>(
-    routes: OpenApiRouter<AppState>,
-    once: fn(AppState) -> F,
-) -> anyhow::Result<()>
+async fn run_scheduled_until_stopped<F, R>(routes: Routes, once: fn(AppState) -> F) -> anyhow::Result<()>
 where
     F: Future<Output = crate::Result<R>> + Send + 'static,
     R: serde::Serialize + 'static,

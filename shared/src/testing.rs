@@ -14,13 +14,12 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tower::ServiceExt as _;
-use utoipa_axum::router::OpenApiRouter;
 
 use crate::auth::{Issuer, KeyAlg, MasterSecrets, PublicKey, TokenRules};
 use crate::clock::Clock;
 use crate::config::{DeliveryRules, NatsConfig};
 use crate::events::{Events, Publishing};
-use crate::http::service;
+use crate::http::{Routes, service};
 use crate::signing::{ReceiptKey, ReceiptKeys};
 use crate::state::AppState;
 use crate::store::{ROLE_SETTINGS, Store};
@@ -154,13 +153,13 @@ pub struct TestApp {
 impl TestApp {
     /// An application without NATS: its events stay in the outbox.
     #[must_use]
-    pub fn new(owner: &PgPool, routes: OpenApiRouter<AppState>) -> Self {
+    pub fn new(owner: &PgPool, routes: Routes) -> Self {
         Self::with_nats(owner, routes, NO_NATS)
     }
 
     /// An application that publishes to this NATS.
     #[must_use]
-    pub fn with_nats(owner: &PgPool, routes: OpenApiRouter<AppState>, nats_url: &str) -> Self {
+    pub fn with_nats(owner: &PgPool, routes: Routes, nats_url: &str) -> Self {
         #[expect(clippy::disallowed_methods, reason = "tests start at the real time and move on from there")]
         let clock = Clock::fixed(Utc::now());
         Self::build(owner, routes, nats_url, clock, Arc::new(TestKey::generate()))
@@ -168,17 +167,11 @@ impl TestApp {
 
     /// Another process of the same deployment: the same database, time and issuer.
     #[must_use]
-    pub fn another_process(&self, routes: OpenApiRouter<AppState>, nats_url: &str) -> Self {
+    pub fn another_process(&self, routes: Routes, nats_url: &str) -> Self {
         Self::build(&self.owner, routes, nats_url, self.clock.clone(), self.issuer_key.clone())
     }
 
-    fn build(
-        owner: &PgPool,
-        routes: OpenApiRouter<AppState>,
-        nats_url: &str,
-        clock: Clock,
-        issuer_key: Arc<TestKey>,
-    ) -> Self {
+    fn build(owner: &PgPool, routes: Routes, nats_url: &str, clock: Clock, issuer_key: Arc<TestKey>) -> Self {
         let database = (*owner.connect_options()).clone().options([("role", "relaytrace_app")]).options(ROLE_SETTINGS);
         let keys = serde_json::from_value(json!({"keys": [issuer_key.jwk("issuer-key")]})).expect("a JWK set");
         let rules = TokenRules { audience: "relaytrace".into(), max_lifetime_seconds: 900, leeway_seconds: 30 };

@@ -8,22 +8,24 @@ mod disposition;
 mod policies;
 mod stale;
 
-use relaytrace::AppState;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use relaytrace::http::Routes;
 
 /// The routes of this function.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(agents::list, agents::register))
-        .routes(routes!(agents::show, agents::change))
-        .routes(routes!(agents::register_key))
-        .routes(routes!(agents::revoke_key))
-        .routes(routes!(chain::export))
-        .routes(routes!(policies::list, policies::set))
-        .routes(routes!(disposition::dispose))
-        .routes(routes!(dead_letters::list))
-        .routes(routes!(dead_letters::retry))
-        .routes(routes!(dead_letters::discard))
-        .routes(routes!(stale::list))
+pub fn router() -> Routes {
+    relaytrace::routes!(
+        agents::list,
+        agents::register,
+        agents::show,
+        agents::change,
+        agents::register_key,
+        agents::revoke_key,
+        chain::export,
+        policies::list,
+        policies::set,
+        disposition::dispose,
+        dead_letters::list,
+        dead_letters::retry,
+        dead_letters::discard,
+        stale::list
+    )
 }

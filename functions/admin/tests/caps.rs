@@ -1,14 +1,13 @@
 //! Caps against a real database: exact under races, and given back by whatever ends a request.
 
 use futures_util::future::join_all;
-use relaytrace::AppState;
+use relaytrace::http::Routes;
 use relaytrace::store::MIGRATOR;
 use relaytrace::testing::{Answer, TestAgent, TestApp};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use utoipa_axum::router::OpenApiRouter;
 
-fn routes() -> OpenApiRouter<AppState> {
+fn routes() -> Routes {
     admin::router().merge(ingest::router()).merge(decide::router()).merge(timeout_sweep::router())
 }
 

@@ -1,16 +1,15 @@
 //! Dead letters and what is stale, against a real database.
 
 use futures_util::future::join_all;
-use relaytrace::AppState;
+use relaytrace::http::Routes;
 use relaytrace::store::MIGRATOR;
 use relaytrace::testing::{Answer, TestAgent, TestApp};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use utoipa_axum::router::OpenApiRouter;
 
 const POLL: &str = "/v1/agents/a/decisions/poll";
 
-fn routes() -> OpenApiRouter<AppState> {
+fn routes() -> Routes {
     admin::router().merge(ingest::router()).merge(decide::router()).merge(poll::router())
 }
 

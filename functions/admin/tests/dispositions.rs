@@ -1,15 +1,14 @@
 //! Dispositions against a real database: each on record, each once, and what the state refuses.
 
 use futures_util::future::join_all;
-use relaytrace::AppState;
 use relaytrace::domain::Timestamp;
+use relaytrace::http::Routes;
 use relaytrace::store::MIGRATOR;
 use relaytrace::testing::{Answer, TestApp};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use utoipa_axum::router::OpenApiRouter;
 
-fn routes() -> OpenApiRouter<AppState> {
+fn routes() -> Routes {
     admin::router().merge(ingest::router()).merge(decide::router()).merge(poll::router())
 }
 

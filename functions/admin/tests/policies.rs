@@ -1,15 +1,14 @@
 //! Timeout policies against a real database: what applies, and what happens when nobody answers.
 
-use relaytrace::AppState;
 use relaytrace::config::TimeoutRules;
 use relaytrace::domain::Timestamp;
+use relaytrace::http::Routes;
 use relaytrace::store::MIGRATOR;
 use relaytrace::testing::{TestAgent, TestApp};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use utoipa_axum::router::OpenApiRouter;
 
-fn routes() -> OpenApiRouter<AppState> {
+fn routes() -> Routes {
     admin::router().merge(ingest::router()).merge(decide::router())
 }
 

@@ -6,26 +6,19 @@ mod queue;
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use http::StatusCode;
 use relaytrace::auth::Operator;
 use relaytrace::domain::{Decision, Digest, Faults, Reason, RequestId, Verdict};
-use relaytrace::http::{JsonBody, Path, Problem, RequestOf, Trace};
+use relaytrace::http::{JsonBody, Path, Problem, RequestOf, Routes, Trace};
 use relaytrace::store::Deciding;
 use relaytrace::{AppState, Error, Result};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 /// The routes of this function.
-pub fn router() -> OpenApiRouter<AppState> {
-    let (schemas, paths, list) = routes!(queue::list);
-    OpenApiRouter::new()
-        .routes((schemas, paths, list.fallback(queue::not_allowed)))
-        .routes(routes!(queue::detail))
-        .routes(routes!(decide))
-        .routes(routes!(receipt_keys))
-        .routes(routes!(page::openapi))
+pub fn router() -> Routes {
+    relaytrace::routes!(queue::list, queue::detail, decide, receipt_keys, page::openapi)
+        .route("/v1/hitl/requests", MethodRouter::new().fallback(queue::not_allowed))
         .route("/", get(page::index))
         .route("/page/{file}", get(page::asset))
 }

@@ -218,6 +218,7 @@ impl Delivery {
 
 /// The chain without its bytes.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChainSummary)]
 struct Chain {
     length: usize,
     head: Digest,

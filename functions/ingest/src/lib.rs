@@ -6,16 +6,14 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use relaytrace::auth::Agent;
 use relaytrace::domain::{Actor, ActorKind, AgentId, Decision, Envelope, Outcome, Reason, RequestId, Submission};
-use relaytrace::http::{JsonBody, JsonBytes, Path, Problem, RequestOf, RequestView, Trace};
+use relaytrace::http::{JsonBody, JsonBytes, Path, Problem, RequestOf, RequestView, Routes, Trace};
 use relaytrace::store::{Deciding, Submitted};
 use relaytrace::{AppState, Error, Result};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 /// The routes of this function.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(submit)).routes(routes!(cancel))
+pub fn router() -> Routes {
+    relaytrace::routes!(submit, cancel)
 }
 
 /// Ask a person

@@ -6,13 +6,11 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use relaytrace::auth::Agent;
 use relaytrace::domain::{AckResult, AgentId, DeliveryState, ErrorCode, Faults, Reason, RequestId, Timestamp};
-use relaytrace::http::{DecisionView, JsonBody, Path, Problem, Query, RequestView, Trace, clamped, parse_list};
+use relaytrace::http::{DecisionView, JsonBody, Path, Problem, Query, RequestView, Routes, Trace, clamped, parse_list};
 use relaytrace::store::{Ack, Caller, LeaseOrder, Leased};
 use relaytrace::{AppState, Error, Result};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 /// A waiting poll looks again this often while NATS is away: the contract's 500 ms.
@@ -21,8 +19,8 @@ const LOOK_AGAIN_WITHOUT_NATS: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// The routes of this function.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(poll)).routes(routes!(acknowledge)).routes(routes!(request))
+pub fn router() -> Routes {
+    relaytrace::routes!(poll, acknowledge, request)
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -3,14 +3,13 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use relaytrace::AppState;
+use relaytrace::http::Routes;
 use relaytrace::store::MIGRATOR;
 use relaytrace::testing::{NO_NATS, TestAgent, TestApp, until};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use utoipa_axum::router::OpenApiRouter;
 
-fn routes() -> OpenApiRouter<AppState> {
+fn routes() -> Routes {
     ingest::router().merge(decide::router()).merge(poll::router())
 }
 

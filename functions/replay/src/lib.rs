@@ -9,22 +9,20 @@ use axum::extract::State;
 use http::StatusCode;
 use relaytrace::auth::Admin;
 use relaytrace::domain::{Reason, ReplayKey, ReplayScope, ReplayState, ReplayTarget, Timestamp, mint_uuid};
-use relaytrace::http::{JsonBody, Path, Problem};
+use relaytrace::http::{JsonBody, Path, Problem, Routes};
 use relaytrace::store::{Replay, ReplayOrder};
 use relaytrace::{AppState, Error, Result};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use uuid::Uuid;
 
 /// Batches before the answer at the most; the sweeps do the rest.
 const BATCHES: usize = 10;
 
 /// The routes of this function.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(order)).routes(routes!(show))
+pub fn router() -> Routes {
+    relaytrace::routes!(order, show)
 }
 
 /// What is to go out again.

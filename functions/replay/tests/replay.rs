@@ -5,18 +5,17 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use futures_util::future::join_all;
-use relaytrace::AppState;
 use relaytrace::domain::{Actor, ActorKind, ReplayScope, ReplayState, ReplayTarget, RequestId, Timestamp, mint_uuid};
 use relaytrace::events::STREAM;
+use relaytrace::http::Routes;
 use relaytrace::store::{MIGRATOR, ReplayOrder};
 use relaytrace::testing::{Answer, TestAgent, TestApp, until};
 use relaytrace_servers::{Durability, Nats};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
-fn routes() -> OpenApiRouter<AppState> {
+fn routes() -> Routes {
     ingest::router()
         .merge(decide::router())
         .merge(poll::router())

@@ -8,13 +8,11 @@ use axum::extract::State;
 use relaytrace::auth::Admin;
 use relaytrace::domain::{RequestId, SweepPart};
 use relaytrace::events::Published;
-use relaytrace::http::Problem;
+use relaytrace::http::{Problem, Routes};
 use relaytrace::store::OutboxEvent;
 use relaytrace::{AppState, Error, Result};
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 /// Rows of one batch.
 const BATCH: i64 = 200;
@@ -47,8 +45,8 @@ pub struct SweepReport {
 }
 
 /// The routes of this function.
-pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(sweep))
+pub fn router() -> Routes {
+    relaytrace::routes!(sweep)
 }
 
 /// Run one sweep

@@ -2,16 +2,15 @@
 
 use async_nats::jetstream::{self, stream::Stream};
 use futures_util::future::join_all;
-use relaytrace::AppState;
 use relaytrace::events::STREAM;
+use relaytrace::http::Routes;
 use relaytrace::store::MIGRATOR;
 use relaytrace::testing::{TestApp, until};
 use relaytrace_servers::{Durability, Nats};
 use serde_json::json;
 use sqlx::PgPool;
-use utoipa_axum::router::OpenApiRouter;
 
-fn routes() -> OpenApiRouter<AppState> {
+fn routes() -> Routes {
     ingest::router().merge(decide::router()).merge(poll::router()).merge(timeout_sweep::router())
 }
 

@@ -10,19 +10,19 @@ use anyhow::{Context as _, Result, bail, ensure};
 use chrono::DateTime;
 use relaytrace::config::{DeliveryRules, TimeoutRules};
 use relaytrace::domain::Timestamp;
+use relaytrace::http::Routes;
 use relaytrace::testing::{Answer, TestAgent, TestApp};
 use relaytrace_verify::verify_chain;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use timeout_sweep::SweepReport;
-use utoipa_axum::router::OpenApiRouter;
 
 use self::checking::check_problem;
 use crate::commands::{Advance, Command, Fault};
 use crate::model::{AGENTS, CAPS, Expected, MAX_ATTEMPTS, Micros, Model};
 use crate::observed::{self, event_id, same};
 
-fn routes() -> OpenApiRouter<relaytrace::AppState> {
+fn routes() -> Routes {
     ingest::router()
         .merge(decide::router())
         .merge(poll::router())

@@ -5,6 +5,7 @@ mod cors;
 mod edge;
 mod params;
 mod problem;
+mod routes;
 mod unread;
 mod views;
 
@@ -14,13 +15,15 @@ use serde::Serialize;
 use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 pub use body::{JsonBody, JsonBytes};
 pub use edge::Trace;
 pub use params::{Cursor, Page, Path, Query, clamped, parse_list};
 pub use problem::Problem;
+pub use routes::{Routes, filter};
+// For `routes!`.
+#[doc(hidden)]
+pub use utoipa_axum;
 pub use views::{DecisionView, RequestView};
 
 use crate::error::Error;
@@ -42,14 +45,14 @@ pub struct Readiness {
 }
 
 /// The routes that every function has: `/healthz` and `/readyz`.
-pub fn common_routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(health)).routes(routes!(readiness))
+pub fn common_routes() -> Routes {
+    crate::routes!(health, readiness)
 }
 
 /// Adds what every function has around its routes: 404 and 405 as problems, the edge, and pages of other origins.
-pub fn service(routes: OpenApiRouter<AppState>, state: AppState) -> Router {
-    let (router, _) = routes.split_for_parts();
-    router
+pub fn service(routes: Routes, state: AppState) -> Router {
+    routes
+        .into_router()
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(problem::after_panic))
