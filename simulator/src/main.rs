@@ -37,6 +37,10 @@ enum Command {
     /// scenario measures is met, 1 if one is not, 2 if it could not be played, 130 if it was interrupted. The report is
     /// written in each case but 2.
     Run(run::Options),
+    /// Play the baseline and every fault, and say of each of the nine criteria whether it is met.
+    ///
+    /// Ends with status 0 if each of them is measured and met, and no scenario misses one.
+    Pilot(run::pilot::Options),
     /// List the scenarios.
     List,
 }
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Drill(options) => drill::run(&options),
         Command::Run(options) => run::run(&options),
+        Command::Pilot(options) => run::pilot::run(&options),
         Command::List => run::list().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -24,7 +24,7 @@ pub const CRITERIA: [(u8, &str, &str); 10] = [
     (7, "authentic responses", "100 % verify, 100 % of the tampered rejected"),
     (8, "chains and receipts", "100 % verify, every changed byte found and located"),
     (9, "calls of a handoff", "1 submission, 1 acknowledgement, ≤ 1 + ⌈waiting / 20 s⌉ polls"),
-    (0, "beyond the nine: what must be refused", "every hostile or malformed call refused"),
+    (0, "beyond the nine", "hostile and malformed calls refused, nobody gave up"),
 ];
 
 /// What a scenario says of a criterion.

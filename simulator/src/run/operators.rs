@@ -17,7 +17,7 @@ use super::target::Person;
 use super::world::{Question, World};
 
 /// How long an operator tries to say what was decided.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Too late by so much.
 const LATE_BY: Duration = Duration::from_millis(5);
 
@@ -40,7 +40,8 @@ pub async fn attend(world: Arc<World>, mut questions: mpsc::UnboundedReceiver<Qu
 async fn answer(world: &World, Question { index, request_id }: Question) -> Result<()> {
     let Planned { answer, operator, thinks, .. } = world.plan[index];
     let seen_at = Instant::now();
-    let person = |number: usize| &world.target.operators[number % world.scenario.operators.people.min(world.target.operators.len())];
+    let people = world.scenario.operators.people.min(world.target.operators.len());
+    let person = |number: usize| &world.target.operators[number % people];
     let (one, other) = (person(operator), person(operator + 1));
     let desk = Desk { world, index, request_id };
     let Some(digest) = desk.look(one).await? else { return Ok(()) };

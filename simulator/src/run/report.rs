@@ -122,6 +122,16 @@ impl Report {
         Ok(path)
     }
 
+    /// Calls that got no answer that counts.
+    pub fn lost(&self) -> u64 {
+        self.timeline.iter().filter_map(|second| second.get(&Mark::Lost)).sum()
+    }
+
+    /// What it says of a criterion.
+    pub fn verdict(&self, criterion: u8) -> Option<&Verdict> {
+        self.verdicts.iter().find(|verdict| verdict.criterion == criterion)
+    }
+
     /// For a terminal: a line for each criterion, and the verdict.
     pub fn print(&self) {
         for Verdict { criterion, name, value, state, first_failure, .. } in &self.verdicts {
