@@ -41,6 +41,8 @@ enum Command {
     ///
     /// Ends with status 0 if each of them is measured and met, and no scenario misses one.
     Pilot(run::pilot::Options),
+    /// Make open-loop load on a stack of its own: latencies, and CPU and memory of each process.
+    Load(run::load::Options),
     /// List the scenarios.
     List,
 }
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Drill(options) => drill::run(&options),
         Command::Run(options) => run::run(&options),
         Command::Pilot(options) => run::pilot::run(&options),
+        Command::Load(options) => run::load::run(&options),
         Command::List => run::list().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -210,4 +210,3 @@ pub fn cut_to(chain: &Value, length: usize) -> Value {
     whole["head"] = whole["entries"][length - 1]["hash"].clone();
     whole
 }
-

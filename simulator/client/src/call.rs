@@ -84,7 +84,8 @@ impl Caller {
     /// Something that anyone may read; it is not signed.
     pub async fn open<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let lost = |error: reqwest::Error| Error::GaveUp { tries: 1, last: said(&error) };
-        let response = self.inner.http.get(self.url(path)?).timeout(self.inner.patience.per_try).send().await.map_err(lost)?;
+        let response =
+            self.inner.http.get(self.url(path)?).timeout(self.inner.patience.per_try).send().await.map_err(lost)?;
         response.error_for_status().map_err(lost)?.json().await.map_err(lost)
     }
 

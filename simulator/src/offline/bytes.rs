@@ -61,7 +61,7 @@ fn every_byte_of_chain(checker: &Checker, chain: &Value) -> Result<Changed> {
     let mut changed = Changed::default();
     let mut readable = Vec::new();
     for (at, bytes) in changes(text.as_bytes()) {
-        match String::from_utf8(bytes).map_err(|error| error.into_bytes()) {
+        match String::from_utf8(bytes).map_err(std::string::FromUtf8Error::into_bytes) {
             Ok(text) if serde_json::from_str::<Value>(&text).is_ok() => readable.push((at, (text, None))),
             // Refused with the column where it cannot be read.
             Ok(text) => changed.add_unreadable(checker, at, text.as_bytes())?,
@@ -85,9 +85,8 @@ impl Changed {
 }
 
 fn every_byte_of_receipt(checker: &Checker, receipt: &str) -> Result<Changed> {
-    let (at, receipts): (Vec<usize>, Vec<String>) = changes(receipt.as_bytes())
-        .filter_map(|(at, bytes)| Some((at, String::from_utf8(bytes).ok()?)))
-        .unzip();
+    let (at, receipts): (Vec<usize>, Vec<String>) =
+        changes(receipt.as_bytes()).filter_map(|(at, bytes)| Some((at, String::from_utf8(bytes).ok()?))).unzip();
     let mut changed = Changed::default();
     for (at, findings) in at.into_iter().zip(checker.receipt_findings(&receipts)?) {
         // A receipt is one piece: that it does not verify is all there is to locate.

@@ -174,7 +174,9 @@ fn every_decision_arrives(evidence: &Evidence<'_>) -> Measured {
             (Some(_), "dead_lettered") if evidence.audit.is_some_and(|audit| audit.dead_letters.contains(&id)) => {
                 dead_lettered += 1;
             }
-            (Some(_), state) => failures.push(format!("{id}: its delivery is {state:?}; the agent: {:?}", handoff.gave_up)),
+            (Some(_), state) => {
+                failures.push(format!("{id}: its delivery is {state:?}; the agent: {:?}", handoff.gave_up));
+            }
             // Its agent waits, and nobody will answer.
             (None, _) => failures.push(format!("{id} was never decided; the agent: {:?}", handoff.gave_up)),
         }
@@ -230,7 +232,8 @@ fn timeouts(evidence: &Evidence<'_>) -> Measured {
                 }
                 if first.is_some_and(|ended| *at > ended + evidence.clocks) {
                     late += 1;
-                    failures.push(format!("{id} timed out at {at}, after the first sweep that began after {respond_by}"));
+                    failures
+                        .push(format!("{id} timed out at {at}, after the first sweep that began after {respond_by}"));
                 }
             }
             Some((decision, at)) if decision.cause == "operator" && *at >= respond_by => {
@@ -240,8 +243,8 @@ fn timeouts(evidence: &Evidence<'_>) -> Measured {
             _ => {}
         }
     }
-    let [tried, refused] = ["approvals after the deadline", "approvals after the deadline refused"]
-        .map(|what| counted(evidence, what));
+    let [tried, refused] =
+        ["approvals after the deadline", "approvals after the deadline refused"].map(|what| counted(evidence, what));
     if refused < tried {
         failures.push(format!("{} approvals after the deadline were not refused", tried - refused));
     }
@@ -344,8 +347,9 @@ fn most_polls_in(waited: Duration) -> u32 {
 }
 
 fn refusals(evidence: &Evidence<'_>) -> Measured {
-    let [calls, refused, late] = ["hostile and malformed calls", "hostile and malformed calls refused", "late acknowledgements"]
-        .map(|what| counted(evidence, what));
+    let [calls, refused, late] =
+        ["hostile and malformed calls", "hostile and malformed calls refused", "late acknowledgements"]
+            .map(|what| counted(evidence, what));
     let value = format!("{refused} of {calls} hostile or malformed calls refused; {late} late acknowledgements");
     Measured { count: calls, value, failures: Vec::new() }
 }

@@ -41,7 +41,8 @@ impl Environment {
         Self {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             processor: field("/proc/cpuinfo", "model name").unwrap_or_default(),
-            memory_mib: field("/proc/meminfo", "MemTotal").and_then(|text| kibibytes(&text)).unwrap_or_default() / 1_024,
+            memory_mib: field("/proc/meminfo", "MemTotal").and_then(|text| kibibytes(&text)).unwrap_or_default()
+                / 1_024,
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             postgres: postgres.unwrap_or_default().trim().to_owned(),
             nats: nats.unwrap_or_default(),
@@ -53,7 +54,8 @@ impl Environment {
     /// In a line.
     pub fn describe(&self) -> String {
         let Self { cores, processor, memory_mib, kernel, postgres, nats, commit, build } = self;
-        let known = |name: &str, value: &str| if value.is_empty() { String::new() } else { format!(", {name} {value}") };
+        let known =
+            |name: &str, value: &str| if value.is_empty() { String::new() } else { format!(", {name} {value}") };
         format!(
             "{cores} cores{}, {memory_mib} MiB{}{}{}, {build} build{}",
             known("of", processor),

@@ -22,6 +22,7 @@ const LONG_POLL: Duration = Duration::from_secs(20);
 pub async fn play(world: Arc<World>, index: usize) {
     let lived = Turn::new(&world, index).live().await;
     let mut book = world.ledger.open();
+    book.over += 1;
     book.handoffs[index].is_over = true;
     if let Err(error) = lived {
         book.handoffs[index].gave_up = Some(format!("{error:#}"));
@@ -49,7 +50,7 @@ impl<'a> Turn<'a> {
         let client = world.client(index);
         let mut book = world.ledger.open();
         let handoff = &mut book.handoffs[index];
-        handoff.agent_id = client.agent_id().to_owned();
+        client.agent_id().clone_into(&mut handoff.agent_id);
         handoff.client_request_key.clone_from(&envelope.client_request_key);
         handoff.action_digest = envelope.action.digest().unwrap_or_default();
         drop(book);
@@ -236,7 +237,8 @@ impl<'a> Turn<'a> {
         ledger.count("late acknowledgements");
         match self.client.accept(&early).await {
             Err(Error::Refused(problem)) if problem.code == "stale-delivery" => {}
-            Ok(answered) if answered.state == DeliveryState::Acknowledged && early.delivery_id == current.delivery_id => {}
+            Ok(answered)
+                if answered.state == DeliveryState::Acknowledged && early.delivery_id == current.delivery_id => {}
             other => ledger.violation(0, format!("a late acknowledgement of {request_id} came to {other:?}")),
         }
         self.accept(&current).await

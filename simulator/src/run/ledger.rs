@@ -165,6 +165,8 @@ pub struct Violation {
 pub struct Book {
     /// In the order of the plan.
     pub handoffs: Vec<Handoff>,
+    /// How many of them are over.
+    pub over: usize,
     /// By name.
     pub counts: BTreeMap<&'static str, u64>,
     /// What must not be.
@@ -193,6 +195,7 @@ impl Ledger {
     pub fn new(handoffs: usize) -> Self {
         let book = Book {
             handoffs: vec![Handoff::default(); handoffs],
+            over: 0,
             counts: BTreeMap::new(),
             violations: Vec::new(),
             times: BTreeMap::new(),
@@ -261,7 +264,10 @@ impl Ledger {
         handoff.ids.insert(submission.request_id);
         handoff.request_id.get_or_insert(submission.request_id);
         handoff.respond_by.get_or_insert(submission.respond_by);
-        *book.counts.entry(if is_first { "questions accepted" } else { "repeated submissions answered" }).or_default() += 1;
+        *book
+            .counts
+            .entry(if is_first { "questions accepted" } else { "repeated submissions answered" })
+            .or_default() += 1;
         drop(book);
         if is_first {
             self.mark(Mark::Asked);
@@ -309,11 +315,6 @@ impl Ledger {
             let place = (seen / 97) % SAMPLES;
             book.samples[place] = sample();
         }
-    }
-
-    /// Handoffs that are through.
-    pub fn over(&self) -> usize {
-        self.open().handoffs.iter().filter(|handoff| handoff.is_over).count()
     }
 }
 

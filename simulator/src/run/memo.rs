@@ -55,18 +55,25 @@ fn scenarios(text: &mut String, reports: &[Report]) -> Result<()> {
             report.faults.iter().map(|fault| format!("{} for {:.1} s", fault.what, fault.until - fault.at)).collect();
         let name = &report.scenario;
         let (handoffs, lost) = (report.handoffs.values().sum::<u64>(), report.lost());
-        writeln!(text, "| [{name}](pilot/{name}.md) | {} | {handoffs} | {lost} | {} |", states.join(" | "), faults.join("; "))?;
+        writeln!(
+            text,
+            "| [{name}](pilot/{name}.md) | {} | {handoffs} | {lost} | {} |",
+            states.join(" | "),
+            faults.join("; ")
+        )?;
     }
     writeln!(text, "\n`----`: not measured in that scenario, which says nothing.")?;
     Ok(())
 }
 
 fn latencies(text: &mut String, reports: &[Report]) -> Result<()> {
-    writeln!(text, "\n| from the moment when it was due | scenario | count | p50 | p90 | p99 | p99.9 |\n|---|---|---|---|---|---|---|")?;
+    writeln!(
+        text,
+        "\n| from the moment when it was due | scenario | count | p50 | p90 | p99 | p99.9 |\n|---|---|---|---|---|---|---|"
+    )?;
     for report in reports {
         for (name, latency) in &report.latencies {
-            let [p50, p90, p99, p99_9] =
-                [latency.p50, latency.p90, latency.p99, latency.p99_9].map(milliseconds);
+            let [p50, p90, p99, p99_9] = [latency.p50, latency.p90, latency.p99, latency.p99_9].map(milliseconds);
             let (scenario, count) = (&report.scenario, latency.count);
             writeln!(text, "| {name} | {scenario} | {count} | {p50} | {p90} | {p99} | {p99_9} |")?;
         }

@@ -7,6 +7,7 @@ mod criteria;
 mod environment;
 mod handoff;
 mod ledger;
+pub mod load;
 mod memo;
 mod operators;
 pub mod pilot;
@@ -14,6 +15,7 @@ mod plan;
 mod play;
 mod plots;
 mod probes;
+mod processes;
 mod progress;
 mod proofs;
 mod report;
@@ -141,16 +143,14 @@ async fn play(options: &Options, stop: &Stop) -> Result<Report> {
     if target.is_some() {
         scenario::check_reach(&name, &scenario)?;
     }
-    let play = Play { name, scenario, seed: options.seed };
-    match target {
-        Some(target) => play.run(target, None, stop).await,
-        None => {
-            let mut servers = start_servers().await?;
-            let report = on_own_stack(&play, &mut servers, stop).await;
-            block_in_place(|| drop(servers));
-            report
-        }
+    let play = Play { name, scenario, seed: options.seed, is_judged: true };
+    if let Some(target) = target {
+        return play.run(target, None, stop).await;
     }
+    let mut servers = start_servers().await?;
+    let report = on_own_stack(&play, &mut servers, stop).await;
+    block_in_place(|| drop(servers));
+    report
 }
 
 async fn start_servers() -> Result<Servers> {

@@ -89,7 +89,7 @@ async fn play_all(options: &Options, stop: &Stop) -> Result<Vec<Report>> {
     };
     let plays = chosen.into_iter().map(|name| {
         let (name, scenario) = Scenario::find(name)?;
-        Ok(Play { name, scenario, seed: options.seed })
+        Ok(Play { name, scenario, seed: options.seed, is_judged: true })
     });
     let plays = plays.collect::<Result<Vec<_>>>()?;
     let mut servers = start_servers().await?;

@@ -79,7 +79,8 @@ fn arrivals(scenario: &Scenario, random: &mut ChaCha8Rng) -> Vec<Duration> {
     }
     let period = scenario.load.burst_every_seconds;
     if scenario.load.burst > 0 {
-        let bursts = std::iter::successors(Some(period), |at| Some(at + period)).take_while(|at| *at < scenario.seconds);
+        let bursts =
+            std::iter::successors(Some(period), |at| Some(at + period)).take_while(|at| *at < scenario.seconds);
         arrivals.extend(bursts.flat_map(|at| vec![Duration::from_secs_f64(at); scenario.load.burst]));
     }
     arrivals.sort();

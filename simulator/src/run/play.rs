@@ -39,6 +39,8 @@ pub struct Play {
     pub scenario: Scenario,
     /// What the plan is drawn from.
     pub seed: u64,
+    /// Everything is read back and judged; else it is only timed.
+    pub is_judged: bool,
 }
 
 /// How far a run came.
@@ -52,28 +54,32 @@ struct Course {
 
 impl Play {
     /// Plays it to its end, or until it is stopped.
-    pub async fn run(&self, target: Target, mut stage: Option<&mut Stage<'_>>, stop: &Stop) -> Result<Report> {
+    pub async fn run(&self, target: Target, stage: Option<&mut Stage<'_>>, stop: &Stop) -> Result<Report> {
         let environment = Environment::read(stage.as_deref());
         target.check().await?;
         let (world, questions) = self.prepare(target).await?;
         let is_own = stage.is_some();
         let mut course = match first_response(&world).await? {
             Some(why) => Course { interrupted: Some(why), began: now(), ..Course::default() },
-            None => self.course(&world, questions, stage.as_deref_mut(), stop).await?,
+            None => self.course(&world, questions, stage, stop).await?,
         };
         let mut findings = Findings::default();
-        if course.interrupted.is_none() {
+        if self.is_judged && course.interrupted.is_none() {
             let found = stop.or(findings_of(&world, self.seed)).await;
             match found {
                 Some(found) => findings = found?,
                 None => course.interrupted = Some("it was stopped while it read everything back".to_owned()),
             }
         }
-        Ok(self.report(&world, course, &findings, environment, is_own))
+        let mut report = self.report(&world, course, &findings, environment, is_own);
+        if !self.is_judged {
+            report.verdicts.clear();
+        }
+        Ok(report)
     }
 
     async fn prepare(&self, target: Target) -> Result<(Arc<World>, mpsc::UnboundedReceiver<super::world::Question>)> {
-        let Self { name, scenario, seed } = self;
+        let Self { name, scenario, seed, .. } = self;
         let plan = plan::draw(scenario, *seed);
         let prefix = format!("sim-{name}");
         let cohort = cohort::register(&target, &prefix, scenario.load.agents, scenario.load.keys).await?;
@@ -83,7 +89,10 @@ impl Play {
         let ledger = Arc::new(Ledger::new(plan.len()));
         let questions_to = Mutex::new(Some(sender));
         let scenario = scenario.clone();
-        Ok((Arc::new(World { target, scenario, plan, cohort, ledger, receipt_keys, questions: questions_to }), questions))
+        Ok((
+            Arc::new(World { target, scenario, plan, cohort, ledger, receipt_keys, questions: questions_to }),
+            questions,
+        ))
     }
 
     /// From the first arrival until everybody is through, or nobody waits any longer.
@@ -134,7 +143,7 @@ impl Play {
         environment: Environment,
         is_own: bool,
     ) -> Report {
-        let Self { name, scenario, seed } = self;
+        let Self { name, scenario, seed, .. } = self;
         let book = world.ledger.open();
         let verdicts = criteria::judge(&Evidence {
             scenario,
@@ -168,7 +177,7 @@ impl Play {
             timeline: book.seconds.clone(),
             queue: book.depths.clone(),
             violations: book.violations.iter().take(TOLD).cloned().collect(),
-            processes: None,
+            processes: Vec::new(),
         }
     }
 }
@@ -223,7 +232,7 @@ async fn arrive(world: Arc<World>) {
 
 /// Until every handoff is over.
 async fn through(world: &World) {
-    while world.ledger.over() < world.plan.len() {
+    while world.ledger.open().over < world.plan.len() {
         sleep(Duration::from_millis(50)).await;
     }
 }

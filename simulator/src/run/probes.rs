@@ -23,7 +23,8 @@ pub async fn forgeries(world: &World, index: usize) {
     let (id, key_id, signs) = (&own.id, &own.keys[key].key_id, &own.keys[key].signs);
     let other = &world.cohort[(agent + 1) % world.cohort.len()].id;
     let now = get_current_timestamp();
-    let claims = |iat: u64, life: u64| json!({"iss": id, "sub": id, "aud": "relaytrace", "iat": iat, "exp": iat + life});
+    let claims =
+        |iat: u64, life: u64| json!({"iss": id, "sub": id, "aud": "relaytrace", "iat": iat, "exp": iat + life});
     let good = signed(Some(key_id), &claims(now, 60), signs);
     let stranger = NewKey::generate().map(|key| EncodingKey::from_ed_der(&key.pkcs8));
     let of_stranger = stranger.map(|stranger| signed(Some(key_id), &claims(now, 60), &stranger)).unwrap_or_default();
@@ -81,7 +82,8 @@ pub async fn malformed(world: &World, index: usize, request_id: Uuid) {
         changed.to_string()
     };
     let unknown = format!("/v1/agents/{id}/decisions/{request_id}/ack");
-    let mut acknowledge = probe(world, "an acknowledgement of no delivery", Method::POST, &unknown, &token, &[404, 409]);
+    let mut acknowledge =
+        probe(world, "an acknowledgement of no delivery", Method::POST, &unknown, &token, &[404, 409]);
     acknowledge.request = acknowledge.request.json(&json!({"delivery_id": Uuid::from_u128(7), "result": "accepted"}));
     let probes = vec![
         submit("half a body", r#"{"envelope_version": "1", "#.to_owned(), &[400]),

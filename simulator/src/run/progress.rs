@@ -30,7 +30,7 @@ pub async fn show(name: String, ledger: Arc<Ledger>, handoffs: usize) {
         ticks.tick().await;
         let line = line(&ledger);
         if is_live {
-            bar.set_position(ledger.over() as u64);
+            bar.set_position(ledger.open().over as u64);
             bar.set_message(line);
         } else {
             eprintln!("{name}: {:>4} s  {line}", ledger.begun().elapsed().as_secs());

@@ -45,9 +45,17 @@ pub fn tamper(cohort: &[Agent], samples: &[Sample], seed: u64) -> Tampered {
         let other = &samples[(place + 1) % samples.len()];
         // The answer to one call given as that to another.
         let replayed = Sample { nonce: other.nonce.clone(), ..sample.clone() };
-        tampered.add("replayed to another call", other.nonce != sample.nonce && accepts(cohort, &replayed, sample.agent), sample);
+        tampered.add(
+            "replayed to another call",
+            other.nonce != sample.nonce && accepts(cohort, &replayed, sample.agent),
+            sample,
+        );
         let swapped = Sample { body: other.body.clone(), ..sample.clone() };
-        tampered.add("with another's body", other.body != sample.body && accepts(cohort, &swapped, sample.agent), sample);
+        tampered.add(
+            "with another's body",
+            other.body != sample.body && accepts(cohort, &swapped, sample.agent),
+            sample,
+        );
         for reader in misdirected(cohort, sample.agent) {
             tampered.add("misdirected to another key", accepts(cohort, sample, reader), sample);
         }
@@ -110,7 +118,9 @@ fn changes(sample: &Sample, random: &mut ChaCha8Rng) -> Vec<(&'static str, Sampl
         });
     }
     change("with another signature", &mut |sample| sample.change("signature", flip_a_bit));
-    for (from, to) in [("created=", "created=1"), ("keyid=\"", "keyid=\"x"), ("hmac-sha256", "hmac-sha512"), ("\"@status\" ", "")] {
+    for (from, to) in
+        [("created=", "created=1"), ("keyid=\"", "keyid=\"x"), ("hmac-sha256", "hmac-sha512"), ("\"@status\" ", "")]
+    {
         let replace = |text: &str| text.replacen(from, to, 1);
         change("with another signature-input", &mut |sample| sample.change("signature-input", replace));
     }

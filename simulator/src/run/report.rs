@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::criteria::{State, Verdict, milliseconds};
 use super::environment::Environment;
 use super::ledger::{Mark, Violation};
 use super::plots;
+use super::processes::{self, Usage};
 use super::scenario::Behaviour;
 use super::stage::Happened;
 
@@ -54,9 +54,9 @@ pub struct Report {
     pub queue: Vec<(u64, u64)>,
     /// The first violations that somebody saw.
     pub violations: Vec<Violation>,
-    /// More than that, where it is asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub processes: Option<Value>,
+    /// What the stack's processes used, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<Usage>,
 }
 
 /// A distribution, in microseconds.
@@ -124,7 +124,16 @@ impl Report {
 
     /// Calls that got no answer that counts.
     pub fn lost(&self) -> u64 {
-        self.timeline.iter().filter_map(|second| second.get(&Mark::Lost)).sum()
+        self.total(Mark::Lost)
+    }
+
+    /// Handoffs whose agent has its decision and was told that this is known.
+    pub fn finished(&self) -> u64 {
+        self.total(Mark::Finished)
+    }
+
+    fn total(&self, mark: Mark) -> u64 {
+        self.timeline.iter().filter_map(|second| second.get(&mark)).sum()
     }
 
     /// What it says of a criterion.
@@ -155,19 +164,25 @@ impl Report {
         for Happened { what, at, until } in faults {
             writeln!(text, "- {what}: from {at:.1} s to {until:.1} s")?;
         }
-        writeln!(text, "\n| criterion | bound | measured | |\n|---|---|---|---|")?;
+        if !self.verdicts.is_empty() {
+            writeln!(text, "\n| criterion | bound | measured | |\n|---|---|---|---|")?;
+        }
         for Verdict { criterion, name, bound, value, state, first_failure } in &self.verdicts {
             let first = first_failure.as_ref().map(|first| format!(" First: {first}")).unwrap_or_default();
             let measured = (value.clone() + &first).replace('|', "\\|");
             writeln!(text, "| {} {name} | {bound} | {measured} | {} |", number(*criterion), mark(*state))?;
         }
+        text.push_str(&processes::table(&self.processes));
         self.write_numbers(&mut text)?;
         writeln!(text, "\n![Latencies, outcomes and the queue's depth]({scenario}.svg)")?;
         Ok(text)
     }
 
     fn write_numbers(&self, text: &mut String) -> Result<()> {
-        writeln!(text, "\n| from the moment when it was due | count | p50 | p90 | p99 | p99.9 | most |\n|---|---|---|---|---|---|---|")?;
+        writeln!(
+            text,
+            "\n| from the moment when it was due | count | p50 | p90 | p99 | p99.9 | most |\n|---|---|---|---|---|---|---|"
+        )?;
         for (name, Latency { count, p50, p90, p99, p99_9, most, .. }) in &self.latencies {
             let [p50, p90, p99, p99_9, most] = [p50, p90, p99, p99_9, most].map(|micros| milliseconds(*micros));
             writeln!(text, "| {name} | {count} | {p50} | {p90} | {p99} | {p99_9} | {most} |")?;

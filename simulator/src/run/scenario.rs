@@ -201,14 +201,23 @@ impl Scenario {
         ensure!(answers == 100, "operators: approve, reject, race, never and late must be 100 together");
         ensure!((2..=50).contains(&operators.people), "operators.people: {} is not between 2 and 50", operators.people);
         let [shortest, longest] = operators.think_ms;
-        ensure!(shortest <= longest && longest <= 600_000, "operators.think_ms must be [shortest, longest], up to 600000");
+        ensure!(
+            shortest <= longest && longest <= 600_000,
+            "operators.think_ms must be [shortest, longest], up to 600000"
+        );
         let within = operators.respond_within_seconds;
-        ensure!((0.5..=3_600.0).contains(&within), "operators.respond_within_seconds: {within} is not between 0.5 and 3600");
+        ensure!(
+            (0.5..=3_600.0).contains(&within),
+            "operators.respond_within_seconds: {within} is not between 0.5 and 3600"
+        );
         ensure!(criteria.iter().all(|number| (1..=9).contains(number)), "criteria: there are 1 to 9");
         for Fault { at, for_seconds, what } in faults {
             let ends = at + for_seconds;
             ensure!(*at >= 0.0 && *for_seconds >= 0.0 && ends.is_finite(), "faults: {what:?} has no possible time");
-            ensure!(ends <= *seconds, "faults: {what:?} at {at} for {for_seconds} s ends after the {seconds} s of the run");
+            ensure!(
+                ends <= *seconds,
+                "faults: {what:?} at {at} for {for_seconds} s ends after the {seconds} s of the run"
+            );
         }
         Ok(())
     }

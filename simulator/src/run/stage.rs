@@ -66,9 +66,12 @@ impl<'a> Stage<'a> {
         Target::described(&self.scene.folder().join("dev.json"), Some(&base_url))
     }
 
-    /// The processes of the service, its front included.
-    pub fn pids(&self) -> Vec<u32> {
-        self.services.iter().chain(&self.front).filter_map(Service::pid).collect()
+    /// The first processes of each of its parts, by name.
+    pub fn processes(&self) -> Vec<(&'static str, u32)> {
+        let services = self.services.iter().chain(&self.front).filter_map(|service| Some(("service", service.pid()?)));
+        let servers = [("postgres", self.scene.postgres.pid()), ("nats", self.scene.nats.pid())];
+        let servers = servers.into_iter().filter_map(|(name, pid)| Some((name, pid?)));
+        services.chain(servers).chain([("simulator", std::process::id())]).collect()
     }
 
     /// Breaks what is to break, each at its time, and puts it right again.
@@ -100,7 +103,11 @@ impl<'a> Stage<'a> {
             }
             Break::FunctionsRestarted | Break::FunctionsKilled => {
                 for service in &mut self.services {
-                    if what == Break::FunctionsKilled { service.kill()? } else { service.stop().await? }
+                    if what == Break::FunctionsKilled {
+                        service.kill()?;
+                    } else {
+                        service.stop().await?;
+                    }
                     sleep(away).await;
                     service.start().await?;
                 }

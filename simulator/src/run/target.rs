@@ -146,7 +146,10 @@ impl Target {
             bail!("this machine's clock is {seconds} s off that of {base_url}: no token of ours would be accepted");
         }
         ensure!(ready.status().is_success(), "{base_url} is not ready: {}", ready.status());
-        ensure!(operators.len() >= 2, "two operators' tokens are needed at the least: --operator-token A --operator-token B");
+        ensure!(
+            operators.len() >= 2,
+            "two operators' tokens are needed at the least: --operator-token A --operator-token B"
+        );
         self.check_person("an administrator", admin, "/v1/admin/agents?limit=1").await?;
         for Person { id, token } in operators {
             self.check_person(&format!("the operator {id}"), token, "/v1/hitl/requests?limit=1").await?;

@@ -121,12 +121,11 @@ impl Witness {
 impl Observer for Witness {
     fn tried(&self, tried: &Try<'_>) {
         self.count_of_handoff(tried);
-        match tried.response {
-            Ok(response) => self.answered(tried, response),
-            Err(_) => {
-                self.ledger.count("calls cut off");
-                self.ledger.mark(Mark::Lost);
-            }
+        if let Ok(response) = tried.response {
+            self.answered(tried, response);
+        } else {
+            self.ledger.count("calls cut off");
+            self.ledger.mark(Mark::Lost);
         }
     }
 }
