@@ -1,9 +1,13 @@
 //! What cannot be played says why, and ends with its own status.
 
+#![expect(clippy::unwrap_used, reason = "what is not there fails the test")]
+
 mod support;
 
+use std::time::Duration;
+
 use support::proxy::{self, Changes};
-use support::{Service, said, simulator};
+use support::{Service, interrupted, said, simulator};
 use tempfile::TempDir;
 
 /// Status 2, and words that help.
@@ -71,6 +75,22 @@ fn a_service_that_does_not_know_us_or_the_time_says_so() {
     );
     let url = format!("http://{hours_off}");
     refused(&["run", "smoke", "--url", &url, "--stack", &service.description()], "this machine's clock is");
+}
+
+#[test]
+fn a_run_that_is_interrupted_writes_its_report_and_stops_its_servers() {
+    let folder = TempDir::new().unwrap();
+    let report = folder.path().to_str().unwrap();
+    let output = interrupted(&["run", "smoke", "--seconds", "60", "--report", report], Duration::from_secs(12));
+    assert_eq!(output.status.code(), Some(130), "{}", said(&output));
+    let text = std::fs::read_to_string(folder.path().join("smoke.json")).unwrap();
+    let written: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(written["interrupted"], "it was stopped before its end");
+    let states = written["verdicts"].as_array().unwrap().iter().map(|verdict| verdict["state"].as_str().unwrap());
+    assert!(states.into_iter().all(|state| state == "not_measured"), "{text}");
+    for name in ["smoke.md", "smoke.svg"] {
+        assert!(folder.path().join(name).is_file(), "{name}");
+    }
 }
 
 #[test]

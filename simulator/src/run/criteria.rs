@@ -89,6 +89,8 @@ pub fn judge(evidence: &Evidence<'_>) -> Vec<Verdict> {
             (1.., _) => State::Fail,
             (0, 0) if must => State::Fail,
             (0, 0) => State::NotMeasured,
+            // Half a run proves nothing.
+            (0, 1..) if evidence.is_cut_short => State::NotMeasured,
             (0, 1..) => State::Pass,
         };
         let value = match state {
@@ -157,7 +159,7 @@ fn one_decision(evidence: &Evidence<'_>) -> Measured {
             failures.push(format!("{id}: {} decisions in its chain", stored.decided_entries));
         }
         if let Some(other) = handoff.told.iter().find(|told| *told != decision) {
-            failures.push(format!("{id}: told {other:?}, stands {decision:?}"));
+            failures.push(format!("{id}: told “{other}”, stands “{decision}”"));
         }
     }
     let value = format!("{decided} decisions ({races} raced for): {} doubled or changed", failures.len());
@@ -351,7 +353,12 @@ fn refusals(evidence: &Evidence<'_>) -> Measured {
         ["hostile and malformed calls", "hostile and malformed calls refused", "late acknowledgements"]
             .map(|what| counted(evidence, what));
     let value = format!("{refused} of {calls} hostile or malformed calls refused; {late} late acknowledgements");
-    Measured { count: calls, value, failures: Vec::new() }
+    // One that could not ask in time may go; whoever was told an id is judged by the third criterion.
+    let gave_up = evidence.plan.iter().zip(&evidence.book.handoffs).filter_map(|(planned, handoff)| {
+        let why = handoff.gave_up.as_ref().filter(|_| handoff.request_id.is_none() && !planned.answer.is_too_late())?;
+        Some(format!("{} could not ask: {why}", handoff.agent_id))
+    });
+    Measured { count: calls, value, failures: gave_up.collect() }
 }
 
 #[cfg(test)]

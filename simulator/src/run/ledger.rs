@@ -29,6 +29,12 @@ pub struct Told {
     pub by: String,
 }
 
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} by {} ({})", self.outcome, self.by, self.cause)
+    }
+}
+
 impl Told {
     /// From a decision's JSON.
     pub fn of(decision: &Value) -> Self {

@@ -103,7 +103,7 @@ impl Desk<'_> {
             (200 | 201, _) => {
                 let told = Told::of(&reply.body);
                 if told.by != person.id || (told.outcome == "approved") != approve {
-                    ledger.violation(2, format!("{request_id}: {} was told {told:?} as an own decision", person.id));
+                    ledger.violation(2, format!("{request_id}: {} was told “{told}” as an own decision", person.id));
                 }
                 let mut book = ledger.open();
                 let winners = &mut book.handoffs[self.index].winners;

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use relaytrace_servers::{Durability, Nats, Postgres, free_port, scratch_folder};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -22,6 +24,15 @@ pub fn program(name: &str) -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_simulator")).with_file_name(name);
     assert!(program.is_file(), "{} is missing: build the workspace", program.display());
     program
+}
+
+/// Runs the simulator and interrupts it after some time, as Ctrl-C does.
+pub fn interrupted(arguments: &[&str], after: Duration) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_simulator"));
+    let child = command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(after);
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
+    child.wait_with_output().unwrap()
 }
 
 /// Runs the simulator.
