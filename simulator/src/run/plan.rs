@@ -1,5 +1,6 @@
 //! What will happen, drawn from the seed before anything does: the same seed is the same plan.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -121,6 +122,15 @@ fn one_of<T: Copy>(shares: &[(T, u32)], drawn: u32, otherwise: T) -> T {
         drawn < below
     });
     found.map_or(otherwise, |(one, _)| *one)
+}
+
+/// How many there are of each behaviour.
+pub fn by_behaviour(plan: &[Planned]) -> BTreeMap<Behaviour, u64> {
+    let mut handoffs = BTreeMap::new();
+    for planned in plan {
+        *handoffs.entry(planned.behaviour).or_default() += 1;
+    }
+    handoffs
 }
 
 /// Says which plan it is.

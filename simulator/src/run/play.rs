@@ -155,10 +155,6 @@ impl Play {
             clocks: if is_own { TimeDelta::zero() } else { CLOCKS_ELSEWHERE },
             is_cut_short: course.interrupted.is_some(),
         });
-        let mut handoffs = std::collections::BTreeMap::new();
-        for planned in &world.plan {
-            *handoffs.entry(planned.behaviour).or_default() += 1;
-        }
         Report {
             scenario: name.clone(),
             title: scenario.title.clone(),
@@ -171,7 +167,7 @@ impl Play {
             environment,
             verdicts,
             faults: course.happened,
-            handoffs,
+            handoffs: plan::by_behaviour(&world.plan),
             counts: book.counts.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect(),
             latencies: latencies(&book),
             timeline: book.seconds.clone(),

@@ -7,7 +7,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::ledger::Mark;
-use super::report::Report;
+use super::report::{Latency, Report};
 
 const SIZE: (u32, u32) = (900, 1_050);
 /// Tell each other apart also for those who see colours differently.
@@ -31,8 +31,8 @@ pub fn draw(report: &Report, path: &Path) -> Result<()> {
     let panels = area.split_evenly((3, 1));
     let [times, outcomes, queue] = panels.as_slice() else { return Err(anyhow!("a plot has three panels")) };
     draw_times(report, times)?;
-    draw_lines(outcomes, "Handoffs so far, by second", "", &outcomes_so_far(report))?;
-    draw_lines(queue, "Waiting, by second", "", &waiting(report))?;
+    draw_lines(outcomes, "Handoffs so far, by second", &outcomes_so_far(report))?;
+    draw_lines(queue, "Waiting, by second", &waiting(report))?;
     area.present().map_err(failed)
 }
 
@@ -40,22 +40,20 @@ fn failed(error: impl std::fmt::Display) -> anyhow::Error {
     anyhow!("a plot cannot be drawn: {error}")
 }
 
+/// Milliseconds over 1 / (1 - quantile). A curve ends where there is less than one measurement.
+#[expect(clippy::cast_precision_loss, reason = "a plot")]
+fn times_by_quantile(report: &Report) -> Vec<Line> {
+    let line = |(name, latency): (&String, &Latency)| {
+        let seen = latency.curve.iter().filter(|(quantile, _)| (1.0 - quantile) * latency.count as f64 >= 1.0);
+        let points = seen.map(|(quantile, micros)| (1.0 / (1.0 - quantile), *micros as f64 / 1_000.0));
+        (name.clone(), points.collect())
+    };
+    report.latencies.iter().map(line).collect()
+}
+
 /// Latency by quantile, both logarithmic: the tail is what matters.
 fn draw_times(report: &Report, panel: &Panel<'_>) -> Result<()> {
-    let lines: Vec<Line> = report
-        .latencies
-        .iter()
-        .map(|(name, latency)| {
-            // The curve ends where there is less than one measurement.
-            #[expect(clippy::cast_precision_loss, reason = "a plot")]
-            let points = latency
-                .curve
-                .iter()
-                .filter(|(quantile, _)| (1.0 - quantile) * latency.count as f64 >= 1.0)
-                .map(|(quantile, micros)| (1.0 / (1.0 - quantile), *micros as f64 / 1_000.0));
-            (name.clone(), points.collect())
-        })
-        .collect();
+    let lines = times_by_quantile(report);
     let most = lines.iter().flat_map(|(_, points)| points).map(|(_, y)| *y).fold(1.0, f64::max);
     let mut chart = ChartBuilder::on(panel)
         .caption("Milliseconds from the moment when it was due, by quantile", ("sans-serif", 18))
@@ -88,7 +86,7 @@ fn draw_times(report: &Report, panel: &Panel<'_>) -> Result<()> {
         .map_err(failed)
 }
 
-fn draw_lines(panel: &Panel<'_>, caption: &str, unit: &str, lines: &[Line]) -> Result<()> {
+fn draw_lines(panel: &Panel<'_>, caption: &str, lines: &[Line]) -> Result<()> {
     let points = || lines.iter().flat_map(|(_, points)| points);
     let longest = points().map(|(x, _)| *x).fold(1.0, f64::max);
     let most = points().map(|(_, y)| *y).fold(1.0, f64::max);
@@ -102,7 +100,7 @@ fn draw_lines(panel: &Panel<'_>, caption: &str, unit: &str, lines: &[Line]) -> R
     chart
         .configure_mesh()
         .x_label_formatter(&|x| format!("{x} s"))
-        .y_label_formatter(&|y| format!("{y}{unit}"))
+        .y_label_formatter(&|y| y.to_string())
         .light_line_style(WHITE)
         .draw()
         .map_err(failed)?;
