@@ -2,8 +2,6 @@
 
 use anyhow::{Context, Result, ensure};
 use aws_lc_rs::hmac;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
@@ -12,6 +10,7 @@ use relaytrace_client::signature::{Expected, Received};
 use serde_json::json;
 
 use crate::http::{Answer, Connection, bearer};
+use crate::keys::NewKey;
 
 /// The longest life that a token may have, in seconds.
 const TOKEN_LIFETIME: u64 = 900;
@@ -48,16 +47,15 @@ impl Agent {
         id: String,
         key_id: String,
     ) -> Result<Self> {
-        let pkcs8 = Ed25519KeyPair::generate_pkcs8v1(&SystemRandom::new()).ok().context("no key could be made")?;
-        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8.as_ref()).ok().context("a key made is none")?;
-        let key = json!({"key_id": key_id, "alg": "EdDSA", "public_key": public_pem(pair.public_key().as_ref())});
+        let NewKey { pkcs8, public_pem } = NewKey::generate()?;
+        let key = json!({"key_id": key_id, "alg": "EdDSA", "public_key": public_pem});
         let registered = connection.post(&format!("/v1/admin/agents/{id}/keys"), admin, &key).await?;
         registered.expect(StatusCode::CREATED)?;
         let registered = registered.json()?;
         let secret = registered["response_secret"].as_str().context("a registered key has no response_secret")?;
         let secret = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(secret)?);
 
-        let key = EncodingKey::from_ed_der(pkcs8.as_ref());
+        let key = EncodingKey::from_ed_der(&pkcs8);
         let mut agent = Self { id, key_id, key, secret, token: HeaderValue::from_static(""), token_made_at: 0 };
         agent.refresh_token()?;
         Ok(agent)
@@ -89,14 +87,6 @@ impl Agent {
         let received = Received { status: answer.status.as_u16(), headers: &answer.headers, body: &answer.body };
         Ok(expected.verify(received)?)
     }
-}
-
-/// SPKI PEM of an Ed25519 key.
-pub fn public_pem(public: &[u8]) -> String {
-    // RFC 8410, section 4: the fixed start of an Ed25519 SubjectPublicKeyInfo.
-    const PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-    let spki = BASE64_STANDARD.encode([PREFIX.as_slice(), public].concat());
-    format!("-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n")
 }
 
 /// Values of the header `relaytrace-nonce`: each its own.

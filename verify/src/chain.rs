@@ -22,6 +22,9 @@ pub fn verify_chain(export: &Value) -> Vec<Finding> {
     let mut link = Link { request_id, previous: request_id.map(chain_genesis), latest: None };
     let contents: Vec<_> =
         entries.iter().enumerate().map(|(index, entry)| link.follow(&mut findings, index, entry)).collect();
+    let of_entries = contents.first().and_then(|content| text(content, "request_id"));
+    let is_theirs = text(export, "request_id") == of_entries;
+    findings.check(is_theirs, None, "/request_id", "is not that of the first entry");
     check_order(&mut findings, &contents);
     check_envelope(&mut findings, export, &contents);
 

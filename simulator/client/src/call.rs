@@ -14,7 +14,8 @@ use uuid::Uuid;
 use crate::Patience;
 use crate::credentials::Credentials;
 use crate::error::{Error, Problem, Result};
-use crate::signature::{Expected, Received};
+use crate::observe::{Observer, Response, Try};
+use crate::signature::Received;
 
 /// Longest body that is read; the contract keeps answers under 1 MB.
 const LONGEST_BODY: usize = 4 << 20;
@@ -22,7 +23,10 @@ const LONGEST_BODY: usize = 4 << 20;
 const REFUSED_TOKENS: usize = 3;
 
 #[derive(Clone, Debug)]
-pub struct Caller(Arc<Inner>);
+pub struct Caller {
+    inner: Arc<Inner>,
+    observer: Option<Arc<dyn Observer>>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -55,11 +59,16 @@ impl Caller {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| Error::Configuration(error.to_string()))?;
-        Ok(Self(Arc::new(Inner { base, credentials, patience, http })))
+        Ok(Self { inner: Arc::new(Inner { base, credentials, patience, http }), observer: None })
+    }
+
+    /// The same, with its tries told to the observer.
+    pub fn observed(&self, observer: Arc<dyn Observer>) -> Self {
+        Self { inner: self.inner.clone(), observer: Some(observer) }
     }
 
     pub fn agent_id(&self) -> &str {
-        self.0.credentials.agent_id()
+        self.inner.credentials.agent_id()
     }
 
     /// Any call but a poll.
@@ -75,7 +84,8 @@ impl Caller {
     /// Something that anyone may read; it is not signed.
     pub async fn open<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let lost = |error: reqwest::Error| Error::GaveUp { tries: 1, last: said(&error) };
-        let response = self.0.http.get(self.url(path)?).timeout(self.0.patience.per_try).send().await.map_err(lost)?;
+        let response =
+            self.inner.http.get(self.url(path)?).timeout(self.inner.patience.per_try).send().await.map_err(lost)?;
         response.error_for_status().map_err(lost)?.json().await.map_err(lost)
     }
 
@@ -88,7 +98,7 @@ impl Caller {
     ) -> Result<T> {
         let mut tries = 0;
         let mut refused_tokens = 0;
-        let give_up_at = Instant::now() + self.0.patience.in_all + waits;
+        let give_up_at = Instant::now() + self.inner.patience.in_all + waits;
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
             .with_max_delay(Duration::from_secs(10))
@@ -127,7 +137,7 @@ impl Caller {
         body: Option<&[u8]>,
         waits: Duration,
     ) -> Result<T, Failed> {
-        let Inner { credentials, patience, http, .. } = &*self.0;
+        let Inner { credentials, patience, http, .. } = &*self.inner;
         let nonce = Uuid::new_v4().simple().to_string();
         let token = credentials.token(now()).map_err(Failed::Final)?;
         let mut request = http
@@ -138,37 +148,59 @@ impl Caller {
         if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_vec());
         }
-        let lost = |error: reqwest::Error| Failed::Again { why: said(&error), after: None };
-        let mut response = request.send().await.map_err(lost)?;
-        let mut received = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(lost)? {
-            received.extend_from_slice(&chunk);
-            if received.len() > LONGEST_BODY {
-                return Err(Failed::Again { why: format!("an answer of more than {LONGEST_BODY} bytes"), after: None });
+        let tried = |response| Try { method: method.as_str(), path, nonce: &nonce, response };
+        let Answer { status, headers, body } = match exchange(request).await {
+            Ok(answer) => answer,
+            Err(why) => {
+                self.tell(&tried(Err(&why)));
+                return Err(Failed::Again { why, after: None });
             }
-        }
-        let (status, headers) = (response.status(), response.headers());
-        let expected = Expected {
-            method: method.as_str(),
-            nonce: &nonce,
-            key_id: credentials.key_id(),
-            secret: credentials.secret(),
-            now: now().cast_signed(),
         };
-        match expected.verify(Received { status: status.as_u16(), headers, body: &received }) {
-            Ok(()) if status.is_success() => serde_json::from_slice(&received)
+        let received = Received { status: status.as_u16(), headers: &headers, body: &body };
+        let verified = credentials.expected(method.as_str(), &nonce, now().cast_signed()).verify(received);
+        let verified = verified.as_ref().copied();
+        self.tell(&tried(Ok(Response { status: status.as_u16(), headers: &headers, body: &body, verified })));
+        match verified {
+            Ok(()) if status.is_success() => serde_json::from_slice(&body)
                 .map_err(|error| Failed::Final(Error::Contract(format!("{method} {path}: {error}")))),
-            Ok(()) => Err(refused(&received)),
-            Err(_) if status == StatusCode::UNAUTHORIZED => Err(Failed::Unauthenticated(clock_difference(headers))),
+            Ok(()) => Err(refused(&body)),
+            Err(_) if status == StatusCode::UNAUTHORIZED => Err(Failed::Unauthenticated(clock_difference(&headers))),
             Err(unverified) => Err(Failed::Again { why: format!("{status}, and {unverified}"), after: None }),
+        }
+    }
+
+    fn tell(&self, tried: &Try<'_>) {
+        if let Some(observer) = &self.observer {
+            observer.tried(tried);
         }
     }
 
     /// `path` below the base address.
     fn url(&self, path: &str) -> Result<Url> {
-        let base = self.0.base.as_str().trim_end_matches('/');
+        let base = self.inner.base.as_str().trim_end_matches('/');
         Url::parse(&format!("{base}{path}")).map_err(|error| Error::Configuration(format!("{path}: {error}")))
     }
+}
+
+/// What came back.
+struct Answer {
+    status: StatusCode,
+    headers: header::HeaderMap,
+    body: Vec<u8>,
+}
+
+/// Sends a request and reads the whole answer; why there is none.
+async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, String> {
+    let lost = |error: reqwest::Error| said(&error);
+    let mut response = request.send().await.map_err(lost)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(lost)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > LONGEST_BODY {
+            return Err(format!("an answer of more than {LONGEST_BODY} bytes"));
+        }
+    }
+    Ok(Answer { status: response.status(), headers: std::mem::take(response.headers_mut()), body })
 }
 
 /// A verified problem document.

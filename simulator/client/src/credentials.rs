@@ -8,6 +8,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
 
 use crate::error::{Error, Result};
+use crate::signature::Expected;
 
 /// `aud` of tokens (contract, "Tokens").
 const AUDIENCE: &str = "relaytrace";
@@ -67,12 +68,10 @@ impl Credentials {
         &self.0.agent_id
     }
 
-    pub(crate) fn key_id(&self) -> &str {
-        &self.0.key_id
-    }
-
-    pub(crate) fn secret(&self) -> &hmac::Key {
-        &self.0.secret
+    /// What a response to a request of this method and nonce must be, at this second since the epoch.
+    #[must_use]
+    pub fn expected<'a>(&'a self, method: &'a str, nonce: &'a str, now: i64) -> Expected<'a> {
+        Expected { method, nonce, key_id: &self.0.key_id, secret: &self.0.secret, now }
     }
 
     /// A token that is good for some time yet.

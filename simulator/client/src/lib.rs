@@ -25,9 +25,11 @@ mod call;
 mod credentials;
 mod error;
 mod model;
+mod observe;
 mod receipt;
 pub mod signature;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -39,6 +41,7 @@ pub use error::{Error, Fault, Problem, Result};
 pub use model::{
     Acknowledged, Action, Actor, Chain, Decision, DeliveryState, Envelope, Outcome, Priority, RequestState, Submission,
 };
+pub use observe::{Observer, Response, Try};
 pub use receipt::{Receipt, ReceiptKeys};
 pub use signature::Unverified;
 
@@ -76,6 +79,12 @@ impl Client {
     /// As [`Client::new`], as patient as this.
     pub fn with_patience(base_url: &str, credentials: Credentials, patience: Patience) -> Result<Self> {
         call::Caller::new(base_url, credentials, patience).map(Self)
+    }
+
+    /// The same client, sharing its connections, with every try of its calls told to the observer.
+    #[must_use]
+    pub fn observed(&self, observer: Arc<dyn Observer>) -> Self {
+        Self(self.0.observed(observer))
     }
 
     /// Whose client it is.

@@ -3,7 +3,7 @@
 //! A drill has a name, plays in a scene of its own (a database, processes of the service), breaks something under load,
 //! and judges by the clients' own records, the database and the stream. Its last line is its verdict, with its number.
 
-mod client;
+pub mod client;
 mod faults;
 mod history;
 mod judge;
@@ -12,8 +12,8 @@ mod load;
 mod proxy;
 mod registry;
 mod rules;
-mod scene;
-mod service;
+pub mod scene;
+pub mod service;
 mod stream;
 
 use std::collections::VecDeque;

@@ -134,7 +134,8 @@ impl<'a> Scene<'a> {
         self.process(name, &[], variables)
     }
 
-    fn process(&self, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Service> {
+    /// A program of the workspace with these arguments, its own free port, and these variables: to be started.
+    pub fn process(&self, program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Result<Service> {
         let port = free_port(None)?;
         let mut command = Command::new(beside_us(program)?);
         command.args(arguments).env_clear().envs(&self.environment);

@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use crate::http::Connection;
 
 const START_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(5);
 
 /// A process of the service, killed when dropped.
@@ -90,6 +91,19 @@ impl Service {
             child.wait()?;
         }
         Ok(())
+    }
+
+    /// Ends it with SIGTERM, as a deployment does, and after some patience with SIGKILL.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        let begun = Instant::now();
+        while begun.elapsed() < STOP_LIMIT {
+            if self.child.as_mut().map(Child::try_wait).transpose()?.flatten().is_some() {
+                break;
+            }
+            sleep(TICK).await;
+        }
+        self.kill()
     }
 
     /// Stops it in its tracks, as Lambda does after a response.

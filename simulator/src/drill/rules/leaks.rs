@@ -9,13 +9,14 @@ use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::agent::{Agent, Nonces, public_pem};
+use crate::agent::{Agent, Nonces};
 use crate::drill::client::{Caller, Reply};
 use crate::drill::load::Load;
 use crate::drill::scene::Scene;
 use crate::drill::service::Service;
 use crate::drill::{Verdict, enough, stream};
 use crate::http::{Connection, bearer};
+use crate::keys::NewKey;
 
 /// Shorter values are found by chance.
 const LEAST_LENGTH: usize = 16;
@@ -129,7 +130,7 @@ async fn refusals(
     let registered =
         connection.post("/v1/admin/agents", &scene.admin.token, &json!({"agent_id": id, "name": id})).await?;
     registered.expect(StatusCode::CREATED)?;
-    let key = json!({"key_id": id, "alg": "EdDSA", "public_key": public_pem(&[u8::try_from(round % 250)?; 32])});
+    let key = json!({"key_id": id, "alg": "EdDSA", "public_key": NewKey::generate()?.public_pem});
     let answer = connection.post(&format!("/v1/admin/agents/{id}/keys"), &scene.admin.token, &key).await?;
     answer.expect(StatusCode::CREATED)?;
     secrets.add("a response secret", answer.json()?["response_secret"].as_str().unwrap_or_default());
