@@ -19,7 +19,7 @@ use super::pool::LONGEST;
 use crate::error::{Error, Result};
 
 /// Tasks that write rows of one kind, each with a statement under way at the most.
-const WRITERS: usize = 2;
+pub const WRITERS: usize = 2;
 /// Rows of a statement at the most.
 const MOST_ROWS: usize = 64;
 /// Bytes of a statement's rows at the most, where it is more than one row.
@@ -96,6 +96,14 @@ impl<R: Row> Batches<R> {
     }
 }
 
+#[cfg(feature = "testing")]
+impl<R: Row> Batches<R> {
+    /// KiB that wait or are being written.
+    pub(super) fn waiting(&self) -> usize {
+        ROOM - self.room.available_permits()
+    }
+}
+
 /// Writes a row with a statement of its own.
 pub(super) async fn alone<R: Row>(store: &Store, row: &R) -> Result<Option<R::Written>> {
     Ok(R::write(store, &[row]).await?.pop().flatten())
@@ -165,4 +173,136 @@ fn first_of_each_key<R: Row>(batch: Vec<Waiting<R>>) -> (Vec<Waiting<R>>, Vec<Wa
     drop(keys);
     let mut is_first = is_first.into_iter();
     batch.into_iter().partition(|_| is_first.next() == Some(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    /// The database of these tests: statements that it was sent, and how many it may answer.
+    #[derive(Default)]
+    struct Database {
+        statements: Mutex<Vec<Vec<u32>>>,
+        answers: Option<Semaphore>,
+    }
+
+    struct Number {
+        number: u32,
+        size: usize,
+        database: Arc<Database>,
+    }
+
+    impl Row for Number {
+        type Written = u32;
+        type Key<'a> = u32;
+
+        fn key(&self) -> u32 {
+            self.number
+        }
+
+        fn size(&self) -> usize {
+            self.size
+        }
+
+        async fn write(_: &Store, rows: &[&Self]) -> Result<Vec<Option<u32>>> {
+            let database = &rows[0].database;
+            database.statements.lock().unwrap().push(rows.iter().map(|row| row.number).collect());
+            if let Some(answers) = &database.answers {
+                answers.acquire().await.unwrap().forget();
+            }
+            Ok(rows.iter().map(|row| Some(row.number)).collect())
+        }
+    }
+
+    struct Writing {
+        store: Store,
+        batches: Arc<Batches<Number>>,
+        database: Arc<Database>,
+    }
+
+    impl Writing {
+        /// Every writer waits for its answer.
+        async fn blocked() -> (Self, Vec<tokio::task::JoinHandle<Result<Option<u32>>>>) {
+            let store = Store::connect_lazily("postgres://127.0.0.1:9".parse().unwrap(), 1, Clock::system());
+            let database = Database { answers: Some(Semaphore::new(0)), ..Database::default() };
+            let writing = Self { store, batches: Arc::default(), database: Arc::new(database) };
+            let mut calls = Vec::new();
+            for number in 0..WRITERS {
+                calls.push(writing.call(u32::try_from(number).unwrap(), 1));
+                while writing.statements().len() <= number {
+                    tokio::task::yield_now().await;
+                }
+            }
+            (writing, calls)
+        }
+
+        fn call(&self, number: u32, size: usize) -> tokio::task::JoinHandle<Result<Option<u32>>> {
+            let row = Arc::new(Number { number, size, database: self.database.clone() });
+            let (store, batches) = (self.store.clone(), self.batches.clone());
+            tokio::spawn(async move { batches.write(&store, row).await })
+        }
+
+        fn statements(&self) -> Vec<Vec<u32>> {
+            self.database.statements.lock().unwrap().clone()
+        }
+
+        fn answer(&self) {
+            self.database.answers.as_ref().unwrap().add_permits(1_000);
+        }
+    }
+
+    const MIB: usize = 1024 * 1024;
+
+    #[tokio::test]
+    async fn statements_are_bounded_in_rows_and_bytes() {
+        let (writing, mut calls) = Writing::blocked().await;
+        calls.extend([700_000, 700_000, 700_000, 3 * MIB, 10].iter().zip(100..).map(|(size, n)| writing.call(n, *size)));
+        calls.extend((200..200 + 70).map(|number| writing.call(number, 1)));
+        tokio::task::yield_now().await;
+        writing.answer();
+        for call in calls {
+            assert!(call.await.unwrap().unwrap().is_some());
+        }
+        let mut statements = writing.statements().split_off(WRITERS);
+        statements.sort();
+        let lengths: Vec<_> = statements.iter().map(Vec::len).collect();
+        assert_eq!((&statements[0], &statements[1], &statements[2]), (&vec![100, 101], &vec![102], &vec![103]));
+        assert_eq!(lengths[3..], [1 + 59, 11], "64 rows were taken at once, the rest of the bytes by the next");
+    }
+
+    #[tokio::test]
+    async fn where_too_much_waits_one_is_told_to_come_back() {
+        let (writing, mut calls) = Writing::blocked().await;
+        // Each takes a KiB more than it has.
+        calls.extend((100..115).map(|number| writing.call(number, MIB - 1024)));
+        tokio::task::yield_now().await;
+        let refused = writing.call(200, MIB).await.unwrap();
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+        calls.push(writing.call(201, 1));
+        writing.answer();
+        for call in calls {
+            assert!(call.await.unwrap().unwrap().is_some());
+        }
+        assert_eq!(writing.batches.room.available_permits(), ROOM);
+    }
+
+    #[tokio::test]
+    async fn who_hung_up_writes_nothing_and_a_key_comes_once() {
+        let (writing, mut calls) = Writing::blocked().await;
+        let hung_up = writing.call(100, 1);
+        calls.extend([101, 101, 102].map(|number| writing.call(number, 1)));
+        tokio::task::yield_now().await;
+        hung_up.abort();
+        assert!(hung_up.await.is_err());
+        writing.answer();
+        for call in calls {
+            assert!(call.await.unwrap().unwrap().is_some());
+        }
+        assert_eq!(writing.statements().split_off(WRITERS), [vec![101, 102], vec![101]]);
+    }
 }

@@ -34,6 +34,7 @@ use sqlx::postgres::PgConnectOptions;
 pub use acknowledgements::{Ack, Acked};
 pub use adjustments::Adjustment;
 pub use agents::{AgentChange, AgentKey, AgentRecord, Caps, KeyRecord, Registered};
+pub use batches::WRITERS;
 pub use chain::ChainExport;
 pub use dead_letters::{DeadLetterFilter, DeadLetterRecord, RefusedEvent};
 pub use decisions::{Decided, Deciding};
@@ -113,6 +114,13 @@ impl Store {
     #[must_use]
     pub fn in_batches(self) -> Self {
         Self { batches: Some(Arc::default()), ..self }
+    }
+
+    /// KiB of submissions and of acknowledgements that wait to be written or are being written, in batches.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.batches.as_ref().map_or(0, |batches| batches.submitting.waiting() + batches.acknowledging.waiting())
     }
 
     /// Whether the database answers.
