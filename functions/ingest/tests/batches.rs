@@ -48,9 +48,9 @@ async fn submit_together(app: &TestApp, submissions: &[(&TestAgent, Value)]) -> 
     };
     let others = async {
         until_blocked(&app.owner, WRITERS).await;
-        let sent = submissions.iter().map(async |(agent, envelope)| {
-            app.post("/v1/hitl/requests", &agent.token(), envelope).await
-        });
+        let sent = submissions
+            .iter()
+            .map(async |(agent, envelope)| app.post("/v1/hitl/requests", &agent.token(), envelope).await);
         join_all(sent).await
     };
     let release = async {

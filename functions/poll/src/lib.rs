@@ -17,8 +17,9 @@ use uuid::Uuid;
 
 /// A waiting poll looks again this often while NATS is away: the contract's 500 ms.
 const LOOK_AGAIN_WITHOUT_NATS: Duration = Duration::from_millis(500);
-/// And this often otherwise: a wake-up may be lost with the process that should have sent it.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// And this often otherwise: a wake-up may be lost with the process that should have sent it. Each look is a statement:
+/// thousands of polls wait at the same time.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The routes of this function.
 pub fn router() -> OpenApiRouter<AppState> {

@@ -261,7 +261,8 @@ mod tests {
     #[tokio::test]
     async fn statements_are_bounded_in_rows_and_bytes() {
         let (writing, mut calls) = Writing::blocked().await;
-        calls.extend([700_000, 700_000, 700_000, 3 * MIB, 10].iter().zip(100..).map(|(size, n)| writing.call(n, *size)));
+        calls
+            .extend([700_000, 700_000, 700_000, 3 * MIB, 10].iter().zip(100..).map(|(size, n)| writing.call(n, *size)));
         calls.extend((200..200 + 70).map(|number| writing.call(number, 1)));
         tokio::task::yield_now().await;
         writing.answer();

@@ -201,7 +201,7 @@ impl Row for Submitting {
                     FROM (
                         SELECT agent_id, count(*)::integer AS pending,
                             (count(*) FILTER (WHERE priority = 1))::integer AS pending_p1
-                        FROM events GROUP BY agent_id
+                        FROM events GROUP BY agent_id ORDER BY agent_id
                     ) n
                     WHERE c.agent_id = n.agent_id AND (c.max_pending IS NOT NULL OR c.max_pending_p1 IS NOT NULL)
                     RETURNING c.agent_id
