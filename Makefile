@@ -74,10 +74,10 @@ generate: check-tools ## Write what is generated: .sqlx, openapi.json, docs/erro
 	cargo run --quiet --package local -- errors > docs/errors.md
 
 .PHONY: bench
-bench: ## Compare the service with pgbench running the same statements
+bench: ## Compare the service with pgbench running the same statements (BENCH='--growth': and as it grows)
 	@local/setup
 	@cargo build --release --package local --package simulator
-	@target/release/simulator bench
+	@target/release/simulator bench $(BENCH)
 
 .PHONY: screenshots
 screenshots: ## Draw the operator page's main states into docs/ (Chromium)

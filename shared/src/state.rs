@@ -37,6 +37,7 @@ impl AppState {
     #[must_use]
     pub fn new(config: Config, clock: &Clock, publishing: Publishing) -> Self {
         let store = Store::connect_lazily(config.database, config.database_max_connections, clock.clone());
+        let store = if publishing == Publishing::Behind { store.in_batches() } else { store };
         let state = Self::with_store(
             store,
             Events::new(config.nats, publishing),

@@ -179,7 +179,7 @@ impl TestApp {
         let receipt_key = ReceiptKey::from_pem(&TestKey::generate().private_pem().into()).expect("a key");
         let nats = NatsConfig { url: nats_url.into(), credentials: None, replicas: 1 };
         let state = AppState::with_store(
-            Store::connect_lazily(database, 40, clock.clone()),
+            Store::connect_lazily(database, 40, clock.clone()).in_batches(),
             Events::new(nats, Publishing::Behind),
             Issuer::pinned(ISSUER.into(), keys),
             rules,

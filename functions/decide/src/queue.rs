@@ -28,7 +28,8 @@ pub struct QueueQuery {
     priority: Vec<String>,
     /// Of this agent only.
     agent_id: Option<String>,
-    /// Text in the title, the action's type, the agent's key or the request's id.
+    /// Text in the title, the action's type, the agent's key or the request's id. For it, and for an agent, the first
+    /// 20,000 requests of each status and priority are looked through, from where the page starts.
     q: Option<String>,
     /// From the page before.
     cursor: Option<String>,

@@ -36,7 +36,7 @@ async fn submit(
     if submission.envelope.agent_id != caller.agent_id {
         return Err(Error::Forbidden("the token is another agent's"));
     }
-    let (status, request, event) = match state.store.submit(&caller, &submission, Some(&trace.traceparent)).await? {
+    let (status, request, event) = match state.store.submit(&caller, submission, Some(&trace.traceparent)).await? {
         Submitted::Created(request, event) => (StatusCode::CREATED, request, Some(event)),
         Submitted::Duplicate(request) => (StatusCode::OK, request, None),
     };

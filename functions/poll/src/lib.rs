@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 /// A waiting poll looks again this often while NATS is away: the contract's 500 ms.
 const LOOK_AGAIN_WITHOUT_NATS: Duration = Duration::from_millis(500);
-/// And this often otherwise: a wake-up may be lost with the process that should have sent it.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// And this often otherwise: a wake-up may be lost with the process that should have sent it. Each look is a statement:
+/// thousands of polls wait at the same time.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The routes of this function.
 pub fn router() -> Routes {
@@ -188,24 +189,25 @@ async fn acknowledge(
     Extension(Trace(trace)): Extension<Trace>,
     JsonBody(said): JsonBody<Acknowledgement>,
 ) -> Result<Json<Acknowledged>> {
-    let error = said.error.as_ref();
+    // What is no UUID cannot be the latest delivery's id either.
+    let delivery_id = Uuid::parse_str(&said.delivery_id).ok();
+    let (code, message) = said.error.map(|error| (error.code, error.message)).unzip();
+    let agent_id = caller.agent_id.clone();
     let ack = Ack {
-        caller: &caller,
+        caller,
         request_id,
-        // What is no UUID cannot be the latest delivery's id either.
-        delivery_id: Uuid::parse_str(&said.delivery_id).ok(),
+        delivery_id,
         result: said.result,
-        error_code: error.map(|error| error.code.as_str()),
-        error_message: error.and_then(|error| error.message.as_ref()).map(Reason::as_str),
+        error_code: code.map(|code| code.as_str().to_owned()),
+        error_message: message.flatten().map(|message| message.as_str().to_owned()),
         max_attempts: state.delivery.max_attempts,
-        traceparent: Some(&trace.traceparent),
+        traceparent: Some(trace.traceparent.clone()),
     };
-    let acked = state.store.acknowledge(&ack).await?;
+    let acked = state.store.acknowledge(ack).await?;
     if let Some(event) = acked.event {
         state.events.committed(&state.store, event).await;
     }
-    let delivery_id = ack.delivery_id.ok_or(Error::StaleDelivery)?.to_string();
-    let Caller { agent_id, .. } = caller;
+    let delivery_id = delivery_id.ok_or(Error::StaleDelivery)?.to_string();
     Ok(Json(Acknowledged { agent_id, request_id, delivery_id, state: acked.state, attempt: acked.attempt }))
 }
 

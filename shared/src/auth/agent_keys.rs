@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Principal;
 use super::response_secret::{MasterSecrets, ResponseKey};
-use super::tokens::{TokenRules, Unverified};
+use super::tokens::{TokenRules, Unverified, Validity};
 use crate::domain::{AgentId, KeyId};
 use crate::error::{Error, Result};
 use crate::store::{Caller, Store};
@@ -116,7 +116,7 @@ impl KeyRing {
         unverified: &Unverified,
         rules: &TokenRules,
         now: DateTime<Utc>,
-    ) -> Result<(Principal, DateTime<Utc>)> {
+    ) -> Result<(Principal, Validity)> {
         let key_id: KeyId = unverified.key_id.parse().map_err(|_| Error::Unauthenticated("the kid is no key_id"))?;
         let (key, first_use) = self.key(&key_id, now).await?;
         if unverified.header.alg != key.alg {
@@ -136,7 +136,7 @@ impl KeyRing {
         }
         let caller = Caller { agent_id: key.agent_id.clone(), key_id };
         let principal = Principal::Agent { caller, response_key: key.response_key.clone() };
-        Ok((principal, rules.refused_from(times.exp)))
+        Ok((principal, rules.validity(&times)))
     }
 
     /// The key, and whether no token of it has verified yet.

@@ -41,10 +41,10 @@ impl Identity {
     }
 }
 
-impl From<Result<Principal>> for Identity {
-    fn from(found: Result<Principal>) -> Self {
+impl From<Result<Arc<Principal>>> for Identity {
+    fn from(found: Result<Arc<Principal>>) -> Self {
         match found {
-            Ok(principal) => Self::Known(Arc::new(principal)),
+            Ok(principal) => Self::Known(principal),
             Err(Error::Unauthenticated(reason)) => Self::Unknown(reason),
             Err(error) => Self::Undecided(Arc::new(error)),
         }

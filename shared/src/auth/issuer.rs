@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::tokens::{TokenRules, Unverified};
+use super::tokens::{TokenRules, Unverified, Validity};
 use super::{Person, Principal};
 use crate::error::{Error, Result};
 
@@ -82,7 +82,7 @@ impl Issuer {
         unverified: &Unverified,
         rules: &TokenRules,
         now: DateTime<Utc>,
-    ) -> Result<(Principal, DateTime<Utc>)> {
+    ) -> Result<(Principal, Validity)> {
         let jwk = self.key(&unverified.key_id, now).await?;
         let alg = algorithm(&jwk, unverified.header.alg)?;
         let key = DecodingKey::from_jwk(&jwk).map_err(|_| Error::Unauthenticated("the issuer's key is of no use"))?;
@@ -95,7 +95,7 @@ impl Issuer {
             return Err(Error::Unauthenticated("sub or name cannot be stored"));
         }
         let person = Person { id: claims.sub, name: claims.name, is_operator, is_admin };
-        Ok((Principal::Person(person), rules.refused_from(times.exp)))
+        Ok((Principal::Person(person), rules.validity(&times)))
     }
 
     async fn key(&self, key_id: &str, now: DateTime<Utc>) -> Result<Jwk> {

@@ -91,19 +91,20 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] with the reason for the log; [`Error::Unavailable`] where keys cannot be looked up.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal> {
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Principal>> {
         let token = bearer_token(headers)?;
         let now = self.clock.now();
         if let Some(principal) = self.verified.get(token, now) {
             return Ok(principal);
         }
         let unverified = tokens::Unverified::read(token)?;
-        let (principal, expires_at) = if unverified.issuer == self.issuer.name() {
+        let (principal, good) = if unverified.issuer == self.issuer.name() {
             self.issuer.verify(token, &unverified, &self.rules, now).await?
         } else {
             self.agent_keys.verify(token, &unverified, &self.rules, now).await?
         };
-        self.verified.insert(token, principal.clone(), now, expires_at);
+        let principal = Arc::new(principal);
+        self.verified.insert(token, principal.clone(), now, good);
         Ok(principal)
     }
 }

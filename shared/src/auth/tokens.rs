@@ -1,5 +1,7 @@
 //! What every token must be (contract, "Tokens"), and the cache of those that verified.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
@@ -90,17 +92,30 @@ impl TokenRules {
         Ok((verified.claims, times))
     }
 
-    /// From when on a token with this `exp` is refused.
-    pub(super) fn refused_from(&self, exp: f64) -> DateTime<Utc> {
-        #[expect(clippy::cast_possible_truncation, reason = "saturates, and what is out of range has long expired")]
-        let seconds = (exp as i64).saturating_add(self.leeway_seconds);
-        DateTime::from_timestamp(seconds, 0).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    /// From and until when a token with these times is good.
+    pub(super) fn validity(&self, times: &Times) -> Validity {
+        #[expect(clippy::cast_possible_truncation, reason = "saturates, and what is out of range is out of time")]
+        let seconds = |seconds: f64, leeway: i64| DateTime::from_timestamp((seconds as i64).saturating_add(leeway), 0);
+        let from = times.nbf.into_iter().chain(times.iat).fold(f64::NEG_INFINITY, f64::max);
+        Validity {
+            from: seconds(from.ceil(), -self.leeway_seconds).unwrap_or(DateTime::<Utc>::MIN_UTC),
+            until: seconds(times.exp, self.leeway_seconds).unwrap_or(DateTime::<Utc>::MAX_UTC),
+        }
     }
 }
 
 /// Tokens that verified, by their SHA-256: an Ed25519 check for each request would be most of its CPU.
 #[derive(Debug)]
-pub(super) struct Verified(Cache<[u8; 32], (Principal, DateTime<Utc>)>);
+pub(super) struct Verified(Cache<[u8; 32], (Arc<Principal>, Validity)>);
+
+/// When a token is good: the clock is asked at each use.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Validity {
+    /// By its `nbf` and `iat`, and the leeway.
+    pub from: DateTime<Utc>,
+    /// By its `exp` and the leeway; from then on it is refused.
+    pub until: DateTime<Utc>,
+}
 
 impl Default for Verified {
     fn default() -> Self {
@@ -115,13 +130,14 @@ impl Verified {
     /// process that was frozen too, because the wall clock is asked.
     const BELIEVED_FOR: TimeDelta = TimeDelta::seconds(30);
 
-    pub(super) fn get(&self, token: &str, now: DateTime<Utc>) -> Option<Principal> {
-        let (principal, until) = self.0.get(&Self::key(token))?;
-        (now < until).then_some(principal)
+    pub(super) fn get(&self, token: &str, now: DateTime<Utc>) -> Option<Arc<Principal>> {
+        let (principal, good) = self.0.get(&Self::key(token))?;
+        (good.from <= now && now < good.until).then_some(principal)
     }
 
-    pub(super) fn insert(&self, token: &str, principal: Principal, now: DateTime<Utc>, expires_at: DateTime<Utc>) {
-        self.0.insert(Self::key(token), (principal, expires_at.min(now + Self::BELIEVED_FOR)));
+    pub(super) fn insert(&self, token: &str, principal: Arc<Principal>, now: DateTime<Utc>, good: Validity) {
+        let until = good.until.min(now + Self::BELIEVED_FOR);
+        self.0.insert(Self::key(token), (principal, Validity { until, ..good }));
     }
 
     fn key(token: &str) -> [u8; 32] {

@@ -5,8 +5,10 @@
 //! error: a second statement finds out why. Locks are taken in one order everywhere, request before delivery, many
 //! rows in key order.
 
+mod acknowledgements;
 mod adjustments;
 mod agents;
+mod batches;
 mod chain;
 mod dead_letters;
 mod decisions;
@@ -29,12 +31,14 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnectOptions;
 
+pub use acknowledgements::{Ack, Acked};
 pub use adjustments::Adjustment;
 pub use agents::{AgentChange, AgentKey, AgentRecord, Caps, KeyRecord, Registered};
+pub use batches::WRITERS;
 pub use chain::ChainExport;
 pub use dead_letters::{DeadLetterFilter, DeadLetterRecord, RefusedEvent};
 pub use decisions::{Decided, Deciding};
-pub use deliveries::{Ack, Acked, Delivered, LeaseOrder, Leased};
+pub use deliveries::{Delivered, LeaseOrder, Leased};
 pub use outbox::{FOR_POLLS, OutboxEvent};
 pub use policies::{PolicyRecord, PolicyRule};
 pub use queue::{Counts, DeliverySeen, Detail, QueueFilter, QueueItem, QueuePage, QueuePosition};
@@ -46,8 +50,10 @@ use crate::clock::Clock;
 use crate::domain::{AgentId, KeyId};
 use crate::error::{Error, Result};
 
+use batches::Batches;
 use floors::Floors;
 use pool::{Connections, run};
+use requests::Submitting;
 
 /// The migrations of `migrations/`.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");
@@ -83,6 +89,15 @@ pub struct Store {
     due: Arc<Floors<AgentId>>,
     /// Of the outbox.
     left_over: Arc<Floors<()>>,
+    /// `None`: each write has a statement of its own.
+    batches: Option<Arc<Batched>>,
+}
+
+/// What is written together with what waits beside it.
+#[derive(Debug, Default)]
+struct Batched {
+    submitting: Batches<Submitting>,
+    acknowledging: Batches<Ack>,
 }
 
 impl Store {
@@ -90,7 +105,22 @@ impl Store {
     #[must_use]
     pub fn connect_lazily(options: PgConnectOptions, max_connections: usize, clock: Clock) -> Self {
         let connections = Connections::new(options, max_connections, clock.clone());
-        Self { connections, clock, due: Arc::new(Floors::new()), left_over: Arc::new(Floors::new()) }
+        let (due, left_over) = (Arc::new(Floors::new()), Arc::new(Floors::new()));
+        Self { connections, clock, due, left_over, batches: None }
+    }
+
+    /// Writes submissions and acknowledgements that come at the same time together, by tasks of this process: not
+    /// where nothing may be left running after an answer.
+    #[must_use]
+    pub fn in_batches(self) -> Self {
+        Self { batches: Some(Arc::default()), ..self }
+    }
+
+    /// KiB of submissions and of acknowledgements that wait to be written or are being written, in batches.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.batches.as_ref().map_or(0, |batches| batches.submitting.waiting() + batches.acknowledging.waiting())
     }
 
     /// Whether the database answers.

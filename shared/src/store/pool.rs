@@ -17,7 +17,7 @@ use crate::failure::Failure;
 
 /// Longest time for a statement with all its tries, the wait for a connection included. A connection whose statement
 /// takes longer is dropped.
-const LONGEST: Duration = Duration::from_secs(2);
+pub(super) const LONGEST: Duration = Duration::from_secs(2);
 /// A connection that was idle for longer, by the wall clock, is pinged before it is used: in a frozen process the
 /// monotonic clock may have stood still while the server hung up.
 const PING_AFTER: TimeDelta = TimeDelta::seconds(1);

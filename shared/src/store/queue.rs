@@ -11,6 +11,10 @@ use crate::domain::{
 };
 use crate::error::Result;
 
+/// Of each status and priority asked for, so many requests are looked through for an agent or a text, from where the
+/// page starts. No index finds a part of a text; one that did would cost every submission.
+const LOOKED_THROUGH: i64 = 20_000;
+
 /// One line of the queue.
 #[derive(Clone, Debug)]
 pub struct QueueItem {
@@ -133,16 +137,22 @@ sqlx::query!(
                         FROM UNNEST($1::text[]) AS s (status)
                         CROSS JOIN UNNEST($2::smallint[]) AS p (priority)
                         CROSS JOIN LATERAL (
-                            SELECT r.request_id, r.agent_id, r.title, r.priority, r.status, r.action_type, r.created_at,
-                                r.respond_by, r.escalated_at
-                            FROM hitl_requests r
-                            WHERE r.status = s.status AND r.priority = p.priority
-                                AND (r.respond_by, r.request_id) > (
-                                    CASE WHEN p.priority = $3::smallint THEN $4::timestamptz ELSE '-infinity' END,
-                                    CASE WHEN p.priority = $3 THEN $5::uuid ELSE '00000000-0000-0000-0000-000000000000' END
-                                )
-                                AND ($6::text IS NULL OR r.agent_id = $6)
-                                AND ($7::text IS NULL OR r.title ILIKE $7 OR r.action_type ILIKE $7
+                            SELECT * FROM (
+                                SELECT r.request_id, r.agent_id, r.title, r.priority, r.status, r.action_type,
+                                    r.created_at, r.respond_by, r.escalated_at, r.client_request_key
+                                FROM hitl_requests r
+                                WHERE r.status = s.status AND r.priority = p.priority
+                                    AND (r.respond_by, r.request_id) > (
+                                        CASE WHEN p.priority = $3::smallint THEN $4::timestamptz ELSE '-infinity' END,
+                                        CASE WHEN p.priority = $3 THEN $5::uuid
+                                            ELSE '00000000-0000-0000-0000-000000000000' END
+                                    )
+                                ORDER BY r.respond_by, r.request_id
+                                -- What filters leave is looked for so far and no further, however much is stored.
+                                LIMIT CASE WHEN $6::text IS NULL AND $7::text IS NULL THEN $8::bigint ELSE $9::bigint END
+                            ) r
+                            WHERE ($6 IS NULL OR r.agent_id = $6)
+                                AND ($7 IS NULL OR r.title ILIKE $7 OR r.action_type ILIKE $7
                                     OR r.client_request_key ILIKE $7 OR r.request_id::text ILIKE $7)
                             ORDER BY r.respond_by, r.request_id LIMIT $8
                         ) r
@@ -169,6 +179,7 @@ sqlx::query!(
                     filter.agent_id.map(AgentId::as_str),
                     pattern,
                     filter.limit + 1,
+                    LOOKED_THROUGH,
                 )
                 .fetch_all(connection))?;
         let counts = rows.first().map_or_else(Counts::default, |row| Counts { pending: [row.p1, row.p2, row.p3] });

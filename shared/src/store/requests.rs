@@ -1,7 +1,12 @@
 //! Submitting requests, and what an agent may know of them afterwards.
 
-use chrono::{DateTime, Utc};
+use std::collections::HashMap;
+use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::batches::{Row, alone, column};
 use super::chain::digest;
 use super::deliveries::Delivered;
 use super::pool::run;
@@ -39,10 +44,45 @@ pub enum Submitted {
     Duplicate(RequestState),
 }
 
-struct Accepted {
+/// A submission on its way into the tables.
+#[derive(Debug)]
+pub(super) struct Submitting {
+    request_id: RequestId,
+    caller: Caller,
+    submission: Arc<Submission>,
+    traceparent: Option<String>,
+}
+
+/// A submission that is in the tables.
+pub(super) struct Accepted {
     created_at: DateTime<Utc>,
     respond_by: DateTime<Utc>,
     payload: Vec<u8>,
+}
+
+impl Submitting {
+    fn created(&self, accepted: Accepted) -> Submitted {
+        let envelope = &self.submission.envelope;
+        let event = OutboxEvent {
+            request_id: self.request_id,
+            seq: 1,
+            kind: "requested".into(),
+            agent_id: self.caller.agent_id.clone(),
+            payload: accepted.payload,
+            traceparent: self.traceparent.clone(),
+        };
+        let state = RequestState {
+            agent_id: self.caller.agent_id.clone(),
+            request_id: self.request_id,
+            client_request_key: envelope.client_request_key.clone(),
+            status: Status::Pending,
+            priority: envelope.priority,
+            created_at: accepted.created_at,
+            respond_by: accepted.respond_by,
+            action_digest: self.submission.action_digest,
+        };
+        Submitted::Created(state, event)
+    }
 }
 
 impl Store {
@@ -55,52 +95,48 @@ impl Store {
     pub async fn submit(
         &self,
         caller: &Caller,
-        submission: &Submission,
+        submission: Submission,
         traceparent: Option<&str>,
     ) -> Result<Submitted> {
         const TRIES: usize = 3;
+        let submission = Arc::new(submission);
         for _ in 0..TRIES {
-            let request_id = RequestId::mint(self.clock().now());
-            if let Some(accepted) = self.insert_request(request_id, caller, submission, traceparent).await? {
-                let envelope = &submission.envelope;
-                let event = OutboxEvent {
-                    request_id,
-                    seq: 1,
-                    kind: "requested".into(),
-                    agent_id: caller.agent_id.clone(),
-                    payload: accepted.payload,
-                    traceparent: traceparent.map(str::to_owned),
-                };
-                let state = RequestState {
-                    agent_id: caller.agent_id.clone(),
-                    request_id,
-                    client_request_key: envelope.client_request_key.clone(),
-                    status: Status::Pending,
-                    priority: envelope.priority,
-                    created_at: accepted.created_at,
-                    respond_by: accepted.respond_by,
-                    action_digest: submission.action_digest,
-                };
-                return Ok(Submitted::Created(state, event));
+            let row = Arc::new(Submitting {
+                request_id: RequestId::mint(self.clock().now()),
+                caller: caller.clone(),
+                submission: submission.clone(),
+                traceparent: traceparent.map(str::to_owned),
+            });
+            let accepted = match &self.batches {
+                Some(batches) => batches.submitting.write(self, row.clone()).await?,
+                None => alone(self, &*row).await?,
+            };
+            if let Some(accepted) = accepted {
+                return Ok(row.created(accepted));
             }
-            if let Some(standing) = self.standing_request(caller, submission).await? {
+            if let Some(standing) = self.standing_request(caller, &submission).await? {
                 return Ok(Submitted::Duplicate(standing));
             }
         }
         Err(Error::Unavailable(anyhow::anyhow!("a submission found neither its place nor what took it")))
     }
+}
 
-    /// The one statement of a submission. Written over arrays; here they hold one.
-    async fn insert_request(
-        &self,
-        request_id: RequestId,
-        caller: &Caller,
-        submission: &Submission,
-        traceparent: Option<&str>,
-    ) -> Result<Option<Accepted>> {
-        let envelope = &submission.envelope;
-        run!(self, connection => sqlx::query_as!(
-                Accepted,
+impl Row for Submitting {
+    type Written = Accepted;
+    type Key<'a> = (&'a str, &'a str);
+
+    fn key(&self) -> Self::Key<'_> {
+        (self.caller.agent_id.as_str(), self.submission.envelope.client_request_key.as_str())
+    }
+
+    fn size(&self) -> usize {
+        self.submission.bytes.len() + self.submission.resume.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The one statement of a submission. Written over arrays; on Lambda they hold one.
+    async fn write(store: &Store, rows: &[&Self]) -> Result<Vec<Option<Accepted>>> {
+        let accepted = run!(store, connection => sqlx::query!(
                 r#"/* relaytrace: submit */
                 WITH input AS (
                     SELECT * FROM UNNEST(
@@ -165,7 +201,7 @@ impl Store {
                     FROM (
                         SELECT agent_id, count(*)::integer AS pending,
                             (count(*) FILTER (WHERE priority = 1))::integer AS pending_p1
-                        FROM events GROUP BY agent_id
+                        FROM events GROUP BY agent_id ORDER BY agent_id
                     ) n
                     WHERE c.agent_id = n.agent_id AND (c.max_pending IS NOT NULL OR c.max_pending_p1 IS NOT NULL)
                     RETURNING c.agent_id
@@ -192,25 +228,37 @@ impl Store {
                         created_at + interval '10 seconds'
                     FROM events
                 )
-                SELECT created_at AS "created_at!", respond_by AS "respond_by!", payload AS "payload!" FROM events"#,
-                self.clock().for_database(),
-                &[request_id.0],
-                &[caller.agent_id.as_str()] as &[&str],
-                &[caller.key_id.as_str()] as &[&str],
-                &[envelope.client_request_key.as_str()] as &[&str],
-                &[submission.fingerprint.0.as_slice()] as &[&[u8]],
-                &[envelope.priority as i16],
-                &[envelope.title.as_str()] as &[&str],
-                &[envelope.action.action_type.as_str()] as &[&str],
-                &[submission.action_digest.0.as_slice()] as &[&[u8]],
-                &[envelope.respond_by.map(|by| by.0)] as &[Option<DateTime<Utc>>],
-                &[submission.bytes.as_slice()] as &[&[u8]],
-                &[submission.resume.as_deref()] as &[Option<&[u8]>],
-                &[traceparent] as &[Option<&str>],
+                SELECT request_id AS "request_id!", created_at AS "created_at!", respond_by AS "respond_by!", payload AS "payload!" FROM events"#,
+                store.clock().for_database(),
+                &column(rows, |row| row.request_id.0),
+                &column(rows, |row| row.caller.agent_id.as_str()) as &[&str],
+                &column(rows, |row| row.caller.key_id.as_str()) as &[&str],
+                &column(rows, |row| row.submission.envelope.client_request_key.as_str()) as &[&str],
+                &column(rows, |row| row.submission.fingerprint.0.as_slice()) as &[&[u8]],
+                &column(rows, |row| row.submission.envelope.priority as i16),
+                &column(rows, |row| row.submission.envelope.title.as_str()) as &[&str],
+                &column(rows, |row| row.submission.envelope.action.action_type.as_str()) as &[&str],
+                &column(rows, |row| row.submission.action_digest.0.as_slice()) as &[&[u8]],
+                &column(rows, |row| row.submission.envelope.respond_by.map(|by| by.0)) as &[Option<DateTime<Utc>>],
+                &column(rows, |row| row.submission.bytes.as_slice()) as &[&[u8]],
+                &column(rows, |row| row.submission.resume.as_deref()) as &[Option<&[u8]>],
+                &column(rows, |row| row.traceparent.as_deref()) as &[Option<&str>],
             )
-            .fetch_optional(connection))
+            .fetch_all(connection))?;
+        let mut accepted: HashMap<Uuid, Accepted> = accepted
+            .into_iter()
+            .map(|row| {
+                (
+                    row.request_id,
+                    Accepted { created_at: row.created_at, respond_by: row.respond_by, payload: row.payload },
+                )
+            })
+            .collect();
+        Ok(rows.iter().map(|row| accepted.remove(&row.request_id.0)).collect())
     }
+}
 
+impl Store {
     /// Why nothing was inserted: the request that the key stands for, or the error that it is. `None`: what stood in
     /// the way is gone.
     async fn standing_request(&self, caller: &Caller, submission: &Submission) -> Result<Option<RequestState>> {

@@ -58,22 +58,14 @@ struct Process {
 pub fn usage(stack: u32, client: u32) -> Option<Usage> {
     #[expect(clippy::cast_precision_loss, reason = "a hundred")]
     let ticks_per_second = sysconf(SysconfVar::CLK_TCK).ok()?? as f64;
-    let entries = fs::read_dir("/proc").ok()?;
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let read = |pid: u32| parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?);
-    let processes: HashMap<u32, Process> = pids.filter_map(|pid| Some((pid, read(pid)?))).collect();
-
-    let is_of_stack = |pid: u32| {
-        let above = std::iter::successors(Some(pid), |pid| processes.get(pid).map(|process| process.parent));
-        above.take(8).any(|pid| pid == stack)
-    };
+    let processes = processes()?;
     let mut usage = Usage::default();
     for (pid, process) in &processes {
         #[expect(clippy::cast_precision_loss, reason = "hundredths of seconds")]
         let seconds = process.ticks as f64 / ticks_per_second;
         if *pid == client {
             usage.client += seconds;
-        } else if is_of_stack(*pid) {
+        } else if is_below(&processes, *pid, stack) {
             match process.name.as_str() {
                 "postgres" => usage.postgres += seconds,
                 "nats-server" => usage.nats += seconds,
@@ -82,6 +74,26 @@ pub fn usage(stack: u32, client: u32) -> Option<Usage> {
         }
     }
     Some(usage)
+}
+
+/// The stack's processes and their names.
+pub fn of_stack(stack: u32) -> Option<Vec<(u32, String)>> {
+    let processes = processes()?;
+    let of_stack = processes.iter().filter(|(pid, _)| is_below(&processes, **pid, stack));
+    Some(of_stack.map(|(pid, process)| (*pid, process.name.clone())).collect())
+}
+
+fn processes() -> Option<HashMap<u32, Process>> {
+    let entries = fs::read_dir("/proc").ok()?;
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let read = |pid: u32| parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?);
+    Some(pids.filter_map(|pid| Some((pid, read(pid)?))).collect())
+}
+
+/// Whether it is this process or comes from it.
+fn is_below(processes: &HashMap<u32, Process>, pid: u32, of: u32) -> bool {
+    let above = std::iter::successors(Some(pid), |pid| processes.get(pid).map(|process| process.parent));
+    above.take(8).any(|pid| pid == of)
 }
 
 /// `123 (name) S 1 …`: the parent is the fourth field, times are the fourteenth to the seventeenth.

@@ -28,14 +28,19 @@ impl Kind {
         }
     }
 
-    /// The least part of pgbench's rate that the service must reach.
-    pub fn bound(self) -> Option<f64> {
-        match self {
-            Self::Submit => Some(0.45),
-            Self::Decide => Some(0.4),
-            Self::Poll => Some(0.2),
-            Self::Acknowledge | Self::EmptyPoll => None,
+    /// The least part of pgbench's rate that the service must reach with so many connections.
+    pub fn bound(self, connections: usize) -> Option<f64> {
+        // One connection measures a way there and back, not what the service can do.
+        if connections < 32 {
+            return None;
         }
+        Some(match self {
+            Self::Submit if connections >= 128 => 1.2,
+            Self::Submit | Self::Acknowledge => 1.0,
+            Self::Decide => 0.5,
+            Self::EmptyPoll => 0.3,
+            Self::Poll => 0.2,
+        })
     }
 
     /// How fast pgbench may be, as a multiple of what it submits: a guess for the rows to prepare the first time.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
@@ -29,8 +30,25 @@ pub struct Latency {
     pub p99: f64,
     pub most: f64,
     pub decisions: usize,
+    /// Decisions at the same moment.
+    pub at_once: usize,
     /// Agents that waited.
     pub agents: usize,
+}
+
+/// Decisions one at a time, and many at the same moment.
+pub const BURSTS: [usize; 2] = [1, 32];
+
+impl Latency {
+    /// The slowest p50 and p99 that will do, in milliseconds.
+    pub fn bounds(&self) -> (Option<f64>, f64) {
+        if self.at_once == 1 { (Some(1.5), 4.0) } else { (None, 40.0) }
+    }
+
+    pub fn is_met(&self) -> bool {
+        let (p50, p99) = self.bounds();
+        p50.is_none_or(|bound| self.p50 <= bound) && self.p99 <= p99
+    }
 }
 
 /// An agent that waits.
@@ -41,9 +59,15 @@ struct Parked {
     delivered: oneshot::Receiver<Instant>,
 }
 
-/// Decides one request after the other, each once its agent's poll is parked. The time runs from before the
-/// operator's call is sent until the agent has the whole answer of its poll.
-pub async fn measure(stack: &Stack, agents: &Arc<Vec<Agent>>, batch: Batch, decisions: usize) -> Result<Latency> {
+/// Decides so many requests at once and then the next, each once its agent's poll is parked. The time runs from before
+/// the operator's call is sent until the agent has the whole answer of its poll.
+pub async fn measure(
+    stack: &Stack,
+    agents: &Arc<Vec<Agent>>,
+    batch: Batch,
+    decisions: usize,
+    at_once: usize,
+) -> Result<Latency> {
     let (queue, mut parked) = mpsc::unbounded_channel();
     let mut waiting = JoinSet::new();
     for number in 0..agents.len() {
@@ -52,29 +76,28 @@ pub async fn measure(stack: &Stack, agents: &Arc<Vec<Agent>>, batch: Batch, deci
         waiting.spawn(waiter.wait_for_ever(queue.clone()));
     }
     drop(queue);
-    let mut operator = Connection::open(stack.address).await?;
+    let mut operators = Vec::new();
+    for number in 0..at_once {
+        let token = stack.operators[number % stack.operators.len()].clone();
+        operators.push((Connection::open(stack.address).await?, token));
+    }
     let mut histogram = Histogram::<u64>::new(3)?;
-    for turn in 0..decisions + WARM_UP {
-        let next = tokio::select! {
-            next = parked.recv() => next,
-            // None of them ends unless something is wrong.
-            ended = waiting.join_next() => {
-                ended.context("no agent waits")???;
-                None
+    for round in 0..(decisions + WARM_UP).div_ceil(at_once) {
+        let mut burst = Vec::with_capacity(at_once);
+        while burst.len() < at_once {
+            tokio::select! {
+                next = parked.recv() => burst.push(next.context("the agents have stopped")?),
+                // None of them ends unless something is wrong.
+                ended = waiting.join_next() => ended.context("no agent waits")???,
             }
-        };
-        let Parked { request_id, since, delivered } = next.context("the agents have stopped")?;
-        sleep_until((since + PARKED_AFTER).into()).await;
-        let token = &stack.operators[turn % stack.operators.len()];
-        let begun = Instant::now();
-        let path = format!("/v1/hitl/requests/{request_id}/decision");
-        operator.post(&path, token, &json!({"decision": "approve"})).await?.expect(StatusCode::CREATED)?;
-        let Ok(delivered) = delivered.await else {
-            waiting.join_next().await.context("no agent waits")???;
-            continue;
-        };
-        if turn >= WARM_UP {
-            histogram.record(u64::try_from((delivered - begun).as_micros())?)?;
+        }
+        let last = burst.iter().map(|parked| parked.since).max().context("an empty burst")?;
+        sleep_until((last + PARKED_AFTER).into()).await;
+        let decided = burst.into_iter().zip(&mut operators).map(|(parked, operator)| parked.decide(operator));
+        for took in try_join_all(decided).await? {
+            if round * at_once >= WARM_UP {
+                histogram.record(u64::try_from(took.as_micros())?)?;
+            }
         }
     }
     #[expect(clippy::cast_precision_loss, reason = "microseconds")]
@@ -83,9 +106,20 @@ pub async fn measure(stack: &Stack, agents: &Arc<Vec<Agent>>, batch: Batch, deci
         p50: milliseconds(histogram.value_at_quantile(0.5)),
         p99: milliseconds(histogram.value_at_quantile(0.99)),
         most: milliseconds(histogram.max()),
-        decisions,
+        decisions: usize::try_from(histogram.len())?,
+        at_once,
         agents: agents.len(),
     })
+}
+
+impl Parked {
+    /// How long its decision takes to reach the agent.
+    async fn decide(self, (operator, token): &mut (Connection, HeaderValue)) -> Result<Duration> {
+        let begun = Instant::now();
+        let path = format!("/v1/hitl/requests/{}/decision", self.request_id);
+        operator.post(&path, token, &json!({"decision": "approve"})).await?.expect(StatusCode::CREATED)?;
+        Ok(self.delivered.await.context("an agent has stopped")? - begun)
+    }
 }
 
 struct Waiter {

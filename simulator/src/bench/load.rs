@@ -24,6 +24,7 @@ pub const SAMPLE: u64 = 100;
 const NONCE: &str = "relaytrace-nonce";
 
 /// What is to be measured.
+#[derive(Clone)]
 pub struct Load {
     pub kind: Kind,
     pub address: SocketAddr,

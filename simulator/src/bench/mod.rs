@@ -7,15 +7,19 @@
 mod cpu;
 mod database;
 mod floor;
+mod growth;
+mod handoffs;
 mod kind;
 mod latency;
 mod load;
+mod memory;
 mod report;
 mod rows;
 mod scripts;
 mod session;
 mod stack;
 mod statements;
+mod stream;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,18 +35,21 @@ pub struct Options {
     /// Seconds of each measurement, after a second of warm-up.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// Connections that make load at the same time.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=128))]
-    connections: u16,
+    /// Connections that make load at the same time, one table for each number.
+    #[arg(long, default_value = "1,32,128", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=128))]
+    connections: Vec<u16>,
     /// Measurements of each kind and side; the median counts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=99))]
     runs: u64,
     /// Decisions whose way to a waiting agent is timed.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     decisions: u32,
-    /// Measure only these kinds (submit, decide, poll, acknowledge, empty-poll, latency); repeatable.
+    /// Measure only these parts; repeatable. Without it everything is measured but growth, which takes its time.
     #[arg(long, value_enum)]
     only: Vec<Part>,
+    /// Measure also with so many requests stored; takes minutes for a million and some 4 GB of disk.
+    #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_value = "10000,1000000,5000000")]
+    growth: Vec<u64>,
     /// Port of the stack on 127.0.0.1; a free one if left out.
     #[arg(long)]
     port: Option<u16>,
@@ -59,7 +66,27 @@ enum Part {
     Poll,
     Acknowledge,
     EmptyPoll,
+    /// Submit, decide and acknowledge where the log's disk is slow.
+    SlowFlush,
+    /// Whole handoffs, one after the other.
+    Handoffs,
+    /// From a decision to its parked agent.
     Latency,
+    /// NATS alone.
+    Stream,
+    /// Memory with parked agents.
+    Memory,
+    /// With more and more requests stored.
+    Growth,
+}
+
+impl Part {
+    fn is_asked_for(self, options: &Options) -> bool {
+        match self {
+            Self::Growth => !options.growth.is_empty(),
+            _ => options.only.is_empty() || options.only.contains(&self),
+        }
+    }
 }
 
 /// Measures, prints the table, and says by the exit code whether every bound is met.
@@ -100,7 +127,10 @@ async fn measure(options: &Options) -> Result<ExitCode> {
     }
     eprintln!("Stopping the stack …");
     drop(stack);
-    let report = outcome?;
+    let mut report = outcome?;
+    if Part::Memory.is_asked_for(options) {
+        report.parked = memory::measure(options).await.context("while measuring memory")?;
+    }
     print!("{report}");
     Ok(if report.is_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -3,13 +3,16 @@
 use std::fmt;
 
 use super::cpu::Usage;
+use super::handoffs::Handoffs;
 use super::kind::Kind;
 use super::latency::Latency;
 use super::load::SAMPLE;
+use super::memory::Memory;
 use super::rows::ENVELOPE_BYTES;
+use super::stream::Stream;
 
-/// The slowest median way of a decision to its agent, in milliseconds.
-const LATENCY_BOUND: f64 = 10.0;
+/// Whole handoffs per second, at the least.
+const HANDOFFS_BOUND: f64 = 3_000.0;
 
 /// One measurement of one side.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +26,7 @@ pub struct Sample {
 #[derive(Clone, Debug)]
 pub struct Row {
     pub kind: Kind,
+    pub connections: usize,
     pub service: Vec<Sample>,
     pub floor: Vec<Sample>,
     /// Rows that pgbench wrote while it was measured.
@@ -33,35 +37,72 @@ pub struct Row {
     pub verified: u64,
 }
 
+/// Kinds of calls, measured under the same conditions.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    pub name: String,
+    pub rows: Vec<Row>,
+    /// Bounds are for the usual conditions.
+    pub has_bounds: bool,
+}
+
 /// Everything that was measured.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    pub connections: usize,
     pub seconds: u64,
-    pub rows: Vec<Row>,
-    pub latency: Option<Latency>,
+    pub runs: u64,
+    pub tables: Vec<Table>,
+    pub handoffs: Vec<Handoffs>,
+    pub latencies: Vec<Latency>,
+    pub stream: Option<Stream>,
+    /// At the end.
+    pub memory: Option<Memory>,
+    /// Of a fresh stack, by the number of parked agents.
+    pub parked: Vec<(usize, Memory)>,
+    /// Milliseconds for pages of the queue, by the number of stored requests.
+    pub queues: Vec<(u64, Vec<(&'static str, f64)>)>,
 }
 
 impl Row {
+    /// Nothing measured yet.
+    pub fn new(kind: Kind, connections: usize) -> Self {
+        Self { kind, connections, service: Vec::new(), floor: Vec::new(), floor_rows: 0, behind: 0, verified: 0 }
+    }
+
     fn ratio(&self) -> f64 {
         median(&self.service, |sample| sample.per_second) / median(&self.floor, |sample| sample.per_second).max(1.0)
     }
 
     fn is_met(&self) -> bool {
-        self.kind.bound().is_none_or(|bound| self.ratio() >= bound)
+        self.kind.bound(self.connections).is_none_or(|bound| self.ratio() >= bound)
     }
 }
 
 impl Report {
     /// Whether no bound is missed.
     pub fn is_met(&self) -> bool {
-        self.rows.iter().all(Row::is_met) && self.latency.is_none_or(|latency| latency.p50 <= LATENCY_BOUND)
+        self.tables.iter().filter(|table| table.has_bounds).flat_map(|table| &table.rows).all(Row::is_met)
+            && self.latencies.iter().all(Latency::is_met)
+            && self.parked.iter().all(|(agents, memory)| memory.service <= parked_bound(*agents))
+            && (self.handoffs.is_empty() || self.handoffs_per_second() >= HANDOFFS_BOUND)
+    }
+
+    fn handoffs_per_second(&self) -> f64 {
+        middle(self.handoffs.iter().map(|handoffs| handoffs.per_second).collect())
     }
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// The most MiB that the service may hold with so many agents parked.
+fn parked_bound(agents: usize) -> f64 {
+    if agents <= 200 { 32.0 } else { 200.0 }
+}
+
 fn median(samples: &[Sample], value: impl Fn(&Sample) -> f64) -> f64 {
-    let mut values: Vec<f64> = samples.iter().map(value).collect();
+    middle(samples.iter().map(value).collect())
+}
+
+/// The middle one, or the mean of the two in the middle.
+fn middle(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => 0.0,
@@ -76,48 +117,108 @@ fn verdict(is_met: bool) -> &'static str {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let runs = self.rows.first().map_or(0, |row| row.service.len());
-        writeln!(
-            f,
-            "\n{} connections, {} s each, median of {runs}; {ENVELOPE_BYTES}-byte envelopes\n",
-            self.connections, self.seconds
-        )?;
-        writeln!(
-            f,
-            "{:<14}{:>12}{:>12}{:>8}   {:<16}{:>14}",
-            "", "service/s", "pgbench/s", "ratio", "bound", "pgbench rows"
-        )?;
-        for row in &self.rows {
-            let (service, floor) = (median(&row.service, |s| s.per_second), median(&row.floor, |s| s.per_second));
-            let bound = row.kind.bound().map(|bound| format!("≥ {bound:.2}  {}", verdict(row.is_met())));
-            let bound = bound.unwrap_or_else(|| "–".to_owned());
-            let (name, ratio, rows) = (row.kind.name(), row.ratio(), row.floor_rows);
-            writeln!(f, "{name:<14}{service:>12.0}{floor:>12.0}{ratio:>8.2}   {bound:<16}{rows:>14}")?;
+        writeln!(f, "\n{} s each, median of {}; {ENVELOPE_BYTES}-byte envelopes", self.seconds, self.runs)?;
+        for table in &self.tables {
+            table.fmt_rates(f)?;
+            table.fmt_usage(f)?;
         }
-        self.fmt_usage(f)?;
-        let verified: u64 = self.rows.iter().map(|row| row.verified).sum();
+        let rows = || self.tables.iter().flat_map(|table| &table.rows);
+        let verified: u64 = rows().map(|row| row.verified).sum();
         writeln!(
             f,
             "\nOf the service's answers 1 in {SAMPLE} was looked at, agents' with its signature: {verified}, all good."
         )?;
-        let behind: Vec<_> = self.rows.iter().filter(|row| row.behind > 0).collect();
+        let behind: Vec<_> = rows().filter(|row| row.behind > 0).collect();
         if !behind.is_empty() {
             let counts: Vec<_> = behind.iter().map(|row| format!("{} {}", row.kind.name(), row.behind)).collect();
             writeln!(f, "Events that were published only after the load, at the most: {}.", counts.join(", "))?;
         }
-        if let Some(Latency { p50, p99, most, decisions, agents }) = self.latency {
-            writeln!(
-                f,
-                "\nFrom a decision to its agent, {agents} parked, {decisions} decisions one at a time:\n\
-                 p50 {p50:.1} ms, p99 {p99:.1} ms, longest {most:.1} ms; bound p50 ≤ {LATENCY_BOUND:.0} ms  {}",
-                verdict(p50 <= LATENCY_BOUND)
-            )?;
+        self.fmt_handoffs(f)?;
+        self.fmt_latencies(f)?;
+        if let Some(Stream { pipelined, one_by_one }) = self.stream {
+            writeln!(f, "\nNATS alone, acknowledged: {pipelined:.0}/s pipelined, {one_by_one:.0}/s one at a time")?;
+        }
+        self.fmt_memory(f)?;
+        for (stored, pages) in &self.queues {
+            let pages: Vec<_> = pages.iter().map(|(query, took)| format!("{query} {took:.1}")).collect();
+            writeln!(f, "\nThe queue with {stored} requests stored, milliseconds: {}", pages.join(", "))?;
         }
         Ok(())
     }
 }
 
 impl Report {
+    fn fmt_handoffs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(first) = self.handoffs.first() else { return Ok(()) };
+        let per_second = self.handoffs_per_second();
+        writeln!(
+            f,
+            "\nWhole handoffs (submit, decide, poll, acknowledge), {} agents in a closed loop: {per_second:.0}/s, median \
+             of {}; bound ≥ {HANDOFFS_BOUND:.0}  {}",
+            first.agents,
+            self.handoffs.len(),
+            verdict(per_second >= HANDOFFS_BOUND)
+        )?;
+        if let Some(used) = first.usage {
+            let Usage { service, postgres, nats, client } = used;
+            writeln!(
+                f,
+                "CPU, ms for each: service {service:.3}, Postgres {postgres:.3}, NATS {nats:.3}, client {client:.3}"
+            )?;
+        }
+        Ok(())
+    }
+
+    fn fmt_latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for latency in &self.latencies {
+            let Latency { p50, p99, most, decisions, at_once, agents } = latency;
+            let (bound50, bound99) = latency.bounds();
+            let bound50 = bound50.map_or_else(String::new, |bound| format!(" (bound {bound})"));
+            writeln!(
+                f,
+                "\nFrom a decision to its agent, {agents} parked, {decisions} decisions, {at_once} at a time:\n\
+                 p50 {p50:.1} ms{bound50}, p99 {p99:.1} ms (bound {bound99}), longest {most:.1} ms  {}",
+                verdict(latency.is_met())
+            )?;
+        }
+        Ok(())
+    }
+
+    fn fmt_memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Memory { service, postgres, nats }) = self.memory {
+            writeln!(f, "\nMemory after all this, MiB: service {service:.0}, Postgres {postgres:.0}, NATS {nats:.0}")?;
+        }
+        for (agents, Memory { service, postgres, nats }) in &self.parked {
+            let bound = parked_bound(*agents);
+            let verdict = verdict(*service <= bound);
+            writeln!(
+                f,
+                "A fresh stack with {agents} agents parked, MiB: service {service:.0} (bound {bound:.0}  {verdict}), \
+                 Postgres {postgres:.0}, NATS {nats:.0}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Table {
+    fn fmt_rates(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "\n{}\n{:<14}{:>12}{:>12}{:>8}   {:<16}{:>14}",
+            self.name, "", "service/s", "pgbench/s", "ratio", "bound", "pgbench rows"
+        )?;
+        for row in &self.rows {
+            let (service, floor) = (median(&row.service, |s| s.per_second), median(&row.floor, |s| s.per_second));
+            let bound = row.kind.bound(row.connections).filter(|_| self.has_bounds);
+            let bound = bound.map(|bound| format!("≥ {bound:.2}  {}", verdict(row.is_met())));
+            let bound = bound.unwrap_or_else(|| "–".to_owned());
+            let (name, ratio, rows) = (row.kind.name(), row.ratio(), row.floor_rows);
+            writeln!(f, "{name:<14}{service:>12.0}{floor:>12.0}{ratio:>8.2}   {bound:<16}{rows:>14}")?;
+        }
+        Ok(())
+    }
+
     fn fmt_usage(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let known = |samples: &[Sample]| samples.iter().all(|sample| sample.usage.is_some());
         if !self.rows.iter().all(|row| known(&row.service) && known(&row.floor)) || self.rows.is_empty() {
@@ -156,16 +257,17 @@ mod tests {
     fn row(kind: Kind, service: f64, floor: f64) -> Row {
         let sample = |per_second| Sample { per_second, usage: None };
         let (service, floor) = (vec![sample(service), sample(1.0), sample(1e9)], vec![sample(floor)]);
-        Row { kind, service, floor, floor_rows: 1, behind: 0, verified: 1 }
+        Row { service, floor, floor_rows: 1, verified: 1, ..Row::new(kind, 32) }
     }
 
     #[test]
     fn bounds_are_held_against_the_medians() {
-        let mut report = Report { rows: vec![row(Kind::Submit, 4_500.0, 10_000.0)], ..Report::default() };
+        let table = |rows, has_bounds| Table { rows, has_bounds, ..Table::default() };
+        let good = table(vec![row(Kind::Submit, 10_000.0, 10_000.0)], true);
+        let without = table(vec![row(Kind::EmptyPoll, 1.0, 10_000.0)], false);
+        let mut report = Report { tables: vec![good, without], ..Report::default() };
         assert!(report.is_met());
-        report.rows.push(row(Kind::EmptyPoll, 1.0, 10_000.0));
-        assert!(report.is_met());
-        report.rows.push(row(Kind::Decide, 3_900.0, 10_000.0));
+        report.tables.push(table(vec![row(Kind::Decide, 4_900.0, 10_000.0)], true));
         assert!(!report.is_met());
         assert!(report.to_string().contains("MISSED"));
     }

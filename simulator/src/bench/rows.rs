@@ -33,7 +33,11 @@ pub const POLLERS: Group = Group { name: "poller", size: 256 };
 /// Agents for whom there is nothing.
 pub const IDLERS: Group = Group { name: "idler", size: 64 };
 /// Agents that wait for one decision after the other.
-pub const WAITERS: Group = Group { name: "waiter", size: 32 };
+pub const WAITERS: Group = Group { name: "waiter", size: 200 };
+/// Agents that wait, and nothing comes.
+pub const PARKED: Group = Group { name: "parked", size: 5_000 };
+/// Agents that hand over as fast as they can.
+pub const HANDLERS: Group = Group { name: "handler", size: 32 };
 
 impl Group {
     /// The id of the agent of a row, which is also its key's.

@@ -10,14 +10,15 @@ use tokio::time::sleep;
 use super::cpu::{Usage, usage};
 use super::database::{Database, Programs, Ran};
 use super::floor::Side;
+use super::handoffs::{self, Handoffs};
 use super::kind::Kind;
 use super::latency::{self, Latency};
 use super::load::{self, Load, Measured};
-use super::report::{Report, Row, Sample};
-use super::rows::{ASKERS, Batch, Group, IDLERS, POLLERS, STEP, WAITERS};
+use super::report::{Report, Row, Sample, Table};
+use super::rows::{ASKERS, Batch, Group, HANDLERS, IDLERS, POLLERS, STEP, WAITERS};
 use super::scripts::Scripts;
 use super::stack::Stack;
-use super::{Options, Part};
+use super::{Options, Part, growth, memory, stream};
 use crate::agent::Agent;
 use crate::http::Connection;
 
@@ -42,7 +43,7 @@ pub struct Session<'a> {
     submits: f64,
 }
 
-const GROUPS: [Group; 4] = [ASKERS, POLLERS, IDLERS, WAITERS];
+const GROUPS: [Group; 5] = [ASKERS, POLLERS, IDLERS, WAITERS, HANDLERS];
 
 /// Rows to work on.
 struct Stock {
@@ -81,29 +82,98 @@ impl<'a> Session<'a> {
 
     /// Measures everything that was asked for.
     pub async fn run(mut self) -> Result<Report> {
-        let asked = |part: Part| self.options.only.is_empty() || self.options.only.contains(&part);
+        let asked = |part: Part| part.is_asked_for(self.options);
         let kinds: Vec<_> = Kind::ALL.into_iter().filter(|kind| asked(kind.part())).collect();
-        let with_latency = asked(Part::Latency);
-        let connections = self.options.connections.into();
-        let mut report = Report { connections, seconds: self.options.seconds, ..Report::default() };
-        for kind in kinds {
-            let row = self.measure_kind(kind).await.with_context(|| format!("while measuring: {}", kind.name()))?;
-            report.rows.push(row);
+        let mut report = Report { seconds: self.options.seconds, runs: self.options.runs, ..Report::default() };
+        for connections in self.options.connections.iter().copied().map(usize::from) {
+            let name = format!("{connections} connections");
+            let rows = self.measure_kinds(&kinds, connections).await?;
+            report.tables.push(Table { name, rows, has_bounds: true });
         }
-        if with_latency {
-            report.latency = Some(self.measure_latency().await.context("while measuring the latency of decisions")?);
+        if asked(Part::SlowFlush) {
+            report.tables.extend(self.measure_with_slow_flushes().await?);
         }
+        for handoffs in 0..if asked(Part::Handoffs) { self.options.runs } else { 0 } {
+            eprintln!("whole handoffs {}/{} …", handoffs + 1, self.options.runs);
+            report.handoffs.push(self.measure_handoffs().await.context("while measuring whole handoffs")?);
+        }
+        if asked(Part::Latency) {
+            report.latencies = self.measure_latency().await.context("while measuring the latency of decisions")?;
+        }
+        if asked(Part::Stream) {
+            report.stream = Some(stream::measure(&self.stack.nats_url).await.context("while publishing to NATS")?);
+        }
+        if asked(Part::Growth) {
+            self.measure_growth(&mut report).await.context("while measuring growth")?;
+        }
+        report.memory = memory::of_stack(self.stack.pid());
         Ok(report)
     }
 
+    async fn measure_kinds(&mut self, kinds: &[Kind], connections: usize) -> Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        for kind in kinds {
+            let measured = self.measure_kind(*kind, connections).await;
+            rows.push(measured.with_context(|| format!("while measuring: {}", kind.name()))?);
+        }
+        Ok(rows)
+    }
+
+    /// Where every flush of Postgres's log takes a millisecond longer.
+    async fn measure_with_slow_flushes(&mut self) -> Result<Vec<Table>> {
+        let set = |delay: u32| format!("ALTER SYSTEM SET commit_delay = {delay};\nSELECT pg_reload_conf();");
+        self.service.database.psql("ALTER SYSTEM SET commit_siblings = 0;").await?;
+        self.service.database.psql(&set(1_000)).await?;
+        let mut tables = Vec::new();
+        for connections in self.options.connections.iter().copied().map(usize::from) {
+            let rows = self.measure_kinds(&[Kind::Submit, Kind::Decide, Kind::Acknowledge], connections).await?;
+            let name = format!("{connections} connections, every flush of the log a millisecond longer");
+            tables.push(Table { name, rows, has_bounds: false });
+        }
+        self.service.database.psql(&set(0)).await?;
+        Ok(tables)
+    }
+
+    /// The same with more and more requests stored.
+    async fn measure_growth(&mut self, report: &mut Report) -> Result<()> {
+        const CONNECTIONS: usize = 32;
+        let most = usize::from(*self.options.connections.iter().max().unwrap_or(&32));
+        for stored in &self.options.growth {
+            eprintln!("storing {stored} requests …");
+            tokio::try_join!(
+                growth::fill(&self.service.database, *stored),
+                growth::fill(&self.floor.database, *stored)
+            )?;
+            let kinds = [Kind::Submit, Kind::Decide, Kind::Acknowledge, Kind::EmptyPoll];
+            let rows = self.measure_kinds(&kinds, CONNECTIONS.min(most)).await?;
+            let name = format!("{} connections, {stored} requests stored", CONNECTIONS.min(most));
+            report.tables.push(Table { name, rows, has_bounds: false });
+            report.queues.push((*stored, growth::queue(self.stack).await?));
+        }
+        Ok(())
+    }
+
+    async fn measure_handoffs(&mut self) -> Result<Handoffs> {
+        let stock = self.batch_of(HANDLERS);
+        let load = self.load(Kind::Submit, &stock, HANDLERS.size)?;
+        handoffs::measure(self.stack, &load).await
+    }
+
+    /// A batch of its own without prepared rows.
+    fn batch_of(&mut self, group: Group) -> Stock {
+        self.batches += 1;
+        Stock { batch: Batch { number: self.batches, group }, service: 0, floor: 0 }
+    }
+
     /// Service, pgbench, service, pgbench and so on.
-    async fn measure_kind(&mut self, kind: Kind) -> Result<Row> {
-        let mut row = Row { kind, service: Vec::new(), floor: Vec::new(), floor_rows: 0, behind: 0, verified: 0 };
+    async fn measure_kind(&mut self, kind: Kind, connections: usize) -> Result<Row> {
+        let mut row = Row::new(kind, connections);
         let mut rates = (kind.pace() * self.submits, kind.pace() * self.submits);
         let mut kept = None;
         for run in 1..=self.options.runs {
-            let name = format!("{} {run}/{}", kind.name(), self.options.runs);
-            let (measured, behind, ran, rows) = self.measure_pair(kind, &name, &mut rates, &mut kept).await?;
+            let name = format!("{} at {connections} {run}/{}", kind.name(), self.options.runs);
+            let of = (kind, connections);
+            let (measured, behind, ran, rows) = self.measure_pair(of, &name, &mut rates, &mut kept).await?;
             row.behind = row.behind.max(behind);
             row.verified += measured.verified;
             row.floor_rows += rows;
@@ -123,7 +193,7 @@ impl<'a> Session<'a> {
     /// Measures both sides, again with more rows where those prepared did not last.
     async fn measure_pair(
         &mut self,
-        kind: Kind,
+        (kind, connections): (Kind, usize),
         name: &str,
         rates: &mut (f64, f64),
         kept: &mut Option<Stock>,
@@ -131,13 +201,13 @@ impl<'a> Session<'a> {
         for _ in 0..TRIES {
             let stock = self.stock(kind, *rates, kept.take()).await?;
             self.service.settle().await?;
-            let measured = load::run(self.load(kind, &stock)?).await?;
+            let measured = load::run(self.load(kind, &stock, connections)?).await?;
             eprintln!("{name}: service {:.0}/s", measured.per_second);
             let behind = self.service.wait_for_events().await?;
 
             self.floor.settle().await?;
             let before = self.floor.work_done(kind, stock.batch).await?;
-            let (ran, sample) = self.measure_floor(kind, stock.batch).await?;
+            let (ran, sample) = self.measure_floor((kind, connections), stock.batch).await?;
             let rows = self.floor.work_done(kind, stock.batch).await? - before;
             eprintln!("{name}: pgbench {:.0}/s, {rows} rows by {} statements", ran.per_second, ran.transactions);
             let ran_out = match kind {
@@ -212,7 +282,7 @@ impl<'a> Session<'a> {
         rows.next_multiple_of(STEP)
     }
 
-    fn load(&mut self, kind: Kind, stock: &Stock) -> Result<Load> {
+    fn load(&mut self, kind: Kind, stock: &Stock, connections: usize) -> Result<Load> {
         let position = GROUPS.iter().position(|group| *group == stock.batch.group).context("an unknown group")?;
         if let Some(agents) = Arc::get_mut(&mut self.agents[position]) {
             agents.iter_mut().try_for_each(Agent::refresh_token)?;
@@ -221,7 +291,7 @@ impl<'a> Session<'a> {
             kind,
             address: self.stack.address,
             stack: self.stack.pid(),
-            connections: self.options.connections.into(),
+            connections,
             agents: self.agents[position].clone(),
             operators: self.stack.operators.clone(),
             batch: stock.batch,
@@ -231,7 +301,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    async fn measure_floor(&self, kind: Kind, batch: Batch) -> Result<(Ran, Sample)> {
+    async fn measure_floor(&self, (kind, connections): (Kind, usize), batch: Batch) -> Result<(Ran, Sample)> {
         /// pgbench must still be there when its time is read.
         const BEFORE_THE_END: Duration = Duration::from_millis(200);
         let measured = Duration::from_secs(self.options.seconds);
@@ -244,7 +314,7 @@ impl<'a> Session<'a> {
             sleep(watched).await;
             Some(usage(self.stack.pid(), pid)? - before)
         };
-        let run = self.floor.measure(kind, batch, self.options.connections.into(), (WARM_UP, measured), |pid| {
+        let run = self.floor.measure(kind, batch, connections, (WARM_UP, measured), |pid| {
             let _ = sender.send(pid);
         });
         let (ran, used): (_, Option<Usage>) = tokio::join!(run, watch);
@@ -254,12 +324,15 @@ impl<'a> Session<'a> {
         Ok((ran, Sample { per_second: ran.per_second, usage }))
     }
 
-    async fn measure_latency(&mut self) -> Result<Latency> {
-        eprintln!("decisions to waiting agents …");
-        let stock = Stock { batch: Batch { number: self.batches + 1, group: WAITERS }, service: 0, floor: 0 };
-        self.batches += 1;
-        let load = self.load(Kind::Submit, &stock)?;
+    async fn measure_latency(&mut self) -> Result<Vec<Latency>> {
         let decisions = usize::try_from(self.options.decisions)?;
-        latency::measure(self.stack, &load.agents, load.batch, decisions).await
+        let mut latencies = Vec::new();
+        for at_once in latency::BURSTS {
+            eprintln!("decisions to waiting agents, {at_once} at a time …");
+            let stock = self.batch_of(WAITERS);
+            let load = self.load(Kind::Submit, &stock, WAITERS.size)?;
+            latencies.push(latency::measure(self.stack, &load.agents, load.batch, decisions, at_once).await?);
+        }
+        Ok(latencies)
     }
 }

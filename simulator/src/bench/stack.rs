@@ -28,6 +28,7 @@ pub struct Stack {
     child: Child,
     pub address: SocketAddr,
     pub database_url: String,
+    pub nats_url: String,
     /// Headers `Authorization`.
     pub admin: HeaderValue,
     pub operators: Vec<HeaderValue>,
@@ -39,6 +40,7 @@ pub struct Stack {
 #[derive(Deserialize)]
 struct Description {
     database_url: String,
+    nats_url: String,
     operators: Vec<Person>,
     admin: Person,
 }
@@ -76,12 +78,13 @@ impl Stack {
             child,
             address,
             database_url: String::new(),
+            nats_url: String::new(),
             admin: HeaderValue::from_static(""),
             operators: Vec::new(),
             folder,
         };
         let description = stack.description().await?;
-        stack.database_url = description.database_url;
+        (stack.database_url, stack.nats_url) = (description.database_url, description.nats_url);
         stack.admin = bearer(&description.admin.token)?;
         stack.operators = description.operators.iter().map(|person| bearer(&person.token)).collect::<Result<_>>()?;
         ensure!(!stack.operators.is_empty(), "the stack has no operators");

@@ -5,6 +5,7 @@ mod failing_fsync;
 mod frozen_lambda;
 mod idle_transaction;
 mod key_rotation;
+mod killed_batches;
 mod killed_service;
 mod nats_outage;
 mod postgres_restarts;
@@ -23,6 +24,16 @@ pub const DRILLS: &[Drill] = &[
         full: 200,
         short: 6,
         run: |scene| Box::pin(killed_service::run(scene)),
+    },
+    Drill {
+        name: "killed-batches",
+        promise: "What is written together is acknowledged and stored as a whole, each row of it: kill -9 amid full \
+                  statements loses nothing and leaves nothing in part.",
+        does: "Kills the service with SIGKILL while 128 submitters, beside whole handoffs, share its statements.",
+        unit: "kills",
+        full: 200,
+        short: 5,
+        run: |scene| Box::pin(killed_batches::run(scene)),
     },
     Drill {
         name: "publisher-killed",
