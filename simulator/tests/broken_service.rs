@@ -13,7 +13,7 @@ use support::{Played, Service, said};
 const SCENARIO: &str = r#"
 title = "a broken service"
 seconds = 2
-drain_seconds = 4
+drain_seconds = 15
 criteria = [1, 2, 3, 6, 7, 8]
 [load]
 agents = 3
