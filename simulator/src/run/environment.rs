@@ -29,6 +29,10 @@ pub struct Environment {
     pub nats: String,
     /// The checkout's commit; `+` where files differ from it.
     pub commit: String,
+    /// Load average of a minute, just before the run: what else was going on.
+    pub load_average: String,
+    /// The simulator's own priority, which its stack inherits: below 0, others were made to wait.
+    pub nice: String,
     /// `release` or `debug`, of the simulator; a stack of its own is built alike.
     pub build: String,
 }
@@ -47,22 +51,27 @@ impl Environment {
             postgres: postgres.unwrap_or_default().trim().to_owned(),
             nats: nats.unwrap_or_default(),
             commit: commit().unwrap_or_default(),
+            load_average: word("/proc/loadavg", "", 0).unwrap_or_default(),
+            // The nineteenth field, counted from behind the program's name (proc(5)).
+            nice: word("/proc/self/stat", ")", 16).unwrap_or_default(),
             build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
         }
     }
 
     /// In a line.
     pub fn describe(&self) -> String {
-        let Self { cores, processor, memory_mib, kernel, postgres, nats, commit, build } = self;
+        let Self { cores, processor, memory_mib, kernel, postgres, nats, commit, load_average, nice, build } = self;
         let known =
             |name: &str, value: &str| if value.is_empty() { String::new() } else { format!(", {name} {value}") };
         format!(
-            "{cores} cores{}, {memory_mib} MiB{}{}{}, {build} build{}",
+            "{cores} cores{}, {memory_mib} MiB{}{}{}, {build} build{}{}{}",
             known("of", processor),
             known("Linux", kernel),
             known("Postgres", postgres),
             known("NATS", nats),
-            known("of commit", commit)
+            known("of commit", commit),
+            known("load average before", load_average),
+            known("nice", nice)
         )
     }
 }
@@ -72,6 +81,13 @@ fn field(file: &str, name: &str) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;
     Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// A word of a file, counted from behind the last `after`.
+fn word(file: &str, after: &str, number: usize) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    let (_, rest) = text.rsplit_once(after).filter(|_| !after.is_empty()).unwrap_or(("", &text));
+    rest.split_whitespace().nth(number).map(str::to_owned)
 }
 
 fn kibibytes(text: &str) -> Option<u64> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use futures_util::future::join_all;
-use relaytrace_client::{Client, Decision, DeliveryState, Envelope, Error, Submission};
+use relaytrace_client::{Acknowledged, Client, Decision, DeliveryState, Envelope, Error, Submission};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -27,6 +27,14 @@ pub async fn play(world: Arc<World>, index: usize) {
     if let Err(error) = lived {
         book.handoffs[index].gave_up = Some(format!("{error:#}"));
     }
+}
+
+/// What an agent says of a decision.
+#[derive(Clone, Copy)]
+enum Saying {
+    Accepted,
+    Later,
+    Failed,
 }
 
 /// What the agent knows.
@@ -149,11 +157,36 @@ impl<'a> Turn<'a> {
     }
 
     async fn accept(&self, decision: &Decision) -> Result<()> {
-        let begun = Instant::now();
-        let acknowledged = self.client.accept(decision).await?;
-        self.world.ledger.took(Timed::Acknowledge, begun.elapsed());
-        self.world.ledger.acknowledged(self.index, acknowledged.state);
-        Ok(())
+        self.acknowledge(decision, Saying::Accepted).await
+    }
+
+    /// Says it until it is heard. A delivery that is not the latest any more (its lease was over, or was lost when
+    /// Postgres crashed: leases are not waited for) comes again.
+    async fn acknowledge(&self, decision: &Decision, saying: Saying) -> Result<()> {
+        let mut current = decision.clone();
+        loop {
+            let begun = Instant::now();
+            match self.say(&current, saying).await {
+                Ok(acknowledged) => {
+                    self.world.ledger.took(Timed::Acknowledge, begun.elapsed());
+                    self.world.ledger.acknowledged(self.index, acknowledged.state);
+                    return Ok(());
+                }
+                Err(Error::Refused(problem)) if problem.code == "stale-delivery" => {
+                    self.world.ledger.count("acknowledgements refused as stale, decision taken again");
+                    current = self.wait(current.request_id, LONG_POLL).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn say(&self, decision: &Decision, saying: Saying) -> Result<Acknowledged, Error> {
+        match saying {
+            Saying::Accepted => self.client.accept(decision).await,
+            Saying::Later => self.client.retry_later(decision, "not-now", "the payment system is closed").await,
+            Saying::Failed => self.client.fail(decision, "no-such-order", "the order was deleted").await,
+        }
     }
 
     /// All that is left after a crash is the agent's own key for the question.
@@ -175,16 +208,12 @@ impl<'a> Turn<'a> {
 
     async fn defer(&self, request_id: Uuid) -> Result<()> {
         let decision = self.wait(request_id, LONG_POLL).await?;
-        let answered = self.client.retry_later(&decision, "not-now", "the payment system is closed").await?;
-        self.world.ledger.acknowledged(self.index, answered.state);
-        Ok(())
+        self.acknowledge(&decision, Saying::Later).await
     }
 
     async fn fail(&self, request_id: Uuid) -> Result<()> {
         let decision = self.wait(request_id, LONG_POLL).await?;
-        let answered = self.client.fail(&decision, "no-such-order", "the order was deleted").await?;
-        self.world.ledger.acknowledged(self.index, answered.state);
-        Ok(())
+        self.acknowledge(&decision, Saying::Failed).await
     }
 
     /// Withdraws the question; where it was decided already, the decision stands.
@@ -214,8 +243,16 @@ impl<'a> Turn<'a> {
         let polls = (0..3).map(|_| Box::pin(self.wait(request_id, LONG_POLL)));
         let (decision, _, _) = futures_util::future::select_all(polls).await;
         let decision = decision?;
-        let all = join_all((0..3).map(|_| self.accept(&decision))).await;
-        all.into_iter().collect()
+        self.accept(&decision).await?;
+        // It is no error to repeat it; what came meanwhile with another delivery is refused.
+        let again = join_all((0..2).map(|_| self.client.accept(&decision))).await;
+        let is_fine = |said: &Result<_, Error>| {
+            matches!(said, Ok(_)) || matches!(said, Err(Error::Refused(problem)) if problem.code == "stale-delivery")
+        };
+        match again.into_iter().find(|said| !is_fine(said)) {
+            Some(Err(error)) => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     async fn storm(&self, pause: Duration, repeats: usize) -> Result<()> {
