@@ -119,15 +119,17 @@ async fn lease_or_wait(state: &AppState, caller: &Caller, asked: &Asked, longest
         max_attempts: state.delivery.max_attempts,
         look_ahead,
     };
+    // Boxed: a poll that is parked does not hold room for a statement.
+    let lease = async |look_ahead| Box::pin(state.store.lease(&order(look_ahead))).await;
     let deadline = Instant::now() + longest;
-    let leased = state.store.lease(&order(Duration::ZERO)).await?;
+    let leased = lease(Duration::ZERO).await?;
     if !leased.deliveries.is_empty() || longest.is_zero() {
         return Ok(leased);
     }
-    let parked = state.events.park(&caller.agent_id, asked.request_ids.as_deref()).await;
+    let parked = Box::pin(state.events.park(&caller.agent_id, asked.request_ids.as_deref())).await;
     loop {
         let look_again = if state.events.is_connected_now() { LOOK_AGAIN } else { LOOK_AGAIN_WITHOUT_NATS };
-        let leased = state.store.lease(&order(look_again)).await?;
+        let leased = lease(look_again).await?;
         let left = deadline.saturating_duration_since(Instant::now());
         if !leased.deliveries.is_empty() || left.is_zero() || state.events.is_stopping() {
             return Ok(leased);

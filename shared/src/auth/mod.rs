@@ -11,6 +11,7 @@ mod tokens;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, header};
 
 pub use agent_keys::{KeyAlg, PublicKey};
@@ -97,6 +98,11 @@ impl Authenticator {
         if let Some(principal) = self.verified.get(token, now) {
             return Ok(principal);
         }
+        // Boxed: what looks keys up is large, and each call would hold room for it until its end.
+        Box::pin(self.verify(token, now)).await
+    }
+
+    async fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Arc<Principal>> {
         let unverified = tokens::Unverified::read(token)?;
         let (principal, good) = if unverified.issuer == self.issuer.name() {
             self.issuer.verify(token, &unverified, &self.rules, now).await?

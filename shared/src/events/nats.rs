@@ -212,10 +212,10 @@ impl Nats {
         }
     }
 
-    /// What other processes announce for this agent's polls.
-    pub(super) async fn subscribe(&self, agent_id: &AgentId) -> anyhow::Result<impl Stream<Item = Message> + use<>> {
+    /// What other processes announce for polls.
+    pub(super) async fn subscribe(&self) -> anyhow::Result<impl Stream<Item = Message> + use<>> {
         let client = self.client().await?;
-        let [decided, replayed] = FOR_POLLS.map(|kind| client.subscribe(subject(kind, agent_id)));
+        let [decided, replayed] = FOR_POLLS.map(|kind| client.subscribe(format!("handoff.{kind}.*")));
         let announced = select(decided.await?, replayed.await?);
         if self.is_connected_now() {
             tokio::time::timeout(Duration::from_millis(200), client.flush()).await??;
@@ -224,10 +224,11 @@ impl Nats {
     }
 }
 
-/// The request that a message is about, by its `Nats-Msg-Id` `<request_id>/<seq>`.
-pub(super) fn request_id_of(message: &Message) -> Option<RequestId> {
+/// The agent and the request that a message is about, by its subject and its `Nats-Msg-Id` `<request_id>/<seq>`.
+pub(super) fn announced(message: &Message) -> Option<(AgentId, RequestId)> {
+    let agent_id = message.subject.rsplit('.').next()?.parse().ok()?;
     let id = message.headers.as_ref()?.get(async_nats::header::NATS_MESSAGE_ID)?;
-    id.as_str().split('/').next()?.parse().ok()
+    Some((agent_id, id.as_str().split('/').next()?.parse().ok()?))
 }
 
 /// What became of an event that was sent; `None`: it was too long to be.

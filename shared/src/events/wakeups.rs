@@ -10,10 +10,10 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use tokio::sync::Notify;
 
-use super::nats::{Nats, request_id_of};
+use super::nats::{Nats, announced};
 use crate::domain::{AgentId, RequestId};
 
-/// After the last poll of an agent its subscription is kept for so long: the next poll usually follows at once.
+/// After the last poll the subscription is kept for so long: the next poll usually follows at once.
 const LINGER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -23,12 +23,13 @@ pub(super) struct Wakeups {
     is_stopping: AtomicBool,
 }
 
+/// Polls that wait, in line.
 #[derive(Debug, Default)]
-struct Agents(Mutex<HashMap<AgentId, Waiting>>);
+struct Agents(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    polls: Vec<Arc<Waiter>>,
+    polls: HashMap<AgentId, Vec<Arc<Waiter>>>,
     is_subscribed: bool,
 }
 
@@ -55,50 +56,47 @@ impl Parked {
 
     /// Gets in line again after a wake-up that brought nothing.
     pub fn requeue(&self) {
-        let mut agents = self.agents.lock();
-        let waiting = agents.entry(self.agent_id.clone()).or_default();
-        if !waiting.polls.iter().any(|waiter| Arc::ptr_eq(waiter, &self.waiter)) {
-            waiting.polls.push(self.waiter.clone());
+        let mut waiting = self.agents.lock();
+        let polls = waiting.polls.entry(self.agent_id.clone()).or_default();
+        if !polls.iter().any(|waiter| Arc::ptr_eq(waiter, &self.waiter)) {
+            polls.push(self.waiter.clone());
         }
     }
 }
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        let mut agents = self.agents.lock();
-        if let Some(waiting) = agents.get_mut(&self.agent_id) {
-            waiting.polls.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
-            if waiting.polls.is_empty() && !waiting.is_subscribed {
-                agents.remove(&self.agent_id);
+        let mut waiting = self.agents.lock();
+        if let Some(polls) = waiting.polls.get_mut(&self.agent_id) {
+            polls.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
+            if polls.is_empty() {
+                waiting.polls.remove(&self.agent_id);
             }
         }
     }
 }
 
 impl Agents {
-    fn lock(&self) -> MutexGuard<'_, HashMap<AgentId, Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         // Nothing panics while it is held; what is in it is whole in any case.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes one poll that may take the decision.
     fn wake(&self, agent_id: &AgentId, request_id: RequestId) {
-        let mut agents = self.lock();
-        let Some(waiting) = agents.get_mut(agent_id) else { return };
+        let mut waiting = self.lock();
+        let Some(polls) = waiting.polls.get_mut(agent_id) else { return };
         let may_take = |waiter: &Arc<Waiter>| waiter.request_ids.as_ref().is_none_or(|ids| ids.contains(&request_id));
-        if let Some(index) = waiting.polls.iter().position(may_take) {
-            waiting.polls.remove(index).woken.notify_one();
+        if let Some(index) = polls.iter().position(may_take) {
+            polls.remove(index).woken.notify_one();
         }
     }
 
     /// Ends a subscription that nobody has needed for a while. `false`: it is still needed.
-    fn end_if_idle(&self, agent_id: &AgentId) -> bool {
-        let mut agents = self.lock();
-        let is_idle = agents.get(agent_id).is_none_or(|waiting| waiting.polls.is_empty());
-        if is_idle {
-            agents.remove(agent_id);
-        }
-        is_idle
+    fn end_if_idle(&self) -> bool {
+        let mut waiting = self.lock();
+        waiting.is_subscribed = !waiting.polls.is_empty();
+        !waiting.is_subscribed
     }
 }
 
@@ -113,7 +111,7 @@ impl Wakeups {
 
     #[cfg(feature = "testing")]
     pub(super) fn is_parked(&self, agent_id: &AgentId) -> bool {
-        self.agents.lock().get(agent_id).is_some_and(|waiting| !waiting.polls.is_empty())
+        self.agents.lock().polls.get(agent_id).is_some_and(|polls| !polls.is_empty())
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -123,8 +121,8 @@ impl Wakeups {
     /// Lets every parked poll return, and those to come too.
     pub(super) fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
-        for waiting in self.agents.lock().values_mut() {
-            waiting.polls.drain(..).for_each(|waiter| waiter.woken.notify_one());
+        for polls in self.agents.lock().polls.values_mut() {
+            polls.drain(..).for_each(|waiter| waiter.woken.notify_one());
         }
     }
 
@@ -132,35 +130,35 @@ impl Wakeups {
         let waiter = Arc::new(Waiter { request_ids: request_ids.map(<[_]>::to_vec), woken: Notify::new() });
         let parked = Parked { agents: self.agents.clone(), agent_id: agent_id.clone(), waiter: waiter.clone() };
         let is_first = {
-            let mut agents = self.agents.lock();
-            let waiting = agents.entry(agent_id.clone()).or_default();
-            waiting.polls.push(waiter);
+            let mut waiting = self.agents.lock();
+            waiting.polls.entry(agent_id.clone()).or_default().push(waiter);
             !std::mem::replace(&mut waiting.is_subscribed, true)
         };
         if is_first {
-            self.subscribe(agent_id.clone()).await;
+            self.subscribe().await;
         }
         parked
     }
 
-    /// One subscription for each agent with parked polls, whatever their number.
-    async fn subscribe(&self, agent_id: AgentId) {
+    /// One subscription while polls are parked, whatever their number and whosever they are: one for each agent cost
+    /// 14 KiB of memory each, and a round trip to NATS for every agent's first poll.
+    async fn subscribe(&self) {
         let agents = self.agents.clone();
-        match self.nats.subscribe(&agent_id).await {
+        match self.nats.subscribe().await {
             Ok(mut messages) => {
                 tokio::spawn(async move {
                     loop {
                         match tokio::time::timeout(LINGER, messages.next()).await {
                             Ok(Some(message)) => {
-                                if let Some(request_id) = request_id_of(&message) {
+                                if let Some((agent_id, request_id)) = announced(&message) {
                                     agents.wake(&agent_id, request_id);
                                 }
                             }
                             Ok(None) => {
-                                agents.lock().entry(agent_id).or_default().is_subscribed = false;
+                                agents.lock().is_subscribed = false;
                                 return;
                             }
-                            Err(_) if agents.end_if_idle(&agent_id) => return,
+                            Err(_) if agents.end_if_idle() => return,
                             Err(_) => {}
                         }
                     }
@@ -168,7 +166,7 @@ impl Wakeups {
             }
             Err(error) => {
                 tracing::debug!(error = format!("{error:#}"), "no wake-ups from other processes for now");
-                agents.lock().entry(agent_id).or_default().is_subscribed = false;
+                agents.lock().is_subscribed = false;
             }
         }
     }
