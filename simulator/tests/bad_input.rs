@@ -1,7 +1,5 @@
 //! What cannot be played says why, and ends with its own status.
 
-#![expect(clippy::unwrap_used, reason = "what is not there fails the test")]
-
 mod support;
 
 use std::time::Duration;

@@ -247,7 +247,7 @@ impl<'a> Turn<'a> {
         // It is no error to repeat it; what came meanwhile with another delivery is refused.
         let again = join_all((0..2).map(|_| self.client.accept(&decision))).await;
         let is_fine = |said: &Result<_, Error>| {
-            matches!(said, Ok(_)) || matches!(said, Err(Error::Refused(problem)) if problem.code == "stale-delivery")
+            said.is_ok() || matches!(said, Err(Error::Refused(problem)) if problem.code == "stale-delivery")
         };
         match again.into_iter().find(|said| !is_fine(said)) {
             Some(Err(error)) => Err(error.into()),
