@@ -17,15 +17,15 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// Adds an operation: its path and methods, who answers, and how to describe it. See [`routes!`](crate::routes).
+    /// Adds an operation: its path, who answers its methods, and how to describe it. See [`routes!`](crate::routes).
     pub fn operation(
         mut self,
         path: &str,
-        answering: impl FnOnce(MethodRouter<AppState>) -> MethodRouter<AppState>,
+        methods: MethodRouter<AppState>,
         describe: fn() -> UtoipaMethodRouter<AppState>,
     ) -> Self {
         self.descriptions.push(describe);
-        self.route(path, answering(MethodRouter::new()))
+        self.route(path, methods)
     }
 
     /// Adds a route that the document says nothing of.
@@ -72,10 +72,10 @@ macro_rules! routes {
         $crate::http::utoipa_axum::paste! {
             $routes.operation(
                 &<$module::[<__path_ $handler>] as utoipa::Path>::path(),
-                |methods| {
-                    let filter = $crate::http::filter(&<$module::[<__path_ $handler>] as utoipa::Path>::methods());
-                    methods.on(filter, $module::$handler)
-                },
+                axum::routing::on(
+                    $crate::http::filter(&<$module::[<__path_ $handler>] as utoipa::Path>::methods()),
+                    $module::$handler,
+                ),
                 || $crate::http::utoipa_axum::routes!($module::$handler),
             )
         }
