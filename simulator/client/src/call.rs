@@ -62,6 +62,11 @@ impl Caller {
         Ok(Self { inner: Arc::new(Inner { base, credentials, patience, http }), observer: None })
     }
 
+    /// How long its calls may take.
+    pub fn patience(&self) -> Patience {
+        self.inner.patience
+    }
+
     /// The same, with its tries told to the observer.
     pub fn observed(&self, observer: Arc<dyn Observer>) -> Self {
         Self { inner: self.inner.clone(), observer: Some(observer) }

@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 pub use credentials::Credentials;
@@ -45,6 +46,8 @@ pub use observe::{Observer, Response, Try};
 pub use receipt::{Receipt, ReceiptKeys};
 pub use signature::Unverified;
 
+/// Code of the refusal of an acknowledgement whose delivery is not the latest.
+const STALE: &str = "stale-delivery";
 /// Longest poll of the contract.
 const LONGEST_POLL: Duration = Duration::from_secs(20);
 
@@ -60,6 +63,37 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self { per_try: Duration::from_secs(10), in_all: Duration::from_mins(2) }
+    }
+}
+
+/// What an agent says of a delivery (contract, "Poll and acknowledge").
+#[derive(Clone, Copy, Debug)]
+pub enum Said<'a> {
+    /// It has the decision and acted on it.
+    Accepted,
+    /// It failed for now: the decision comes again after a backoff.
+    Retry {
+        /// For programs.
+        code: &'a str,
+        /// For people.
+        message: &'a str,
+    },
+    /// It will never be able to act on it.
+    Failed {
+        /// For programs.
+        code: &'a str,
+        /// For people.
+        message: &'a str,
+    },
+}
+
+impl Said<'_> {
+    fn to_json(self) -> serde_json::Value {
+        match self {
+            Self::Accepted => json!({"result": "accepted"}),
+            Self::Retry { code, message } => json!({"result": "retry", "error": {"code": code, "message": message}}),
+            Self::Failed { code, message } => json!({"result": "failed", "error": {"code": code, "message": message}}),
+        }
     }
 }
 
@@ -134,26 +168,68 @@ impl Client {
     }
 
     /// Says that the agent has the decision and acted on it. Repeating it is no error.
+    ///
+    /// Where the service does not take this delivery for the latest any more (its lease was over, or was lost with a
+    /// crash of its database), the decision comes again: it is polled for and said of that delivery, for as long as the
+    /// client's [`Patience`]. The action itself is done once.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with the code `stale-delivery` where it did not come again in that time: another worker of the
+    /// agent holds it, or has acknowledged it.
     pub async fn accept(&self, decision: &Decision) -> Result<Acknowledged> {
-        self.acknowledge(decision, &json!({"result": "accepted"})).await
+        self.settle(decision, Said::Accepted).await
     }
 
     /// Asks for the decision to be delivered again later: what the agent wanted to do failed for now.
+    ///
+    /// # Errors
+    /// As [`Client::accept`].
     pub async fn retry_later(&self, decision: &Decision, code: &str, message: &str) -> Result<Acknowledged> {
-        self.acknowledge(decision, &json!({"result": "retry", "error": {"code": code, "message": message}})).await
+        self.settle(decision, Said::Retry { code, message }).await
     }
 
     /// Says that the agent will never be able to act on it: a dead letter for an administrator.
+    ///
+    /// # Errors
+    /// As [`Client::accept`].
     pub async fn fail(&self, decision: &Decision, code: &str, message: &str) -> Result<Acknowledged> {
-        self.acknowledge(decision, &json!({"result": "failed", "error": {"code": code, "message": message}})).await
+        self.settle(decision, Said::Failed { code, message }).await
     }
 
-    async fn acknowledge(&self, decision: &Decision, said: &serde_json::Value) -> Result<Acknowledged> {
+    /// Says it of this very delivery, and of no later one: [`Client::accept`] and its like are what an agent wants.
+    ///
+    /// # Errors
+    /// [`Error::NotDelivered`]; [`Error::Refused`] with the code `stale-delivery` where it is not the latest.
+    pub async fn acknowledge(&self, decision: &Decision, said: Said<'_>) -> Result<Acknowledged> {
         let Some(delivery_id) = decision.delivery_id else { return Err(Error::NotDelivered) };
-        let mut body = said.clone();
+        let mut body = said.to_json();
         body["delivery_id"] = json!(delivery_id);
         let path = format!("/v1/agents/{}/decisions/{}/ack", self.agent_id(), decision.request_id);
         self.0.call(Method::POST, &path, Some(&body.to_string().into_bytes())).await
+    }
+
+    async fn settle(&self, decision: &Decision, said: Said<'_>) -> Result<Acknowledged> {
+        let until = Instant::now() + self.0.patience().in_all;
+        let mut refused = match self.acknowledge(decision, said).await {
+            Err(Error::Refused(problem)) if problem.code == STALE => problem,
+            settled => return settled,
+        };
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            // A poll waits for whole seconds.
+            if left < Duration::from_secs(1) {
+                return Err(Error::Refused(refused));
+            }
+            let Some(again) = self.poll(left, 1, &[decision.request_id]).await?.pop() else { continue };
+            if again.outcome != decision.outcome {
+                let (now, was) = (again.outcome, decision.outcome);
+                return Err(Error::Contract(format!("{} was {was:?} and is {now:?}", decision.request_id)));
+            }
+            refused = match self.acknowledge(&again, said).await {
+                Err(Error::Refused(problem)) if problem.code == STALE => problem,
+                settled => return settled,
+            };
+        }
     }
 
     /// How a request stands, with its decision once there is one: for an agent that has lost its memory.

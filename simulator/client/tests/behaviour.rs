@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use relaytrace_client::{Action, Client, Credentials, Envelope, Error, Patience, Priority};
+use relaytrace_client::{Action, Client, Credentials, DeliveryState, Envelope, Error, Patience, Priority, Said};
 use serde_json::{Value, json};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
@@ -93,6 +93,21 @@ fn problem(status: u16, code: &str, retryable: bool) -> Value {
         "retryable": retryable, "trace_id": "t1"})
 }
 
+/// A delivery of the decision, its newest if nothing else is said.
+fn delivered(attempt: u32, outcome: &str) -> Value {
+    json!({
+        "request_id": "019ab9a0-0000-7000-8000-000000000001", "client_request_key": "k", "outcome": outcome,
+        "cause": "operator", "decided_at": "2026-01-01T00:00:00Z", "decided_by": {"kind": "operator", "id": "maria"},
+        "reason": null, "action_digest": question().action.digest().unwrap(), "resume": null,
+        "delivery_id": format!("019ab9a0-0000-7000-8000-{attempt:012}"), "attempt": attempt, "receipt": "",
+        "chain": {"length": 2, "head": "sha256:00"},
+    })
+}
+
+fn polled(decisions: &[Value]) -> Say {
+    Say::Signed(200, json!({"decisions": decisions}))
+}
+
 async fn tries(server: &MockServer) -> usize {
     server.received_requests().await.unwrap().len()
 }
@@ -148,6 +163,44 @@ async fn a_token_that_is_refused_is_named_after_a_few_tries() {
     let error = client(&server.uri()).submit(&question()).await.unwrap_err();
     assert!(matches!(error, Error::NotAuthenticated(_)), "{error}");
     assert_eq!(tries(&server).await, 3);
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_not_the_latest_is_taken_again() {
+    let stale = Say::Signed(409, problem(409, "stale-delivery", false));
+    let state = json!({"agent_id": "a", "request_id": "019ab9a0-0000-7000-8000-000000000001",
+        "delivery_id": "019ab9a0-0000-7000-8000-000000000002", "state": "acknowledged", "attempt": 2});
+    let says =
+        [stale.clone(), polled(&[]), polled(&[delivered(2, "approved")]), Say::Signed(200, state), stale.clone()];
+    let server = service(&says).await;
+    let client = client(&server.uri());
+    let first = serde_json::from_value(delivered(1, "approved")).unwrap();
+    assert_eq!(client.accept(&first).await.unwrap().state, DeliveryState::Acknowledged);
+    let requests = server.received_requests().await.unwrap();
+    assert_eq!(requests.len(), 4);
+    assert!(requests[2].url.query().unwrap().contains("request_id=019ab9a0-0000-7000-8000-000000000001"));
+    let last: Value = serde_json::from_slice(&requests[3].body).unwrap();
+    assert_eq!(last, json!({"delivery_id": "019ab9a0-0000-7000-8000-000000000002", "result": "accepted"}));
+    // Of this delivery only: as it is.
+    let refused = client.acknowledge(&first, Said::Accepted).await.unwrap_err();
+    assert!(matches!(refused, Error::Refused(problem) if problem.code == "stale-delivery"));
+    assert_eq!(tries(&server).await, 5);
+}
+
+#[tokio::test]
+async fn what_does_not_come_again_is_not_waited_for_for_ever() {
+    let stale = Say::Signed(409, problem(409, "stale-delivery", false));
+    let first = serde_json::from_value(delivered(1, "approved")).unwrap();
+    // Another worker has it.
+    let mut says = vec![stale.clone()];
+    says.extend((0..100_000).map(|_| polled(&[])));
+    let server = service(&says).await;
+    let refused = client(&server.uri()).accept(&first).await.unwrap_err();
+    assert!(matches!(refused, Error::Refused(problem) if problem.code == "stale-delivery"));
+    // A decision is final.
+    let server = service(&[stale, polled(&[delivered(2, "rejected")])]).await;
+    let other = client(&server.uri()).accept(&first).await.unwrap_err();
+    assert!(matches!(other, Error::Contract(_)), "{other}");
 }
 
 #[tokio::test]

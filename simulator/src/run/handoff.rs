@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use futures_util::future::join_all;
-use relaytrace_client::{Acknowledged, Client, Decision, DeliveryState, Envelope, Error, Submission};
+use relaytrace_client::{Acknowledged, Client, Decision, DeliveryState, Envelope, Error, Said, Submission};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -27,14 +27,6 @@ pub async fn play(world: Arc<World>, index: usize) {
     if let Err(error) = lived {
         book.handoffs[index].gave_up = Some(format!("{error:#}"));
     }
-}
-
-/// What an agent says of a decision.
-#[derive(Clone, Copy)]
-enum Saying {
-    Accepted,
-    Later,
-    Failed,
 }
 
 /// What the agent knows.
@@ -157,36 +149,15 @@ impl<'a> Turn<'a> {
     }
 
     async fn accept(&self, decision: &Decision) -> Result<()> {
-        self.acknowledge(decision, Saying::Accepted).await
+        self.acknowledged(self.client.accept(decision)).await
     }
 
-    /// Says it until it is heard. A delivery that is not the latest any more (its lease was over, or was lost when
-    /// Postgres crashed: leases are not waited for) comes again.
-    async fn acknowledge(&self, decision: &Decision, saying: Saying) -> Result<()> {
-        let mut current = decision.clone();
-        loop {
-            let begun = Instant::now();
-            match self.say(&current, saying).await {
-                Ok(acknowledged) => {
-                    self.world.ledger.took(Timed::Acknowledge, begun.elapsed());
-                    self.world.ledger.acknowledged(self.index, acknowledged.state);
-                    return Ok(());
-                }
-                Err(Error::Refused(problem)) if problem.code == "stale-delivery" => {
-                    self.world.ledger.count("acknowledgements refused as stale, decision taken again");
-                    current = self.wait(current.request_id, LONG_POLL).await?;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    async fn say(&self, decision: &Decision, saying: Saying) -> Result<Acknowledged, Error> {
-        match saying {
-            Saying::Accepted => self.client.accept(decision).await,
-            Saying::Later => self.client.retry_later(decision, "not-now", "the payment system is closed").await,
-            Saying::Failed => self.client.fail(decision, "no-such-order", "the order was deleted").await,
-        }
+    async fn acknowledged(&self, saying: impl Future<Output = Result<Acknowledged, Error>>) -> Result<()> {
+        let begun = Instant::now();
+        let acknowledged = saying.await?;
+        self.world.ledger.took(Timed::Acknowledge, begun.elapsed());
+        self.world.ledger.acknowledged(self.index, acknowledged.state);
+        Ok(())
     }
 
     /// All that is left after a crash is the agent's own key for the question.
@@ -208,12 +179,12 @@ impl<'a> Turn<'a> {
 
     async fn defer(&self, request_id: Uuid) -> Result<()> {
         let decision = self.wait(request_id, LONG_POLL).await?;
-        self.acknowledge(&decision, Saying::Later).await
+        self.acknowledged(self.client.retry_later(&decision, "not-now", "the payment system is closed")).await
     }
 
     async fn fail(&self, request_id: Uuid) -> Result<()> {
         let decision = self.wait(request_id, LONG_POLL).await?;
-        self.acknowledge(&decision, Saying::Failed).await
+        self.acknowledged(self.client.fail(&decision, "no-such-order", "the order was deleted")).await
     }
 
     /// Withdraws the question; where it was decided already, the decision stands.
@@ -245,7 +216,7 @@ impl<'a> Turn<'a> {
         let decision = decision?;
         self.accept(&decision).await?;
         // It is no error to repeat it; what came meanwhile with another delivery is refused.
-        let again = join_all((0..2).map(|_| self.client.accept(&decision))).await;
+        let again = join_all((0..2).map(|_| self.client.acknowledge(&decision, Said::Accepted))).await;
         let is_fine = |said: &Result<_, Error>| {
             said.is_ok() || matches!(said, Err(Error::Refused(problem)) if problem.code == "stale-delivery")
         };
@@ -272,7 +243,7 @@ impl<'a> Turn<'a> {
         let current = self.wait(request_id, LONG_POLL).await?;
         let ledger = &self.world.ledger;
         ledger.count("late acknowledgements");
-        match self.client.accept(&early).await {
+        match self.client.acknowledge(&early, Said::Accepted).await {
             Err(Error::Refused(problem)) if problem.code == "stale-delivery" => {}
             Ok(answered)
                 if answered.state == DeliveryState::Acknowledged && early.delivery_id == current.delivery_id => {}

@@ -88,6 +88,9 @@ impl Witness {
             handoff.polls += 1;
         } else if tried.path.ends_with("/ack") {
             handoff.acknowledgements += 1;
+            if tried.response.is_ok_and(|response| response.status == 409) {
+                *book.counts.entry("acknowledgements refused as not of the latest delivery").or_default() += 1;
+            }
         } else if tried.path == "/v1/hitl/requests" {
             handoff.submissions += 1;
         }
