@@ -285,3 +285,11 @@ pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
     };
     tokio::time::timeout(Duration::from_secs(30), asked).await.expect("it did not come to be within 30 s");
 }
+
+/// Waits until so many statements in this database wait for somebody's lock.
+pub async fn until_blocked(owner: &PgPool, statements: usize) {
+    let query = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let wanted = i64::try_from(statements).expect("few");
+    until(async || sqlx::query_scalar::<_, i64>(query).fetch_one(owner).await.expect("a count") == wanted).await;
+}

@@ -139,9 +139,10 @@ async fn perform(
     let (store, longest_age) = (&state.store, state.delivery.max_age_seconds);
     match *disposition {
         Disposition::Decide(outcome) => {
-            let (reason, traceparent) = (Some(reason), Some(traceparent));
-            let deciding = Deciding { request_id, actor, outcome, reason, action_digest: None, traceparent };
-            Ok(store.decide_as_admin(&deciding, longest_age).await?.event)
+            let (actor, action_digest) = (actor.clone(), None);
+            let (reason, traceparent) = (Some(reason.to_owned()), Some(traceparent.to_owned()));
+            let deciding = Deciding { request_id, actor, outcome, reason, action_digest, longest_age, traceparent };
+            Ok(store.decide_as_admin(&deciding).await?.event)
         }
         Disposition::Adjust(adjustment) => {
             store.adjust(request_id, adjustment, actor, reason).await?;

@@ -63,13 +63,14 @@ async fn decide(
     }
     let deciding = Deciding {
         request_id,
-        actor: &actor,
+        actor,
         outcome: answer.decision.outcome(),
-        reason: answer.reason.as_ref().map(Reason::as_str),
+        reason: answer.reason.map(|reason| reason.as_str().to_owned()),
         action_digest: answer.action_digest,
-        traceparent: Some(&trace.traceparent),
+        longest_age: state.delivery.max_age_seconds,
+        traceparent: Some(trace.traceparent.clone()),
     };
-    let decided = state.store.decide(&deciding, state.delivery.max_age_seconds).await?;
+    let decided = state.store.decide(deciding).await?;
     let status = if decided.event.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     if let Some(event) = decided.event {
         state.events.committed(&state.store, event).await;

@@ -92,13 +92,14 @@ async fn cancel(
     let actor = Actor { kind: ActorKind::Agent, id: caller.agent_id.to_string(), name: None };
     let deciding = Deciding {
         request_id,
-        actor: &actor,
+        actor,
         outcome: Outcome::Cancelled,
-        reason: cancel.reason.as_ref().map(Reason::as_str),
+        reason: cancel.reason.map(|reason| reason.as_str().to_owned()),
         action_digest: None,
-        traceparent: Some(&trace.traceparent),
+        longest_age: state.delivery.max_age_seconds,
+        traceparent: Some(trace.traceparent.clone()),
     };
-    let decided = state.store.cancel(&caller, &deciding, state.delivery.max_age_seconds).await?;
+    let decided = state.store.cancel(&caller, &deciding).await?;
     if let Some(event) = decided.event {
         state.events.committed(&state.store, event).await;
     }

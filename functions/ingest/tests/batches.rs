@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use futures_util::future::join_all;
 use relaytrace::runtime;
 use relaytrace::store::{MIGRATOR, WRITERS};
-use relaytrace::testing::{Answer, TestAgent, TestApp, until};
+use relaytrace::testing::{Answer, TestAgent, TestApp, until, until_blocked};
 use serde_json::Value;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,14 +19,6 @@ async fn block(owner: &PgPool) -> Transaction<'static, Postgres> {
     let writers = i32::try_from(WRITERS).expect("few");
     sqlx::query(keys).bind(writers).execute(&mut *blocking).await.expect("keys");
     blocking
-}
-
-/// Waits until so many of our statements wait for somebody's lock.
-async fn until_blocked(owner: &PgPool, statements: usize) {
-    let query = "SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let wanted = i64::try_from(statements).expect("few");
-    until(async || sqlx::query_scalar::<_, i64>(query).fetch_one(owner).await.expect("a count") == wanted).await;
 }
 
 /// Sends the envelopes while every writer waits, so that they are written together; and how many statements that took.

@@ -2,17 +2,9 @@
 
 use futures_util::future::join_all;
 use relaytrace::store::{MIGRATOR, WRITERS};
-use relaytrace::testing::{TestAgent, TestApp, until};
+use relaytrace::testing::{TestAgent, TestApp, until, until_blocked};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-
-/// Waits until so many of our statements wait for somebody's lock.
-async fn until_blocked(owner: &PgPool, statements: usize) {
-    let query = "SELECT count(*) FROM pg_stat_activity
-        WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let wanted = i64::try_from(statements).expect("few");
-    until(async || sqlx::query_scalar::<_, i64>(query).fetch_one(owner).await.expect("a count") == wanted).await;
-}
 
 async fn delivered(app: &TestApp, agent: &TestAgent, key: &str) -> Value {
     let id = app.submit(agent, key).await;

@@ -1,7 +1,11 @@
 //! Deciding: the one place where a request stops being pending.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
+use super::batches::{Row, alone, column};
 use super::chain::digest;
 use super::pool::run;
 use super::{Caller, OutboxEvent, Store};
@@ -10,19 +14,21 @@ use crate::error::{Error, Result};
 
 /// What someone wants a request's decision to be.
 #[derive(Clone, Debug)]
-pub struct Deciding<'a> {
+pub struct Deciding {
     /// The request.
     pub request_id: RequestId,
     /// Who decides.
-    pub actor: &'a Actor,
+    pub actor: Actor,
     /// What.
     pub outcome: Outcome,
     /// Why, in their words.
-    pub reason: Option<&'a str>,
+    pub reason: Option<String>,
     /// The action that they saw; `None`: they did not say.
     pub action_digest: Option<Digest>,
+    /// Age in seconds at which its delivery is given up; the same for all of a deployment.
+    pub longest_age: f64,
     /// W3C trace context of the call.
-    pub traceparent: Option<&'a str>,
+    pub traceparent: Option<String>,
 }
 
 /// A decision, and its event if it was made just now.
@@ -34,7 +40,8 @@ pub struct Decided {
     pub event: Option<OutboxEvent>,
 }
 
-struct Made {
+/// A decision that is in the tables.
+pub(super) struct Made {
     request_id: RequestId,
     agent_id: AgentId,
     at: DateTime<Utc>,
@@ -45,15 +52,12 @@ struct Made {
 
 /// The statement that decides, for whatever rows `$target` locks.
 ///
-/// `$target` selects from `hitl_requests r` under `FOR NO KEY UPDATE` and adds `outcome`, `cause`, `reason` and
-/// `not_after`, the moment from which on it is too late. Status, chain head and length come from the locked row: a
-/// second scan of the table would see what was there before the lock was granted. Parameters: $1 now, $2 longest age
-/// of a delivery in seconds, $3 to $5 the actor, $6 trace context (the tuple); the target's own start at $7.
+/// `$target` selects from `hitl_requests r` under `FOR NO KEY UPDATE` and adds `outcome`, `cause`, `reason`, the actor,
+/// `traceparent`, and `not_after`, the moment from which on it is too late. Status, chain head and length come from the
+/// locked row: a second scan of the table would see what was there before the lock was granted. Parameters: $1 now, $2
+/// longest age of a delivery in seconds; the target's own start at $3.
 macro_rules! deciding {
-    (
-        $name:literal, $target:literal,
-        ($store:expr, $longest_age:expr, $actor:expr, $traceparent:expr), $($argument:expr),* $(,)?
-    ) => {
+    ($name:literal, $target:literal, ($store:expr, $longest_age:expr), $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
             Made,
             "/* relaytrace: " + $name + " */ WITH target AS (" + $target + r#"), timed AS MATERIALIZED (
@@ -61,7 +65,7 @@ macro_rules! deciding {
             ), entries AS MATERIALIZED (
                 SELECT t.*, t.chain_length + 1 AS seq,
                     chain_entry(t.request_id, t.chain_length + 1, 'decided', t.at,
-                        chain_actor($3::text, $4::text, $5::text),
+                        chain_actor(t.actor_kind, t.actor_id, t.actor_name),
                         '"outcome":"' || t.outcome || '","cause":"' || t.cause
                         || '","action_digest":"' || digest_text(t.action_digest)
                         || '","reason":' || json_text(t.reason)) AS entry
@@ -85,7 +89,7 @@ macro_rules! deciding {
                 INSERT INTO hitl_decisions (
                     request_id, outcome, cause, decided_by_kind, decided_by_id, decided_by_name, reason, decided_at, chain_seq
                 )
-                SELECT request_id, outcome, cause, $3, $4, $5, reason, at, seq FROM decided
+                SELECT request_id, outcome, cause, actor_kind, actor_id, actor_name, reason, at, seq FROM decided
             ), chain AS (
                 INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
                 SELECT request_id, seq, 'decided', at, entry, chain_head, hash FROM decided
@@ -97,7 +101,7 @@ macro_rules! deciding {
                 SELECT request_id, seq, 'decided', agent_id,
                     handoff_event('decided', request_id, seq, at, agent_id, client_request_key, priority,
                         action_digest, hash, outcome, cause),
-                    $6::text, at, at + interval '10 seconds'
+                    traceparent, at, at + interval '10 seconds'
                 FROM decided
                 RETURNING request_id, payload
             )
@@ -106,25 +110,63 @@ macro_rules! deciding {
             FROM decided JOIN announced USING (request_id)"#,
             $store.clock().for_database(),
             $longest_age,
-            $actor.kind as ActorKind,
-            &$actor.id,
-            $actor.name.as_deref(),
-            $traceparent,
             $($argument),*
         )
     };
 }
 
 impl Made {
-    fn event(self, traceparent: Option<&str>) -> OutboxEvent {
+    fn event(self, traceparent: Option<String>) -> OutboxEvent {
         OutboxEvent {
             request_id: self.request_id,
             seq: self.seq,
             kind: "decided".into(),
             agent_id: self.agent_id,
             payload: self.payload,
-            traceparent: traceparent.map(str::to_owned),
+            traceparent,
         }
+    }
+}
+
+impl Row for Deciding {
+    type Written = Made;
+    type Key<'a> = RequestId;
+
+    fn key(&self) -> RequestId {
+        self.request_id
+    }
+
+    fn size(&self) -> usize {
+        512 + self.reason.as_ref().map_or(0, String::len)
+    }
+
+    /// The one statement of operators' decisions. Written over arrays; on Lambda they hold one.
+    async fn write(store: &Store, rows: &[&Self]) -> Result<Vec<Option<Made>>> {
+        let made = run!(store, connection => deciding!(
+                    "decide",
+                    "SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
+                        r.chain_length, r.chain_head, r.counted, i.outcome, 'operator' AS cause, i.reason,
+                        i.actor_kind, i.actor_id, i.actor_name, i.traceparent, r.respond_by AS not_after
+                    FROM hitl_requests r
+                    JOIN UNNEST($3::uuid[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::text[], $9::text[], $10::text[])
+                        AS i (request_id, outcome, reason, action_digest, actor_kind, actor_id, actor_name, traceparent)
+                        ON i.request_id = r.request_id
+                    WHERE r.status = 'pending' AND r.action_digest = COALESCE(i.action_digest, r.action_digest)
+                    ORDER BY r.request_id
+                    FOR NO KEY UPDATE OF r",
+                    (store, rows.first().map_or(0.0, |row| row.longest_age)),
+                    &column(rows, |row| row.request_id.0),
+                    &column(rows, |row| row.outcome) as &[Outcome],
+                    &column(rows, |row| row.reason.as_deref()) as &[Option<&str>],
+                    &column(rows, |row| row.action_digest.as_ref().map(|digest| digest.0.as_slice())) as &[Option<&[u8]>],
+                    &column(rows, |row| row.actor.kind) as &[ActorKind],
+                    &column(rows, |row| row.actor.id.as_str()) as &[&str],
+                    &column(rows, |row| row.actor.name.as_deref()) as &[Option<&str>],
+                    &column(rows, |row| row.traceparent.as_deref()) as &[Option<&str>],
+                )
+                .fetch_all(connection))?;
+        let mut made: HashMap<RequestId, _> = made.into_iter().map(|made| (made.request_id, made)).collect();
+        Ok(rows.iter().map(|row| made.remove(&row.request_id)).collect())
     }
 }
 
@@ -134,35 +176,23 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], or the first that applies of [`Error::AlreadyDecided`] (but for the same operator's same
     /// decision), [`Error::Expired`] and [`Error::ActionMismatch`].
-    pub async fn decide(&self, deciding: &Deciding<'_>, longest_age: f64) -> Result<Decided> {
-        let Deciding { request_id, actor, outcome, reason, action_digest, traceparent } = deciding;
-        let made = run!(self, connection => deciding!(
-                    "decide",
-                    "SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
-                        r.chain_length, r.chain_head, r.counted, $8::text AS outcome, 'operator' AS cause, $9::text AS reason,
-                        r.respond_by AS not_after
-                    FROM hitl_requests r
-                    WHERE r.request_id = $7 AND r.status = 'pending'
-                        AND r.action_digest = COALESCE($10::bytea, r.action_digest)
-                    FOR NO KEY UPDATE OF r",
-                    (self, longest_age, actor, *traceparent),
-                    request_id.0,
-                    *outcome as Outcome,
-                    *reason,
-                    action_digest.as_ref().map(|digest| digest.0.as_slice()),
-                )
-                .fetch_optional(connection))?;
+    pub async fn decide(&self, deciding: Deciding) -> Result<Decided> {
+        let deciding = Arc::new(deciding);
+        let made = match &self.batches {
+            Some(batches) => batches.deciding.write(self, deciding.clone()).await?,
+            None => alone(self, &*deciding).await?,
+        };
         if let Some(made) = made {
             return deciding.made(made, Cause::Operator);
         }
-        let standing = self.standing(*request_id).await?;
+        let standing = self.standing(deciding.request_id).await?;
         match standing.decision {
-            Some(decision) if decision.repeats(actor, *outcome, *reason) => Ok(Decided { decision, event: None }),
+            Some(decision) if deciding.is_repeated_by(&decision) => Ok(Decided { decision, event: None }),
             Some(decision) => Err(Error::AlreadyDecided(Box::new(decision))),
             None if standing.now >= standing.respond_by => {
                 Err(Error::Expired { respond_by: Timestamp(standing.respond_by) })
             }
-            None if action_digest.is_some_and(|digest| digest != standing.action_digest) => Err(Error::ActionMismatch),
+            None if deciding.action_digest.is_some_and(|digest| digest != standing.action_digest) => Err(Error::ActionMismatch),
             None => Err(Error::Unavailable(anyhow::anyhow!("a decision neither was made nor had anything against it"))),
         }
     }
@@ -172,22 +202,27 @@ impl Store {
     /// # Errors
     /// [`Error::Unauthenticated`] where the key or agent is no longer active, [`Error::NotFound`],
     /// [`Error::AlreadyDecided`] where it was decided otherwise.
-    pub async fn cancel(&self, caller: &Caller, deciding: &Deciding<'_>, longest_age: f64) -> Result<Decided> {
-        let Deciding { request_id, actor, outcome, reason, traceparent, .. } = deciding;
+    pub async fn cancel(&self, caller: &Caller, deciding: &Deciding) -> Result<Decided> {
+        let Deciding { request_id, actor, outcome, reason, longest_age, traceparent, .. } = deciding;
         let made = run!(self, connection => deciding!(
                     "cancel",
                     "SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
                         r.chain_length, r.chain_head, r.counted, $8::text AS outcome, 'agent' AS cause, $9::text AS reason,
+                        $3::text AS actor_kind, $4::text AS actor_id, $5::text AS actor_name, $6::text AS traceparent,
                         'infinity'::timestamptz AS not_after
                     FROM hitl_requests r
                     JOIN agent_keys k ON k.agent_id = r.agent_id AND k.key_id = $10 AND k.revoked_at IS NULL
                     JOIN agents a ON a.agent_id = r.agent_id AND a.status = 'active'
                     WHERE r.request_id = $7 AND r.status = 'pending' AND r.agent_id = $4
                     FOR NO KEY UPDATE OF r",
-                    (self, longest_age, actor, *traceparent),
+                    (self, *longest_age),
+                    actor.kind as ActorKind,
+                    &actor.id,
+                    actor.name.as_deref(),
+                    traceparent.as_deref(),
                     request_id.0,
                     *outcome as Outcome,
-                    *reason,
+                    reason.as_deref(),
                     caller.key_id.as_str(),
                 )
                 .fetch_optional(connection))?;
@@ -207,27 +242,32 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::AlreadyDecided`] but for the same administrator's same disposition.
-    pub async fn decide_as_admin(&self, deciding: &Deciding<'_>, longest_age: f64) -> Result<Decided> {
-        let Deciding { request_id, actor, outcome, reason, traceparent, .. } = deciding;
+    pub async fn decide_as_admin(&self, deciding: &Deciding) -> Result<Decided> {
+        let Deciding { request_id, actor, outcome, reason, longest_age, traceparent, .. } = deciding;
         let made = run!(self, connection => deciding!(
                     "decide_as_admin",
                     "SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
                         r.chain_length, r.chain_head, r.counted, $8::text AS outcome, 'admin' AS cause, $9::text AS reason,
+                        $3::text AS actor_kind, $4::text AS actor_id, $5::text AS actor_name, $6::text AS traceparent,
                         'infinity'::timestamptz AS not_after
                     FROM hitl_requests r
                     WHERE r.request_id = $7 AND r.status = 'pending'
                     FOR NO KEY UPDATE OF r",
-                    (self, longest_age, actor, *traceparent),
+                    (self, *longest_age),
+                    actor.kind as ActorKind,
+                    &actor.id,
+                    actor.name.as_deref(),
+                    traceparent.as_deref(),
                     request_id.0,
                     *outcome as Outcome,
-                    *reason,
+                    reason.as_deref(),
                 )
                 .fetch_optional(connection))?;
         if let Some(made) = made {
             return deciding.made(made, Cause::Admin);
         }
         match self.standing(*request_id).await?.decision {
-            Some(decision) if decision.repeats(actor, *outcome, *reason) => Ok(Decided { decision, event: None }),
+            Some(decision) if deciding.is_repeated_by(&decision) => Ok(Decided { decision, event: None }),
             Some(decision) => Err(Error::AlreadyDecided(Box::new(decision))),
             None => {
                 Err(Error::Unavailable(anyhow::anyhow!("a disposition neither was made nor had anything against it")))
@@ -249,9 +289,10 @@ impl Store {
         let made = run!(self, connection => deciding!(
                     "expire_due",
                     "SELECT r.*, 'timeout' AS cause,
-                        CASE WHEN r.on_timeout = 'auto_approve' AND r.priority > 1 AND $8::boolean
+                        CASE WHEN r.on_timeout = 'auto_approve' AND r.priority > 1 AND $6::boolean
                             THEN 'approved' ELSE 'rejected' END AS outcome,
-                        NULL::text AS reason, 'infinity'::timestamptz AS not_after
+                        NULL::text AS reason, $3::text AS actor_kind, $4::text AS actor_id, NULL::text AS actor_name,
+                        NULL::text AS traceparent, 'infinity'::timestamptz AS not_after
                     FROM (VALUES (1::smallint), (2::smallint), (3::smallint)) AS p (priority)
                     CROSS JOIN LATERAL (
                         SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest,
@@ -262,15 +303,17 @@ impl Store {
                             AND NOT may_be_raised(
                                 r.on_timeout, r.priority, r.requested_respond_by, COALESCE($1::timestamptz, now())
                             )
-                            AND ($9::uuid IS NULL OR r.request_id = $9)
+                            AND ($7::uuid IS NULL OR r.request_id = $7)
                             AND NOT EXISTS (
                                 SELECT FROM sweep_failures f WHERE f.part = 'expire' AND f.request_id = r.request_id
                                     AND f.retry_at > COALESCE($1::timestamptz, now())
                             )
-                        ORDER BY r.respond_by LIMIT $7
+                        ORDER BY r.respond_by LIMIT $5
                         FOR NO KEY UPDATE SKIP LOCKED
                     ) r",
-                    (self, longest_age, actor, None::<&str>),
+                    (self, longest_age),
+                    actor.kind as ActorKind,
+                    &actor.id,
                     limit,
                     allow_auto_approve,
                     only.map(|id| id.0),
@@ -335,7 +378,7 @@ struct Standing {
     decision: Option<Decision>,
 }
 
-impl Deciding<'_> {
+impl Deciding {
     fn made(&self, mut made: Made, cause: Cause) -> Result<Decided> {
         let decision = Decision {
             request_id: self.request_id,
@@ -343,9 +386,14 @@ impl Deciding<'_> {
             cause,
             decided_by: self.actor.clone(),
             decided_at: Timestamp(made.at),
-            reason: self.reason.map(str::to_owned),
+            reason: self.reason.clone(),
             action_digest: digest(std::mem::take(&mut made.action_digest))?,
         };
-        Ok(Decided { decision, event: Some(made.event(self.traceparent)) })
+        Ok(Decided { decision, event: Some(made.event(self.traceparent.clone())) })
+    }
+
+    /// Whether the same person said the same thing before: a retry, not a second decision.
+    fn is_repeated_by(&self, decision: &Decision) -> bool {
+        decision.repeats(&self.actor, self.outcome, self.reason.as_deref())
     }
 }

@@ -98,6 +98,7 @@ pub struct Store {
 struct Batched {
     submitting: Batches<Submitting>,
     acknowledging: Batches<Ack>,
+    deciding: Batches<Deciding>,
 }
 
 impl Store {
@@ -109,18 +110,19 @@ impl Store {
         Self { connections, clock, due, left_over, batches: None }
     }
 
-    /// Writes submissions and acknowledgements that come at the same time together, by tasks of this process: not
+    /// Writes submissions, decisions and acknowledgements that come at the same time together, by tasks of this process: not
     /// where nothing may be left running after an answer.
     #[must_use]
     pub fn in_batches(self) -> Self {
         Self { batches: Some(Arc::default()), ..self }
     }
 
-    /// KiB of submissions and of acknowledgements that wait to be written or are being written, in batches.
+    /// KiB of submissions, decisions and acknowledgements that wait to be written or are being written, in batches.
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.batches.as_ref().map_or(0, |batches| batches.submitting.waiting() + batches.acknowledging.waiting())
+        let waiting = |of: &Arc<Batched>| of.submitting.waiting() + of.acknowledging.waiting() + of.deciding.waiting();
+        self.batches.as_ref().map_or(0, waiting)
     }
 
     /// Whether the database answers.

@@ -76,17 +76,18 @@ fn submit(batch: Batch, row: &str, array: impl Fn(&str) -> String) -> Vec<Argume
 }
 
 fn decide(batch: Batch) -> Vec<Argument> {
+    let text = |variable: &str| ("text[]", format!("ARRAY[:{variable}::text]"));
     vec![
         now(),
         ("float8", ":max_age_seconds".to_owned()),
-        ("text", ":operator".to_owned()),
-        ("text", ":operator_id".to_owned()),
-        ("text", ":operator_name".to_owned()),
-        ("text", ":traceparent".to_owned()),
-        ("uuid", batch.request_sql(ROW)),
-        ("text", ":outcome".to_owned()),
-        ("text", ":nothing".to_owned()),
-        ("bytea", ":digest".to_owned()),
+        ("uuid[]", format!("ARRAY[{}]", batch.request_sql(ROW))),
+        text("outcome"),
+        text("nothing"),
+        ("bytea[]", "ARRAY[:digest::bytea]".to_owned()),
+        text("operator"),
+        text("operator_id"),
+        text("operator_name"),
+        text("traceparent"),
     ]
 }
 
