@@ -1,6 +1,6 @@
 //! Decisions that wait for one another: written together, answered each by itself.
 
-use futures_util::future::{join3, join_all};
+use futures_util::future::{join_all, join3};
 use relaytrace::store::{MIGRATOR, WRITERS};
 use relaytrace::testing::{TestApp, until, until_blocked};
 use serde_json::{Value, json};

@@ -1,13 +1,15 @@
 //! Natural batching (plain HTTP only): what waits while a statement runs goes into the next one, together.
 //!
-//! There is no timer: a row that finds a writer free is sent at once, alone. The statement is the same for one row and
+//! Nothing waits for others to come: a row that finds no statement under way is sent at once, alone. The statement is the same for one row and
 //! for many. Whatever is not simply written leaves the batch for a statement of its own, so that each caller's answer
 //! stays its own: rows of one key after the first (a statement must not touch a row twice), and every row of a batch
 //! that the database refused.
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -19,7 +21,12 @@ use super::pool::LONGEST;
 use crate::error::{Error, Result};
 
 /// Tasks that write rows of one kind, each with a statement under way at the most.
+///
+/// The next begins when the statement before has ended or has taken [`ITS_TURN`]: fewer and longer statements as long as
+/// the database answers at once, and no standstill behind a slow disk or somebody's lock.
 pub const WRITERS: usize = 2;
+/// How long a statement has the rows that come meanwhile wait for it.
+const ITS_TURN: Duration = Duration::from_millis(10);
 /// Rows of a statement at the most.
 const MOST_ROWS: usize = 64;
 /// Bytes of a statement's rows at the most, where it is more than one row.
@@ -125,12 +132,24 @@ fn start<R: Row>(store: &Store) -> UnboundedSender<Waiting<R>> {
 
 async fn write_what_waits<R: Row>(store: Store, queue: Arc<Mutex<UnboundedReceiver<Waiting<R>>>>) {
     let mut taken = Vec::with_capacity(MOST_ROWS);
-    while queue.lock().await.recv_many(&mut taken, MOST_ROWS).await > 0 {
-        taken.retain(|waiting| !waiting.answer.is_closed());
-        while !taken.is_empty() {
-            let rest = taken.split_off(within_bounds(&taken));
-            write_together(&store, std::mem::replace(&mut taken, rest)).await;
+    loop {
+        let mut turn = queue.lock().await;
+        if turn.recv_many(&mut taken, MOST_ROWS).await == 0 {
+            return;
         }
+        taken.retain(|waiting| !waiting.answer.is_closed());
+        let mut written = pin!(write_all(&store, &mut taken));
+        if timeout(ITS_TURN, &mut written).await.is_err() {
+            drop(turn);
+            written.await;
+        }
+    }
+}
+
+async fn write_all<R: Row>(store: &Store, taken: &mut Vec<Waiting<R>>) {
+    while !taken.is_empty() {
+        let rest = taken.split_off(within_bounds(taken));
+        write_together(store, std::mem::replace(taken, rest)).await;
     }
 }
 

@@ -192,7 +192,9 @@ impl Store {
             None if standing.now >= standing.respond_by => {
                 Err(Error::Expired { respond_by: Timestamp(standing.respond_by) })
             }
-            None if deciding.action_digest.is_some_and(|digest| digest != standing.action_digest) => Err(Error::ActionMismatch),
+            None if deciding.action_digest.is_some_and(|digest| digest != standing.action_digest) => {
+                Err(Error::ActionMismatch)
+            }
             None => Err(Error::Unavailable(anyhow::anyhow!("a decision neither was made nor had anything against it"))),
         }
     }

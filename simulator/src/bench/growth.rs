@@ -15,6 +15,8 @@ use crate::http::Connection;
 const STORED: Batch = Batch { number: 0xffff, group: ASKERS };
 /// Requests that one statement stores.
 const AT_ONCE: u64 = 50_000;
+/// One hears of every so many.
+const TELL_EVERY: u64 = 500_000;
 
 /// Stores requests until there are so many: 1 in 100 is pending, the others were decided and acknowledged in the last
 /// six days. Their chains are whole; their envelopes are short, because nothing reads them.
@@ -25,6 +27,9 @@ pub async fn fill(database: &Database, stored: u64) -> Result<()> {
         let to = stored.min(from + AT_ONCE);
         database.psql(&insert(from, to)).await?;
         from = to;
+        if from % TELL_EVERY == 0 {
+            eprintln!("… {from} of {stored}");
+        }
     }
     database.psql("VACUUM (ANALYZE);\nCHECKPOINT;").await?;
     Ok(())

@@ -1,5 +1,6 @@
 //! From a decision to the agent that waits for it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use crate::agent::{Agent, Nonces};
 use crate::http::Connection;
 
 /// A poll counts as parked so long after it was sent; there is no way to see it from outside.
-const PARKED_AFTER: Duration = Duration::from_millis(50);
+const PARKED_AFTER: Duration = Duration::from_millis(20);
 const WARM_UP: usize = 64;
 
 /// Milliseconds.
@@ -59,8 +60,8 @@ struct Parked {
     delivered: oneshot::Receiver<Instant>,
 }
 
-/// Decides so many requests at once and then the next, each once its agent's poll is parked. The time runs from before
-/// the operator's call is sent until the agent has the whole answer of its poll.
+/// Decides so many requests at once, waits until every agent is parked again, and decides the next. The time runs from
+/// before the operator's call is sent until the agent has the whole answer of its poll.
 pub async fn measure(
     stack: &Stack,
     agents: &Arc<Vec<Agent>>,
@@ -82,18 +83,18 @@ pub async fn measure(
         operators.push((Connection::open(stack.address).await?, token));
     }
     let mut histogram = Histogram::<u64>::new(3)?;
+    let mut line = VecDeque::with_capacity(agents.len());
     for round in 0..(decisions + WARM_UP).div_ceil(at_once) {
-        let mut burst = Vec::with_capacity(at_once);
-        while burst.len() < at_once {
+        while line.len() < agents.len() {
             tokio::select! {
-                next = parked.recv() => burst.push(next.context("the agents have stopped")?),
+                next = parked.recv() => line.push_back(next.context("the agents have stopped")?),
                 // None of them ends unless something is wrong.
                 ended = waiting.join_next() => ended.context("no agent waits")???,
             }
         }
-        let last = burst.iter().map(|parked| parked.since).max().context("an empty burst")?;
+        let last = line.back().map(|parked: &Parked| parked.since).context("nobody is parked")?;
         sleep_until((last + PARKED_AFTER).into()).await;
-        let decided = burst.into_iter().zip(&mut operators).map(|(parked, operator)| parked.decide(operator));
+        let decided = line.drain(..at_once).zip(&mut operators).map(|(parked, operator)| parked.decide(operator));
         for took in try_join_all(decided).await? {
             if round * at_once >= WARM_UP {
                 histogram.record(u64::try_from(took.as_micros())?)?;

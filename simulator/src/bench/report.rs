@@ -11,6 +11,8 @@ use super::memory::Memory;
 use super::rows::ENVELOPE_BYTES;
 use super::stream::Stream;
 
+/// What is left of the rate with the fewest stored requests, at the least.
+const GROWTH_BOUND: f64 = 0.9;
 /// Whole handoffs per second, at the least.
 const HANDOFFS_BOUND: f64 = 3_000.0;
 
@@ -44,6 +46,16 @@ pub struct Table {
     pub rows: Vec<Row>,
     /// Bounds are for the usual conditions.
     pub has_bounds: bool,
+    /// Requests stored before, where that is what was measured.
+    pub stored: Option<u64>,
+}
+
+/// What is left of the rates with the fewest stored requests.
+struct Growth<'a> {
+    stored: u64,
+    kind: &'a Kind,
+    service: f64,
+    floor: f64,
 }
 
 /// Everything that was measured.
@@ -70,7 +82,7 @@ impl Row {
     }
 
     fn ratio(&self) -> f64 {
-        median(&self.service, |sample| sample.per_second) / median(&self.floor, |sample| sample.per_second).max(1.0)
+        rate(&self.service) / rate(&self.floor).max(1.0)
     }
 
     fn is_met(&self) -> bool {
@@ -85,6 +97,18 @@ impl Report {
             && self.latencies.iter().all(Latency::is_met)
             && self.parked.iter().all(|(agents, memory)| memory.service <= parked_bound(*agents))
             && (self.handoffs.is_empty() || self.handoffs_per_second() >= HANDOFFS_BOUND)
+            && self.growth().all(|growth| growth.service >= GROWTH_BOUND)
+    }
+
+    fn growth(&self) -> impl Iterator<Item = Growth<'_>> {
+        let mut tables = self.tables.iter().filter_map(|table| Some((table.stored?, &table.rows)));
+        let first = tables.next().map_or(&[][..], |(_, rows)| rows);
+        tables.flat_map(move |(stored, rows)| {
+            rows.iter().zip(first).map(move |(row, first)| {
+                let left = |of: fn(&Row) -> &[Sample]| rate(of(row)) / rate(of(first)).max(1.0);
+                Growth { stored, kind: &row.kind, service: left(|row| &row.service), floor: left(|row| &row.floor) }
+            })
+        })
     }
 
     fn handoffs_per_second(&self) -> f64 {
@@ -95,6 +119,10 @@ impl Report {
 /// The most MiB that the service may hold with so many agents parked.
 fn parked_bound(agents: usize) -> f64 {
     if agents <= 200 { 32.0 } else { 200.0 }
+}
+
+fn rate(samples: &[Sample]) -> f64 {
+    median(samples, |sample| sample.per_second)
 }
 
 fn median(samples: &[Sample], value: impl Fn(&Sample) -> f64) -> f64 {
@@ -142,6 +170,15 @@ impl fmt::Display for Report {
         for (stored, pages) in &self.queues {
             let pages: Vec<_> = pages.iter().map(|(query, took)| format!("{query} {took:.1}")).collect();
             writeln!(f, "\nThe queue with {stored} requests stored, milliseconds: {}", pages.join(", "))?;
+        }
+        for Growth { stored, kind, service, floor } in self.growth() {
+            let verdict = verdict(service >= GROWTH_BOUND);
+            writeln!(
+                f,
+                "{:<14} with {stored} requests stored: {service:.2} of the first rate (pgbench {floor:.2}); bound ≥ \
+                 {GROWTH_BOUND:.2}  {verdict}",
+                kind.name()
+            )?;
         }
         Ok(())
     }
@@ -209,7 +246,7 @@ impl Table {
             self.name, "", "service/s", "pgbench/s", "ratio", "bound", "pgbench rows"
         )?;
         for row in &self.rows {
-            let (service, floor) = (median(&row.service, |s| s.per_second), median(&row.floor, |s| s.per_second));
+            let (service, floor) = (rate(&row.service), rate(&row.floor));
             let bound = row.kind.bound(row.connections).filter(|_| self.has_bounds);
             let bound = bound.map(|bound| format!("≥ {bound:.2}  {}", verdict(row.is_met())));
             let bound = bound.unwrap_or_else(|| "–".to_owned());
@@ -270,5 +307,20 @@ mod tests {
         report.tables.push(table(vec![row(Kind::Decide, 4_900.0, 10_000.0)], true));
         assert!(!report.is_met());
         assert!(report.to_string().contains("MISSED"));
+    }
+
+    #[test]
+    fn growth_is_held_against_the_first_rate() {
+        let table = |stored, service| Table {
+            rows: vec![row(Kind::Submit, service, 10_000.0)],
+            stored: Some(stored),
+            ..Table::default()
+        };
+        let mut report = Report { tables: vec![table(10_000, 10_000.0), table(20_000, 9_100.0)], ..Report::default() };
+        assert!(report.is_met());
+        report.tables.push(table(30_000, 8_900.0));
+        assert!(!report.is_met());
+        let said = report.to_string();
+        assert!(said.contains("with 30000 requests stored: 0.89 of the first rate (pgbench 1.00)"), "{said}");
     }
 }

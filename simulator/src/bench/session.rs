@@ -88,7 +88,7 @@ impl<'a> Session<'a> {
         for connections in self.options.connections.iter().copied().map(usize::from) {
             let name = format!("{connections} connections");
             let rows = self.measure_kinds(&kinds, connections).await?;
-            report.tables.push(Table { name, rows, has_bounds: true });
+            report.tables.push(Table { name, rows, has_bounds: true, stored: None });
         }
         if asked(Part::SlowFlush) {
             report.tables.extend(self.measure_with_slow_flushes().await?);
@@ -128,7 +128,7 @@ impl<'a> Session<'a> {
         for connections in self.options.connections.iter().copied().map(usize::from) {
             let rows = self.measure_kinds(&[Kind::Submit, Kind::Decide, Kind::Acknowledge], connections).await?;
             let name = format!("{connections} connections, every flush of the log a millisecond longer");
-            tables.push(Table { name, rows, has_bounds: false });
+            tables.push(Table { name, rows, has_bounds: false, stored: None });
         }
         self.service.database.psql(&set(0)).await?;
         Ok(tables)
@@ -147,7 +147,7 @@ impl<'a> Session<'a> {
             let kinds = [Kind::Submit, Kind::Decide, Kind::Acknowledge, Kind::EmptyPoll];
             let rows = self.measure_kinds(&kinds, CONNECTIONS.min(most)).await?;
             let name = format!("{} connections, {stored} requests stored", CONNECTIONS.min(most));
-            report.tables.push(Table { name, rows, has_bounds: false });
+            report.tables.push(Table { name, rows, has_bounds: false, stored: Some(*stored) });
             report.queues.push((*stored, growth::queue(self.stack).await?));
         }
         Ok(())
