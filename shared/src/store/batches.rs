@@ -7,11 +7,13 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::anyhow;
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
@@ -138,10 +140,11 @@ async fn write_what_waits<R: Row>(store: Store, queue: Arc<Mutex<UnboundedReceiv
             return;
         }
         taken.retain(|waiting| !waiting.answer.is_closed());
-        let mut written = pin!(write_all(&store, &mut taken));
+        // A panic ends the calls that were in that statement, not the writer.
+        let mut written = pin!(AssertUnwindSafe(write_all(&store, &mut taken)).catch_unwind());
         if timeout(ITS_TURN, &mut written).await.is_err() {
             drop(turn);
-            written.await;
+            drop(written.await);
         }
     }
 }
@@ -210,6 +213,9 @@ mod tests {
         answers: Option<Semaphore>,
     }
 
+    /// Whoever writes it panics.
+    const UNLUCKY: u32 = 13;
+
     struct Number {
         number: u32,
         size: usize,
@@ -229,6 +235,7 @@ mod tests {
         }
 
         async fn write(_: &Store, rows: &[&Self]) -> Result<Vec<Option<u32>>> {
+            assert!(rows.iter().all(|row| row.number != UNLUCKY), "a panic on purpose");
             let database = &rows[0].database;
             database.statements.lock().unwrap().push(rows.iter().map(|row| row.number).collect());
             if let Some(answers) = &database.answers {
@@ -324,5 +331,16 @@ mod tests {
             assert!(call.await.unwrap().unwrap().is_some());
         }
         assert_eq!(writing.statements().split_off(WRITERS), [vec![101, 102], vec![101]]);
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_calls_and_not_the_writers() {
+        let store = Store::connect_lazily("postgres://127.0.0.1:9".parse().unwrap(), 1, Clock::system());
+        let writing = Writing { store, batches: Arc::default(), database: Arc::default() };
+        for _ in 0..=WRITERS {
+            let failed = writing.call(UNLUCKY, 1).await.unwrap();
+            assert!(matches!(failed, Err(Error::Internal(_))), "{failed:?}");
+        }
+        assert_eq!(writing.call(1, 1).await.unwrap().unwrap(), Some(1));
     }
 }

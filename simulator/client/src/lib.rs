@@ -19,7 +19,8 @@
 //!
 //! Every call carries a fresh nonce. A response counts only if its RFC 9421 signature covers exactly what the contract
 //! says, over this nonce and these bytes; anything else is a lost connection. What may be sent again is sent again, with
-//! a backoff, until [`Patience`] ends.
+//! a backoff, until [`Patience`] ends. An acknowledgement of a delivery that is not the latest any more is said of the one
+//! that comes instead.
 
 mod call;
 mod credentials;

@@ -36,7 +36,9 @@ pub fn of_stack(stack: u32) -> Option<Memory> {
         match name.as_str() {
             "postgres" => memory.postgres += kibibytes(pid, "smaps_rollup", "Pss:")? / 1_024.0,
             "nats-server" => memory.nats += kibibytes(pid, "status", "VmRSS:")? / 1_024.0,
-            _ => memory.service += kibibytes(pid, "status", "VmRSS:")? / 1_024.0,
+            _ if pid == stack => memory.service = kibibytes(pid, "status", "VmRSS:")? / 1_024.0,
+            // A shell each that stops the servers should the stack be killed.
+            _ => {}
         }
     }
     Some(memory)
