@@ -1,9 +1,9 @@
 //! Natural batching (plain HTTP only): what waits while a statement runs goes into the next one, together.
 //!
-//! Nothing waits for others to come: a row that finds no statement under way is sent at once, alone. The statement is the same for one row and
-//! for many. Whatever is not simply written leaves the batch for a statement of its own, so that each caller's answer
-//! stays its own: rows of one key after the first (a statement must not touch a row twice), and every row of a batch
-//! that the database refused.
+//! Nothing waits for others to come: a row that finds no statement under way is sent at once, alone. The statement is
+//! the same for one row and for many. Whatever is not simply written leaves the batch for a statement of its own, so that
+//! each caller's answer stays its own: rows of one key after the first (a statement must not touch a row twice), and every
+//! row of a batch that the database refused.
 
 use std::collections::HashSet;
 use std::hash::Hash;
