@@ -62,3 +62,43 @@ async fn each_call_of_a_handoff_is_one_statement(owner: PgPool) {
     }
     assert_eq!(statements(&app.owner).await, [("acknowledge".to_owned(), CALLS)]);
 }
+
+/// Where ANALYZE found nothing due, the planner took another index for as good, in which are everybody's deliveries.
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_empty_poll_looks_at_few_blocks_whatever_analyze_found(owner: PgPool) {
+    sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&owner).await.expect("the extension");
+    let app = TestApp::new(&owner, ingest::router().merge(poll::router()));
+    let agent = app.agent("a").await;
+    // It pins the dead rows that follow.
+    let mut pinning = owner.begin().await.expect("a transaction");
+    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(&mut *pinning).await.expect("set");
+    sqlx::query("SELECT count(*) FROM deliveries").execute(&mut *pinning).await.expect("a snapshot");
+    for statement in [
+        "INSERT INTO deliveries (request_id, agent_id, visible_at, expires_at)
+            SELECT gen_random_uuid(), 'a', now() - interval '1 minute', now() + interval '1 day'
+            FROM generate_series(1, 3000)",
+        "UPDATE deliveries SET state = 'acknowledged', result = 'accepted'",
+        "ANALYZE deliveries",
+    ] {
+        sqlx::query(statement).execute(&owner).await.expect("handoffs");
+    }
+    let poll = async || {
+        let polled = app.get("/v1/agents/a/decisions/poll", &agent.token()).await.json();
+        assert_eq!(polled["decisions"], json!([]));
+    };
+    // The first one looks at all.
+    poll().await;
+    statements(&owner).await;
+    for _ in 0..10 {
+        poll().await;
+    }
+    let blocks: i64 = sqlx::query_scalar(
+        "SELECT (sum(shared_blks_hit + shared_blks_read) / sum(calls))::bigint FROM pg_stat_statements
+        WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND query LIKE '/* relaytrace: lease */%'",
+    )
+    .fetch_one(&owner)
+    .await
+    .expect("blocks");
+    assert!(blocks < 60, "{blocks} blocks a poll");
+}

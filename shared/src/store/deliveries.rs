@@ -227,7 +227,9 @@ impl Store {
                 r#"/* relaytrace: dead_letter_exhausted */
                 WITH exhausted AS (
                     SELECT d.request_id FROM deliveries d
-                    WHERE d.state IN ('ready', 'leased') AND d.expires_at <= COALESCE($1::timestamptz, now())
+                    -- With attempt, which is what deliveries_exhausted is for.
+                    WHERE d.state IN ('ready', 'leased') AND d.attempt >= 0
+                        AND d.expires_at <= COALESCE($1::timestamptz, now())
                         AND ($4::uuid IS NULL OR d.request_id = $4)
                         AND NOT EXISTS (
                             SELECT FROM sweep_failures f WHERE f.part = 'dead_letter' AND f.request_id = d.request_id

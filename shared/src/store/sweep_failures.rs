@@ -22,7 +22,7 @@ impl Store {
                         AND r.escalate_at IS NOT NULL AND r.escalate_at <= COALESCE($1::timestamptz, now())
                     UNION ALL
                     SELECT d.request_id FROM deliveries d
-                    WHERE $2 = 'dead_letter' AND d.state IN ('ready', 'leased')
+                    WHERE $2 = 'dead_letter' AND d.state IN ('ready', 'leased') AND d.attempt >= 0
                         AND d.expires_at <= COALESCE($1::timestamptz, now())
                 ) due
                 WHERE NOT EXISTS (
