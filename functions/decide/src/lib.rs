@@ -65,7 +65,7 @@ async fn decide(
         request_id,
         actor,
         outcome: answer.decision.outcome(),
-        reason: answer.reason.map(|reason| reason.as_str().to_owned()),
+        reason: answer.reason.map(Into::into),
         action_digest: answer.action_digest,
         longest_age: state.delivery.max_age_seconds,
         traceparent: Some(trace.traceparent.clone()),

@@ -94,7 +94,7 @@ async fn cancel(
         request_id,
         actor,
         outcome: Outcome::Cancelled,
-        reason: cancel.reason.map(|reason| reason.as_str().to_owned()),
+        reason: cancel.reason.map(Into::into),
         action_digest: None,
         longest_age: state.delivery.max_age_seconds,
         traceparent: Some(trace.traceparent.clone()),

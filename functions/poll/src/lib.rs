@@ -200,8 +200,8 @@ async fn acknowledge(
         request_id,
         delivery_id,
         result: said.result,
-        error_code: code.map(|code| code.as_str().to_owned()),
-        error_message: message.flatten().map(|message| message.as_str().to_owned()),
+        error_code: code.map(Into::into),
+        error_message: message.flatten().map(Into::into),
         max_attempts: state.delivery.max_attempts,
         traceparent: Some(trace.traceparent.clone()),
     };

@@ -32,6 +32,12 @@ macro_rules! text {
             }
         }
 
+        impl From<$name> for String {
+            fn from(text: $name) -> Self {
+                text.0
+            }
+        }
+
         impl FromStr for $name {
             type Err = InvalidText;
             fn from_str(text: &str) -> Result<Self, InvalidText> {

@@ -1,11 +1,10 @@
 //! What agents say of deliveries.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::batches::{Row, alone, column};
+use super::batches::{Row, column, in_order};
 use super::pool::run;
 use super::{Caller, OutboxEvent, Store};
 use crate::domain::{AckResult, DeliveryState, RequestId};
@@ -152,9 +151,9 @@ impl Row for Ack {
                     Failure::DeliveryRetried.pause().as_secs_f64(),
                 )
                 .fetch_all(connection))?;
-        let mut acked: HashMap<RequestId, _> = acked.into_iter().map(|row| (row.request_id, row)).collect();
-        let acked = |row: &&Self| {
-            let acked = acked.remove(&row.request_id)?;
+        let acked = in_order(rows, |row| row.request_id, acked.into_iter().map(|acked| (acked.request_id, acked)));
+        let told = rows.iter().zip(acked).map(|(row, acked)| {
+            let acked = acked?;
             let event = match (acked.seq, acked.kind, acked.payload) {
                 (Some(seq), Some(kind), Some(payload)) => Some(OutboxEvent {
                     request_id: row.request_id,
@@ -167,8 +166,8 @@ impl Row for Ack {
                 _ => None,
             };
             Some(Acked { state: acked.state, attempt: acked.attempt, event })
-        };
-        Ok(rows.iter().map(acked).collect())
+        });
+        Ok(told.collect())
     }
 }
 
@@ -180,11 +179,7 @@ impl Store {
     /// [`Error::StaleDelivery`].
     pub async fn acknowledge(&self, ack: Ack) -> Result<Acked> {
         let ack = Arc::new(ack);
-        let acked = match &self.batches {
-            Some(batches) => batches.acknowledging.write(self, ack.clone()).await?,
-            None => alone(self, &*ack).await?,
-        };
-        match acked {
+        match self.write(|batched| &batched.acknowledging, &ack).await? {
             Some(acked) => Ok(acked),
             None => self.acknowledged_before(&ack).await,
         }

@@ -5,7 +5,7 @@
 //! each caller's answer stays its own: rows of one key after the first (a statement must not touch a row twice), and every
 //! row of a batch that the database refused.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::Store;
 use super::pool::LONGEST;
+use crate::domain::RequestId;
 use crate::error::{Error, Result};
 
 /// Tasks that write rows of one kind, each with a statement under way at the most.
@@ -121,6 +122,16 @@ pub(super) async fn alone<R: Row>(store: &Store, row: &R) -> Result<Option<R::Wr
 /// One parameter of the statement: a value of each row.
 pub(super) fn column<'a, R, T>(rows: &[&'a R], value: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(|row| value(row)).collect()
+}
+
+/// What each row wrote, in their order, of what the statement returned.
+pub(super) fn in_order<R, W>(
+    rows: &[&R],
+    request_id: impl Fn(&R) -> RequestId,
+    written: impl IntoIterator<Item = (RequestId, W)>,
+) -> Vec<Option<W>> {
+    let mut written: HashMap<_, _> = written.into_iter().collect();
+    rows.iter().map(|row| written.remove(&request_id(row))).collect()
 }
 
 fn start<R: Row>(store: &Store) -> UnboundedSender<Waiting<R>> {

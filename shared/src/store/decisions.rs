@@ -1,11 +1,10 @@
 //! Deciding: the one place where a request stops being pending.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::batches::{Row, alone, column};
+use super::batches::{Row, column, in_order};
 use super::chain::digest;
 use super::pool::run;
 use super::{Caller, OutboxEvent, Store};
@@ -165,8 +164,7 @@ impl Row for Deciding {
                     &column(rows, |row| row.traceparent.as_deref()) as &[Option<&str>],
                 )
                 .fetch_all(connection))?;
-        let mut made: HashMap<RequestId, _> = made.into_iter().map(|made| (made.request_id, made)).collect();
-        Ok(rows.iter().map(|row| made.remove(&row.request_id)).collect())
+        Ok(in_order(rows, |row| row.request_id, made.into_iter().map(|made| (made.request_id, made))))
     }
 }
 
@@ -178,11 +176,7 @@ impl Store {
     /// decision), [`Error::Expired`] and [`Error::ActionMismatch`].
     pub async fn decide(&self, deciding: Deciding) -> Result<Decided> {
         let deciding = Arc::new(deciding);
-        let made = match &self.batches {
-            Some(batches) => batches.deciding.write(self, deciding.clone()).await?,
-            None => alone(self, &*deciding).await?,
-        };
-        if let Some(made) = made {
+        if let Some(made) = self.write(|batched| &batched.deciding, &deciding).await? {
             return deciding.made(made, Cause::Operator);
         }
         let standing = self.standing(deciding.request_id).await?;

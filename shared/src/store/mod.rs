@@ -50,7 +50,7 @@ use crate::clock::Clock;
 use crate::domain::{AgentId, KeyId};
 use crate::error::{Error, Result};
 
-use batches::Batches;
+use batches::{Batches, Row, alone};
 use floors::Floors;
 use pool::{Connections, run};
 use requests::Submitting;
@@ -110,11 +110,19 @@ impl Store {
         Self { connections, clock, due, left_over, batches: None }
     }
 
-    /// Writes submissions, decisions and acknowledgements that come at the same time together, by tasks of this process: not
-    /// where nothing may be left running after an answer.
+    /// Writes submissions, decisions and acknowledgements that come at the same time together, by tasks of this process:
+    /// not where nothing may be left running after an answer.
     #[must_use]
     pub fn in_batches(self) -> Self {
         Self { batches: Some(Arc::default()), ..self }
+    }
+
+    /// Writes a row: with those that wait beside it, or with a statement of its own. `None`: nothing was written.
+    async fn write<R: Row>(&self, batches: fn(&Batched) -> &Batches<R>, row: &Arc<R>) -> Result<Option<R::Written>> {
+        match &self.batches {
+            Some(batched) => batches(batched).write(self, row.clone()).await,
+            None => alone(self, &**row).await,
+        }
     }
 
     /// KiB of submissions, decisions and acknowledgements that wait to be written or are being written, in batches.

@@ -1,12 +1,10 @@
 //! Submitting requests, and what an agent may know of them afterwards.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
-use super::batches::{Row, alone, column};
+use super::batches::{Row, column, in_order};
 use super::chain::digest;
 use super::deliveries::Delivered;
 use super::pool::run;
@@ -107,11 +105,7 @@ impl Store {
                 submission: submission.clone(),
                 traceparent: traceparent.map(str::to_owned),
             });
-            let accepted = match &self.batches {
-                Some(batches) => batches.submitting.write(self, row.clone()).await?,
-                None => alone(self, &*row).await?,
-            };
-            if let Some(accepted) = accepted {
+            if let Some(accepted) = self.write(|batched| &batched.submitting, &row).await? {
                 return Ok(row.created(accepted));
             }
             if let Some(standing) = self.standing_request(caller, &submission).await? {
@@ -245,16 +239,11 @@ impl Row for Submitting {
                 &column(rows, |row| row.traceparent.as_deref()) as &[Option<&str>],
             )
             .fetch_all(connection))?;
-        let mut accepted: HashMap<Uuid, Accepted> = accepted
-            .into_iter()
-            .map(|row| {
-                (
-                    row.request_id,
-                    Accepted { created_at: row.created_at, respond_by: row.respond_by, payload: row.payload },
-                )
-            })
-            .collect();
-        Ok(rows.iter().map(|row| accepted.remove(&row.request_id.0)).collect())
+        let accepted = accepted.into_iter().map(|row| {
+            let accepted = Accepted { created_at: row.created_at, respond_by: row.respond_by, payload: row.payload };
+            (RequestId(row.request_id), accepted)
+        });
+        Ok(in_order(rows, |row| row.request_id, accepted))
     }
 }
 

@@ -211,25 +211,33 @@ impl Client {
 
     async fn settle(&self, decision: &Decision, said: Said<'_>) -> Result<Acknowledged> {
         let until = Instant::now() + self.0.patience().in_all;
-        let mut refused = match self.acknowledge(decision, said).await {
-            Err(Error::Refused(problem)) if problem.code == STALE => problem,
-            settled => return settled,
-        };
+        let mut delivery = decision.clone();
+        loop {
+            let refused = match self.acknowledge(&delivery, said).await {
+                Err(Error::Refused(problem)) if problem.code == STALE => problem,
+                settled => return settled,
+            };
+            let Some(again) = self.delivered_again(&delivery, until).await? else {
+                return Err(Error::Refused(refused));
+            };
+            delivery = again;
+        }
+    }
+
+    /// The next delivery of the same decision, if it comes by then.
+    async fn delivered_again(&self, decision: &Decision, until: Instant) -> Result<Option<Decision>> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             // A poll waits for whole seconds.
             if left < Duration::from_secs(1) {
-                return Err(Error::Refused(refused));
+                return Ok(None);
             }
             let Some(again) = self.poll(left, 1, &[decision.request_id]).await?.pop() else { continue };
             if again.outcome != decision.outcome {
                 let (now, was) = (again.outcome, decision.outcome);
                 return Err(Error::Contract(format!("{} was {was:?} and is {now:?}", decision.request_id)));
             }
-            refused = match self.acknowledge(&again, said).await {
-                Err(Error::Refused(problem)) if problem.code == STALE => problem,
-                settled => return settled,
-            };
+            return Ok(Some(again));
         }
     }
 

@@ -6,7 +6,7 @@ use anyhow::Result;
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 
-use super::database::Database;
+use super::floor::Side;
 use super::rows::{ACTION_TYPE, ASKERS, Batch, DIGEST_HEX};
 use super::stack::Stack;
 use crate::http::Connection;
@@ -20,7 +20,7 @@ const TELL_EVERY: u64 = 500_000;
 
 /// Stores requests until there are so many: 1 in 100 is pending, the others were decided and acknowledged in the last
 /// six days. Their chains are whole; their envelopes are short, because nothing reads them.
-pub async fn fill(database: &Database, stored: u64) -> Result<()> {
+pub async fn fill(Side { database, name, .. }: &Side<'_>, stored: u64) -> Result<()> {
     let condition = STORED.condition();
     let mut from = database.count(&format!("SELECT count(*) FROM hitl_requests WHERE {condition}")).await?;
     while from < stored {
@@ -28,7 +28,7 @@ pub async fn fill(database: &Database, stored: u64) -> Result<()> {
         database.psql(&insert(from, to)).await?;
         from = to;
         if from % TELL_EVERY == 0 {
-            eprintln!("… {from} of {stored}");
+            eprintln!("{name}: {from} of {stored} are stored");
         }
     }
     database.psql("VACUUM (ANALYZE);\nCHECKPOINT;").await?;

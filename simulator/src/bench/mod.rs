@@ -47,7 +47,7 @@ pub struct Options {
     /// Measure only these parts; repeatable. Without it everything is measured but growth, which takes its time.
     #[arg(long, value_enum)]
     only: Vec<Part>,
-    /// Measure also with so many requests stored; takes minutes for a million and some 4 GB of disk.
+    /// Measure also with so many requests stored; takes a minute and some 5 GB of disk for each million.
     #[arg(long, value_delimiter = ',', num_args = 0.., default_missing_value = "10000,1000000,5000000")]
     growth: Vec<u64>,
     /// Port of the stack on 127.0.0.1; a free one if left out.

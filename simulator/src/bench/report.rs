@@ -167,20 +167,7 @@ impl fmt::Display for Report {
             writeln!(f, "\nNATS alone, acknowledged: {pipelined:.0}/s pipelined, {one_by_one:.0}/s one at a time")?;
         }
         self.fmt_memory(f)?;
-        for (stored, pages) in &self.queues {
-            let pages: Vec<_> = pages.iter().map(|(query, took)| format!("{query} {took:.1}")).collect();
-            writeln!(f, "\nThe queue with {stored} requests stored, milliseconds: {}", pages.join(", "))?;
-        }
-        for Growth { stored, kind, service, floor } in self.growth() {
-            let verdict = verdict(service >= GROWTH_BOUND);
-            writeln!(
-                f,
-                "{:<14} with {stored} requests stored: {service:.2} of the first rate (pgbench {floor:.2}); bound ≥ \
-                 {GROWTH_BOUND:.2}  {verdict}",
-                kind.name()
-            )?;
-        }
-        Ok(())
+        self.fmt_growth(f)
     }
 }
 
@@ -216,6 +203,23 @@ impl Report {
                 "\nFrom a decision to its agent, {agents} parked, {decisions} decisions, {at_once} at a time:\n\
                  p50 {p50:.1} ms{bound50}, p99 {p99:.1} ms (bound {bound99}), longest {most:.1} ms  {}",
                 verdict(latency.is_met())
+            )?;
+        }
+        Ok(())
+    }
+
+    fn fmt_growth(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (stored, pages) in &self.queues {
+            let pages: Vec<_> = pages.iter().map(|(query, took)| format!("{query} {took:.1}")).collect();
+            writeln!(f, "\nThe queue with {stored} requests stored, milliseconds: {}", pages.join(", "))?;
+        }
+        for Growth { stored, kind, service, floor } in self.growth() {
+            let verdict = verdict(service >= GROWTH_BOUND);
+            writeln!(
+                f,
+                "{:<14} with {stored} requests stored: {service:.2} of the first rate (pgbench {floor:.2}); bound ≥ \
+                 {GROWTH_BOUND:.2}  {verdict}",
+                kind.name()
             )?;
         }
         Ok(())

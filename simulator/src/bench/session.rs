@@ -140,10 +140,7 @@ impl<'a> Session<'a> {
         let most = usize::from(*self.options.connections.iter().max().unwrap_or(&32));
         for stored in &self.options.growth {
             eprintln!("storing {stored} requests …");
-            tokio::try_join!(
-                growth::fill(&self.service.database, *stored),
-                growth::fill(&self.floor.database, *stored)
-            )?;
+            tokio::try_join!(growth::fill(&self.service, *stored), growth::fill(&self.floor, *stored))?;
             let kinds = [Kind::Submit, Kind::Decide, Kind::Acknowledge, Kind::EmptyPoll];
             let rows = self.measure_kinds(&kinds, CONNECTIONS.min(most)).await?;
             let name = format!("{} connections, {stored} requests stored", CONNECTIONS.min(most));

@@ -88,9 +88,6 @@ impl Witness {
             handoff.polls += 1;
         } else if tried.path.ends_with("/ack") {
             handoff.acknowledgements += 1;
-            if tried.response.is_ok_and(|response| response.status == 409) {
-                *book.counts.entry("acknowledgements refused as not of the latest delivery").or_default() += 1;
-            }
         } else if tried.path == "/v1/hitl/requests" {
             handoff.submissions += 1;
         }
@@ -98,6 +95,9 @@ impl Witness {
 
     fn answered(&self, tried: &Try<'_>, response: Response<'_>) {
         let Response { status, headers, body, verified } = response;
+        if status == 409 && tried.path.ends_with("/ack") {
+            self.ledger.count("acknowledgements refused as not of the latest delivery");
+        }
         match verified {
             Ok(()) => self.ledger.keep(|| Sample {
                 agent: self.agent,
