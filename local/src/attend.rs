@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use relaytrace::{runtime, telemetry};
+use relaytrace_service::{runtime, telemetry};
 use tokio::process::{Child, Command};
 
 use crate::prepared::{Addresses, Prepared};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use relaytrace::AppState;
-use relaytrace::auth::{KeyAlg, PublicKey};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::{KeyAlg, PublicKey};
 use serde_json::{Value, json};
 
 use crate::development::PrivateKey;

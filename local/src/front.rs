@@ -20,7 +20,7 @@ use http::{HeaderValue, Method, StatusCode, Uri, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use relaytrace::{runtime, telemetry};
+use relaytrace_service::{runtime, telemetry};
 use utoipa::openapi::{OpenApi, PathItem};
 
 use crate::openapi;

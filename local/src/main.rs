@@ -131,7 +131,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Command::Errors => {
-            print!("{}", relaytrace::failure::document());
+            print!("{}", relaytrace_domain::failure::document());
             Ok(ExitCode::SUCCESS)
         }
     };

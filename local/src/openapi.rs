@@ -1,6 +1,6 @@
 //! The OpenAPI document of all functions together.
 
-use relaytrace::http::Routes;
+use relaytrace_service::http::Routes;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
@@ -33,7 +33,7 @@ pub fn of_functions() -> Routes {
 
 /// All routes.
 pub fn routes() -> Routes {
-    of_functions().merge(relaytrace::http::common_routes())
+    of_functions().merge(relaytrace_service::http::common_routes())
 }
 
 /// The document, as it is committed and served.

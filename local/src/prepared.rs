@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use relaytrace::auth::{KeyAlg, PublicKey};
-use relaytrace::config::Config;
-use relaytrace::events::Publishing;
-use relaytrace::{AppState, Clock};
+use relaytrace_domain::Clock;
+use relaytrace_service::AppState;
+use relaytrace_service::auth::{KeyAlg, PublicKey};
+use relaytrace_service::config::Config;
+use relaytrace_service::events::Publishing;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -63,8 +64,8 @@ pub fn run(options: &PrepareOptions) -> anyhow::Result<ExitCode> {
 /// Brings the database up to date, as its owner: the functions' own role could not. The URL that they use it by.
 pub async fn migrate(owner_url: &str) -> anyhow::Result<String> {
     let owner = owner_url.parse()?;
-    relaytrace::store::migrate(&owner).await?;
-    relaytrace::store::prepare_role(&owner, SERVICE_ROLE, None).await?;
+    relaytrace_store::migrate(&owner).await?;
+    relaytrace_store::prepare_role(&owner, SERVICE_ROLE, None).await?;
     let mut url = Url::parse(owner_url).context("the database must be given as a URL")?;
     url.set_username(SERVICE_ROLE).ok().context("the database's URL takes no user")?;
     Ok(url.into())

@@ -10,8 +10,8 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
-use relaytrace::{AppState, runtime, telemetry};
 use relaytrace_servers::{Durability, Nats, Postgres};
+use relaytrace_service::{AppState, runtime, telemetry};
 
 use crate::prepared::{Addresses, Prepared};
 use crate::{RunOptions, demo, openapi, prepared};
@@ -66,7 +66,7 @@ async fn run_functions(options: &RunOptions, postgres: &Postgres, nats: &Nats) -
     let state = prepared.state.clone();
 
     let listen = SocketAddr::from(([127, 0, 0, 1], options.port));
-    let router = relaytrace::http::service(openapi::routes(), state.clone())
+    let router = relaytrace_service::http::service(openapi::routes(), state.clone())
         .layer(axum::middleware::from_fn_with_state(options.port, only_our_host));
     let ready = tokio::net::TcpListener::bind(listen).await.with_context(|| {
         format!("port {0} is taken: PORT={1} make run uses another", options.port, options.port + 1)

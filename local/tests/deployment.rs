@@ -6,12 +6,13 @@ use admin as admin_function;
 use axum::Router;
 use axum::body::Body;
 use http::{Request, StatusCode};
-use relaytrace::config::Config;
-use relaytrace::events::Publishing;
-use relaytrace::http::Routes;
-use relaytrace::http::{common_routes, service};
-use relaytrace::testing::{NO_NATS, TestKey};
-use relaytrace::{AppState, Clock};
+use relaytrace_domain::Clock;
+use relaytrace_service::AppState;
+use relaytrace_service::config::Config;
+use relaytrace_service::events::Publishing;
+use relaytrace_service::http::Routes;
+use relaytrace_service::http::{common_routes, service};
+use relaytrace_testing::{NO_NATS, TestKey};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 use utoipa::openapi::OpenApi;
@@ -169,7 +170,7 @@ fn the_guide_has_every_variable_as_the_code_describes_it() {
         };
         text.lines().filter_map(row).collect()
     };
-    let code = rows(&std::fs::read_to_string("../shared/src/config.rs").expect("the code"));
+    let code = rows(&std::fs::read_to_string("../shared/service/src/config.rs").expect("the code"));
     let guide = std::fs::read_to_string("../docs/deploy.md").expect("the guide");
     let (_, variables) = guide.split_once("## Variables").expect("a section");
     let guide = rows(variables.split("\n## ").next().expect("a section"));

@@ -1,7 +1,7 @@
 //! Chains: recomputed from their own bytes.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use relaytrace::domain::{ChainKind, Digest, Json, RequestId, Timestamp, action_digest, chain_genesis, chain_hash};
+use relaytrace_domain::{ChainKind, Digest, Json, RequestId, Timestamp, action_digest, chain_genesis, chain_hash};
 use serde_json::Value;
 
 use crate::{Finding, Findings, text};

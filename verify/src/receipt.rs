@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use relaytrace::domain::Timestamp;
+use relaytrace_domain::Timestamp;
 use serde_json::Value;
 
 use crate::{Finding, Findings, text};

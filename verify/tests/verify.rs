@@ -3,9 +3,9 @@
 use jsonwebtoken::jwk::JwkSet;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use relaytrace::domain::{Base64, Digest, chain_genesis, chain_hash};
-use relaytrace::store::MIGRATOR;
-use relaytrace::testing::TestApp;
+use relaytrace_domain::{Base64, Digest, chain_genesis, chain_hash};
+use relaytrace_store::MIGRATOR;
+use relaytrace_testing::TestApp;
 use relaytrace_verify::{Receipt, verify_against_chain, verify_chain, verify_receipt};
 use serde_json::{Value, json};
 use sqlx::PgPool;

@@ -3,11 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
-use relaytrace::auth::{Admin, KeyAlg, PublicKey};
-use relaytrace::domain::{AgentId, Faults, KeyId, Timestamp, Title};
-use relaytrace::http::{Cursor, JsonBody, Page, Path, Problem, Query, clamped};
-use relaytrace::store::{AgentChange as Change, AgentRecord, KeyRecord, Registered};
-use relaytrace::{AppState, Error, Result};
+use relaytrace_domain::{AgentId, Faults, KeyId, Timestamp, Title};
+use relaytrace_domain::{Error, Result};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::{Admin, KeyAlg, PublicKey};
+use relaytrace_service::http::{Cursor, JsonBody, Page, Path, Problem, Query, clamped};
+use relaytrace_store::{AgentChange as Change, AgentRecord, KeyRecord, Registered};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 

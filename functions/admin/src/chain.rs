@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use relaytrace::auth::Admin;
-use relaytrace::domain::{Base64, ChainHeader, Digest, RequestId};
-use relaytrace::http::{Path, Problem};
-use relaytrace::{AppState, Error, Result};
+use relaytrace_domain::{Base64, ChainHeader, Digest, RequestId};
+use relaytrace_domain::{Error, Result};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::Admin;
+use relaytrace_service::http::{Path, Problem};
 use serde::Serialize;
 use utoipa::ToSchema;
 

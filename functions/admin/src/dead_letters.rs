@@ -2,11 +2,12 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use relaytrace::auth::Admin;
-use relaytrace::domain::{AgentId, DeadLetterKind, Faults, Reason, RequestId, Resolution, Timestamp};
-use relaytrace::http::{Cursor, JsonBody, Page, Path, Problem, Query, Trace, clamped, parse_list};
-use relaytrace::store::{DeadLetterFilter, DeadLetterRecord};
-use relaytrace::{AppState, Result};
+use relaytrace_domain::Result;
+use relaytrace_domain::{AgentId, DeadLetterKind, Faults, Reason, RequestId, Resolution, Timestamp};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::Admin;
+use relaytrace_service::http::{Cursor, JsonBody, Page, Path, Problem, Query, Trace, clamped, parse_list};
+use relaytrace_store::{DeadLetterFilter, DeadLetterRecord};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;

@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use relaytrace::auth::Admin;
-use relaytrace::domain::{
+use relaytrace_domain::{
     Actor, Decision, DeliveryState, Faults, Outcome, Priority, Reason, RequestId, Status, Timestamp,
 };
-use relaytrace::http::{JsonBody, Path, Problem, Trace};
-use relaytrace::store::{Adjustment, Deciding, OutboxEvent};
-use relaytrace::{AppState, Error, Result};
+use relaytrace_domain::{Error, Result};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::Admin;
+use relaytrace_service::http::{JsonBody, Path, Problem, Trace};
+use relaytrace_store::{Adjustment, Deciding, OutboxEvent};
 use serde::Serialize;
 use utoipa::ToSchema;
 

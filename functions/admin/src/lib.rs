@@ -8,11 +8,11 @@ mod disposition;
 mod policies;
 mod stale;
 
-use relaytrace::http::Routes;
+use relaytrace_service::http::Routes;
 
 /// The routes of this function.
 pub fn router() -> Routes {
-    relaytrace::routes!(
+    relaytrace_service::routes!(
         agents::list,
         agents::register,
         agents::show,

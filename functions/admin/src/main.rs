@@ -1,5 +1,5 @@
 //! The function `admin` on its own.
 
 fn main() -> std::process::ExitCode {
-    relaytrace::runtime::run(admin::router())
+    relaytrace_service::runtime::run(admin::router())
 }

@@ -2,11 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use relaytrace::auth::Admin;
-use relaytrace::domain::{ActionType, AgentId, Faults, OnTimeout, Priority, Timestamp};
-use relaytrace::http::{JsonBody, Problem};
-use relaytrace::store::{PolicyRecord, PolicyRule};
-use relaytrace::{AppState, Result};
+use relaytrace_domain::Result;
+use relaytrace_domain::{ActionType, AgentId, Faults, OnTimeout, Priority, Timestamp};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::Admin;
+use relaytrace_service::http::{JsonBody, Problem};
+use relaytrace_store::{PolicyRecord, PolicyRule};
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use relaytrace::AppState;
-use relaytrace::Result;
-use relaytrace::auth::Admin;
-use relaytrace::domain::{AgentId, Faults, RequestId, StaleReason, Timestamp};
-use relaytrace::http::{Cursor, Page, Problem, Query, clamped};
-use relaytrace::store::{StaleFilter, StaleItem};
+use relaytrace_domain::Result;
+use relaytrace_domain::{AgentId, Faults, RequestId, StaleReason, Timestamp};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::Admin;
+use relaytrace_service::http::{Cursor, Page, Problem, Query, clamped};
+use relaytrace_store::{StaleFilter, StaleItem};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;

@@ -1,9 +1,9 @@
 //! Dead letters and what is stale, against a real database.
 
 use futures_util::future::join_all;
-use relaytrace::http::Routes;
-use relaytrace::store::MIGRATOR;
-use relaytrace::testing::{Answer, TestAgent, TestApp};
+use relaytrace_service::http::Routes;
+use relaytrace_store::MIGRATOR;
+use relaytrace_testing::{Answer, TestAgent, TestApp};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 

@@ -1,10 +1,10 @@
 //! Dispositions against a real database: each on record, each once, and what the state refuses.
 
 use futures_util::future::join_all;
-use relaytrace::domain::Timestamp;
-use relaytrace::http::Routes;
-use relaytrace::store::MIGRATOR;
-use relaytrace::testing::{Answer, TestApp};
+use relaytrace_domain::Timestamp;
+use relaytrace_service::http::Routes;
+use relaytrace_store::MIGRATOR;
+use relaytrace_testing::{Answer, TestApp};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 

@@ -1,7 +1,7 @@
 //! Keys against a real database: what the contract's tests cannot see from outside.
 
-use relaytrace::store::MIGRATOR;
-use relaytrace::testing::{TestApp, TestKey};
+use relaytrace_store::MIGRATOR;
+use relaytrace_testing::{TestApp, TestKey};
 use serde_json::json;
 use sqlx::PgPool;
 

@@ -1,10 +1,10 @@
 //! Timeout policies against a real database: what applies, and what happens when nobody answers.
 
-use relaytrace::config::TimeoutRules;
-use relaytrace::domain::Timestamp;
-use relaytrace::http::Routes;
-use relaytrace::store::MIGRATOR;
-use relaytrace::testing::{TestAgent, TestApp};
+use relaytrace_domain::Timestamp;
+use relaytrace_service::config::TimeoutRules;
+use relaytrace_service::http::Routes;
+use relaytrace_store::MIGRATOR;
+use relaytrace_testing::{TestAgent, TestApp};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -15,15 +15,15 @@ fn routes() -> Routes {
 fn allowing_auto_approve(owner: &PgPool) -> TestApp {
     let mut app = TestApp::new(owner, routes());
     app.state.timeouts = TimeoutRules { allow_auto_approve: true };
-    app.router = relaytrace::http::service(routes(), app.state.clone());
+    app.router = relaytrace_service::http::service(routes(), app.state.clone());
     app
 }
 
-async fn put(app: &TestApp, policy: &Value) -> relaytrace::testing::Answer {
+async fn put(app: &TestApp, policy: &Value) -> relaytrace_testing::Answer {
     app.call("PUT", "/v1/admin/timeout-policies", &app.person("root", &["admin"]), policy).await
 }
 
-async fn submit(app: &TestApp, agent: &TestAgent, changes: Value) -> relaytrace::testing::Answer {
+async fn submit(app: &TestApp, agent: &TestAgent, changes: Value) -> relaytrace_testing::Answer {
     let mut envelope = agent.envelope("k");
     envelope.as_object_mut().expect("an object").extend(changes.as_object().expect("an object").clone());
     app.post("/v1/hitl/requests", &agent.token(), &envelope).await
@@ -142,7 +142,7 @@ async fn auto_approve_needs_its_policy_its_full_time_and_the_deployment(owner: P
     assert_eq!(detail(&app, &shortened).await["outcome"], "rejected");
     assert_eq!(detail(&app, &other).await["status"], "pending");
 
-    let off = app.another_process(routes(), relaytrace::testing::NO_NATS);
+    let off = app.another_process(routes(), relaytrace_testing::NO_NATS);
     assert_eq!(put(&off, &policy).await.json()["errors"][0]["pointer"], "/on_timeout");
     let not_enabled = accepted(&app, &agent, json!({"client_request_key": "off"})).await;
     app.advance(100.0);

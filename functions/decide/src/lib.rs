@@ -8,16 +8,17 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use http::StatusCode;
-use relaytrace::auth::Operator;
-use relaytrace::domain::{Decision, Digest, Faults, Reason, RequestId, Verdict};
-use relaytrace::http::{JsonBody, Path, Problem, RequestOf, Routes, Trace};
-use relaytrace::store::Deciding;
-use relaytrace::{AppState, Error, Result};
+use relaytrace_domain::{Decision, Digest, Faults, Reason, RequestId, Verdict};
+use relaytrace_domain::{Error, Result};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::Operator;
+use relaytrace_service::http::{JsonBody, Path, Problem, RequestOf, Routes, Trace};
+use relaytrace_store::Deciding;
 use utoipa::ToSchema;
 
 /// The routes of this function.
 pub fn router() -> Routes {
-    relaytrace::routes!(queue::list, queue::detail, decide, receipt_keys, page::openapi)
+    relaytrace_service::routes!(queue::list, queue::detail, decide, receipt_keys, page::openapi)
         .route("/v1/hitl/requests", MethodRouter::new().fallback(queue::not_allowed))
         .route("/", get(page::index))
         .route("/page/{file}", get(page::asset))

@@ -1,5 +1,5 @@
 //! The function `decide` on its own.
 
 fn main() -> std::process::ExitCode {
-    relaytrace::runtime::run(decide::router())
+    relaytrace_service::runtime::run(decide::router())
 }

@@ -4,8 +4,9 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use include_dir::{Dir, include_dir};
-use relaytrace::http::Path;
-use relaytrace::{AppState, Error, Result};
+use relaytrace_domain::{Error, Result};
+use relaytrace_service::AppState;
+use relaytrace_service::http::Path;
 
 static PAGE: Dir = include_dir!("$CARGO_MANIFEST_DIR/page");
 /// Generated from the code; `make check` compares.

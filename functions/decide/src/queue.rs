@@ -5,14 +5,15 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use relaytrace::auth::Operator;
-use relaytrace::domain::{
+use relaytrace_domain::{
     AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Faults, Outcome, Priority, RequestId, Status,
     Timestamp, chain_genesis,
 };
-use relaytrace::http::{Cursor, Path, Problem, Query, clamped, parse_list};
-use relaytrace::store::{Counts, Delivered, DeliverySeen, Detail, QueueFilter, QueueItem, QueuePosition};
-use relaytrace::{AppState, Error, Result};
+use relaytrace_domain::{Error, Result};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::Operator;
+use relaytrace_service::http::{Cursor, Path, Problem, Query, clamped, parse_list};
+use relaytrace_store::{Counts, Delivered, DeliverySeen, Detail, QueueFilter, QueueItem, QueuePosition};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -331,5 +332,5 @@ fn receipt(state: &AppState, request_id: RequestId, detail: &Detail) -> Result<O
         replayed: false,
         lease: None,
     };
-    state.receipt_keys.receipt(&delivered, &detail.item.agent_id).map(|(_, receipt)| Some(receipt))
+    state.receipt_keys.receipt(&delivered.stored_decision(), &detail.item.agent_id).map(|(_, receipt)| Some(receipt))
 }

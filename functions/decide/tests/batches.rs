@@ -1,8 +1,8 @@
 //! Decisions that wait for one another: written together, answered each by itself.
 
 use futures_util::future::{join_all, join3};
-use relaytrace::store::{MIGRATOR, WRITERS};
-use relaytrace::testing::{TestApp, until, until_blocked};
+use relaytrace_store::{MIGRATOR, WRITERS};
+use relaytrace_testing::{TestApp, until, until_blocked};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 

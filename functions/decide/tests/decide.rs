@@ -1,8 +1,8 @@
 //! Deciding against a real database.
 
 use futures_util::future::join_all;
-use relaytrace::store::MIGRATOR;
-use relaytrace::testing::{TestAgent, TestApp};
+use relaytrace_store::MIGRATOR;
+use relaytrace_testing::{TestAgent, TestApp};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 

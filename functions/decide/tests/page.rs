@@ -2,16 +2,16 @@
 
 use axum::body::Body;
 use http::{HeaderMap, Request};
-use relaytrace::config::{Login, PageSettings};
-use relaytrace::store::MIGRATOR;
-use relaytrace::testing::{Answer, TestApp};
+use relaytrace_service::config::{Login, PageSettings};
+use relaytrace_store::MIGRATOR;
+use relaytrace_testing::{Answer, TestApp};
 use sqlx::PgPool;
 
 fn app(owner: &PgPool, page: PageSettings) -> TestApp {
     let routes = || ingest::router().merge(decide::router());
     let mut app = TestApp::new(owner, routes());
     app.state.page = page;
-    app.router = relaytrace::http::service(routes(), app.state.clone());
+    app.router = relaytrace_service::http::service(routes(), app.state.clone());
     app
 }
 

@@ -4,16 +4,17 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
-use relaytrace::auth::Agent;
-use relaytrace::domain::{Actor, ActorKind, AgentId, Decision, Envelope, Outcome, Reason, RequestId, Submission};
-use relaytrace::http::{JsonBody, JsonBytes, Path, Problem, RequestOf, RequestView, Routes, Trace};
-use relaytrace::store::{Deciding, Submitted};
-use relaytrace::{AppState, Error, Result};
+use relaytrace_domain::{Actor, ActorKind, AgentId, Decision, Envelope, Outcome, Reason, RequestId, Submission};
+use relaytrace_domain::{Error, Result};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::Agent;
+use relaytrace_service::http::{JsonBody, JsonBytes, Path, Problem, RequestOf, RequestView, Routes, Trace};
+use relaytrace_store::{Deciding, Submitted};
 use utoipa::ToSchema;
 
 /// The routes of this function.
 pub fn router() -> Routes {
-    relaytrace::routes!(submit, cancel)
+    relaytrace_service::routes!(submit, cancel)
 }
 
 /// Ask a person

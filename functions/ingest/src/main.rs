@@ -1,5 +1,5 @@
 //! The function `ingest` on its own.
 
 fn main() -> std::process::ExitCode {
-    relaytrace::runtime::run(ingest::router())
+    relaytrace_service::runtime::run(ingest::router())
 }

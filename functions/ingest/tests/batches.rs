@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use futures_util::future::join_all;
-use relaytrace::runtime;
-use relaytrace::store::{MIGRATOR, WRITERS};
-use relaytrace::testing::{Answer, TestAgent, TestApp, until, until_blocked};
+use relaytrace_service::runtime;
+use relaytrace_store::{MIGRATOR, WRITERS};
+use relaytrace_testing::{Answer, TestAgent, TestApp, until, until_blocked};
 use serde_json::Value;
 use sqlx::{PgPool, Postgres, Transaction};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,8 +1,8 @@
 //! Submitting and cancelling against a real database.
 
 use futures_util::future::join_all;
-use relaytrace::store::MIGRATOR;
-use relaytrace::testing::TestApp;
+use relaytrace_store::MIGRATOR;
+use relaytrace_testing::TestApp;
 use serde_json::json;
 use sqlx::PgPool;
 
@@ -71,7 +71,7 @@ async fn a_late_retry_of_the_same_bytes_gets_its_answer_though_respond_by_has_pa
     let agent = app.agent("a").await;
     let mut envelope = agent.envelope("k");
     envelope["respond_by"] =
-        relaytrace::domain::Timestamp(app.now() + std::time::Duration::from_mins(1)).to_string().into();
+        relaytrace_domain::Timestamp(app.now() + std::time::Duration::from_mins(1)).to_string().into();
     assert_eq!(app.post("/v1/hitl/requests", &agent.token(), &envelope).await.status, 201);
     app.advance(120.0);
     assert_eq!(app.post("/v1/hitl/requests", &agent.token(), &envelope).await.status, 200);

@@ -4,11 +4,14 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use relaytrace::auth::Agent;
-use relaytrace::domain::{AckResult, AgentId, DeliveryState, ErrorCode, Faults, Reason, RequestId, Timestamp};
-use relaytrace::http::{DecisionView, JsonBody, Path, Problem, Query, RequestView, Routes, Trace, clamped, parse_list};
-use relaytrace::store::{Ack, Caller, LeaseOrder, Leased};
-use relaytrace::{AppState, Error, Result};
+use relaytrace_domain::{AckResult, AgentId, DeliveryState, ErrorCode, Faults, Reason, RequestId, Timestamp};
+use relaytrace_domain::{Error, Result};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::Agent;
+use relaytrace_service::http::{
+    DecisionView, JsonBody, Path, Problem, Query, RequestView, Routes, Trace, clamped, parse_list,
+};
+use relaytrace_store::{Ack, Caller, LeaseOrder, Leased};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -21,7 +24,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// The routes of this function.
 pub fn router() -> Routes {
-    relaytrace::routes!(poll, acknowledge, request)
+    relaytrace_service::routes!(poll, acknowledge, request)
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

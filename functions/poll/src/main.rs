@@ -1,5 +1,5 @@
 //! The function `poll` on its own.
 
 fn main() -> std::process::ExitCode {
-    relaytrace::runtime::run(poll::router())
+    relaytrace_service::runtime::run(poll::router())
 }

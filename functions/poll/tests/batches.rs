@@ -1,8 +1,8 @@
 //! Acknowledgements that wait for one another: written together, answered each by itself.
 
 use futures_util::future::join_all;
-use relaytrace::store::{MIGRATOR, WRITERS};
-use relaytrace::testing::{TestAgent, TestApp, until, until_blocked};
+use relaytrace_store::{MIGRATOR, WRITERS};
+use relaytrace_testing::{TestAgent, TestApp, until, until_blocked};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use relaytrace::http::Routes;
-use relaytrace::store::MIGRATOR;
-use relaytrace::testing::{NO_NATS, TestAgent, TestApp, until};
+use relaytrace_service::http::Routes;
+use relaytrace_store::MIGRATOR;
+use relaytrace_testing::{NO_NATS, TestAgent, TestApp, until};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -31,7 +31,7 @@ async fn poll(app: &TestApp, agent: &TestAgent, query: &str) -> Vec<Value> {
     answer.json()["decisions"].as_array().expect("a list").clone()
 }
 
-async fn ack(app: &TestApp, agent: &TestAgent, delivery: &Value, result: &str) -> relaytrace::testing::Answer {
+async fn ack(app: &TestApp, agent: &TestAgent, delivery: &Value, result: &str) -> relaytrace_testing::Answer {
     let path =
         format!("/v1/agents/{}/decisions/{}/ack", agent.agent_id, delivery["request_id"].as_str().expect("an id"));
     app.post(&path, &agent.token(), &json!({"delivery_id": delivery["delivery_id"], "result": result})).await

@@ -1,7 +1,7 @@
 //! Submit, decide, poll and acknowledge cost one round trip to Postgres each, by Postgres's own count.
 
-use relaytrace::store::MIGRATOR;
-use relaytrace::testing::TestApp;
+use relaytrace_store::MIGRATOR;
+use relaytrace_testing::TestApp;
 use serde_json::json;
 use sqlx::PgPool;
 

@@ -7,11 +7,12 @@
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
-use relaytrace::auth::Admin;
-use relaytrace::domain::{Reason, ReplayKey, ReplayScope, ReplayState, ReplayTarget, Timestamp, mint_uuid};
-use relaytrace::http::{JsonBody, Path, Problem, Routes};
-use relaytrace::store::{Replay, ReplayOrder};
-use relaytrace::{AppState, Error, Result};
+use relaytrace_domain::{Error, Result};
+use relaytrace_domain::{Reason, ReplayKey, ReplayScope, ReplayState, ReplayTarget, Timestamp, mint_uuid};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::Admin;
+use relaytrace_service::http::{JsonBody, Path, Problem, Routes};
+use relaytrace_store::{Replay, ReplayOrder};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -22,12 +23,12 @@ const BATCHES: usize = 10;
 
 /// The routes of this function.
 pub fn router() -> Routes {
-    relaytrace::routes!(order, show)
+    relaytrace_service::routes!(order, show)
 }
 
 /// What is to go out again.
 #[derive(Debug, deserr::Deserr, ToSchema)]
-#[deserr(error = relaytrace::domain::Faults, deny_unknown_fields)]
+#[deserr(error = relaytrace_domain::Faults, deny_unknown_fields)]
 struct Order {
     /// The same key is the same replay.
     replay_key: ReplayKey,
@@ -111,7 +112,7 @@ async fn order(
         })
         .await?;
     for _ in 0..BATCHES {
-        match relaytrace::replay::advance(&state, replay.replay_id).await {
+        match relaytrace_service::replay::advance(&state, replay.replay_id).await {
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {

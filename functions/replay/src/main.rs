@@ -1,5 +1,5 @@
 //! The function `replay` on its own.
 
 fn main() -> std::process::ExitCode {
-    relaytrace::runtime::run(replay::router())
+    relaytrace_service::runtime::run(replay::router())
 }

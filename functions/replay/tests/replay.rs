@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use futures_util::future::join_all;
-use relaytrace::domain::{Actor, ActorKind, ReplayScope, ReplayState, ReplayTarget, RequestId, Timestamp, mint_uuid};
-use relaytrace::events::STREAM;
-use relaytrace::http::Routes;
-use relaytrace::store::{MIGRATOR, ReplayOrder};
-use relaytrace::testing::{Answer, TestAgent, TestApp, until};
+use relaytrace_domain::{Actor, ActorKind, ReplayScope, ReplayState, ReplayTarget, RequestId, Timestamp, mint_uuid};
 use relaytrace_servers::{Durability, Nats};
+use relaytrace_service::events::STREAM;
+use relaytrace_service::http::Routes;
+use relaytrace_store::{MIGRATOR, ReplayOrder};
+use relaytrace_testing::{Answer, TestAgent, TestApp, until};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;

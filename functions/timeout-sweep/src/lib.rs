@@ -5,12 +5,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use relaytrace::auth::Admin;
-use relaytrace::domain::{RequestId, SweepPart};
-use relaytrace::events::Published;
-use relaytrace::http::{Problem, Routes};
-use relaytrace::store::OutboxEvent;
-use relaytrace::{AppState, Error, Result};
+use relaytrace_domain::{Error, Result};
+use relaytrace_domain::{RequestId, SweepPart};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::Admin;
+use relaytrace_service::events::Published;
+use relaytrace_service::http::{Problem, Routes};
+use relaytrace_store::OutboxEvent;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -46,7 +47,7 @@ pub struct SweepReport {
 
 /// The routes of this function.
 pub fn router() -> Routes {
-    relaytrace::routes!(sweep)
+    relaytrace_service::routes!(sweep)
 }
 
 /// Run one sweep
@@ -242,7 +243,7 @@ async fn perform(state: &AppState, part: SweepPart, only: Option<RequestId>) -> 
 async fn continue_replays(state: &AppState) -> Result<u64> {
     let mut advanced = 0;
     for replay_id in state.store.running_replays(REPLAYS).await? {
-        match relaytrace::replay::advance(state, replay_id).await {
+        match relaytrace_service::replay::advance(state, replay_id).await {
             Ok(has_more) => advanced += u64::from(has_more),
             Err(error) => tracing::warn!(replay.id = %replay_id, error = ?error, "a replay waits for the next sweep"),
         }

@@ -1,5 +1,5 @@
 //! The function `timeout-sweep` on its own.
 
 fn main() -> std::process::ExitCode {
-    relaytrace::runtime::run_scheduled(timeout_sweep::router(), timeout_sweep::run_once)
+    relaytrace_service::runtime::run_scheduled(timeout_sweep::router(), timeout_sweep::run_once)
 }

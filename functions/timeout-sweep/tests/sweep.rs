@@ -2,11 +2,11 @@
 
 use async_nats::jetstream::{self, stream::Stream};
 use futures_util::future::join_all;
-use relaytrace::events::STREAM;
-use relaytrace::http::Routes;
-use relaytrace::store::MIGRATOR;
-use relaytrace::testing::{TestApp, until};
 use relaytrace_servers::{Durability, Nats};
+use relaytrace_service::events::STREAM;
+use relaytrace_service::http::Routes;
+use relaytrace_store::MIGRATOR;
+use relaytrace_testing::{TestApp, until};
 use serde_json::json;
 use sqlx::PgPool;
 

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use chrono::DateTime;
-use relaytrace::config::{DeliveryRules, TimeoutRules};
-use relaytrace::domain::Timestamp;
-use relaytrace::http::Routes;
-use relaytrace::testing::{Answer, TestAgent, TestApp};
+use relaytrace_domain::Timestamp;
+use relaytrace_service::config::{DeliveryRules, TimeoutRules};
+use relaytrace_service::http::Routes;
+use relaytrace_testing::{Answer, TestAgent, TestApp};
 use relaytrace_verify::verify_chain;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -44,7 +44,7 @@ impl Real {
         let mut app = TestApp::new(owner, routes());
         app.state.timeouts = TimeoutRules { allow_auto_approve: true };
         app.state.delivery = Arc::new(DeliveryRules { max_attempts: MAX_ATTEMPTS, ..DeliveryRules::default() });
-        app.router = relaytrace::http::service(routes(), app.state.clone());
+        app.router = relaytrace_service::http::service(routes(), app.state.clone());
         let agents = [app.agent(AGENTS[0]).await, app.agent(AGENTS[1]).await];
         let of = |agent: usize, action_type: &str, priority: &str, seconds: i64| {
             json!({"agent_id": AGENTS[agent], "action_type": action_type, "priority": priority,
@@ -96,7 +96,7 @@ struct Case<'a> {
 enum Got {
     Nothing,
     Answer(Answer),
-    Swept(relaytrace::Result<SweepReport>),
+    Swept(relaytrace_domain::Result<SweepReport>),
     Claimed(Vec<String>),
 }
 
@@ -151,7 +151,7 @@ impl Case<'_> {
                 same("state", &answer.json()["state"], &json!("running"))
             }
             Got::Answer(answer) => check_problem(&answer, status, code),
-            Got::Swept(Err(relaytrace::Error::Unavailable(_))) => {
+            Got::Swept(Err(relaytrace_domain::Error::Unavailable(_))) => {
                 self.model.sweep_without_first();
                 Ok(())
             }

@@ -9,7 +9,7 @@ mod model;
 mod observed;
 
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
-use relaytrace::store::MIGRATOR;
+use relaytrace_store::MIGRATOR;
 use sqlx::PgPool;
 use tokio::runtime::Handle;
 

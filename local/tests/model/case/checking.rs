@@ -1,7 +1,7 @@
 //! Answers against what the model expects.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use relaytrace::testing::Answer;
+use relaytrace_testing::Answer;
 use serde_json::{Value, json};
 use timeout_sweep::SweepReport;
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use chrono::DateTime;
-use relaytrace::testing::Answer;
+use relaytrace_testing::Answer;
 use serde_json::{Value, json};
 
 use super::{Case, Got, timestamp, title};
@@ -199,6 +199,6 @@ impl Case<'_> {
             let keys: Vec<_> = claimed.iter().map(|event| (event.request_id, event.seq)).collect();
             self.app.state.store.forget_events(&keys).await?;
         }
-        Ok(claimed.iter().map(relaytrace::store::OutboxEvent::id).collect())
+        Ok(claimed.iter().map(relaytrace_store::OutboxEvent::id).collect())
     }
 }

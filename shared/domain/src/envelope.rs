@@ -1,0 +1,209 @@
+//! The envelope: what an agent submits (contract, "Submit").
+
+use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Value, ValueKind, ValuePointerRef, take_cf_content};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::ids::{ActionType, AgentId, ClientRequestKey, Digest, Priority, Summary, Title};
+use super::json::{Json, ParseError, from_object};
+use super::time::Timestamp;
+
+/// The only version of the envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum EnvelopeVersion {
+    /// Version 1.
+    #[deserr(rename = "1")]
+    #[cfg_attr(feature = "openapi", schema(rename = "1"))]
+    V1,
+}
+
+/// A JSON object whose members are the agent's own business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreeObject;
+
+impl<E: DeserializeError> Deserr<E> for FreeObject {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, at: ValuePointerRef) -> Result<Self, E> {
+        match value {
+            Value::Map(_) => Ok(Self),
+            actual => {
+                let accepted = &[ValueKind::Map];
+                Err(take_cf_content(E::error(None, ErrorKind::IncorrectValueKind { actual, accepted }, at)))
+            }
+        }
+    }
+}
+
+/// The exact thing that the agent wants to do.
+#[derive(Clone, Debug, PartialEq, Eq, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[deserr(deny_unknown_fields)]
+pub struct Action {
+    /// What kind of action.
+    #[deserr(rename = "type")]
+    #[cfg_attr(feature = "openapi", schema(rename = "type"))]
+    pub action_type: ActionType,
+    /// Every argument of it; may be empty.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub arguments: FreeObject,
+}
+
+/// The JSON body of a submission. Null is not absence: optional members are read as what they are, if they are there.
+#[derive(Clone, Debug, PartialEq, Eq, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[deserr(deny_unknown_fields)]
+pub struct Envelope {
+    /// Always `1`.
+    pub envelope_version: EnvelopeVersion,
+    /// The agent that asks; the token's `sub`.
+    pub agent_id: AgentId,
+    /// The agent's own key of this request: the same key and envelope within 7 days is the same request.
+    pub client_request_key: ClientRequestKey,
+    /// How soon a person is needed.
+    pub priority: Priority,
+    /// One line for the queue: 1 to 200 characters, no control characters.
+    pub title: Title,
+    /// Markdown for the operator, up to 8,000 characters.
+    #[deserr(default, from(Summary) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub summary: Option<Summary>,
+    /// What is to be approved.
+    pub action: Action,
+    /// For the operator's eyes.
+    #[deserr(default, from(FreeObject) = Some)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object, required = false))]
+    pub context: Option<FreeObject>,
+    /// Comes back to the agent untouched and is never shown.
+    #[deserr(default, from(FreeObject) = Some)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object, required = false))]
+    pub resume: Option<FreeObject>,
+    /// May shorten the policy's time, never lengthen it.
+    #[deserr(default, from(Timestamp) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub respond_by: Option<Timestamp>,
+}
+
+/// A valid envelope with what is derived from its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// The parsed envelope.
+    pub envelope: Envelope,
+    /// The bytes as received; they are what is stored.
+    pub bytes: Vec<u8>,
+    /// The bytes of `resume`, if any.
+    pub resume: Option<Vec<u8>>,
+    /// SHA-256 over the RFC 8785 form of the action.
+    pub action_digest: Digest,
+    /// Equal for equal envelopes: member order ignored, numbers by their literal.
+    pub fingerprint: Digest,
+}
+
+impl Submission {
+    /// Parses and validates the bytes of a body; every fault is reported.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        let json = Json::parse(bytes)?;
+        let mut comparable = Vec::with_capacity(bytes.len());
+        json.write_comparable(&mut comparable);
+        let action_digest = json.get("action").map(action_digest);
+
+        let envelope = from_object::<Envelope>(json).map_err(ParseError::Invalid)?;
+        Ok(Self {
+            resume: envelope.resume.map(|_| resume_of(bytes)),
+            action_digest: action_digest.expect("a valid envelope has an action"),
+            fingerprint: Digest::of(&comparable),
+            bytes: bytes.to_vec(),
+            envelope,
+        })
+    }
+}
+
+/// SHA-256 over the RFC 8785 form of an action.
+#[must_use]
+pub fn action_digest(action: &Json) -> Digest {
+    Digest::of(&serde_json_canonicalizer::to_vec(action).expect("an admitted value has a canonical form"))
+}
+
+fn resume_of(envelope: &[u8]) -> Vec<u8> {
+    #[derive(Deserialize)]
+    struct Members<'a> {
+        #[serde(borrow)]
+        resume: &'a RawValue,
+    }
+    let members: Members = serde_json::from_slice(envelope).expect("a valid envelope is JSON");
+    members.resume.get().as_bytes().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+
+    use super::*;
+
+    const VALID: &str = r#"{"envelope_version":"1","agent_id":"a","client_request_key":"K","priority":"P2","title":"t",
+        "action":{"type":"x","arguments":{}}}"#;
+
+    fn pointers(body: &str) -> Vec<String> {
+        match Submission::parse(body.as_bytes()) {
+            Err(ParseError::Invalid(faults)) => faults.0.into_iter().map(|fault| fault.pointer).collect(),
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn action_digests_match_the_fixed_vectors() {
+        let vectors: Vec<serde_json::Value> =
+            serde_json::from_str(include_str!("../../../tests/vectors/action-digests.json")).unwrap();
+        assert_eq!(vectors.len(), 3);
+        for vector in vectors {
+            // The action as an agent would send it: serde_json writes other literals than RFC 8785 does.
+            let action = Json::parse(vector["action"].to_string().as_bytes()).unwrap();
+            let canonical = serde_json_canonicalizer::to_vec(&action).unwrap();
+            assert_eq!(BASE64_STANDARD.encode(canonical), vector["canonical_utf8_base64"].as_str().unwrap());
+            assert_eq!(action_digest(&action).to_string(), vector["action_digest"].as_str().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_minimal_envelope_is_valid() {
+        assert!(Submission::parse(VALID.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn all_faults_are_reported_together() {
+        let body = r#"{"envelope_version":"2","agent_id":"A","client_request_key":"ü","priority":"P4","title":"",
+            "action":{"type":"X","arguments":[],"more":1},"context":null,"resume":[],"respond_by":"tomorrow","zzz":0}"#;
+        let mut found = pointers(body);
+        found.sort_unstable();
+        assert_eq!(
+            found,
+            [
+                "/action/arguments",
+                "/action/more",
+                "/action/type",
+                "/agent_id",
+                "/client_request_key",
+                "/context",
+                "/envelope_version",
+                "/priority",
+                "/respond_by",
+                "/resume",
+                "/title",
+                "/zzz"
+            ]
+        );
+        let mut missing = pointers("{}");
+        missing.sort_unstable();
+        assert_eq!(
+            missing,
+            ["/action", "/agent_id", "/client_request_key", "/envelope_version", "/priority", "/title"]
+        );
+        assert_eq!(pointers("[]"), [""]);
+    }
+
+    #[test]
+    fn resume_keeps_its_bytes() {
+        let resume = r#"{ "n": 1.50e+0,"b":{} }"#;
+        let body = VALID.replacen('{', &format!("{{\"resume\":{resume},"), 1);
+        assert_eq!(Submission::parse(body.as_bytes()).unwrap().resume.unwrap(), resume.as_bytes());
+    }
+}

@@ -1,0 +1,141 @@
+//! The one error type: conditions, not places.
+//!
+//! [`Error::failure`] classifies it: what it is called, which status it has, who tries again and when.
+
+use crate::failure::Answer;
+use crate::{Decision, Failure, Fault, Faults, ParseError, Timestamp};
+
+/// Shorthand for this crate's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything that can keep a call from its answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The body is not JSON, is empty, is not UTF-8, or has duplicate members.
+    #[error("the body is not valid JSON: {0}")]
+    MalformedJson(String),
+    /// Who calls is not known. The reason is for the log only: every failure answers alike.
+    #[error("the bearer token is missing or not valid")]
+    Unauthenticated(&'static str),
+    /// Who calls is known and may not do this.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// It does not exist, or the caller may not know that it does.
+    #[error("there is no such resource")]
+    NotFound,
+    /// The resource exists and does not know this method.
+    #[error("the method is not allowed here")]
+    MethodNotAllowed,
+    /// Someone else's decision stands.
+    #[error("the request is decided already")]
+    AlreadyDecided(Box<Decision>),
+    /// The deadline for an answer has passed.
+    #[error("the time to respond ended at {respond_by}")]
+    Expired {
+        /// When it ended.
+        respond_by: Timestamp,
+    },
+    /// The operator saw another action than the one that is stored.
+    #[error("the action digest is not that of the request")]
+    ActionMismatch,
+    /// The delivery was handed out again since, or never with this id.
+    #[error("the delivery id is not that of the latest delivery")]
+    StaleDelivery,
+    /// The state does not allow it.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// The body is longer than this route takes.
+    #[error("the body is longer than {limit} bytes")]
+    PayloadTooLarge {
+        /// Longest body, in bytes.
+        limit: usize,
+    },
+    /// The body is not declared as JSON.
+    #[error("the body must be application/json in UTF-8")]
+    UnsupportedMediaType,
+    /// Members, parameters or headers are not as they must be.
+    #[error("{} of the request's values {} not valid", .0.len(), if .0.len() == 1 { "is" } else { "are" })]
+    Invalid(Vec<Fault>),
+    /// The key stands for another envelope.
+    #[error("the client_request_key was used for another envelope in the last 7 days")]
+    IdempotencyKeyReused,
+    /// The agent has as many requests pending as an administrator lets it have.
+    #[error("the agent has reached its {cap}")]
+    RateLimited {
+        /// Which cap: `max_pending` or `max_pending_p1`.
+        cap: String,
+    },
+    /// Something that is needed cannot be reached, or did not answer in time.
+    #[error("the service is not available for the moment")]
+    Unavailable(#[source] anyhow::Error),
+    /// A fault of ours.
+    #[error("the service failed")]
+    Internal(#[source] anyhow::Error),
+}
+
+impl Error {
+    /// The classification.
+    #[must_use]
+    pub const fn failure(&self) -> Failure {
+        match self {
+            Self::MalformedJson(_) => Failure::MalformedJson,
+            Self::Unauthenticated(_) => Failure::Unauthenticated,
+            Self::Forbidden(_) => Failure::Forbidden,
+            Self::NotFound => Failure::NotFound,
+            Self::MethodNotAllowed => Failure::MethodNotAllowed,
+            Self::AlreadyDecided(_) => Failure::AlreadyDecided,
+            Self::Expired { .. } => Failure::Expired,
+            Self::ActionMismatch => Failure::ActionMismatch,
+            Self::StaleDelivery => Failure::StaleDelivery,
+            Self::Conflict(_) => Failure::Conflict,
+            Self::PayloadTooLarge { .. } => Failure::PayloadTooLarge,
+            Self::UnsupportedMediaType => Failure::UnsupportedMediaType,
+            Self::Invalid(_) => Failure::ValidationFailed,
+            Self::IdempotencyKeyReused => Failure::IdempotencyKeyReused,
+            Self::RateLimited { .. } => Failure::RateLimited,
+            Self::Internal(_) => Failure::Internal,
+            Self::Unavailable(_) => Failure::Unavailable,
+        }
+    }
+
+    /// What the caller is told.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        self.failure().answer().or(Failure::Internal.answer()).expect("an internal error has an answer")
+    }
+
+    /// One fault at `pointer`.
+    #[must_use]
+    pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Invalid(vec![Fault { pointer: pointer.into(), detail: detail.into() }])
+    }
+
+    /// A failed look-up of keys: whatever went wrong, it must not read as a wrong token.
+    #[must_use]
+    pub fn into_unavailable(self) -> Self {
+        match self {
+            Self::Unavailable(source) | Self::Internal(source) => Self::Unavailable(source),
+            other => Self::Unavailable(other.into()),
+        }
+    }
+
+    /// An internal error from whatever should not have happened.
+    pub fn internal(source: impl Into<anyhow::Error>) -> Self {
+        Self::Internal(source.into())
+    }
+}
+
+impl From<Faults> for Error {
+    fn from(faults: Faults) -> Self {
+        Self::Invalid(faults.0)
+    }
+}
+
+impl From<ParseError> for Error {
+    fn from(error: ParseError) -> Self {
+        match error {
+            ParseError::Malformed(detail) => Self::MalformedJson(detail),
+            ParseError::Invalid(faults) => faults.into(),
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! JSON as the contract admits it (contract, "Submit"): I-JSON's profile (RFC 7493) and a depth limit, with every
+//! fault found at once and each number kept as it was written.
+//!
+//! `jiter` tokenises; `deserr` turns the tree into typed bodies and goes on after a fault.
+
+use std::fmt::Write as _;
+use std::ops::ControlFlow;
+
+use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, MergeWithError, Value, ValueKind, ValuePointerRef};
+use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Serialize, Serializer};
+
+/// Deepest nesting of arrays and objects; the body itself is the first level.
+const MAX_DEPTH: usize = 32;
+/// 2^53 − 1: beyond it a double no longer holds every integer.
+const MAX_INTEGER: i64 = 9_007_199_254_740_991;
+
+/// One fault of a body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Fault {
+    /// RFC 6901 pointer to the member, without `#`; empty for the body itself.
+    pub pointer: String,
+    /// What is wrong with it, for a person.
+    pub detail: String,
+}
+
+/// Faults of one body, all together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults(pub Vec<Fault>);
+
+impl Faults {
+    /// Adds a fault at `pointer`.
+    pub fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.0.push(Fault { pointer: pointer.into(), detail: detail.into() });
+    }
+}
+
+/// Why bytes are no admissible body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParseError {
+    /// Not JSON at all, or with duplicate members: `malformed-json`.
+    Malformed(String),
+    /// JSON, but not admissible: `validation-failed`.
+    Invalid(Faults),
+}
+
+/// A parsed value. Numbers keep their literal; members keep their order and are distinct.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Json {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number, as written.
+    Number(String),
+    /// A string without U+0000.
+    String(String),
+    /// An array.
+    Array(Vec<Json>),
+    /// An object.
+    Object(Vec<(String, Json)>),
+}
+
+impl Json {
+    /// Parses a whole body. Faults that leave the rest readable are collected.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        let mut reader = Reader { jiter: Jiter::new(bytes), path: Vec::new(), faults: Faults::default() };
+        let outcome = reader.body();
+        match outcome {
+            Ok(value) if reader.faults.0.is_empty() => Ok(value),
+            Ok(_) | Err(Stop::Invalid) => Err(ParseError::Invalid(reader.faults)),
+            Err(Stop::Malformed(detail)) => Err(ParseError::Malformed(detail)),
+        }
+    }
+
+    /// The value of a member, if this is an object that has it.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Json> {
+        let Self::Object(members) = self else { return None };
+        members.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// Writes the value so that equal envelopes have equal bytes: no white space, members in byte order of their
+    /// names, numbers by their literal (contract, "Submit": "compared as parsed JSON").
+    pub fn write_comparable(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Null => out.extend_from_slice(b"null"),
+            Self::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
+            Self::Number(literal) => out.extend_from_slice(literal.as_bytes()),
+            Self::String(text) => write_string(text, out),
+            Self::Array(items) => {
+                out.push(b'[');
+                for item in items {
+                    item.write_comparable(out);
+                    out.push(b',');
+                }
+                out.push(b']');
+            }
+            Self::Object(members) => {
+                let mut sorted: Vec<_> = members.iter().collect();
+                sorted.sort_unstable_by_key(|(name, _)| name);
+                out.push(b'{');
+                for (name, value) in sorted {
+                    write_string(name, out);
+                    out.push(b':');
+                    value.write_comparable(out);
+                    out.push(b',');
+                }
+                out.push(b'}');
+            }
+        }
+    }
+}
+
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("a string is written to memory");
+}
+
+/// Numbers by their value, as RFC 8785 wants them.
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Number(literal) => match literal.parse::<i64>() {
+                Ok(integer) => serializer.serialize_i64(integer),
+                Err(_) => serializer.serialize_f64(literal.parse().map_err(serde::ser::Error::custom)?),
+            },
+            Self::String(text) => serializer.serialize_str(text),
+            Self::Array(items) => {
+                let mut sequence = serializer.serialize_seq(Some(items.len()))?;
+                for item in items {
+                    sequence.serialize_element(item)?;
+                }
+                sequence.end()
+            }
+            Self::Object(members) => {
+                let mut map = serializer.serialize_map(Some(members.len()))?;
+                for (name, value) in members {
+                    map.serialize_entry(name, value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+/// Reads a typed body out of a parsed one; the faults name every member that is wrong, missing or unknown.
+pub fn from_object<T: Deserr<Faults>>(json: Json) -> Result<T, Faults> {
+    deserr::deserialize(json)
+}
+
+enum Stop {
+    Malformed(String),
+    Invalid,
+}
+
+enum Step {
+    Name(String),
+    Index(usize),
+}
+
+struct Reader<'a> {
+    jiter: Jiter<'a>,
+    path: Vec<Step>,
+    faults: Faults,
+}
+
+impl Reader<'_> {
+    fn body(&mut self) -> Result<Json, Stop> {
+        let first = self.jiter.peek().map_err(|error| self.stop(&error))?;
+        let value = self.value(first)?;
+        self.jiter.finish().map_err(|error| self.stop(&error))?;
+        Ok(value)
+    }
+
+    fn value(&mut self, peek: Peek) -> Result<Json, Stop> {
+        let is_container = matches!(peek, Peek::Array | Peek::Object);
+        if is_container && self.path.len() >= MAX_DEPTH {
+            self.fault(format!("is nested deeper than {MAX_DEPTH} levels"));
+            self.jiter.known_skip(peek).map_err(|error| self.stop(&error))?;
+            return Ok(Json::Null);
+        }
+        match peek {
+            Peek::Object => self.object(),
+            Peek::Array => self.array(),
+            Peek::String => {
+                let text = self.jiter.known_str().map(str::to_owned).map_err(|error| self.stop(&error))?;
+                self.check_text(&text);
+                Ok(Json::String(text))
+            }
+            Peek::Null => self.jiter.known_null().map(|()| Json::Null).map_err(|error| self.stop(&error)),
+            Peek::True | Peek::False => self.jiter.known_bool(peek).map(Json::Bool).map_err(|error| self.stop(&error)),
+            _ => self.number(peek),
+        }
+    }
+
+    fn object(&mut self) -> Result<Json, Stop> {
+        let mut members = Vec::new();
+        let mut name =
+            self.jiter.known_object().map(|name| name.map(str::to_owned)).map_err(|error| self.stop(&error))?;
+        while let Some(key) = name {
+            self.path.push(Step::Name(key.clone()));
+            self.check_text(&key);
+            let peek = self.jiter.peek().map_err(|error| self.stop(&error))?;
+            let value = self.value(peek)?;
+            members.push((key, value));
+            self.path.pop();
+            name = self.jiter.next_key().map(|name| name.map(str::to_owned)).map_err(|error| self.stop(&error))?;
+        }
+        // Sorted rather than compared pairwise: a body of 50,000 members must not cost their square.
+        let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            let mut pointer = self.pointer();
+            push_pointer(&mut pointer, pair[0]);
+            return Err(Stop::Malformed(format!("duplicate member at {pointer}")));
+        }
+        Ok(Json::Object(members))
+    }
+
+    fn array(&mut self) -> Result<Json, Stop> {
+        let mut items = Vec::new();
+        let mut next = self.jiter.known_array().map_err(|error| self.stop(&error))?;
+        while let Some(peek) = next {
+            self.path.push(Step::Index(items.len()));
+            let item = self.value(peek)?;
+            items.push(item);
+            self.path.pop();
+            next = self.jiter.array_step().map_err(|error| self.stop(&error))?;
+        }
+        Ok(Json::Array(items))
+    }
+
+    fn number(&mut self, peek: Peek) -> Result<Json, Stop> {
+        let literal = self.jiter.known_number_bytes(peek).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let literal = literal.map_err(|error| self.stop(&error))?;
+        if literal.contains(['.', 'e', 'E']) {
+            if !literal.parse::<f64>().is_ok_and(f64::is_finite) {
+                self.fault("is a number beyond a double's range: send it as a string");
+            }
+        } else if !literal.parse::<i64>().is_ok_and(|value| (-MAX_INTEGER..=MAX_INTEGER).contains(&value)) {
+            self.fault("is an integer beyond ±(2^53 − 1): send it as a string");
+        }
+        Ok(Json::Number(literal))
+    }
+
+    fn check_text(&mut self, text: &str) {
+        if text.contains('\0') {
+            self.fault("contains U+0000");
+        }
+    }
+
+    fn fault(&mut self, detail: impl Into<String>) {
+        let pointer = self.pointer();
+        self.faults.add(pointer, detail);
+    }
+
+    fn pointer(&self) -> String {
+        let mut pointer = String::new();
+        for step in &self.path {
+            match step {
+                Step::Name(name) => push_pointer(&mut pointer, name),
+                Step::Index(index) => {
+                    let _ = write!(pointer, "/{index}");
+                }
+            }
+        }
+        pointer
+    }
+
+    /// What ends the reading. A lone surrogate and hopeless depth are faults of a JSON text; the rest is no JSON.
+    fn stop(&mut self, error: &JiterError) -> Stop {
+        use JsonErrorType::{LoneLeadingSurrogateInHexEscape, RecursionLimitExceeded, UnexpectedEndOfHexEscape};
+        match &error.error_type {
+            JiterErrorType::JsonError(LoneLeadingSurrogateInHexEscape | UnexpectedEndOfHexEscape) => {
+                self.fault("contains a lone surrogate");
+                Stop::Invalid
+            }
+            JiterErrorType::JsonError(RecursionLimitExceeded) => Stop::Invalid,
+            kind => {
+                let position = self.jiter.error_position(error.index);
+                Stop::Malformed(format!("{kind} at line {} column {}", position.line, position.column))
+            }
+        }
+    }
+}
+
+fn push_pointer(pointer: &mut String, name: &str) {
+    pointer.push('/');
+    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+}
+
+fn pointer_to(at: ValuePointerRef) -> String {
+    match at {
+        ValuePointerRef::Origin => String::new(),
+        ValuePointerRef::Key { key, prev } => {
+            let mut pointer = pointer_to(*prev);
+            push_pointer(&mut pointer, key);
+            pointer
+        }
+        ValuePointerRef::Index { index, prev } => format!("{}/{index}", pointer_to(*prev)),
+    }
+}
+
+impl MergeWithError<Faults> for Faults {
+    fn merge(faults: Option<Self>, other: Self, _at: ValuePointerRef) -> ControlFlow<Self, Self> {
+        let mut faults = faults.unwrap_or_default();
+        faults.0.extend(other.0);
+        ControlFlow::Continue(faults)
+    }
+}
+
+impl DeserializeError for Faults {
+    fn error<V: IntoValue>(faults: Option<Self>, error: ErrorKind<V>, at: ValuePointerRef) -> ControlFlow<Self, Self> {
+        let mut faults = faults.unwrap_or_default();
+        let mut pointer = pointer_to(at);
+        let detail = match error {
+            ErrorKind::MissingField { field } => {
+                push_pointer(&mut pointer, field);
+                "is required".to_owned()
+            }
+            ErrorKind::UnknownKey { key, accepted } => {
+                push_pointer(&mut pointer, key);
+                format!("is not a known member; known are {}", accepted.join(", "))
+            }
+            ErrorKind::UnknownValue { accepted, .. } => format!("must be one of {}", accepted.join(", ")),
+            ErrorKind::IncorrectValueKind { actual, accepted } => {
+                let accepted: Vec<_> = accepted.iter().copied().map(kind_name).collect();
+                format!("must be {}, not {}", accepted.join(" or "), kind_name(actual.kind()))
+            }
+            ErrorKind::BadSequenceLen { expected, .. } => format!("must have {expected} items"),
+            ErrorKind::Unexpected { msg } => msg,
+        };
+        faults.add(pointer, detail);
+        ControlFlow::Continue(faults)
+    }
+}
+
+fn kind_name(kind: ValueKind) -> &'static str {
+    match kind {
+        ValueKind::Null => "null",
+        ValueKind::Boolean => "a boolean",
+        ValueKind::Integer | ValueKind::NegativeInteger => "an integer",
+        ValueKind::Float => "a number",
+        ValueKind::String => "a string",
+        ValueKind::Sequence => "an array",
+        ValueKind::Map => "an object",
+    }
+}
+
+impl IntoValue for Json {
+    type Sequence = Items;
+    type Map = Members;
+
+    fn kind(&self) -> ValueKind {
+        match self {
+            Self::Null => ValueKind::Null,
+            Self::Bool(_) => ValueKind::Boolean,
+            Self::Number(literal) if literal.contains(['.', 'e', 'E']) => ValueKind::Float,
+            Self::Number(literal) if literal.starts_with('-') => ValueKind::NegativeInteger,
+            Self::Number(_) => ValueKind::Integer,
+            Self::String(_) => ValueKind::String,
+            Self::Array(_) => ValueKind::Sequence,
+            Self::Object(_) => ValueKind::Map,
+        }
+    }
+
+    fn into_value(self) -> Value<Self> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => Value::Boolean(value),
+            Self::Number(literal) => match (literal.parse(), literal.parse()) {
+                (Ok(integer), _) => Value::Integer(integer),
+                (_, Ok(integer)) => Value::NegativeInteger(integer),
+                _ => Value::Float(literal.parse().unwrap_or(f64::NAN)),
+            },
+            Self::String(text) => Value::String(text),
+            Self::Array(items) => Value::Sequence(Items(items)),
+            Self::Object(members) => Value::Map(Members(members)),
+        }
+    }
+}
+
+/// The items of an array, for `deserr`.
+pub struct Items(Vec<Json>);
+
+impl deserr::Sequence for Items {
+    type Value = Json;
+    type Iter = std::vec::IntoIter<Json>;
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn into_iter(self) -> Self::Iter {
+        IntoIterator::into_iter(self.0)
+    }
+}
+
+/// The members of an object, for `deserr`.
+pub struct Members(Vec<(String, Json)>);
+
+impl deserr::Map for Members {
+    type Value = Json;
+    type Iter = std::vec::IntoIter<(String, Json)>;
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn remove(&mut self, key: &str) -> Option<Json> {
+        let index = self.0.iter().position(|(name, _)| name == key)?;
+        Some(self.0.swap_remove(index).1)
+    }
+    fn into_iter(self) -> Self::Iter {
+        IntoIterator::into_iter(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn faults(text: &str) -> Vec<(String, String)> {
+        match Json::parse(text.as_bytes()) {
+            Err(ParseError::Invalid(faults)) => faults.0.into_iter().map(|f| (f.pointer, f.detail)).collect(),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_inadmissible_value_is_found_with_its_pointer() {
+        let found = faults(r#"{"a~/b":[0,9007199254740992,{"x":1e400}],"s":"\u0000","n\u0000":-9007199254740992}"#);
+        let pointers: Vec<_> = found.iter().map(|(pointer, _)| pointer.as_str()).collect();
+        assert_eq!(pointers, ["/a~0~1b/1", "/a~0~1b/2/x", "/s", "/n\0", "/n\0"]);
+    }
+
+    #[test]
+    fn lone_surrogates_are_faults_and_pairs_are_text() {
+        for text in [r#"{"a":"\ud800"}"#, r#"{"a":"\ud800x"}"#, r#"{"a":"\udc00"}"#, r#"{"a":"\ud800\n"}"#] {
+            assert_eq!(faults(text)[0].0, "/a", "{text}");
+        }
+        let pair = Json::parse(br#""\ud83d\ude00""#).unwrap();
+        assert_eq!(pair, Json::String("😀".into()));
+    }
+
+    #[test]
+    fn thirty_two_levels_are_admitted_and_one_more_is_not() {
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(Json::parse(nested(32).as_bytes()).is_ok());
+        assert_eq!(faults(&nested(33)).len(), 1);
+        assert!(matches!(Json::parse(nested(100_000).as_bytes()), Err(ParseError::Invalid(_))));
+    }
+
+    #[test]
+    fn duplicate_members_are_malformed_wherever_they_are() {
+        for text in [r#"{"a":1,"a":1}"#, r#"{"x":[{"a":1,"b":2,"\u0061":3}]}"#] {
+            assert!(matches!(Json::parse(text.as_bytes()), Err(ParseError::Malformed(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_malformed() {
+        for text in
+            ["", " ", "{", "{}x", "nul", "01", "1.", "+1", "'a'", "{a:1}", "[1,]", "NaN", "\u{feff}{}", "\"\t\""]
+        {
+            assert!(matches!(Json::parse(text.as_bytes()), Err(ParseError::Malformed(_))), "{text:?}");
+        }
+        assert!(matches!(Json::parse(b"{\"a\":\"\xff\"}"), Err(ParseError::Malformed(_))));
+    }
+
+    #[test]
+    fn comparable_form_ignores_order_and_space_and_keeps_literals() {
+        let form = |text: &str| {
+            let mut out = Vec::new();
+            Json::parse(text.as_bytes()).unwrap().write_comparable(&mut out);
+            out
+        };
+        assert_eq!(form(r#"{"b":[1, 2],"a":"\u0041"}"#), form(r#" {"a":"A","b":[1,2]}"#));
+        assert_ne!(form("1.0"), form("1.00"));
+        assert_ne!(form("1"), form("\"1\""));
+        assert_ne!(form("[[1],[2]]"), form("[[1,2]]"));
+    }
+
+    proptest! {
+        /// The same texts are JSON here and for `serde_json`, and no text makes the reader panic.
+        #[test]
+        fn agrees_with_serde_json(text in r#"[\[\]{}:,"\\a-c0-2eE+.\-tfn u]{0,24}"#) {
+            let ours = Json::parse(text.as_bytes());
+            let theirs = serde_json::from_str::<serde_json::Value>(&text);
+            match ours {
+                Ok(_) => prop_assert!(theirs.is_ok(), "{text} is no JSON"),
+                Err(ParseError::Malformed(detail)) if !detail.starts_with("duplicate") => prop_assert!(theirs.is_err(), "{text} is JSON"),
+                Err(_) => {}
+            }
+        }
+    }
+}

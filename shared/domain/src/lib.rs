@@ -1,0 +1,91 @@
+//! The words and rules of RelayTrace as types: parsed once, valid from then on. No I/O.
+//!
+//! What a deployment needs on top is behind features: `database` (columns of Postgres, its errors as failures), `http`
+//! (errors as responses), `openapi` (schemas).
+
+mod chain;
+mod clock;
+#[cfg(feature = "database")]
+mod database;
+mod dead_letter;
+mod decision;
+mod envelope;
+mod error;
+pub mod failure;
+mod ids;
+mod json;
+mod replay;
+#[cfg(feature = "http")]
+mod response;
+pub mod signing;
+mod stale;
+mod stored;
+mod time;
+mod timeout;
+
+pub use chain::{Base64, ChainEntry, ChainHeader, ChainKind, DecidedEntry, chain_genesis, chain_hash};
+pub use clock::Clock;
+#[cfg(feature = "database")]
+pub use database::is_conflict;
+pub use dead_letter::{DeadLetterKind, Resolution};
+pub use decision::{Actor, ActorKind, Cause, Decision, Outcome, Verdict};
+pub use envelope::{Action, Envelope, Submission, action_digest};
+pub use error::{Error, Result};
+pub use failure::Failure;
+pub use ids::{
+    ActionType, AgentId, ClientRequestKey, Digest, ErrorCode, InvalidText, KeyId, Priority, Reason, ReplayKey,
+    RequestId, Summary, Title, mint_uuid,
+};
+pub use json::{Fault, Faults, Json, ParseError, from_object};
+pub use replay::{ReplayScope, ReplayState, ReplayTarget};
+pub use stale::StaleReason;
+pub use time::Timestamp;
+pub use timeout::{OnTimeout, SweepPart};
+
+use stored::stored_as_text;
+
+/// Status of a request (product.md, "A request's life"): `pending`, then `decided`, never back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Waits for a person, its agent, an administrator or its deadline.
+    Pending,
+    /// Has its one decision.
+    Decided,
+}
+
+stored_as_text!(Status { Pending = "pending", Decided = "decided" });
+
+/// State of a delivery: ready ▶ leased ▶ acknowledged or dead-lettered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// A poll may take it, at once or after its backoff.
+    Ready,
+    /// A poll took it and has not acknowledged it.
+    Leased,
+    /// The agent accepted it.
+    Acknowledged,
+    /// Set aside for an administrator.
+    DeadLettered,
+}
+
+stored_as_text!(DeliveryState { Ready = "ready", Leased = "leased", Acknowledged = "acknowledged", DeadLettered = "dead_lettered" });
+
+/// What an agent says of a delivery (contract, "Poll and acknowledge").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, deserr::Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+#[deserr(rename_all = lowercase)]
+pub enum AckResult {
+    /// The agent has it; the handoff is over.
+    Accepted,
+    /// A failure that may pass: deliver again after a backoff.
+    Retry,
+    /// A failure that will not pass: dead-letter at once.
+    Failed,
+}
+
+stored_as_text!(AckResult { Accepted = "accepted", Retry = "retry", Failed = "failed" });

@@ -1,0 +1,62 @@
+//! Points in time as the contract writes them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, SecondsFormat, Timelike, Utc};
+use deserr::{DeserializeError, Deserr, IntoValue, Value, ValuePointerRef};
+use serde::{Deserialize, Serialize};
+
+use super::ids::{InvalidText, deserialize_text};
+
+/// A point in time, to the microsecond, written as RFC 3339 in UTC: `2026-11-22T11:06:41.000000Z`.
+///
+/// Parses RFC 3339 with the offset `Z` or `+00:00` only (contract: "times RFC 3339 UTC"); what is finer than a
+/// microsecond is cut off, as the database would.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "database", derive(sqlx::Type))]
+#[cfg_attr(feature = "database", sqlx(transparent))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+pub struct Timestamp(pub DateTime<Utc>);
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = InvalidText;
+    fn from_str(text: &str) -> Result<Self, InvalidText> {
+        let rule = InvalidText("must be a time in UTC as RFC 3339 writes it, such as 2026-11-22T12:00:00Z");
+        // RFC 3339 allows a space for the T where both sides agree; here they do not.
+        if !text.contains(['T', 't']) {
+            return Err(rule);
+        }
+        let parsed = DateTime::parse_from_rfc3339(text).map_err(|_| rule.clone())?;
+        if parsed.offset().local_minus_utc() != 0 {
+            return Err(rule);
+        }
+        let micros = parsed.nanosecond() / 1_000 * 1_000;
+        parsed.to_utc().with_nanosecond(micros).map(Self).ok_or(rule)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl<E: DeserializeError> Deserr<E> for Timestamp {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, at: ValuePointerRef) -> Result<Self, E> {
+        deserialize_text(value, at)
+    }
+}

@@ -1,0 +1,44 @@
+//! What a timeout policy does at `respond_by` (product, "Timeout policy").
+
+use deserr::Deserr;
+
+use super::stored::stored_as_text;
+
+/// What happens when nobody has answered in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OnTimeout {
+    /// The request is rejected.
+    #[default]
+    #[deserr(rename = "auto_reject")]
+    AutoReject,
+    /// The request is approved: for one agent and one action type, never P1, only where the deployment allows it.
+    #[deserr(rename = "auto_approve")]
+    AutoApprove,
+    /// One priority up, with that priority's time; at P1 it is rejected.
+    #[deserr(rename = "raise")]
+    Raise,
+}
+
+stored_as_text!(OnTimeout { AutoReject = "auto_reject", AutoApprove = "auto_approve", Raise = "raise" });
+
+/// A part of the sweep that works on requests, one row or a batch at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SweepPart {
+    /// Raises the priority of what is past `respond_by` and may be raised.
+    Raise,
+    /// Decides what is past `respond_by`.
+    Expire,
+    /// Escalates at a share of the time.
+    Escalate,
+    /// Dead-letters deliveries that are exhausted.
+    DeadLetter,
+}
+
+impl SweepPart {
+    /// All of them, in the order in which a sweep does them.
+    pub const ALL: [Self; 4] = [Self::Raise, Self::Expire, Self::Escalate, Self::DeadLetter];
+}
+
+stored_as_text!(SweepPart { Raise = "raise", Expire = "expire", Escalate = "escalate", DeadLetter = "dead_letter" });

@@ -1,0 +1,168 @@
+//! Agents' public keys: their form, and the ring of those that were looked up.
+
+use std::sync::Arc;
+
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, VerificationAlgorithm};
+use chrono::{DateTime, TimeDelta, Utc};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
+
+use super::Principal;
+use super::response_secret::{MasterSecrets, ResponseKey};
+use super::tokens::{TokenRules, Unverified, Validity};
+use relaytrace_domain::{AgentId, KeyId};
+use relaytrace_domain::{Error, Result};
+use relaytrace_store::{Caller, Store};
+
+/// What an agent's key signs with. The stored key says it; nothing in a token can choose it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, deserr::Deserr, utoipa::ToSchema)]
+pub enum KeyAlg {
+    /// Ed25519, RFC 8037.
+    #[serde(rename = "EdDSA")]
+    #[deserr(rename = "EdDSA")]
+    EdDsa,
+    /// ECDSA on P-256 with SHA-256, RFC 7518 section 3.4.
+    #[serde(rename = "ES256")]
+    #[deserr(rename = "ES256")]
+    Es256,
+}
+
+impl KeyAlg {
+    /// As tokens and the database write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EdDsa => "EdDSA",
+            Self::Es256 => "ES256",
+        }
+    }
+
+    fn from_column(alg: &str) -> Result<Self> {
+        match alg {
+            "EdDSA" => Ok(Self::EdDsa),
+            "ES256" => Ok(Self::Es256),
+            _ => Err(Error::internal(anyhow::anyhow!("a stored key has an unknown algorithm"))),
+        }
+    }
+}
+
+/// A public key as it is registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey {
+    /// What it verifies.
+    pub alg: KeyAlg,
+    /// SubjectPublicKeyInfo, DER.
+    pub spki: Vec<u8>,
+}
+
+impl PublicKey {
+    /// Parses SPKI PEM (RFC 7468, section 13) and checks that the key is one of this algorithm's.
+    ///
+    /// # Errors
+    /// A sentence for the administrator.
+    pub fn from_pem(alg: KeyAlg, text: &str) -> Result<Self, &'static str> {
+        let pem = pem::parse(text).map_err(|_| "is not PEM")?;
+        if pem.tag() != "PUBLIC KEY" {
+            return Err("must be a PEM block PUBLIC KEY (SubjectPublicKeyInfo)");
+        }
+        let algorithm: &'static dyn VerificationAlgorithm = match alg {
+            KeyAlg::EdDsa => &ED25519,
+            KeyAlg::Es256 => &ECDSA_P256_SHA256_FIXED,
+        };
+        ParsedPublicKey::new(algorithm, pem.contents()).map_err(|_| "is not a public key of this alg")?;
+        Ok(Self { alg, spki: pem.into_contents() })
+    }
+}
+
+struct KnownKey {
+    agent_id: AgentId,
+    alg: Algorithm,
+    decoding: DecodingKey,
+    response_key: Arc<ResponseKey>,
+    looked_up_at: DateTime<Utc>,
+}
+
+/// Keys that were looked up. What never changes about a key is remembered; whether it is active is asked again after
+/// [`KeyRing::REMEMBERED_FOR`], and anyway in each statement that an agent's call sends.
+pub(super) struct KeyRing {
+    store: Store,
+    masters: Arc<MasterSecrets>,
+    known: Cache<KeyId, Arc<KnownKey>>,
+}
+
+impl std::fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyRing").field("known", &self.known.len()).finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+}
+
+impl KeyRing {
+    const CAPACITY: usize = 10_000;
+    const REMEMBERED_FOR: TimeDelta = TimeDelta::seconds(30);
+
+    pub(super) fn new(store: Store, masters: Arc<MasterSecrets>) -> Self {
+        Self { store, masters, known: Cache::new(Self::CAPACITY) }
+    }
+
+    pub(super) async fn verify(
+        &self,
+        token: &str,
+        unverified: &Unverified,
+        rules: &TokenRules,
+        now: DateTime<Utc>,
+    ) -> Result<(Principal, Validity)> {
+        let key_id: KeyId = unverified.key_id.parse().map_err(|_| Error::Unauthenticated("the kid is no key_id"))?;
+        let (key, first_use) = self.key(&key_id, now).await?;
+        if unverified.header.alg != key.alg {
+            return Err(Error::Unauthenticated("the alg is not the key's"));
+        }
+        let (claims, times): (Claims, _) = rules.verify(token, &key.decoding, key.alg, key.agent_id.as_str(), now)?;
+        if claims.sub != key.agent_id.as_str() {
+            return Err(Error::Unauthenticated("sub is not the key's agent"));
+        }
+        let iat = times.iat.ok_or(Error::Unauthenticated("no iat"))?;
+        #[expect(clippy::cast_precision_loss, reason = "minutes")]
+        if times.exp - iat > rules.max_lifetime_seconds as f64 {
+            return Err(Error::Unauthenticated("the token lives too long"));
+        }
+        if first_use {
+            self.store.mark_key_used(&key_id).await?;
+        }
+        let caller = Caller { agent_id: key.agent_id.clone(), key_id };
+        let principal = Principal::Agent { caller, response_key: key.response_key.clone() };
+        Ok((principal, rules.validity(&times)))
+    }
+
+    /// The key, and whether no token of it has verified yet.
+    async fn key(&self, key_id: &KeyId, now: DateTime<Utc>) -> Result<(Arc<KnownKey>, bool)> {
+        if let Some(known) = self.known.get(key_id)
+            && now - known.looked_up_at < Self::REMEMBERED_FOR
+        {
+            return Ok((known, false));
+        }
+        self.known.remove(key_id);
+        let key = self.store.agent_key(key_id).await.map_err(Error::into_unavailable)?;
+        let key = key.ok_or(Error::Unauthenticated("the kid is not known"))?;
+        if !key.active {
+            return Err(Error::Unauthenticated("the key is revoked or its agent disabled"));
+        }
+        let (alg, decoding) = match KeyAlg::from_column(&key.alg)? {
+            KeyAlg::EdDsa => (Algorithm::EdDSA, DecodingKey::from_ed_der(&key.public_key)),
+            KeyAlg::Es256 => (Algorithm::ES256, DecodingKey::from_ec_der(&key.public_key)),
+        };
+        let response_key = Arc::new(self.masters.response_key(&key.master_id, &key.agent_id, key_id)?);
+        let known = KnownKey { agent_id: key.agent_id, alg, decoding, response_key, looked_up_at: now };
+        let known = Arc::new(known);
+        // A key is remembered once its first use is on record, so that the record cannot be skipped.
+        if key.used {
+            self.known.insert(key_id.clone(), known.clone());
+        }
+        Ok((known, !key.used))
+    }
+}

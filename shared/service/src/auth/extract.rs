@@ -1,0 +1,102 @@
+//! Authority as a parameter type: [`Agent`], [`Operator`], [`Admin`].
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use http::request::Parts;
+
+use super::Principal;
+use relaytrace_domain::{Actor, ActorKind};
+use relaytrace_domain::{Error, Result};
+use relaytrace_store::Caller;
+
+/// What the edge found out about the caller; an extension of every request.
+#[derive(Clone, Debug)]
+pub enum Identity {
+    /// The token verified.
+    Known(Arc<Principal>),
+    /// It did not, for this reason; the log's business only.
+    Unknown(&'static str),
+    /// It could not be looked at: keys were out of reach.
+    Undecided(Arc<Error>),
+}
+
+impl Identity {
+    /// Who calls, if the token verified.
+    #[must_use]
+    pub fn principal(&self) -> Option<&Principal> {
+        match self {
+            Self::Known(principal) => Some(principal),
+            Self::Unknown(_) | Self::Undecided(_) => None,
+        }
+    }
+
+    fn require(parts: &Parts) -> Result<&Principal> {
+        match parts.extensions.get::<Self>() {
+            Some(Self::Known(principal)) => Ok(principal),
+            Some(Self::Unknown(reason)) => Err(Error::Unauthenticated(reason)),
+            Some(Self::Undecided(error)) => Err(Error::Unavailable(error.clone().into())),
+            None => Err(Error::Unauthenticated("no token")),
+        }
+    }
+}
+
+impl From<Result<Arc<Principal>>> for Identity {
+    fn from(found: Result<Arc<Principal>>) -> Self {
+        match found {
+            Ok(principal) => Self::Known(principal),
+            Err(Error::Unauthenticated(reason)) => Self::Unknown(reason),
+            Err(error) => Self::Undecided(Arc::new(error)),
+        }
+    }
+}
+
+/// A registered agent. Where the path names an `agent_id`, it is this one.
+#[derive(Clone, Debug)]
+pub struct Agent(pub Caller);
+
+/// A person with the role `operator`.
+#[derive(Clone, Debug)]
+pub struct Operator(pub Actor);
+
+/// A person with the role `admin`.
+#[derive(Clone, Debug)]
+pub struct Admin(pub Actor);
+
+impl<S: Send + Sync> FromRequestParts<S> for Agent {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let Principal::Agent { caller, .. } = Identity::require(parts)? else {
+            return Err(Error::Forbidden("only agents may do this"));
+        };
+        let caller = caller.clone();
+        let path = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Error::NotFound)?;
+        if path.iter().any(|(name, value)| name == "agent_id" && value != caller.agent_id.as_str()) {
+            return Err(Error::Forbidden("the token is another agent's"));
+        }
+        Ok(Self(caller))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Operator {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
+        match Identity::require(parts)? {
+            Principal::Person(person) if person.is_operator => Ok(Self(person.clone().actor(ActorKind::Operator))),
+            _ => Err(Error::Forbidden("the role operator is needed")),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Admin {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
+        match Identity::require(parts)? {
+            Principal::Person(person) if person.is_admin => Ok(Self(person.clone().actor(ActorKind::Admin))),
+            _ => Err(Error::Forbidden("the role admin is needed")),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Who calls: bearer tokens, and the extractors that are a handler's authority.
+//!
+//! A handler names [`Agent`], [`Operator`] or [`Admin`] as its first parameter; whoever is something else never
+//! reaches its body. The token is verified once, at the edge (`http`), which puts an [`Identity`] into the request.
+
+mod agent_keys;
+mod extract;
+mod issuer;
+mod response_secret;
+mod tokens;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use http::{HeaderMap, header};
+
+pub use agent_keys::{KeyAlg, PublicKey};
+pub use extract::{Admin, Agent, Identity, Operator};
+pub use issuer::Issuer;
+pub use response_secret::{MasterSecrets, ResponseKey};
+pub use tokens::TokenRules;
+
+use relaytrace_domain::Clock;
+use relaytrace_domain::{Actor, ActorKind};
+use relaytrace_domain::{Error, Result};
+use relaytrace_store::{Caller, Store};
+
+/// Someone whose token verified.
+#[derive(Clone, Debug)]
+pub enum Principal {
+    /// A registered program.
+    Agent {
+        /// It and its key.
+        caller: Caller,
+        /// What responses to it are signed with.
+        response_key: Arc<ResponseKey>,
+    },
+    /// A person with a token from the issuer.
+    Person(Person),
+}
+
+/// A person as the issuer's token describes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The token's `sub`.
+    pub id: String,
+    /// The token's `name`.
+    pub name: Option<String>,
+    /// May decide.
+    pub is_operator: bool,
+    /// May administer. Neither role implies the other.
+    pub is_admin: bool,
+}
+
+impl Person {
+    fn actor(self, kind: ActorKind) -> Actor {
+        Actor { kind, id: self.id, name: self.name }
+    }
+}
+
+impl Principal {
+    /// For the log.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Agent { caller, .. } => caller.agent_id.as_str(),
+            Self::Person(person) => &person.id,
+        }
+    }
+}
+
+/// Verifies tokens.
+#[derive(Debug)]
+pub struct Authenticator {
+    rules: TokenRules,
+    clock: Clock,
+    agent_keys: agent_keys::KeyRing,
+    issuer: Issuer,
+    verified: tokens::Verified,
+}
+
+impl Authenticator {
+    /// An authenticator with empty caches.
+    #[must_use]
+    pub fn new(rules: TokenRules, store: Store, issuer: Issuer, masters: Arc<MasterSecrets>) -> Self {
+        let clock = store.clock().clone();
+        let agent_keys = agent_keys::KeyRing::new(store, masters);
+        Self { rules, clock, agent_keys, issuer, verified: tokens::Verified::default() }
+    }
+
+    /// Who sends these headers.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] with the reason for the log; [`Error::Unavailable`] where keys cannot be looked up.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Principal>> {
+        let token = bearer_token(headers)?;
+        let now = self.clock.now();
+        if let Some(principal) = self.verified.get(token, now) {
+            return Ok(principal);
+        }
+        // Boxed: what looks keys up is large, and each call would hold room for it until its end.
+        Box::pin(self.verify(token, now)).await
+    }
+
+    async fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Arc<Principal>> {
+        let unverified = tokens::Unverified::read(token)?;
+        let (principal, good) = if unverified.issuer == self.issuer.name() {
+            self.issuer.verify(token, &unverified, &self.rules, now).await?
+        } else {
+            self.agent_keys.verify(token, &unverified, &self.rules, now).await?
+        };
+        let principal = Arc::new(principal);
+        self.verified.insert(token, principal.clone(), now, good);
+        Ok(principal)
+    }
+}
+
+/// RFC 6750, section 2.1.
+fn bearer_token(headers: &HeaderMap) -> Result<&str> {
+    /// Longer ones are not even parsed.
+    const LONGEST: usize = 8 * 1024;
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().ok_or(Error::Unauthenticated("no token"))?;
+    if values.next().is_some() {
+        return Err(Error::Unauthenticated("several Authorization headers"));
+    }
+    let value = value.to_str().map_err(|_| Error::Unauthenticated("Authorization is not ASCII"))?;
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && token.len() <= LONGEST => Ok(token.trim()),
+        Some((_, token)) if token.len() > LONGEST => Err(Error::Unauthenticated("the token is too long")),
+        _ => Err(Error::Unauthenticated("not a bearer token")),
+    }
+}

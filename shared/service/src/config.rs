@@ -1,0 +1,421 @@
+//! The configuration: the environment, read once, all faults reported together, secrets never printed.
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `DATABASE_URL` | Postgres, as a login role that is a member of `relaytrace_app` | required |
+//! | `DATABASE_MAX_CONNECTIONS` | pool size | 16; on Lambda 2 |
+//! | `NATS_URL` | NATS with JetStream; servers of one cluster comma-separated | required |
+//! | `NATS_CREDENTIALS` | contents of a `.creds` file | none |
+//! | `NATS_REPLICAS` | replicas of the stream | 1 |
+//! | `DEPLOYMENT_NAME` | `iss` of receipts | required |
+//! | `MASTER_SECRETS` | `id:base64`, at least 32 bytes each, comma-separated; new keys use the first | required |
+//! | `RECEIPT_KEY` | Ed25519 private key, PKCS#8 PEM | required |
+//! | `RECEIPT_OLD_KEYS` | JWK set: public halves of earlier receipt keys | none |
+//! | `ISSUER` | `iss` of operators' and administrators' tokens, https | required |
+//! | `ISSUER_JWKS_URL` | where its keys are, https | this or the next |
+//! | `ISSUER_JWKS` | its keys, as a JWK set | |
+//! | `TOKEN_AUDIENCE` | `aud` of every token | `relaytrace` |
+//! | `AGENT_TOKEN_MAX_SECONDS` | longest life of an agent's token | 900 |
+//! | `TOKEN_LEEWAY_SECONDS` | how far clocks may differ, at most 30 | 30 |
+//! | `LEASE_SECONDS` | how long a poll holds a decision | 30 |
+//! | `DELIVERY_MAX_ATTEMPTS` | the attempt after which a retry dead-letters | 20 |
+//! | `DELIVERY_MAX_AGE_SECONDS` | a decision that nobody acknowledges is dead-lettered then | 86400 |
+//! | `ALLOW_AUTO_APPROVE` | `true`: policies may let a timeout approve; else such a timeout rejects | `false` |
+//! | `POLL_MAX_WAIT_SECONDS` | longest long poll, at most 20 | 20 |
+//! | `CORS_ALLOWED_ORIGINS` | origins that the operator page is also served from, comma-separated | none |
+//! | `LOGIN_CLIENT_ID` | the operator page's client at `ISSUER` (OIDC, public, PKCE) | tokens are pasted |
+//! | `LOGIN_SCOPE` | what the page asks the issuer for | `openid profile` |
+//! | `PORT`, `BIND_ADDRESS` | plain HTTP | 8080, `0.0.0.0` |
+//! | `LOG_FORMAT` | `json` or `text` | `json`; `text` in a terminal |
+//! | `RUST_LOG` | log filter | `info` |
+//!
+//! Where `DATABASE_URL` is not set and there is no Lambda runtime, the file `.local/dev.json` of a running local
+//! stack gives what the environment does not. Nothing has a default that would let someone in.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use http::HeaderValue;
+use jsonwebtoken::jwk::JwkSet;
+use secrecy::{SecretSlice, SecretString};
+use sqlx::postgres::PgConnectOptions;
+use url::Url;
+
+use crate::auth::{Issuer, MasterSecrets, TokenRules};
+use relaytrace_domain::signing::{ReceiptKey, ReceiptKeys};
+
+/// Everything that a function is configured with.
+#[derive(Debug)]
+pub struct Config {
+    /// Postgres.
+    pub database: PgConnectOptions,
+    /// Pool size.
+    pub database_max_connections: usize,
+    /// NATS.
+    pub nats: NatsConfig,
+    /// Response secrets are derived from these.
+    pub master_secrets: Arc<MasterSecrets>,
+    /// Receipts are signed with these.
+    pub receipt_keys: ReceiptKeys,
+    /// Whose tokens people carry.
+    pub issuer: Issuer,
+    /// What every token must be.
+    pub token_rules: TokenRules,
+    /// How decisions are delivered.
+    pub delivery: DeliveryRules,
+    /// What a timeout may do.
+    pub timeouts: TimeoutRules,
+    /// How the operator page is served.
+    pub page: PageSettings,
+    /// Plain HTTP: where to listen.
+    pub listen: (IpAddr, u16),
+}
+
+/// How to reach NATS.
+#[derive(Clone, Debug)]
+pub struct NatsConfig {
+    /// Where; servers of one cluster comma-separated.
+    pub url: String,
+    /// Contents of a `.creds` file.
+    pub credentials: Option<SecretString>,
+    /// Replicas of the stream.
+    pub replicas: usize,
+}
+
+/// How decisions are delivered (contract, "Poll and acknowledge").
+#[derive(Clone, Debug)]
+pub struct DeliveryRules {
+    /// Length of a lease, in seconds.
+    pub lease_seconds: f64,
+    /// The attempt after which a retry dead-letters.
+    pub max_attempts: i32,
+    /// Age at which a delivery dead-letters, in seconds.
+    pub max_age_seconds: f64,
+    /// Longest long poll, in seconds.
+    pub max_wait_seconds: u64,
+}
+
+impl Default for DeliveryRules {
+    fn default() -> Self {
+        Self { lease_seconds: 30.0, max_attempts: 20, max_age_seconds: 86_400.0, max_wait_seconds: 20 }
+    }
+}
+
+/// What a timeout may do (product, "Timeout policy").
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TimeoutRules {
+    /// A policy may let it approve.
+    pub allow_auto_approve: bool,
+}
+
+/// How the operator page is served.
+#[derive(Clone, Debug, Default)]
+pub struct PageSettings {
+    /// Marks the page as the local stack's own, which honours a token in the URL's fragment. Only `local` sets it.
+    pub is_local: bool,
+    /// Where the page is served from besides: only pages of these origins may read the operators' routes.
+    pub origins: Vec<HeaderValue>,
+    /// How it signs operators in; `None`: they paste a token.
+    pub login: Option<Login>,
+}
+
+/// The page's client at the issuer (OIDC, authorization code with PKCE).
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The issuer, an https URL.
+    pub issuer: String,
+    /// Its origin.
+    pub origin: String,
+    /// The client's id; it is public.
+    pub client_id: String,
+    /// Scopes, separated by spaces.
+    pub scope: String,
+}
+
+/// All faults of a configuration, a line each. Values are not in it: they may be secrets.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration is not complete:\n  {}", .0.join("\n  "))]
+pub struct ConfigFaults(Vec<String>);
+
+impl Config {
+    /// Reads the environment, else the description of a running local stack.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn from_env() -> Result<Self, ConfigFaults> {
+        let mut variables: HashMap<String, String> = std::env::vars().collect();
+        if !variables.contains_key("DATABASE_URL") && !variables.contains_key("AWS_LAMBDA_RUNTIME_API") {
+            for (name, value) in local_stack() {
+                variables.entry(name).or_insert(value);
+            }
+        }
+        Self::from_variables(variables)
+    }
+
+    /// Reads these variables.
+    ///
+    /// # Errors
+    /// Every fault at once.
+    pub fn from_variables(variables: HashMap<String, String>) -> Result<Self, ConfigFaults> {
+        let mut read = Reader { variables, faults: Vec::new() };
+        let on_lambda = read.variables.contains_key("AWS_LAMBDA_RUNTIME_API");
+
+        let database =
+            read.required("DATABASE_URL", |text| PgConnectOptions::from_str(text).map_err(|_| "is not a Postgres URL"));
+        let database_max_connections =
+            read.number("DATABASE_MAX_CONNECTIONS", if on_lambda { 2 } else { 16 }, 1, 1_000);
+        let nats_url = read.required("NATS_URL", nats_url);
+        let credentials = read.optional("NATS_CREDENTIALS", |text| Ok::<_, &str>(SecretString::from(text)));
+        let replicas = read.number("NATS_REPLICAS", 1, 1, 5);
+        let name = read.required("DEPLOYMENT_NAME", |text| Ok::<_, &str>(text.to_owned()));
+        let masters = read.required("MASTER_SECRETS", master_secrets);
+        let receipt_key = read.required("RECEIPT_KEY", |text| ReceiptKey::from_pem(&SecretString::from(text)));
+        let old_keys = read.optional("RECEIPT_OLD_KEYS", jwk_set);
+        let issuer = read.issuer();
+        let token_rules = TokenRules {
+            audience: read
+                .optional("TOKEN_AUDIENCE", |text| Ok::<_, &str>(text.to_owned()))
+                .unwrap_or("relaytrace".into()),
+            max_lifetime_seconds: read.number("AGENT_TOKEN_MAX_SECONDS", 900, 1, 86_400),
+            leeway_seconds: read.number("TOKEN_LEEWAY_SECONDS", 30, 0, 30),
+        };
+        let delivery = DeliveryRules {
+            lease_seconds: read.number("LEASE_SECONDS", 30.0, 0.1, 3_600.0),
+            max_attempts: read.number("DELIVERY_MAX_ATTEMPTS", 20, 1, 1_000),
+            max_age_seconds: read.number("DELIVERY_MAX_AGE_SECONDS", 86_400.0, 1.0, 2_592_000.0),
+            max_wait_seconds: read.number("POLL_MAX_WAIT_SECONDS", 20, 0, 20),
+        };
+        let timeouts = TimeoutRules { allow_auto_approve: read.flag("ALLOW_AUTO_APPROVE") };
+        let page = read.page();
+        let address =
+            read.number("BIND_ADDRESS", IpAddr::from([0, 0, 0, 0]), IpAddr::from([0; 4]), IpAddr::from([0xff; 16]));
+        let port = read.number("PORT", 8080, 0, u16::MAX);
+
+        match (database, nats_url, name, masters, receipt_key, issuer) {
+            (Some(database), Some(url), Some(name), Some(masters), Some(receipt_key), Some(issuer))
+                if read.faults.is_empty() =>
+            {
+                let old_keys = old_keys.map(|set| set.keys).unwrap_or_default().into_iter();
+                let old_keys = old_keys.map(|key| serde_json::to_value(key).unwrap_or_default());
+                Ok(Self {
+                    database,
+                    database_max_connections,
+                    nats: NatsConfig { url, credentials, replicas },
+                    master_secrets: Arc::new(masters),
+                    receipt_keys: ReceiptKeys::new(name, receipt_key, old_keys),
+                    issuer,
+                    token_rules,
+                    delivery,
+                    timeouts,
+                    page,
+                    listen: (address, port),
+                })
+            }
+            _ => Err(ConfigFaults(read.faults)),
+        }
+    }
+}
+
+struct Reader {
+    variables: HashMap<String, String>,
+    faults: Vec<String>,
+}
+
+impl Reader {
+    fn optional<T, E: Display>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        let text = self.variables.get(name).filter(|text| !text.is_empty())?;
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                self.faults.push(format!("{name} {fault}"));
+                None
+            }
+        }
+    }
+
+    fn required<T, E: Display>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+        if self.variables.get(name).is_none_or(String::is_empty) {
+            self.faults.push(format!("{name} is required"));
+        }
+        self.optional(name, parse)
+    }
+
+    fn number<T: FromStr + PartialOrd + Display + Copy>(&mut self, name: &str, default: T, least: T, most: T) -> T {
+        let parse = |text: &str| match text.parse() {
+            Ok(value) if value >= least && value <= most => Ok(value),
+            _ => Err(format!("must be from {least} to {most}")),
+        };
+        self.optional(name, parse).unwrap_or(default)
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        self.optional(name, |text| text.parse::<bool>().map_err(|_| "must be true or false")).unwrap_or_default()
+    }
+
+    fn page(&mut self) -> PageSettings {
+        let origins = self.optional("CORS_ALLOWED_ORIGINS", |text| text.split(',').map(origin).collect());
+        let text = |text: &str| Ok::<_, &str>(text.to_owned());
+        let client_id = self.optional("LOGIN_CLIENT_ID", text);
+        // Its faults are found where it is required.
+        let issuer =
+            self.variables.get("ISSUER").and_then(|issuer| https(issuer).ok().map(|url| (issuer.clone(), url)));
+        let scope = self.optional("LOGIN_SCOPE", text).unwrap_or("openid profile".into());
+        let login = issuer.zip(client_id).map(|((issuer, url), client_id)| {
+            let origin = url.origin().ascii_serialization();
+            Login { issuer, origin, client_id, scope }
+        });
+        PageSettings { is_local: false, origins: origins.unwrap_or_default(), login }
+    }
+
+    fn issuer(&mut self) -> Option<Issuer> {
+        let name = self.required("ISSUER", |text| https(text).map(|_| text.to_owned()));
+        let pinned = self.optional("ISSUER_JWKS", jwk_set);
+        let url = self.optional("ISSUER_JWKS_URL", https);
+        match (name, pinned, url) {
+            (Some(name), Some(keys), None) => Some(Issuer::pinned(name, keys)),
+            (Some(name), None, Some(url)) => match Issuer::remote(name, url) {
+                Ok(issuer) => Some(issuer),
+                Err(error) => {
+                    self.faults.push(format!("ISSUER_JWKS_URL: {error}"));
+                    None
+                }
+            },
+            (_, pinned, url) => {
+                if pinned.is_some() == url.is_some() {
+                    self.faults.push("one of ISSUER_JWKS_URL and ISSUER_JWKS is required, and only one".into());
+                }
+                None
+            }
+        }
+    }
+}
+
+fn https(text: &str) -> Result<Url, &'static str> {
+    match Url::parse(text) {
+        Ok(url) if url.scheme() == "https" => Ok(url),
+        _ => Err("must be an https URL"),
+    }
+}
+
+/// An origin as a browser writes it (RFC 6454, section 6.2); plain http only on this machine.
+fn origin(text: &str) -> Result<HeaderValue, &'static str> {
+    const RULE: &str =
+        "must be origins such as https://page.example.org, comma-separated, nothing after the host and port";
+    let text = text.trim();
+    let url = Url::parse(text).map_err(|_| RULE)?;
+    let is_safe = url.scheme() == "https"
+        || url.scheme() == "http" && matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
+    if !is_safe || text.contains('*') || url.origin().ascii_serialization() != text {
+        return Err(RULE);
+    }
+    HeaderValue::from_str(text).map_err(|_| RULE)
+}
+
+fn nats_url(text: &str) -> Result<String, &'static str> {
+    let is_server = |url: &str| url.parse::<async_nats::ServerAddr>().is_ok();
+    if text.split(',').all(is_server) { Ok(text.to_owned()) } else { Err("is not a URL of NATS, or several") }
+}
+
+fn jwk_set(text: &str) -> Result<JwkSet, &'static str> {
+    serde_json::from_str(text).map_err(|_| "is not a JWK set")
+}
+
+fn master_secrets(text: &str) -> Result<MasterSecrets, &'static str> {
+    const SHORTEST: usize = 32;
+    let mut secrets = Vec::new();
+    for part in text.split(',') {
+        let (id, secret) = part.trim().split_once(':').ok_or("must be id:base64, comma-separated")?;
+        let secret = BASE64_STANDARD.decode(secret).map_err(|_| "holds a secret that is not base64")?;
+        if id.is_empty() || secret.len() < SHORTEST {
+            return Err("holds a secret without id or of less than 32 bytes");
+        }
+        secrets.push((id.to_owned(), SecretSlice::from(secret)));
+    }
+    let mut secrets = secrets.into_iter();
+    let current = secrets.next().ok_or("holds no secret")?;
+    Ok(MasterSecrets::new(current, secrets))
+}
+
+/// The variables of a local stack that runs in this checkout, if there is one.
+fn local_stack() -> HashMap<String, String> {
+    #[derive(serde::Deserialize)]
+    struct Description {
+        environment: HashMap<String, String>,
+    }
+    let path = std::env::var("RELAYTRACE_DEV_JSON").unwrap_or_else(|_| ".local/dev.json".into());
+    let description = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Description>(&bytes).ok());
+    description.map(|description| description.environment).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(variables: &[(&str, &str)]) -> Vec<String> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Config::from_variables(variables).unwrap_err().0
+    }
+
+    #[test]
+    fn all_faults_are_reported_together() {
+        let found = faults(&[
+            ("PORT", "x"),
+            ("ISSUER", "http://issuer"),
+            ("TOKEN_LEEWAY_SECONDS", "31"),
+            ("NATS_URL", "nats://one:4222,nats://two:port"),
+            ("ALLOW_AUTO_APPROVE", "perhaps"),
+        ]);
+        let names: Vec<_> = found.iter().map(|fault| fault.split(' ').next().unwrap()).collect();
+        for name in [
+            "DATABASE_URL",
+            "NATS_URL",
+            "DEPLOYMENT_NAME",
+            "MASTER_SECRETS",
+            "RECEIPT_KEY",
+            "ISSUER",
+            "PORT",
+            "TOKEN_LEEWAY_SECONDS",
+            "ALLOW_AUTO_APPROVE",
+        ] {
+            assert!(names.contains(&name), "{name} is not among {found:?}");
+        }
+    }
+
+    #[test]
+    fn only_whole_and_safe_origins_are_taken() {
+        for good in ["https://page.example.org", "https://page.example.org:8443", "http://127.0.0.1:9000"] {
+            assert_eq!(origin(good).unwrap(), good);
+        }
+        for bad in [
+            "*",
+            "null",
+            "page.example.org",
+            "http://page.example.org",
+            "https://page.example.org/",
+            "https://page.example.org/page",
+            "https://*.example.org",
+            "https://PAGE.example.org",
+            "https://page.example.org:443",
+            "https://someone@page.example.org",
+        ] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+        let found = faults(&[("CORS_ALLOWED_ORIGINS", "https://page.example.org, *")]);
+        assert!(found.iter().any(|fault| fault.starts_with("CORS_ALLOWED_ORIGINS must be origins")), "{found:?}");
+    }
+
+    #[test]
+    fn short_secrets_and_plain_http_are_refused_and_no_value_is_printed() {
+        let secret = BASE64_STANDARD.encode("sixteen bytes!!!");
+        let master = format!("1:{secret}");
+        let found =
+            faults(&[("MASTER_SECRETS", &master), ("ISSUER", "https://i"), ("ISSUER_JWKS_URL", "http://i/jwks")]);
+        assert!(found.iter().any(|fault| fault.starts_with("MASTER_SECRETS holds a secret")), "{found:?}");
+        assert!(found.iter().any(|fault| fault.starts_with("ISSUER_JWKS_URL must be an https URL")), "{found:?}");
+        assert!(!found.iter().any(|fault| fault.contains(&secret)), "{found:?}");
+    }
+}

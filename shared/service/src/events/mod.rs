@@ -1,0 +1,113 @@
+//! Events: out of the outbox onto the stream, and back as wake-ups for parked polls.
+//!
+//! Postgres is the truth. An event is committed with what it tells; whoever wrote it publishes it and deletes its
+//! outbox row after the stream's acknowledgement; the sweep publishes what was left over. NATS being away slows the
+//! wake-ups of other processes and nothing else.
+
+mod nats;
+mod publisher;
+mod wakeups;
+
+use std::sync::Arc;
+
+use crate::config::NatsConfig;
+use relaytrace_domain::{AgentId, RequestId};
+use relaytrace_store::{OutboxEvent, Store};
+
+pub use nats::STREAM;
+pub use publisher::Published;
+pub use wakeups::Parked;
+
+/// When events are published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Publishing {
+    /// By a task of this process, after the response (plain HTTP).
+    Behind,
+    /// One bounded attempt before the response: nothing may be left running after it (Lambda).
+    BeforeResponse,
+}
+
+/// The stream and the wake-ups; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Events(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    nats: nats::Nats,
+    publishing: Publishing,
+    queue: publisher::Queue,
+    wakeups: wakeups::Wakeups,
+}
+
+impl Events {
+    /// Connects in the background, when first needed.
+    #[must_use]
+    pub fn new(config: NatsConfig, publishing: Publishing) -> Self {
+        let nats = nats::Nats::new(config);
+        Self(Arc::new(Inner {
+            publishing,
+            queue: publisher::Queue::default(),
+            wakeups: wakeups::Wakeups::new(nats.clone()),
+            nats,
+        }))
+    }
+
+    /// To be called right after the commit of what `event` tells.
+    pub async fn committed(&self, store: &Store, event: OutboxEvent) {
+        if event.is_for_polls() {
+            self.0.wakeups.wake(&event.agent_id, event.request_id);
+        }
+        match self.0.publishing {
+            Publishing::Behind => self.0.queue.push(&self.0.nats, store, event),
+            Publishing::BeforeResponse => publisher::attempt(&self.0.nats, store, event).await,
+        }
+    }
+
+    /// Publishes events of a batch and deletes their outbox rows. What the stream refuses is noted; after too often
+    /// it is a dead letter.
+    pub async fn publish(&self, store: &Store, events: Vec<OutboxEvent>) -> relaytrace_domain::Result<Published> {
+        for event in events.iter().filter(|event| event.is_for_polls()) {
+            self.0.wakeups.wake(&event.agent_id, event.request_id);
+        }
+        publisher::publish(&self.0.nats, store, events).await
+    }
+
+    /// Parks a poll until a decision that it may take is there. Subscribe first, then read, then wait.
+    pub async fn park(&self, agent_id: &AgentId, request_ids: Option<&[RequestId]>) -> Parked {
+        self.0.wakeups.park(agent_id, request_ids).await
+    }
+
+    /// Whether a poll of this agent is parked in this process.
+    #[must_use]
+    pub fn is_parked(&self, agent_id: &AgentId) -> bool {
+        self.0.wakeups.is_parked(agent_id)
+    }
+
+    /// Connects, and waits for it only while there is hope.
+    pub async fn connect(&self) {
+        self.0.nats.connect().await;
+    }
+
+    /// Whether the stream can be reached. Connects if nobody has yet.
+    pub async fn is_connected(&self) -> bool {
+        self.0.nats.is_connected().await
+    }
+
+    /// Whether NATS is connected at this moment; does not try.
+    #[must_use]
+    pub fn is_connected_now(&self) -> bool {
+        self.0.nats.is_connected_now()
+    }
+
+    /// The process is shutting down: polls do not wait any longer.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.0.wakeups.is_stopping()
+    }
+
+    /// Waits until what is queued is published, at most a second; lets every parked poll return.
+    pub async fn shut_down(&self) {
+        self.0.wakeups.stop();
+        self.0.queue.drain().await;
+    }
+}

@@ -1,0 +1,65 @@
+//! JSON bodies, read under a limit and judged by the contract's rules.
+
+use axum::extract::{FromRequest, Request};
+use bytes::{Bytes, BytesMut};
+use deserr::Deserr;
+use futures_util::StreamExt as _;
+use http::{HeaderMap, header};
+
+use relaytrace_domain::{Error, Result};
+use relaytrace_domain::{Faults, Json, from_object};
+
+/// Longest body of any route: 256 KiB (contract, "Submit").
+const LIMIT: usize = 256 * 1024;
+
+/// The bytes of a body that is declared as JSON.
+#[derive(Clone, Debug)]
+pub struct JsonBytes(pub Bytes);
+
+/// A typed body.
+#[derive(Clone, Debug)]
+pub struct JsonBody<T>(pub T);
+
+impl<S: Sync> FromRequest<S> for JsonBytes {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self> {
+        let (parts, body) = request.into_parts();
+        if !is_json(&parts.headers) {
+            return Err(Error::UnsupportedMediaType);
+        }
+        let mut stream = body.into_data_stream();
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|_| Error::MalformedJson("it ended early".into()))?;
+            if bytes.len() + chunk.len() > LIMIT {
+                return Err(Error::PayloadTooLarge { limit: LIMIT });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Self(bytes.freeze()))
+    }
+}
+
+impl<T: Deserr<Faults>, S: Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        let JsonBytes(bytes) = JsonBytes::from_request(request, state).await?;
+        Ok(Self(from_object(Json::parse(&bytes)?)?))
+    }
+}
+
+/// `application/json`, with no charset but UTF-8.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else { return false };
+    let mut parts = value.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case("application/json"));
+    is_json
+        && parts.all(|parameter| match parameter.split_once('=') {
+            Some((name, charset)) if name.trim().eq_ignore_ascii_case("charset") => {
+                charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+            }
+            _ => true,
+        })
+}

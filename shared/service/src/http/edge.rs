@@ -1,0 +1,170 @@
+//! The edge: what happens to every call around its handler.
+//!
+//! It continues the trace, authenticates, lets the handler run, renders its error, signs what an agent receives over
+//! the exact bytes, and writes the one log line.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::{Body, HttpBody as _, to_bytes};
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use rand::RngExt as _;
+use tracing::{error, info};
+
+use super::problem;
+use super::unread::Unread;
+use crate::auth::{Identity, Principal, ResponseKey};
+use crate::state::AppState;
+use crate::telemetry::TraceContext;
+use relaytrace_domain::signing::SignedResponse;
+use relaytrace_domain::{Error, Result};
+
+/// The trace that a call belongs to; an extension of every request.
+#[derive(Clone, Debug)]
+pub struct Trace(pub Arc<TraceContext>);
+
+const NONCE: HeaderName = HeaderName::from_static("relaytrace-nonce");
+
+pub(super) async fn edge(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    let trace = Arc::new(TraceContext::continue_from(traceparent));
+    let identity = if request.headers().contains_key(header::AUTHORIZATION) {
+        Identity::from(state.authenticator.authenticate(request.headers()).await)
+    } else {
+        Identity::Unknown("no token")
+    };
+    let nonce = request_nonce(request.headers());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
+    let unread = (!request.body().is_end_stream()).then(|| {
+        let (body, unread) = Unread::of(std::mem::take(request.body_mut()));
+        *request.body_mut() = body;
+        unread
+    });
+    request.extensions_mut().insert(Trace(trace.clone()));
+    request.extensions_mut().insert(identity.clone());
+
+    let agent = match identity.principal() {
+        Some(Principal::Agent { response_key, .. }) => Some(response_key.clone()),
+        _ => None,
+    };
+    let response = match &nonce {
+        Err(fault) if agent.is_some() => Error::invalid("/relaytrace-nonce", *fault).into_response(),
+        // A HEAD would run the GET and drop its answer: a leased decision, for one.
+        _ if method == Method::HEAD && path.starts_with("/v1/") => Error::MethodNotAllowed.into_response(),
+        _ => next.run(request).await,
+    };
+
+    let error = response.extensions().get::<Arc<Error>>().cloned();
+    if let (Some(unread), Some(_)) = (unread, &error) {
+        unread.drop_rest().await;
+    }
+    let mut response = match &error {
+        Some(error) => problem::render(response, error, &path, &trace.trace_id),
+        None => response,
+    };
+    if let Some(key) = agent
+        && response.status() != StatusCode::UNAUTHORIZED
+    {
+        let created = state.clock.now().timestamp();
+        response = sign(response, &key, &method, nonce.ok().flatten().as_deref(), created).await;
+    }
+    if path.starts_with("/v1/") || path.starts_with("/internal/") {
+        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    }
+    log(&method, route.as_deref(), &response, &identity, &trace, started, error.as_deref());
+    response
+}
+
+/// The request's nonce (contract: 16 to 64 characters of `[A-Za-z0-9_-]`, once).
+fn request_nonce(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
+    let mut values = headers.get_all(NONCE).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err("must be sent once");
+    }
+    let value = value.as_bytes();
+    let is_valid =
+        (16..=64).contains(&value.len()) && value.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    if !is_valid {
+        return Err("must be 16 to 64 characters of A-Z, a-z, 0-9, _ and -");
+    }
+    Ok(Some(value.iter().map(|b| char::from(*b)).collect()))
+}
+
+/// Signs a response for an agent. One that cannot be signed is not sent: the agent would take it for a lost
+/// connection anyway.
+async fn sign(
+    response: Response,
+    key: &ResponseKey,
+    method: &Method,
+    request_nonce: Option<&str>,
+    created: i64,
+) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let Ok(body) = to_bytes(body, usize::MAX).await else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    let content_type =
+        parts.headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    let nonce = format!("{:032x}", rand::rng().random::<u128>());
+    let signed = SignedResponse {
+        status: parts.status.as_u16(),
+        content_type: content_type.to_str().unwrap_or_default(),
+        body: &body,
+        method: method.as_str(),
+        request_nonce,
+        created,
+        nonce: &nonce,
+    }
+    .sign(key.key_id.as_str(), &key.hmac);
+    for (name, value) in [
+        ("content-digest", signed.content_digest),
+        ("signature-input", signed.signature_input),
+        ("signature", signed.signature),
+    ] {
+        match HeaderValue::from_str(&value) {
+            Ok(value) => drop(parts.headers.insert(name, value)),
+            Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    }
+    Response::from_parts(parts, Body::from(body))
+}
+
+/// One line for each call: never a token, a key, an envelope or a signature.
+fn log(
+    method: &Method,
+    route: Option<&str>,
+    response: &Response,
+    identity: &Identity,
+    trace: &TraceContext,
+    started: Instant,
+    cause: Option<&Error>,
+) {
+    let status = response.status().as_u16();
+    let route = route.unwrap_or("-");
+    let principal = identity.principal().map_or("-", Principal::id);
+    let duration_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+    let trace_id = trace.trace_id.as_str();
+    let request_id = response.extensions().get::<super::RequestOf>().map(|of| tracing::field::display(of.0));
+    let reason = match cause {
+        Some(Error::Unauthenticated(reason)) => Some(*reason),
+        _ => None,
+    };
+    match cause {
+        Some(Error::Internal(source)) => error!(
+            "http.method" = %method, "http.route" = route, "http.status" = status, principal, "request.id" = request_id,
+            duration_ms, "trace.id" = trace_id, error = format!("{source:#}"), "request failed"
+        ),
+        Some(Error::Unavailable(source)) => tracing::warn!(
+            "http.method" = %method, "http.route" = route, "http.status" = status, principal, "request.id" = request_id,
+            duration_ms, "trace.id" = trace_id, error = format!("{source:#}"), "request not served"
+        ),
+        _ => info!(
+            "http.method" = %method, "http.route" = route, "http.status" = status, principal, "request.id" = request_id,
+            duration_ms, "trace.id" = trace_id, reason, "request"
+        ),
+    }
+}

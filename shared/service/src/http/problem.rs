@@ -1,0 +1,86 @@
+//! Problem documents (RFC 9457): the only place where errors become HTTP.
+
+use std::any::Any;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use relaytrace_domain::Error;
+use relaytrace_domain::{Decision, Fault};
+
+/// The body of every error (contract, "Errors").
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem<'a> {
+    /// `urn:relaytrace:problem:<code>`
+    #[serde(rename = "type")]
+    uri: String,
+    /// The code in words.
+    title: &'static str,
+    /// HTTP status.
+    status: u16,
+    /// What is wrong with this call.
+    detail: String,
+    /// Path of the call.
+    instance: &'a str,
+    /// What programs compare.
+    code: &'static str,
+    /// The same call may succeed later.
+    retryable: bool,
+    /// When, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+    /// All faults of the body, the parameters or the headers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<&'a [Fault]>,
+    /// The decision that stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<&'a Decision>,
+    /// Finds the call in the logs.
+    trace_id: &'a str,
+}
+
+/// The response of a handler that panicked. The message goes to the log, not to the caller.
+#[expect(clippy::needless_pass_by_value, reason = "the layer gives it away")]
+pub(super) fn after_panic(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    Error::internal(anyhow::anyhow!("a handler panicked: {message}")).into_response()
+}
+
+/// Writes the problem document of a response that carries an error.
+pub(super) fn render(response: Response, error: &Error, path: &str, trace_id: &str) -> Response {
+    let answer = error.answer();
+    let retry = error.failure().retry();
+    let after = retry.map(|_| error.failure().pause());
+    let problem = Problem {
+        uri: format!("urn:relaytrace:problem:{}", answer.code),
+        title: answer.title,
+        status: answer.status,
+        detail: error.to_string(),
+        instance: path,
+        code: answer.code,
+        retryable: retry.is_some(),
+        retry_after_ms: after.and_then(|after| after.as_millis().try_into().ok()),
+        errors: if let Error::Invalid(faults) = error { Some(faults) } else { None },
+        decision: if let Error::AlreadyDecided(decision) = error { Some(decision) } else { None },
+        trace_id,
+    };
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    // What the router said with it stays: `Allow` of a 405.
+    let (mut parts, _) = response.into_parts();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if answer.status == 401 {
+        parts.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(after) = after {
+        parts.headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    Response::from_parts(parts, Body::from(body))
+}

@@ -1,0 +1,113 @@
+//! What agents read, in more than one function: a request, and its decision.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use relaytrace_domain::signing::ReceiptKeys;
+use relaytrace_domain::{
+    Actor, AgentId, Cause, ClientRequestKey, Digest, Outcome, Priority, RequestId, Status, Timestamp,
+};
+use relaytrace_domain::{Error, Result};
+use relaytrace_store::{Delivered, RequestState};
+
+/// A request as its agent sees it (contract, "Submit").
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RequestView {
+    agent_id: AgentId,
+    /// Canonical: lower case, hyphenated.
+    request_id: RequestId,
+    client_request_key: ClientRequestKey,
+    status: Status,
+    priority: Priority,
+    created_at: Timestamp,
+    respond_by: Timestamp,
+    action_digest: Digest,
+    /// The same key and envelope were submitted before.
+    duplicate: bool,
+}
+
+impl RequestView {
+    /// The view of this state.
+    #[must_use]
+    pub fn new(state: RequestState, duplicate: bool) -> Self {
+        Self {
+            agent_id: state.agent_id,
+            request_id: state.request_id,
+            client_request_key: state.client_request_key,
+            status: state.status,
+            priority: state.priority,
+            created_at: Timestamp(state.created_at),
+            respond_by: Timestamp(state.respond_by),
+            action_digest: state.action_digest,
+            duplicate,
+        }
+    }
+}
+
+/// The chain when the decision was made, as in the receipt.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct ChainState {
+    length: i32,
+    head: Digest,
+}
+
+/// A decision on its way to its agent (contract, "Poll and acknowledge").
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct DecisionView {
+    request_id: RequestId,
+    client_request_key: ClientRequestKey,
+    outcome: Outcome,
+    cause: Cause,
+    decided_at: Timestamp,
+    decided_by: Actor,
+    reason: Option<String>,
+    action_digest: Digest,
+    /// What the agent gave to get back, byte for byte; null if it gave nothing.
+    #[schema(value_type = Option<Object>)]
+    resume: Option<Box<RawValue>>,
+    /// Names this attempt; the acknowledgement carries it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = "uuid")]
+    delivery_id: Option<Uuid>,
+    /// How often it was handed out.
+    attempt: i32,
+    /// An administrator sent it out again.
+    replayed: bool,
+    /// Nobody else gets it before then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_expires_at: Option<Timestamp>,
+    chain: ChainState,
+    /// Compact JWS, verifiable offline.
+    receipt: String,
+}
+
+impl DecisionView {
+    /// The view of this delivery, with its receipt.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where what is stored is not what was hashed.
+    pub fn new(delivered: Delivered, agent_id: &AgentId, keys: &ReceiptKeys) -> Result<Self> {
+        let (decided, receipt) = keys.receipt(&delivered.stored_decision(), agent_id)?;
+        let resume = delivered.resume.map(|bytes| String::from_utf8(bytes).map_err(Error::internal)).transpose()?;
+        let resume = resume.map(|text| RawValue::from_string(text).map_err(Error::internal)).transpose()?;
+        Ok(Self {
+            request_id: delivered.request_id,
+            client_request_key: delivered.client_request_key,
+            outcome: decided.outcome,
+            cause: decided.cause,
+            decided_at: decided.at,
+            decided_by: decided.actor,
+            reason: decided.reason,
+            action_digest: decided.action_digest,
+            resume,
+            delivery_id: delivered.lease.map(|(id, _)| id),
+            attempt: delivered.attempt,
+            replayed: delivered.replayed,
+            lease_expires_at: delivered.lease.map(|(_, until)| Timestamp(until)),
+            chain: ChainState { length: decided.seq, head: delivered.hash },
+            receipt,
+        })
+    }
+}

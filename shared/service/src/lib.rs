@@ -1,0 +1,14 @@
+//! What the functions of RelayTrace share: configuration, authentication, the HTTP edge, events, the runtime.
+//!
+//! Arrows point down: functions use this crate, this crate uses `relaytrace-store`, and both use `relaytrace-domain`.
+
+pub mod auth;
+pub mod config;
+pub mod events;
+pub mod http;
+pub mod replay;
+pub mod runtime;
+pub mod state;
+pub mod telemetry;
+
+pub use state::AppState;

@@ -1,0 +1,246 @@
+//! The only place that knows AWS Lambda from plain HTTP.
+//!
+//! Clients are built in the init phase. On Lambda they are connected there too, so that the first event finds them
+//! ready; a server that is away delays that by a bounded time and stops nothing. Nothing is left running after a
+//! response, because the environment is frozen then. `AWS_LAMBDA_MAX_CONCURRENCY` events are served at once.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Response};
+use http_body_util::{BodyExt as _, Full};
+use lambda_http::Adapter;
+use lambda_http::request::LambdaRequest;
+use lambda_runtime::{LambdaEvent, service_fn};
+use secrecy::SecretString;
+use serde_json::Value;
+use sqlx::postgres::PgConnectOptions;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tower::ServiceExt as _;
+
+use crate::config::Config;
+use crate::events::Publishing;
+use crate::http::{Routes, common_routes, service};
+use crate::state::AppState;
+use crate::telemetry;
+use relaytrace_domain::Clock;
+
+/// Runs a function whose events are HTTP calls, on Lambda or as a plain HTTP server, until it is told to stop. A
+/// configuration that is not complete, or a port that cannot be had, is said in plain words.
+///
+/// With the argument `check` it only says by its exit code whether the server of this configuration is ready: for
+/// container engines, in an image that has nothing else to ask with.
+#[must_use]
+pub fn run(routes: Routes) -> ExitCode {
+    exit_code(block_on(run_until_stopped(routes)))
+}
+
+async fn run_until_stopped(routes: Routes) -> anyhow::Result<()> {
+    if is_asked_to("check") {
+        return check().await;
+    }
+    let (state, listen) = start().await?;
+    let router = service(routes.merge(common_routes()), state.clone());
+    if is_lambda() {
+        let handler = service_fn(move |call| answer(router.clone(), call));
+        return lambda_http::run_concurrent(handler).await.map_err(anyhow::Error::from_boxed);
+    }
+    serve(router, &state, listen, interrupted()).await
+}
+
+/// Runs a function whose events on Lambda are a schedule's, and HTTP calls as those of any other. With the argument
+/// `once` it does its work once, as a command: for a cron job.
+pub fn run_scheduled<F, R>(routes: Routes, once: fn(AppState) -> F) -> ExitCode
+where
+    F: Future<Output = relaytrace_domain::Result<R>> + Send + 'static,
+    R: serde::Serialize + 'static,
+{
+    exit_code(block_on(run_scheduled_until_stopped(routes, once)))
+}
+
+async fn run_scheduled_until_stopped<F, R>(routes: Routes, once: fn(AppState) -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = relaytrace_domain::Result<R>> + Send + 'static,
+    R: serde::Serialize + 'static,
+{
+    if is_asked_to("check") {
+        return check().await;
+    }
+    let (state, listen) = start().await?;
+    if is_asked_to("once") {
+        println!("{}", serde_json::to_string(&once(state).await?)?);
+        return Ok(());
+    }
+    let router = service(routes.merge(common_routes()), state.clone());
+    if is_lambda() {
+        let handler = service_fn(move |event: LambdaEvent<Value>| {
+            let (router, state) = (router.clone(), state.clone());
+            async move {
+                let Some(call) = call_of(event)? else {
+                    return Ok::<_, lambda_runtime::Error>(serde_json::to_value(once(state).await?)?);
+                };
+                let handler = Adapter::from(service_fn(move |call| answer(router.clone(), call)));
+                Ok(serde_json::to_value(handler.oneshot(call).await?)?)
+            }
+        });
+        return lambda_runtime::run_concurrent(handler).await.map_err(anyhow::Error::from_boxed);
+    }
+    serve(router, &state, listen, interrupted()).await
+}
+
+/// Applies the migrations and prepares the functions' role, once as a command, or for each event on Lambda.
+///
+/// `DATABASE_URL` is the owner's here. `FUNCTIONS_ROLE`, where it is set, names the login role of the functions'
+/// `DATABASE_URL`; `FUNCTIONS_PASSWORD` its password.
+#[must_use]
+pub fn run_migrations() -> ExitCode {
+    exit_code(block_on(migrate_when_asked()))
+}
+
+async fn migrate_when_asked() -> anyhow::Result<()> {
+    telemetry::init();
+    if !is_lambda() {
+        return migrate().await;
+    }
+    let handler = service_fn(async |_: LambdaEvent<Value>| {
+        migrate().await.map_err(|error| lambda_runtime::Error::from(format!("{error:#}")))
+    });
+    lambda_runtime::run(handler).await.map_err(anyhow::Error::from_boxed)
+}
+
+async fn migrate() -> anyhow::Result<()> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let owner = variable("DATABASE_URL").context("DATABASE_URL is required: the URL of the owner")?;
+    let owner =
+        PgConnectOptions::from_str(&owner).map_err(|_| anyhow::anyhow!("DATABASE_URL is not a Postgres URL"))?;
+    relaytrace_store::migrate(&owner).await?;
+    tracing::info!("the database is up to date");
+    if let Some(role) = variable("FUNCTIONS_ROLE") {
+        relaytrace_store::prepare_role(&owner, &role, variable("FUNCTIONS_PASSWORD").map(SecretString::from).as_ref())
+            .await?;
+        tracing::info!(role, "the functions' role is prepared");
+    }
+    Ok(())
+}
+
+/// The header for the token where `Authorization` is AWS's: an API that asks for IAM takes its signature there.
+const TOKEN_BESIDE_SIGV4: &str = "relaytrace-authorization";
+
+/// The router's response, whole: an answer of Lambda is one message.
+async fn answer(
+    router: Router,
+    mut call: lambda_http::Request,
+) -> Result<Response<Full<Bytes>>, lambda_runtime::Error> {
+    let headers = call.headers_mut();
+    let is_sigv4 = |value: &HeaderValue| value.as_bytes().starts_with(b"AWS4-");
+    if headers.get(AUTHORIZATION).is_some_and(is_sigv4)
+        && let Some(token) = headers.remove(TOKEN_BESIDE_SIGV4)
+    {
+        headers.insert(AUTHORIZATION, token);
+    }
+    let Ok(response) = router.oneshot(call.map(axum::body::Body::new)).await;
+    let (parts, body) = response.into_parts();
+    Ok(Response::from_parts(parts, Full::new(body.collect().await?.to_bytes())))
+}
+
+/// The HTTP call that an event is, if it is one. Whatever came through an API is, and must authenticate as such.
+fn call_of(event: LambdaEvent<Value>) -> serde_json::Result<Option<LambdaEvent<LambdaRequest>>> {
+    if event.payload.pointer("/requestContext").is_none() {
+        return Ok(None);
+    }
+    let call = serde_json::from_value(event.payload)?;
+    Ok(Some(LambdaEvent::new(call, event.context)))
+}
+
+/// Serves a router as plain HTTP until `stop`, then lets what is under way end.
+///
+/// # Errors
+/// A port that cannot be had.
+pub async fn serve(
+    router: Router,
+    state: &AppState,
+    listen: SocketAddr,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    tracing::info!("listening on http://{}", listener.local_addr()?);
+    let events = state.events.clone();
+    let stopping = async move {
+        stop.await;
+        // Parked polls return, so that stopping does not wait for them.
+        events.shut_down().await;
+    };
+    // Made once: a plain router is copied, with all its routes, for each connection (48 KiB).
+    axum::serve(listener, router.into_make_service()).with_graceful_shutdown(stopping).await?;
+    state.events.shut_down().await;
+    state.store.close();
+    Ok(())
+}
+
+/// Ctrl-C or SIGTERM.
+pub async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}
+
+/// On Lambda, which serves one event at a time on a part of a core, one thread; else one for each core.
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let serves_one_at_a_time = is_lambda() && std::env::var_os("AWS_LAMBDA_MAX_CONCURRENCY").is_none();
+    let mut builder = if serves_one_at_a_time { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.enable_all().build().context("the runtime cannot be started")?.block_on(Box::pin(work))
+}
+
+fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the command's only argument is this.
+fn is_asked_to(what: &str) -> bool {
+    std::env::args().nth(1).is_some_and(|argument| argument == what)
+}
+
+async fn check() -> anyhow::Result<()> {
+    let port = Config::from_env()?.listen.1;
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(3)).build()?;
+    client.get(format!("http://127.0.0.1:{port}/readyz")).send().await?.error_for_status()?;
+    Ok(())
+}
+
+fn is_lambda() -> bool {
+    std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
+}
+
+async fn start() -> anyhow::Result<(AppState, SocketAddr)> {
+    telemetry::init();
+    let config = Config::from_env()?;
+    let listen = SocketAddr::from(config.listen);
+    if !is_lambda() {
+        return Ok((AppState::new(config, &Clock::system(), Publishing::Behind), listen));
+    }
+    let state = AppState::new(config, &Clock::system(), Publishing::BeforeResponse);
+    state.connect().await;
+    Ok((state, listen))
+}

@@ -1,0 +1,87 @@
+//! What every handler shares: built once for each process, in the init phase, without waiting for any server.
+
+use std::sync::Arc;
+
+use crate::auth::Authenticator;
+use crate::config::{Config, DeliveryRules, PageSettings, TimeoutRules};
+use crate::events::{Events, Publishing};
+use relaytrace_domain::Clock;
+use relaytrace_domain::signing::ReceiptKeys;
+use relaytrace_store::Store;
+
+/// Shared state; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    /// The database.
+    pub store: Store,
+    /// The stream and the wake-ups.
+    pub events: Events,
+    /// Verifies tokens.
+    pub authenticator: Arc<Authenticator>,
+    /// Registers response secrets.
+    pub master_secrets: Arc<crate::auth::MasterSecrets>,
+    /// Signs receipts.
+    pub receipt_keys: Arc<ReceiptKeys>,
+    /// How decisions are delivered.
+    pub delivery: Arc<DeliveryRules>,
+    /// What a timeout may do.
+    pub timeouts: TimeoutRules,
+    /// The operator page as this process serves it.
+    pub page: PageSettings,
+    /// The time.
+    pub clock: Clock,
+}
+
+impl AppState {
+    /// State from the configuration. Must be called within a runtime.
+    #[must_use]
+    pub fn new(config: Config, clock: &Clock, publishing: Publishing) -> Self {
+        let store = Store::connect_lazily(config.database, config.database_max_connections, clock.clone());
+        let store = if publishing == Publishing::Behind { store.in_batches() } else { store };
+        let state = Self::with_store(
+            store,
+            Events::new(config.nats, publishing),
+            config.issuer,
+            config.token_rules,
+            config.master_secrets,
+            config.receipt_keys,
+            config.delivery,
+        );
+        Self { timeouts: config.timeouts, page: config.page, ..state }
+    }
+
+    /// Connects to Postgres and NATS, so that the first call need not. A server that is away is not waited for longer
+    /// than a statement is; connections are made again when they are needed.
+    pub async fn connect(&self) {
+        let (postgres, ()) = tokio::join!(self.store.ping(), self.events.connect());
+        if let Err(error) = postgres {
+            tracing::warn!(error = format!("{error:#}"), "Postgres is not there yet");
+        }
+    }
+
+    /// State over a given store.
+    #[must_use]
+    pub fn with_store(
+        store: Store,
+        events: Events,
+        issuer: crate::auth::Issuer,
+        token_rules: crate::auth::TokenRules,
+        master_secrets: Arc<crate::auth::MasterSecrets>,
+        receipt_keys: ReceiptKeys,
+        delivery: DeliveryRules,
+    ) -> Self {
+        let authenticator = Authenticator::new(token_rules, store.clone(), issuer, master_secrets.clone());
+        let clock = store.clock().clone();
+        Self {
+            store,
+            events,
+            authenticator: Arc::new(authenticator),
+            master_secrets,
+            receipt_keys: Arc::new(receipt_keys),
+            delivery: Arc::new(delivery),
+            timeouts: TimeoutRules::default(),
+            page: PageSettings::default(),
+            clock,
+        }
+    }
+}

@@ -1,7 +1,0 @@
-//! What RelayTrace signs: responses to agents (HMAC, per agent key) and receipts (Ed25519, the deployment's key).
-
-mod receipt;
-mod response;
-
-pub use receipt::{ReceiptKey, ReceiptKeys};
-pub use response::{ResponseSignature, SignedResponse};

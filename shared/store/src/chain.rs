@@ -1,0 +1,50 @@
+//! Reading the approval chain.
+
+use super::Store;
+use super::pool::run;
+use relaytrace_domain::Result;
+use relaytrace_domain::{ChainEntry, Digest, RequestId};
+
+/// A whole chain with the envelope that its first entry names.
+#[derive(Clone, Debug)]
+pub struct ChainExport {
+    /// The envelope's exact bytes.
+    pub envelope: Vec<u8>,
+    /// Number of entries that the request says it has.
+    pub length: i32,
+    /// Hash of the newest entry, as the request has it.
+    pub head: Digest,
+    /// All entries, oldest first.
+    pub entries: Vec<ChainEntry>,
+}
+
+impl Store {
+    /// Everything that is needed to verify a request's chain offline.
+    pub async fn chain(&self, request_id: RequestId) -> Result<Option<ChainExport>> {
+        let rows = run!(self, connection => sqlx::query!(
+                    r#"SELECT e.envelope, r.chain_length, r.chain_head, c.seq, c.entry, c.prev_hash, c.hash
+                    FROM hitl_requests r
+                    JOIN request_envelopes e USING (request_id)
+                    JOIN approval_chain c USING (request_id)
+                    WHERE r.request_id = $1 ORDER BY c.seq"#,
+                    request_id.0,
+                )
+                .fetch_all(connection))?;
+        let mut export: Option<ChainExport> = None;
+        for row in rows {
+            if export.is_none() {
+                let (envelope, length, head) = (row.envelope, row.chain_length, digest(row.chain_head)?);
+                export = Some(ChainExport { envelope, length, head, entries: Vec::new() });
+            }
+            let (prev_hash, hash) = (digest(row.prev_hash)?, digest(row.hash)?);
+            let entry = ChainEntry { seq: row.seq, entry: row.entry, prev_hash, hash };
+            export.as_mut().expect("set above").entries.push(entry);
+        }
+        Ok(export)
+    }
+}
+
+/// A digest from a column whose constraint says that it is one.
+pub(super) fn digest(bytes: Vec<u8>) -> Result<Digest> {
+    bytes.try_into().map_err(crate::Error::internal)
+}

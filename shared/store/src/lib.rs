@@ -1,0 +1,186 @@
+//! Every statement that RelayTrace sends, one module for each aggregate.
+//!
+//! A write is ONE statement in its own implicit READ COMMITTED transaction: state, chain entry, outbox row and
+//! dedupe row together, or nothing. It is guarded by the state that it expects, and no row is an answer, not an
+//! error: a second statement finds out why. Locks are taken in one order everywhere, request before delivery, many
+//! rows in key order.
+
+mod acknowledgements;
+mod adjustments;
+mod agents;
+mod batches;
+mod chain;
+mod dead_letters;
+mod decisions;
+mod deliveries;
+mod escalations;
+mod floors;
+mod outbox;
+mod policies;
+mod pool;
+mod queue;
+mod redeliveries;
+mod replays;
+mod requests;
+mod stale;
+mod sweep_failures;
+
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnectOptions;
+
+pub use acknowledgements::{Ack, Acked};
+pub use adjustments::Adjustment;
+pub use agents::{AgentChange, AgentKey, AgentRecord, Caps, KeyRecord, Registered};
+pub use batches::WRITERS;
+pub use chain::ChainExport;
+pub use dead_letters::{DeadLetterFilter, DeadLetterRecord, RefusedEvent};
+pub use decisions::{Decided, Deciding};
+pub use deliveries::{Delivered, LeaseOrder, Leased};
+pub use outbox::{FOR_POLLS, OutboxEvent};
+pub use policies::{PolicyRecord, PolicyRule};
+pub use queue::{Counts, DeliverySeen, Detail, QueueFilter, QueueItem, QueuePage, QueuePosition};
+pub use replays::{Replay, ReplayBatch, ReplayOrder};
+pub use requests::{RequestState, Submitted};
+pub use stale::{StaleFilter, StaleItem};
+
+use relaytrace_domain::Clock;
+use relaytrace_domain::{AgentId, KeyId};
+use relaytrace_domain::{Error, Result};
+
+use batches::{Batches, Row, alone};
+use floors::Floors;
+use pool::{Connections, run};
+use requests::Submitting;
+
+/// The migrations of `migrations/`.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// What the functions' login role is set to (`ALTER ROLE … SET`).
+///
+/// Every statement here finds its rows by an index, whatever the tables hold. So it is planned once for each
+/// connection, for any parameters, and never for what a table happened to hold then: planning costs several times the
+/// execution. Of the role, not of the session: that is kept behind a transaction pooler, too.
+pub const ROLE_SETTINGS: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
+/// An agent and the key that its token was signed with: every statement of an agent asks whether both are active.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's `sub`.
+    pub agent_id: AgentId,
+    /// The token's `kid`.
+    pub key_id: KeyId,
+}
+
+/// The database.
+#[derive(Clone, Debug)]
+pub struct Store {
+    connections: Connections,
+    clock: Clock,
+    /// Of deliveries, for each agent.
+    due: Arc<Floors<AgentId>>,
+    /// Of the outbox.
+    left_over: Arc<Floors<()>>,
+    /// `None`: each write has a statement of its own.
+    batches: Option<Arc<Batched>>,
+}
+
+/// What is written together with what waits beside it.
+#[derive(Debug, Default)]
+struct Batched {
+    submitting: Batches<Submitting>,
+    acknowledging: Batches<Ack>,
+    deciding: Batches<Deciding>,
+}
+
+impl Store {
+    /// A store that connects when it is first used, so that starting does not need the database.
+    #[must_use]
+    pub fn connect_lazily(options: PgConnectOptions, max_connections: usize, clock: Clock) -> Self {
+        let connections = Connections::new(options, max_connections, clock.clone());
+        let (due, left_over) = (Arc::new(Floors::new()), Arc::new(Floors::new()));
+        Self { connections, clock, due, left_over, batches: None }
+    }
+
+    /// Writes submissions, decisions and acknowledgements that come at the same time together, by tasks of this process:
+    /// not where nothing may be left running after an answer.
+    #[must_use]
+    pub fn in_batches(self) -> Self {
+        Self { batches: Some(Arc::default()), ..self }
+    }
+
+    /// Writes a row: with those that wait beside it, or with a statement of its own. `None`: nothing was written.
+    async fn write<R: Row>(&self, batches: fn(&Batched) -> &Batches<R>, row: &Arc<R>) -> Result<Option<R::Written>> {
+        match &self.batches {
+            Some(batched) => batches(batched).write(self, row.clone()).await,
+            None => alone(self, &**row).await,
+        }
+    }
+
+    /// KiB of submissions, decisions and acknowledgements that wait to be written or are being written, in batches.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let waiting = |of: &Arc<Batched>| of.submitting.waiting() + of.acknowledging.waiting() + of.deciding.waiting();
+        self.batches.as_ref().map_or(0, waiting)
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        run!(self, connection => connection.ping())
+    }
+
+    /// Lets nobody have a connection any more.
+    pub fn close(&self) {
+        self.connections.close();
+    }
+
+    /// The clock that its statements use.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+/// Applies what is missing of `migrations/`, as the owner: the functions' role could not.
+pub async fn migrate(owner: &PgConnectOptions) -> Result<()> {
+    let mut connection = sqlx::PgConnection::connect_with(owner).await?;
+    MIGRATOR.run(&mut connection).await.map_err(Error::internal)?;
+    connection.close().await.map_err(Error::from)
+}
+
+/// Makes the functions' login role what it must be, as the owner: there, a member of `relaytrace_app`, with
+/// [`ROLE_SETTINGS`] and, where one is given, with this password. Safe to repeat.
+pub async fn prepare_role(owner: &PgConnectOptions, role: &str, password: Option<&SecretString>) -> Result<()> {
+    let mut connection = sqlx::PgConnection::connect_with(owner).await?;
+    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
+        .bind(role)
+        .fetch_one(&mut connection)
+        .await?;
+    // No command about roles takes parameters; Postgres quotes what goes into it.
+    let mut formats = vec![("GRANT relaytrace_app TO %I", None)];
+    if !exists {
+        formats.insert(0, ("CREATE ROLE %I LOGIN", None));
+    }
+    formats.extend(password.map(|password| ("ALTER ROLE %I PASSWORD %L", Some(password.expose_secret().to_owned()))));
+    for (setting, value) in ROLE_SETTINGS {
+        formats.push(("ALTER ROLE %I SET %s", Some(format!("{setting} = {value}"))));
+    }
+    for (format, value) in formats {
+        let command: String = sqlx::query_scalar("SELECT format($1, $2, $3)")
+            .bind(format)
+            .bind(role)
+            .bind(value)
+            .fetch_one(&mut connection)
+            .await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(command)).execute(&mut connection).await?;
+    }
+    connection.close().await.map_err(Error::from)
+}

@@ -1,0 +1,447 @@
+//! Replays: deliveries or events that go out again, batch by batch.
+//!
+//! A batch is ONE statement: the replay's row is locked, some requests after its position are looked at, and the
+//! position moves on together with what was done to them. Two workers do no harm: the second finds the row locked. A
+//! crash loses nothing: the next batch starts where the last committed one ended. The first pass only counts, so that
+//! counting is bounded too; the second does the work.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::pool::run;
+use super::sweep_failures::described;
+use super::{OutboxEvent, Store};
+use relaytrace_domain::Failure;
+use relaytrace_domain::{Actor, AgentId, ReplayKey, ReplayScope, ReplayState, ReplayTarget, RequestId};
+use relaytrace_domain::{Error, Result};
+
+/// What an administrator orders.
+#[derive(Clone, Debug)]
+pub struct ReplayOrder<'a> {
+    /// Its id, if it is new.
+    pub replay_id: Uuid,
+    /// The same key is the same replay.
+    pub replay_key: &'a ReplayKey,
+    /// What goes out again.
+    pub target: ReplayTarget,
+    /// Of which requests.
+    pub scope: &'a ReplayScope,
+    /// Why.
+    pub reason: &'a str,
+    /// Who orders it.
+    pub actor: &'a Actor,
+    /// Only count.
+    pub dry_run: bool,
+}
+
+/// A replay as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// Names it.
+    pub replay_id: Uuid,
+    /// The administrator's own key.
+    pub replay_key: ReplayKey,
+    /// What goes out again.
+    pub target: ReplayTarget,
+    /// Of which requests: JSON.
+    pub scope: String,
+    /// Why.
+    pub reason: String,
+    /// The administrator.
+    pub requested_by: String,
+    /// Only count.
+    pub dry_run: bool,
+    /// How far it is.
+    pub state: ReplayState,
+    /// Items in scope, as far as they are counted.
+    pub matched: i64,
+    /// Items sent out again so far.
+    pub done: i64,
+    /// When it was ordered.
+    pub created_at: DateTime<Utc>,
+    /// When all items were counted.
+    pub counted_at: Option<DateTime<Utc>>,
+    /// When it was done.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// What went wrong with the latest batch.
+    pub error_message: Option<String>,
+}
+
+/// What one batch did.
+#[derive(Clone, Debug)]
+pub struct ReplayBatch {
+    /// Whether there is more to do.
+    pub state: ReplayState,
+    /// Events that are to be published.
+    pub events: Vec<OutboxEvent>,
+}
+
+struct Row {
+    state: ReplayState,
+    request_id: Option<RequestId>,
+    seq: Option<i32>,
+    kind: Option<String>,
+    agent_id: Option<AgentId>,
+    payload: Option<Vec<u8>>,
+}
+
+/// The statement of one batch: which `$items` of the looked-at requests are in scope, and the `$work` on them.
+///
+/// `$work` ends with the CTEs `announced` (events to publish) and `progress` (one row: `matched`, `done`). Parameters:
+/// $1 now, $2 the replay, $3 whether it is the counting pass, $4 requests looked at; the work's own start at $5.
+macro_rules! batch {
+    (deliveries: $name:literal, $work:literal, $($argument:expr),* $(,)?) => {
+        batch!(
+            "items AS MATERIALIZED (
+                SELECT c.request_id, c.is_named
+                FROM replay p CROSS JOIN candidates c
+                JOIN hitl_decisions h ON h.request_id = c.request_id
+                JOIN deliveries d ON d.request_id = c.request_id
+                WHERE h.decided_at <= p.created_at
+                    AND (c.is_named OR d.state = 'dead_lettered' OR p.from_at IS NOT NULL AND d.state <> 'acknowledged')
+                    AND (p.from_at IS NULL OR h.decided_at >= p.from_at AND h.decided_at < p.to_at)
+            )",
+            $name, $work, $($argument),*
+        )
+    };
+    (events: $name:literal, $work:literal, $($argument:expr),* $(,)?) => {
+        batch!(
+            "items AS MATERIALIZED (
+                SELECT a.request_id, a.seq, a.kind, a.at, a.hash
+                FROM replay p CROSS JOIN candidates c
+                JOIN approval_chain a ON a.request_id = c.request_id
+                WHERE a.kind NOT IN ('extended', 'reprioritised') AND a.at <= p.created_at
+                    AND (p.from_at IS NULL OR a.at >= p.from_at AND a.at < p.to_at)
+            )",
+            $name, $work, $($argument),*
+        )
+    };
+    ($items:literal, $name:literal, $work:literal, $($argument:expr),*) => {
+        sqlx::query_as!(
+            Row,
+            "/* relaytrace: " + $name + r#" */ WITH replay AS MATERIALIZED (
+                SELECT p.replay_id, p.scope, p.reason, p.requested_by, p.requested_by_name, p.created_at, p.dry_run,
+                    COALESCE(p.position, '00000000-0000-0000-0000-000000000000') AS position,
+                    p.scope ->> 'agent_id' AS agent_id,
+                    (p.scope ->> 'from')::timestamptz AS from_at, (p.scope ->> 'to')::timestamptz AS to_at
+                FROM replays p
+                WHERE p.replay_id = $2 AND p.state = 'running' AND (p.counted_at IS NULL) = $3
+                FOR NO KEY UPDATE SKIP LOCKED
+            ), looked_at AS MATERIALIZED (
+                -- Bounded whatever matches: the scan of a period goes over all requests, piece by piece.
+                (SELECT i.request_id::uuid AS request_id, true AS is_named
+                FROM replay p CROSS JOIN LATERAL jsonb_array_elements_text(p.scope -> 'request_ids') i (request_id)
+                WHERE i.request_id::uuid > p.position ORDER BY 1 LIMIT $4)
+                UNION ALL
+                (SELECT r.request_id, false
+                FROM replay p CROSS JOIN LATERAL (
+                    SELECT r.request_id FROM hitl_requests r
+                    WHERE p.from_at IS NOT NULL AND r.request_id > p.position ORDER BY r.request_id LIMIT $4
+                ) r)
+                UNION ALL
+                (SELECT x.request_id, false
+                FROM replay p CROSS JOIN LATERAL (
+                    SELECT x.request_id FROM dead_letters x
+                    WHERE p.scope ? 'dead_letters' AND x.kind = 'delivery' AND x.resolved_at IS NULL
+                        AND x.last_at <= p.created_at AND x.request_id > p.position
+                    ORDER BY x.request_id LIMIT $4
+                ) x)
+            ), candidates AS MATERIALIZED (
+                SELECT l.request_id, l.is_named
+                FROM replay p CROSS JOIN looked_at l JOIN hitl_requests r ON r.request_id = l.request_id
+                WHERE p.from_at IS NULL
+                    OR r.changed_at >= p.from_at AND r.created_at < p.to_at
+                        AND r.agent_id = COALESCE(p.agent_id, r.agent_id)
+            ), "# + $items + ", " + $work + r#", passed AS (
+                SELECT count(*) < $4 AS is_last, (array_agg(request_id ORDER BY request_id DESC))[1] AS position
+                FROM looked_at
+            ), advanced AS (
+                UPDATE replays r
+                SET matched = r.matched + g.matched, done = r.done + g.done, failures = 0, retry_at = NULL,
+                    position = CASE WHEN s.is_last AND $3 THEN NULL ELSE COALESCE(s.position, r.position) END,
+                    counted_at = CASE WHEN s.is_last AND $3 THEN COALESCE($1::timestamptz, now()) ELSE r.counted_at END,
+                    state = CASE WHEN s.is_last AND (r.dry_run OR NOT $3) THEN 'finished' ELSE 'running' END,
+                    finished_at = CASE WHEN s.is_last AND (r.dry_run OR NOT $3)
+                        THEN COALESCE($1::timestamptz, now()) END
+                FROM replay p, passed s, progress g WHERE r.replay_id = p.replay_id
+                RETURNING r.state
+            )
+            SELECT v.state AS "state!: ReplayState", e.request_id AS "request_id?: RequestId", e.seq AS "seq?",
+                e.kind AS "kind?", e.agent_id AS "agent_id?: AgentId", e.payload AS "payload?"
+            FROM advanced v LEFT JOIN announced e ON true"#,
+            $($argument),*
+        )
+    };
+}
+
+impl Store {
+    /// Orders a replay, or finds the one that its key stands for. The flag says whether it is new.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where the key stands for another order, [`Error::Invalid`] where the agent is not known.
+    pub async fn order_replay(&self, order: &ReplayOrder<'_>) -> Result<(Replay, bool)> {
+        let scope = serde_json::to_string(order.scope).map_err(Error::internal)?;
+        let made = run!(self, connection => sqlx::query!(
+                r#"/* relaytrace: order_replay */
+                INSERT INTO replays (replay_id, replay_key, target, scope, reason, requested_by, requested_by_name, dry_run,
+                    created_at)
+                SELECT $2::uuid, $3::text, $4::text, $5::text::jsonb, $6::text, $7::text, $8::text, $9::boolean,
+                    COALESCE($1::timestamptz, now())
+                WHERE $10::text IS NULL OR EXISTS (SELECT FROM agents WHERE agent_id = $10)
+                ON CONFLICT (replay_key) DO NOTHING"#,
+                self.clock().for_database(),
+                order.replay_id,
+                order.replay_key.as_str(),
+                order.target as ReplayTarget,
+                scope,
+                order.reason,
+                order.actor.id,
+                order.actor.name,
+                order.dry_run,
+                order.scope.agent_id().map(AgentId::as_str),
+            )
+            .execute(connection))?;
+        let is_new = made.rows_affected() == 1;
+        let replay = self.find_replay(None, Some(order.replay_key), &scope).await?;
+        let Some((replay, same_scope)) = replay else {
+            return Err(Error::invalid("/scope/agent_id", "is not a registered agent"));
+        };
+        let is_same = same_scope
+            && replay.target == order.target
+            && replay.reason == order.reason
+            && replay.dry_run == order.dry_run;
+        if is_same { Ok((replay, is_new)) } else { Err(Error::Conflict("the replay_key stands for another replay")) }
+    }
+
+    /// How a replay stands.
+    pub async fn replay(&self, replay_id: Uuid) -> Result<Option<Replay>> {
+        Ok(self.find_replay(Some(replay_id), None, "null").await?.map(|(replay, _)| replay))
+    }
+
+    /// The replay of this id or key, and whether its scope is this one.
+    async fn find_replay(
+        &self,
+        replay_id: Option<Uuid>,
+        replay_key: Option<&ReplayKey>,
+        scope: &str,
+    ) -> Result<Option<(Replay, bool)>> {
+        let row = run!(self, connection => sqlx::query!(
+                r#"SELECT replay_id, replay_key AS "replay_key: ReplayKey", target AS "target: ReplayTarget",
+                    scope::text AS "scope!", scope = $3::text::jsonb AS "same_scope!", reason, requested_by, dry_run,
+                    state AS "state: ReplayState", matched, done, created_at, counted_at, finished_at,
+                    error_message
+                FROM replays WHERE replay_id = $1 OR replay_key = $2"#,
+                replay_id,
+                replay_key.map(ReplayKey::as_str),
+                scope,
+            )
+            .fetch_optional(connection))?;
+        Ok(row.map(|row| {
+            let replay = Replay {
+                replay_id: row.replay_id,
+                replay_key: row.replay_key,
+                target: row.target,
+                scope: row.scope,
+                reason: row.reason,
+                requested_by: row.requested_by,
+                dry_run: row.dry_run,
+                state: row.state,
+                matched: row.matched,
+                done: row.done,
+                created_at: row.created_at,
+                counted_at: row.counted_at,
+                finished_at: row.finished_at,
+                error_message: row.error_message,
+            };
+            (replay, row.same_scope)
+        }))
+    }
+
+    /// Up to `limit` replays that are not finished, oldest first. What has failed waits its time.
+    pub async fn running_replays(&self, limit: i64) -> Result<Vec<Uuid>> {
+        run!(self, connection => sqlx::query_scalar!(
+                "SELECT replay_id FROM replays
+                WHERE state = 'running' AND (retry_at IS NULL OR retry_at <= COALESCE($1::timestamptz, now()))
+                ORDER BY created_at LIMIT $2",
+                self.clock().for_database(),
+                limit,
+            )
+            .fetch_all(connection))
+    }
+
+    /// Notes that a batch of it failed; after too many in a row the replay itself has.
+    pub async fn note_replay_failure(&self, replay_id: Uuid, error: &Error) -> Result<()> {
+        run!(self, connection => sqlx::query!(
+                "/* relaytrace: note_replay_failure */
+                UPDATE replays
+                SET failures = failures + 1, error_message = $3,
+                    retry_at = COALESCE($1::timestamptz, now())
+                        + (failures + 1) * make_interval(secs => $5::double precision),
+                    state = CASE WHEN failures + 1 >= $4::integer THEN 'failed' ELSE state END
+                WHERE replay_id = $2 AND state = 'running'",
+                self.clock().for_database(),
+                replay_id,
+                described(error).1,
+                Failure::ReplayBatch.tries().cast_signed(),
+                Failure::ReplayBatch.pause().as_secs_f64(),
+            )
+            .execute(connection))?;
+        Ok(())
+    }
+
+    /// One batch of a replay over up to `limit` requests. `None`: it is finished, or someone else is at it.
+    ///
+    /// A replayed delivery is due at once, for `longest_age` seconds.
+    pub async fn advance_replay(&self, replay_id: Uuid, limit: i64, longest_age: f64) -> Result<Option<ReplayBatch>> {
+        let Some(replay) = self.replay(replay_id).await?.filter(|replay| replay.state == ReplayState::Running) else {
+            return Ok(None);
+        };
+        let rows = match (replay.counted_at, replay.target) {
+            (None, target) => self.count_batch(replay_id, target, limit).await?,
+            (Some(_), ReplayTarget::Deliveries) => self.delivery_batch(replay_id, limit, longest_age).await?,
+            (Some(_), ReplayTarget::Events) => self.event_batch(replay_id, limit).await?,
+        };
+        let Some(state) = rows.first().map(|row| row.state) else { return Ok(None) };
+        Ok(Some(ReplayBatch { state, events: rows.into_iter().filter_map(Row::event).collect() }))
+    }
+
+    async fn count_batch(&self, replay_id: Uuid, target: ReplayTarget, limit: i64) -> Result<Vec<Row>> {
+        macro_rules! counting {
+            ($target:ident: $name:literal) => {
+                run!(self, connection => batch!(
+                        $target: $name,
+                        "announced AS (
+                            SELECT request_id, seq, kind, agent_id, payload FROM outbox WHERE false
+                        ), progress AS (
+                            SELECT count(*) AS matched, 0 AS done FROM items
+                        )",
+                        self.clock().for_database(), replay_id, true, limit,
+                    )
+                    .fetch_all(connection))
+            };
+        }
+        match target {
+            ReplayTarget::Deliveries => counting!(deliveries: "count_replayed_deliveries"),
+            ReplayTarget::Events => counting!(events: "count_replayed_events"),
+        }
+    }
+
+    /// Makes deliveries due again. What is decided stays as it is.
+    async fn delivery_batch(&self, replay_id: Uuid, limit: i64, longest_age: f64) -> Result<Vec<Row>> {
+        run!(self, connection => batch!(
+                deliveries: "replay_deliveries",
+                r#"request AS (
+                    -- Waited for, not skipped: the position moves past them.
+                    SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
+                        r.chain_length, r.chain_head, i.is_named
+                    FROM hitl_requests r JOIN items i ON i.request_id = r.request_id
+                    ORDER BY r.request_id
+                    FOR NO KEY UPDATE OF r
+                ), delivery AS (
+                    SELECT r.*, d.attempt
+                    FROM request r
+                    JOIN deliveries d ON d.request_id = r.request_id AND (r.is_named OR d.state <> 'acknowledged')
+                    FOR NO KEY UPDATE OF d
+                ), entries AS MATERIALIZED (
+                    SELECT d.*, d.chain_length + 1 AS seq,
+                        GREATEST(d.changed_at, COALESCE($1::timestamptz, clock_timestamp())) AS at
+                    FROM delivery d
+                ), written AS MATERIALIZED (
+                    SELECT e.*, p.requested_by, p.reason, chain_entry(e.request_id, e.seq, 'replayed', e.at,
+                        chain_actor('admin', p.requested_by, p.requested_by_name),
+                        '"attempt":' || e.attempt || ',"replay_id":"' || p.replay_id
+                        || '","reason":' || json_text(p.reason)) AS entry
+                    FROM entries e CROSS JOIN replay p
+                ), linked AS MATERIALIZED (
+                    SELECT w.*, sha256(w.chain_head || w.entry) AS hash FROM written w
+                ), requests AS (
+                    UPDATE hitl_requests r SET changed_at = l.at, chain_length = l.seq, chain_head = l.hash
+                    FROM linked l WHERE r.request_id = l.request_id
+                ), ready AS (
+                    -- What the agent said of its latest attempt stays: the same words again must not end this one.
+                    UPDATE deliveries d
+                    SET state = 'ready', replayed = true, visible_at = l.at,
+                        expires_at = l.at + make_interval(secs => $5::double precision)
+                    FROM linked l WHERE d.request_id = l.request_id
+                ), chain AS (
+                    INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
+                    SELECT request_id, seq, 'replayed', at, entry, chain_head, hash FROM linked
+                ), resolved AS (
+                    UPDATE dead_letters x
+                    SET resolved_at = l.at, resolution = 'retried', resolved_by = l.requested_by,
+                        resolve_reason = l.reason
+                    FROM linked l
+                    WHERE x.request_id = l.request_id AND x.kind = 'delivery' AND x.resolved_at IS NULL
+                ), announced AS (
+                    INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
+                    SELECT l.request_id, l.seq, 'replayed', l.agent_id,
+                        handoff_event('replayed', l.request_id, l.seq, l.at, l.agent_id, l.client_request_key,
+                            l.priority, l.action_digest, l.hash, h.outcome, h.cause),
+                        NULL, l.at, l.at + interval '10 seconds'
+                    FROM linked l JOIN hitl_decisions h USING (request_id)
+                    RETURNING request_id, seq, kind, agent_id, payload
+                ), progress AS (
+                    SELECT 0 AS matched, count(*) AS done FROM linked
+                )"#,
+                self.clock().for_database(),
+                replay_id,
+                false,
+                limit,
+                longest_age,
+            )
+            .fetch_all(connection))
+    }
+
+    /// Puts events into the outbox again, with the ids and bytes that they had.
+    async fn event_batch(&self, replay_id: Uuid, limit: i64) -> Result<Vec<Row>> {
+        run!(self, connection => batch!(
+                events: "replay_events",
+                r#"rebuilt AS MATERIALIZED (
+                    SELECT i.request_id, i.seq, r.agent_id, k.kind,
+                        handoff_event(k.kind, i.request_id, i.seq, i.at, r.agent_id, r.client_request_key, s.priority,
+                            r.action_digest, i.hash, h.outcome, h.cause) AS payload
+                    FROM items i
+                    JOIN hitl_requests r ON r.request_id = i.request_id
+                    CROSS JOIN LATERAL (
+                        SELECT CASE i.kind WHEN 'submitted' THEN 'requested' ELSE i.kind END AS kind
+                    ) k
+                    CROSS JOIN LATERAL (
+                        -- The priority as it was at that entry.
+                        SELECT substr(convert_from(c.entry, 'UTF8')::json ->> 'priority', 2)::smallint AS priority
+                        FROM approval_chain c
+                        WHERE c.request_id = i.request_id AND c.seq <= i.seq AND c.kind IN ('submitted', 'reprioritised')
+                        ORDER BY c.seq DESC LIMIT 1
+                    ) s
+                    LEFT JOIN hitl_decisions h ON h.request_id = i.request_id AND h.chain_seq <= i.seq
+                ), announced AS (
+                    -- What still waits there goes out anyway.
+                    INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
+                    SELECT request_id, seq, kind, agent_id, payload, NULL, COALESCE($1::timestamptz, now()),
+                        COALESCE($1::timestamptz, now()) + interval '10 seconds'
+                    FROM rebuilt ORDER BY request_id, seq
+                    ON CONFLICT (request_id, seq) DO NOTHING
+                    RETURNING request_id, seq, kind, agent_id, payload
+                ), progress AS (
+                    SELECT 0 AS matched, count(*) AS done FROM items
+                )"#,
+                self.clock().for_database(),
+                replay_id,
+                false,
+                limit,
+            )
+            .fetch_all(connection))
+    }
+}
+
+impl Row {
+    fn event(self) -> Option<OutboxEvent> {
+        Some(OutboxEvent {
+            request_id: self.request_id?,
+            seq: self.seq?,
+            kind: self.kind?,
+            agent_id: self.agent_id?,
+            payload: self.payload?,
+            traceparent: None,
+        })
+    }
+}
