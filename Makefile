@@ -55,7 +55,7 @@ check: check-tools ## Format, lints, dependencies, statements, what is generated
 	cargo deny --log-level error check bans licenses sources
 	cargo machete
 	$(WITH_SERVERS) --postgres-only -- local/check-statements
-	cargo run --quiet --package local -- openapi | diff - openapi.json
+	cargo run --quiet --package local -- openapi | diff - contract/openapi.json
 	cargo run --quiet --package local -- errors | diff - docs/errors.md
 	.local/tools/bin/cfn-lint template.yaml
 	@if [ -n "$$(git status --porcelain)" ]; then echo 'the tree is not clean:'; git status --short; exit 1; fi
@@ -68,9 +68,9 @@ check-tools:
 	@command -v cargo-machete >/dev/null || cargo install --locked --debug cargo-machete@0.9.2
 
 .PHONY: generate
-generate: check-tools ## Write what is generated: .sqlx, openapi.json, docs/errors.md
+generate: check-tools ## Write what is generated: .sqlx, contract/openapi.json, docs/errors.md
 	$(WITH_SERVERS) --postgres-only -- local/check-statements --write
-	cargo run --quiet --package local -- openapi > openapi.json
+	cargo run --quiet --package local -- openapi > contract/openapi.json
 	cargo run --quiet --package local -- errors > docs/errors.md
 
 .PHONY: bench

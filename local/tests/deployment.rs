@@ -100,7 +100,7 @@ async fn each_function_serves_its_routes_and_no_others() {
 
 #[test]
 fn the_document_has_every_functions_routes() {
-    let text = std::fs::read_to_string("../openapi.json").expect("the document");
+    let text = std::fs::read_to_string("../contract/openapi.json").expect("the document");
     let document = serde_json::from_str(&text).expect("JSON");
     let served = owners().into_keys().filter(|(_, path)| !PAGE.contains(&path.as_str()));
     assert_eq!(documented(&document), served.collect());

@@ -16,6 +16,7 @@ pytest.register_assert_rewrite("support")
 from support import Person, check_if_error, register_agent  # noqa: E402
 
 TESTS = Path(__file__).resolve().parent.parent
+VECTORS = TESTS.parent / "contract" / "vectors"
 
 
 def read_stack() -> dict:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from agent import action_digest
-from conftest import TESTS
+from conftest import VECTORS
 from support import (
     REQUESTS,
     assert_nothing_stored,
@@ -164,7 +164,7 @@ def test_a_number_beyond_range_is_refused(shared_agent, refuse, place, number):
 
 
 @pytest.mark.parametrize(
-    "vector", json.loads((TESTS / "vectors" / "action-digests.json").read_text()), ids=lambda v: v["action"]["type"]
+    "vector", json.loads((VECTORS / "action-digests.json").read_text()), ids=lambda v: v["action"]["type"]
 )
 def test_an_actions_digest_is_that_of_its_canonical_form(agent, vector):
     submission = submit(agent, action=vector["action"])

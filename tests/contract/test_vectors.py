@@ -12,12 +12,12 @@ import pytest
 import rfc8785
 
 from agent import Unverified, action_digest, verify_response
-from conftest import TESTS
+from conftest import VECTORS
 from support import BrokenChain, sha256, verify_chain
 
-SIGNATURES = json.loads((TESTS / "vectors" / "response-signatures.json").read_text())
-DIGESTS = json.loads((TESTS / "vectors" / "action-digests.json").read_text())
-CHAIN = json.loads((TESTS / "vectors" / "chain.json").read_text())
+SIGNATURES = json.loads((VECTORS / "response-signatures.json").read_text())
+DIGESTS = json.loads((VECTORS / "action-digests.json").read_text())
+CHAIN = json.loads((VECTORS / "chain.json").read_text())
 
 by_name = pytest.mark.parametrize("vector", SIGNATURES, ids=lambda vector: vector["name"])
 

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { verify } from "./verify.mjs";
 
-const vectors = JSON.parse(readFileSync(new URL("../vectors/response-signatures.json", import.meta.url)));
+const vectors = JSON.parse(readFileSync(new URL("../../contract/vectors/response-signatures.json", import.meta.url)));
 
 function exchangeOf(vector) {
   const { signature_base, ...headers } = vector.expected;

@@ -10,7 +10,7 @@ use relaytrace_service::http::Path;
 
 static PAGE: Dir = include_dir!("$CARGO_MANIFEST_DIR/page");
 /// Generated from the code; `make check` compares.
-static OPENAPI: &str = include_str!("../../../openapi.json");
+static OPENAPI: &str = include_str!("../../../contract/openapi.json");
 
 pub async fn index(State(state): State<AppState>) -> Result<Response> {
     let page = PAGE.get_file("index.html").and_then(|file| file.contents_utf8()).ok_or(Error::NotFound)?;

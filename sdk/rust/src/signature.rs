@@ -171,7 +171,7 @@ mod tests {
 
     impl Exchange {
         fn all() -> Vec<Self> {
-            let text = include_str!("../../../tests/vectors/response-signatures.json");
+            let text = include_str!("../../../contract/vectors/response-signatures.json");
             let vectors: Vec<Value> = serde_json::from_str(text).unwrap();
             vectors.iter().filter_map(Self::of).collect()
         }

@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn the_fixed_vector_recomputes() {
-        let chain: serde_json::Value = serde_json::from_str(include_str!("../../../tests/vectors/chain.json")).unwrap();
+        let chain: serde_json::Value =
+            serde_json::from_str(include_str!("../../../contract/vectors/chain.json")).unwrap();
         let request_id: RequestId = chain["request_id"].as_str().unwrap().parse().unwrap();
         let mut head = chain_genesis(request_id);
         for entry in chain["entries"].as_array().unwrap() {

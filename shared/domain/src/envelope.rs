@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn action_digests_match_the_fixed_vectors() {
         let vectors: Vec<serde_json::Value> =
-            serde_json::from_str(include_str!("../../../tests/vectors/action-digests.json")).unwrap();
+            serde_json::from_str(include_str!("../../../contract/vectors/action-digests.json")).unwrap();
         assert_eq!(vectors.len(), 3);
         for vector in vectors {
             // The action as an agent would send it: serde_json writes other literals than RFC 8785 does.

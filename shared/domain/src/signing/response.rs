@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn signatures_match_the_fixed_vectors() {
         let vectors: Vec<serde_json::Value> =
-            serde_json::from_str(include_str!("../../../../tests/vectors/response-signatures.json")).unwrap();
+            serde_json::from_str(include_str!("../../../../contract/vectors/response-signatures.json")).unwrap();
         assert_eq!(vectors.len(), 3);
         for vector in vectors {
             let (request, response, expected) = (&vector["request"], &vector["response"], &vector["expected"]);
