@@ -20,7 +20,7 @@ function findBrowser() {
 export const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? findBrowser(),
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-lcd-text"],
+    "--disable-component-update", "--disable-sync", "--disable-lcd-text", "--host-resolver-rules=MAP relay.lan 127.0.0.1"],
 });
 if (process.env.NODE_TEST_CONTEXT) after(() => browser.close());
 

@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { eventually, focused, openPage, row, rows, titles } from "./browser.mjs";
+import { eventually, focused, openPage, PHONE, row, rows, titles } from "./browser.mjs";
+import { forward, isDecision, newGateway } from "./gateway.mjs";
 import { askAll, decide, detail, newAgent, stack } from "./stack.mjs";
 
 const send = "ControlOrMeta+Enter";
@@ -276,4 +277,142 @@ test("it is told whether the agent is still waiting", async (t) => {
     await route.fulfill({ response: answer, json: { ...await answer.json(), agent_last_polled_at: new Date(Date.now() - agoSeconds * 1000).toISOString() } });
   });
   await tab.getByText("agent last seen 12 min ago").waitFor();
+});
+
+/** A key as a keyboard of another layout sends it: what it types, and where it lies. */
+async function strike(tab, key, code) {
+  const session = await tab.context().newCDPSession(tab);
+  for (const type of ["keyDown", "keyUp"]) await session.send("Input.dispatchKeyEvent", { type, key, code, ...(type === "keyDown" && { text: key }) });
+  await session.detach();
+}
+
+for (const [layout, [approve, reject, next, before]] of Object.entries({
+  Cyrillic: [["ф", "KeyA"], ["к", "KeyR"], ["о", "KeyJ"], ["л", "KeyK"]],
+  Greek: [["α", "KeyA"], ["ρ", "KeyR"], ["ξ", "KeyJ"], ["κ", "KeyK"]],
+  Hebrew: [["ש", "KeyA"], ["ר", "KeyR"], ["ח", "KeyJ"], ["ל", "KeyK"]],
+  Dvorak: [["a", "KeyA"], ["r", "KeyO"], ["j", "KeyC"], ["k", "KeyV"]],
+})) {
+  test(`the letter keys work on a keyboard of the layout ${layout}`, async (t) => {
+    const agent = await newAgent();
+    await askAll(agent, [{ title: "Upper" }, { title: "Lower" }]);
+    const tab = await openPage(t, `?agent_id=${agent.agentId}`);
+    await row(tab, "Lower").waitFor();
+    const opens = (name) => tab.getByRole("heading", { name, exact: true }).waitFor();
+    await strike(tab, ...next);
+    await opens("Upper");
+    await strike(tab, ...next);
+    await opens("Lower");
+    await strike(tab, ...before);
+    await opens("Upper");
+    await strike(tab, ...reject);
+    assert.equal(await focused(tab), "reason");
+    await strike(tab, ...approve); // in a field it is a letter
+    assert.equal(await tab.locator("#reason").inputValue(), approve[0]);
+    await tab.keyboard.press("Escape");
+    await strike(tab, ...approve);
+    await tab.locator(".composer").getByRole("heading", { name: "Approve" }).waitFor();
+  });
+}
+
+test("on Dvorak the places of A and R on other keyboards do nothing", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask();
+  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked.request_id}`);
+  await tab.locator("#approve").waitFor();
+  await strike(tab, "p", "KeyR");
+  await strike(tab, "é", "KeyA"); // a Latin letter of its own, wherever it lies
+  assert.equal(await tab.locator(".composer").isVisible(), false);
+});
+
+test("Enter and letters are text while a reason is typed", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask();
+  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked.request_id}`);
+  await tab.locator("#reject").click();
+  await tab.keyboard.press("Enter");
+  await strike(tab, "A", "KeyA");
+  await strike(tab, "ф", "KeyA");
+  await tab.keyboard.press("ControlOrMeta+a");
+  assert.equal(await tab.locator("#reason").inputValue(), "\nAф");
+  assert.equal((await detail(asked.request_id)).status, "pending");
+});
+
+const problem = (code, status, more = {}) => ({ response }) => response
+  .writeHead(status, { "content-type": "application/problem+json" })
+  .end(JSON.stringify({ type: `urn:relaytrace:problem:${code}`, title: code, status, code, retryable: false, ...more }));
+
+/** A deployment that answers decisions when it is told to, each by its request's id. */
+async function slowDeployment(t) {
+  const gateway = await newGateway(t);
+  const held = new Map();
+  gateway.meet = async (call, pass) => {
+    if (!isDecision(call)) return forward(call, pass);
+    const answer = await new Promise((done) => held.set(call.url.split("/").at(-2), done));
+    return answer(call, pass);
+  };
+  gateway.arrived = (asked) => eventually(() => held.has(asked.request_id), true, "the decision is under way");
+  gateway.answer = (asked, answer = forward) => held.get(asked.request_id)(answer);
+  return gateway;
+}
+
+test("a late failure is told at its own request, whichever is open by then; several are under way", async (t) => {
+  const agent = await newAgent();
+  const [a, b, c] = await askAll(agent, [{ title: "Alpha" }, { title: "Beta" }, { title: "Gamma" }]);
+  const gateway = await slowDeployment(t);
+  const tab = await openPage(t, `?agent_id=${agent.agentId}`, { at: gateway.base_url });
+  await row(tab, "Alpha").click();
+  await tab.locator("#approve").click();
+  await tab.locator("#reason").fill("alpha's note");
+  await tab.keyboard.press(send);
+  await gateway.arrived(a);
+  await row(tab, "Gamma").click();
+  await tab.locator("#approve").click();
+  await tab.keyboard.press(send);
+  await gateway.arrived(c);
+  await row(tab, "Beta").click();
+  await tab.locator("#reject").click();
+  await tab.locator("#reason").fill("beta's reason");
+  gateway.answer(a, problem("expired", 409));
+  const told = tab.locator(".toast", { hasText: "Alpha" });
+  await told.waitFor();
+  assert.match(await told.innerText(), /Not approved.*Alpha[^]*Time ran out/);
+  assert.equal(await tab.locator(".composer-error").innerText(), "");
+  assert.equal(await tab.locator("#reason").inputValue(), "beta's reason");
+  assert.equal(await tab.locator(".composer button[type=submit]").getAttribute("aria-disabled"), null);
+  gateway.answer(c);
+  await tab.locator(".toast", { hasText: "Approved Gamma" }).waitFor();
+  assert.equal((await detail(c.request_id)).decision.outcome, "approved");
+  assert.equal(await tab.locator("#reason").inputValue(), "beta's reason");
+  assert.equal(await tab.locator("#detail-title").innerText(), "Beta");
+  // At its own request the message and what was typed are still there.
+  await told.getByRole("button", { name: "Open" }).click();
+  await tab.getByRole("heading", { name: "Alpha", exact: true }).waitFor();
+  assert.equal(await tab.locator("#reason").inputValue(), "alpha's note");
+  assert.match(await tab.locator(".composer-error").innerText(), /Time ran out/);
+  await tab.keyboard.press("Escape");
+  await row(tab, "Beta").click();
+  assert.equal(await tab.locator("#reason").inputValue(), "beta's reason");
+  assert.equal((await detail(b.request_id)).status, "pending");
+});
+
+test("who decided first is told at the request that was raced for, not at the one that is open", async (t) => {
+  const agent = await newAgent();
+  const [a] = await askAll(agent, [{ title: "Alpha" }, { title: "Beta" }]);
+  const gateway = await slowDeployment(t);
+  const tab = await openPage(t, `?agent_id=${agent.agentId}`, { at: gateway.base_url });
+  await row(tab, "Alpha").click();
+  await tab.locator("#reject").click();
+  await tab.locator("#reason").fill("my grounds");
+  await tab.keyboard.press(send);
+  await gateway.arrived(a);
+  await row(tab, "Beta").click();
+  await decide(a.request_id, "approve", "was faster");
+  gateway.answer(a);
+  const told = tab.locator(".toast", { hasText: "Alpha" });
+  await told.waitFor();
+  assert.match(await told.innerText(), /approved by Jonas K\./i);
+  assert.equal(await tab.locator("#detail-title").innerText(), "Beta");
+  await told.getByRole("button", { name: "Open" }).click();
+  await tab.locator("#outcome").waitFor();
+  assert.equal(await tab.locator(".kept-text").innerText(), "my grounds");
 });

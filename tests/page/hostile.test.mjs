@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { openPage, PHONE, row } from "./browser.mjs";
+import { eventually, openPage, PHONE, row } from "./browser.mjs";
 import { decide, newAgent } from "./stack.mjs";
 
 const SCRIPT = "<script>window.hit = 1</script><img src=x onerror='window.hit = 1'><svg onload='window.hit = 1'>";
@@ -115,4 +115,32 @@ test("the page's policy lets nothing be loaded, framed, posted or run that is no
   assert.deepEqual([headers["x-content-type-options"], headers["referrer-policy"]], ["nosniff", "no-referrer"]);
   const html = await answer.text();
   assert.doesNotMatch(html, /<script(?![^>]* src=)|\son\w+=|style=/);
+});
+
+test("numbers and words never break in a table: it scrolls instead, by keyboard too", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask({ title: "Money", summary: "| Cost centre | Charge of the payment provider | Amount | Balance afterwards |\n|---|---|---:|---|\n| internationalisation | ch_1QxYz | 5,000.00 EUR | 1 234 567.89 EUR |" });
+  const tab = await openPage(t, `?id=${asked.request_id}`, { viewport: PHONE });
+  await tab.getByText("matches what is shown", { exact: true }).waitFor();
+  await laysOut(tab);
+  const lines = await tab.locator(".prose td, .prose th").evaluateAll((cells) => cells.flatMap((cell) => {
+    const broken = [];
+    const walker = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+      for (const { 0: part, index } of node.data.matchAll(/[\d .,]*\d[\d .,]*( EUR)?|\S+/g)) {
+        const range = document.createRange();
+        range.setStart(node, index);
+        range.setEnd(node, index + part.trimEnd().length);
+        if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) broken.push(part);
+      }
+    }
+    return broken;
+  }));
+  assert.deepEqual(lines, []);
+  const table = tab.getByRole("table");
+  assert.ok(await table.evaluate((el) => el.scrollWidth > el.clientWidth), "the table is wider than its place");
+  await table.focus();
+  await tab.keyboard.press("ArrowRight");
+  await tab.keyboard.press("ArrowRight");
+  await eventually(() => table.evaluate((el) => el.scrollLeft > 0), true, "it scrolls");
 });

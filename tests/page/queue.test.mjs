@@ -229,3 +229,48 @@ test("loading, empty, no match and errors each have their words", async (t) => {
   await tab.getByRole("button", { name: "Clear filters" }).click();
   await eventually(() => tab.getByText("The list could not be loaded").count(), 0);
 });
+
+test("an address marks its row and brings it into sight, and J and K go on from it", async (t) => {
+  const agent = await newAgent();
+  const asked = await askAll(agent, Array.from({ length: 40 }, (_, n) => ({ title: `Number ${n + 1}` })));
+  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked[29].request_id}`);
+  await tab.getByRole("heading", { name: "Number 30" }).waitFor();
+  await eventually(() => row(tab, "Number 30").getAttribute("aria-current"), "true", "its row is marked");
+  const [list, marked] = [await tab.locator("#list-scroll").boundingBox(), await row(tab, "Number 30").boundingBox()];
+  assert.ok(marked.y >= list.y && marked.y + marked.height <= list.y + list.height, "its row is in sight");
+  await tab.keyboard.press("j");
+  await tab.getByRole("heading", { name: "Number 31" }).waitFor();
+  await tab.goto(`${stack.base_url}/?agent_id=${agent.agentId}&id=${asked[29].request_id}`);
+  await tab.getByRole("heading", { name: "Number 30" }).waitFor();
+  await row(tab, "Number 30").waitFor();
+  await tab.keyboard.press("k");
+  await tab.getByRole("heading", { name: "Number 29" }).waitFor();
+});
+
+test("from a request that is not listed, J goes to the one after its place", async (t) => {
+  const agent = await newAgent();
+  const asked = await askAll(agent, [{ title: "One" }, { title: "Two" }, { title: "Three" }]);
+  await decide(asked[1].request_id, "reject", "no");
+  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked[1].request_id}`);
+  await tab.getByRole("heading", { name: "Two" }).waitFor();
+  await row(tab, "Three").waitFor();
+  await tab.keyboard.press("j");
+  await tab.getByRole("heading", { name: "Three" }).waitFor();
+});
+
+test("a P1 is amber below five minutes and red below two, whatever share of its time that is, and says so", async (t) => {
+  const agent = await newAgent();
+  const [red, amber, calm] = await askAll(agent, [
+    { title: "Red", priority: "P1", respond_by: soon(100) }, { title: "Amber", priority: "P1", respond_by: soon(280) },
+    { title: "Calm", priority: "P1", respond_by: soon(600) }, { title: "No P1", respond_by: soon(200) },
+  ]);
+  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${amber.request_id}`);
+  await row(tab, "No P1").waitFor();
+  const shown = await rows(tab).evaluateAll((all) => all.map((el) => [el.dataset.urgency, el.querySelector(".left").textContent.replace(/^[\d:]+ ?/, ""), el.querySelector(".left + .sr").textContent.replace(/^.* left,? ?/, "")]));
+  assert.deepEqual(shown, [["urgent", "urgent", "urgent"], ["soon", "soon", "soon"], ["calm", "", ""], ["calm", "", ""]]);
+  await tab.locator(".clock[data-urgency=soon]").waitFor();
+  assert.match(await tab.locator(".clock").innerText(), /^4:\d\d left, soon$/);
+  const color = (title) => row(tab, title).locator(".left").evaluate((el) => getComputedStyle(el).color);
+  assert.equal(new Set([await color("Red"), await color("Amber"), await color("Calm")]).size, 3);
+  assert.ok(red && calm);
+});

@@ -210,3 +210,90 @@ test("a token that the server does not believe signs nobody in", async (t) => {
   const tab = await openPage(t, "", { as: forged });
   await tab.getByRole("heading", { name: "Signed out" }).waitFor();
 });
+
+/** Another tab of the same browser. */
+async function tabBeside(tab, query) {
+  const other = await tab.context().newPage();
+  other.setDefaultTimeout(20_000);
+  await other.goto(`${new URL(tab.url()).origin}/${query}`);
+  return other;
+}
+
+test("a second tab opens signed in, as does a colleague's link; the token is in no lasting store", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask({ title: "In both tabs" });
+  const tab = await openPage(t, `?agent_id=${agent.agentId}`);
+  await row(tab, "In both tabs").waitFor();
+  const other = await tabBeside(tab, `?id=${asked.request_id}`);
+  await other.getByRole("heading", { name: "In both tabs" }).waitFor();
+  await other.locator("#operator", { hasText: stack.operators[0].name }).waitFor();
+  assert.ok(!(await other.evaluate(() => JSON.stringify([localStorage, document.cookie]))).includes("eyJ"));
+  // Alone again, and still signed in after a reload.
+  await tab.close();
+  await other.reload();
+  await other.getByRole("heading", { name: "In both tabs" }).waitFor();
+});
+
+test("signing out in one tab ends all of them", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask({ title: "Seen in two tabs" });
+  const tab = await openPage(t, `?agent_id=${agent.agentId}`);
+  await row(tab, "Seen in two tabs").waitFor();
+  const other = await tabBeside(tab, `?id=${asked.request_id}`);
+  await other.locator("#reject").click();
+  await other.locator("#reason").fill("not for the next person");
+  await tab.locator("#operator").click();
+  await tab.getByRole("button", { name: "Sign out" }).click();
+  for (const one of [tab, other]) {
+    await one.getByRole("heading", { name: "Sign in" }).waitFor();
+    await eventually(() => stored(one).then((kept) => /eyJ|next person/.test(kept)), false, "nothing is kept");
+    assert.equal(await one.getByText("Seen in two tabs").count(), 0);
+  }
+  await tab.reload();
+  await tab.getByRole("heading", { name: "Sign in" }).waitFor();
+});
+
+test("a tab whose sign-in has ended goes on with the newer one of another tab, its text kept", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask({ title: "Half typed" });
+  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked.request_id}`, { as: personToken({}, 4) });
+  await tab.locator("#reject").click();
+  await tab.locator("#reason").fill("under the old token");
+  await tab.getByRole("heading", { name: "Signed out" }).waitFor();
+  const other = await tabBeside(tab, `#token=${personToken()}`);
+  await other.locator("#operator").waitFor();
+  await tab.getByRole("heading", { name: "Half typed" }).waitFor();
+  assert.equal(await tab.locator("#reason").inputValue(), "under the old token");
+});
+
+test("over plain http the page says that the digest cannot be checked, and holds approving back; so does the sign-in", async (t) => {
+  const agent = await newAgent();
+  const asked = await agent.ask({ title: "On the LAN" });
+  const gateway = await newGateway(t);
+  const lan = gateway.base_url.replace("127.0.0.1", "relay.lan");
+  const tab = await newTab(t);
+  await tab.goto(lan);
+  await tab.getByText(/plain http.*the browser cannot check what you approve/).waitFor();
+  await tab.goto(`${lan}/?id=${asked.request_id}#token=${stack.operators[0].token}`);
+  await tab.locator(".check", { hasText: "cannot be checked" }).waitFor();
+  assert.equal(await tab.evaluate(() => isSecureContext), false);
+  assert.equal(await tab.locator("#approve").getAttribute("aria-disabled"), "true");
+  await tab.locator("#why", { hasText: "plain http" }).waitFor();
+  await tab.keyboard.press("a");
+  assert.equal(await tab.locator(".composer").isVisible(), false);
+  await tab.locator("#reject").click();
+  await tab.locator("#reason").fill("cannot be read with certainty");
+  await tab.keyboard.press(send);
+  await tab.locator(".toast").waitFor();
+  assert.equal((await detail(asked.request_id)).decision.outcome, "rejected");
+});
+
+test("over plain http the way to the issuer is told to need https, not that the issuer is away", async (t) => {
+  const issuer = await newIssuer(t, personToken());
+  const { base_url } = await newDeployment(t, issuer);
+  const tab = await newTab(t);
+  await tab.goto(base_url.replace("127.0.0.1", "relay.lan"));
+  await tab.getByRole("button", { name: /^Continue at/ }).click();
+  await tab.getByText(/Signing in at the issuer needs https/).waitFor();
+  assert.equal(await tab.getByText("cannot be reached").count(), 0);
+});

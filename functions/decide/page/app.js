@@ -2,14 +2,15 @@
 
 import { byId, h, safeText, setAttr } from './dom.js';
 import * as api from './api.js';
-import { afterDecision, filtered, isPending, listKey, neighbour, parseView, viewUrl } from './state.js';
-import { createQueue } from './queue.js';
-import { canDecide, dropSession, keepSession, readToken, restoreSession } from './session.js';
+import { afterDecision, filtered, isPending, listKey, neighbour, noFilters, outcomeWords, parseView, viewUrl } from './state.js';
+import { createQueue, orderOf } from './queue.js';
+import { canDecide, dropSession, keepSession, noteSignedOut, readToken, restoreSession, wasSignedOut } from './session.js';
+import { createTabs } from './tabs.js';
 import { drawList, drawNote, listScroll, onListScroll, rowsInSight, showRow, tickList } from './list.js';
 import * as detailView from './detail.js';
 import { createComposer } from './composer.js';
 import { dropDraft, dropDrafts, openDrafts, typedText } from './drafts.js';
-import { announce, showKeys, showSettings, toast } from './dialogs.js';
+import { announce, showKeys, showSettings, toast, toastFailure } from './dialogs.js';
 import { hideGate, renewDialog, showGate } from './gate.js';
 import { checkAlerts } from './alerts.js';
 import { backFromIssuer } from './login.js';
@@ -28,10 +29,11 @@ const returned = await backFromIssuer(); // first: it restores the address
 const state = {
   session: null, gate: '', gateFault: '', view: parseView(location.search),
   queue: null, items: [], fresh: new Set(), counts: null, list: 'loading', listError: null,
-  detail: null, detailError: null, cursorId: '', cursorIndex: -1,
-  sending: '', wait: 0, decided: new Map(), listTop: 0,
+  detail: null, detailError: null, cursorId: '', cursorIndex: -1, show: '',
+  sending: new Set(), wait: 0, decided: new Map(), listTop: 0,
 };
 
+state.cursorId = state.show = state.view.id;
 const composer = createComposer(detailView.barPlace, { send, opened: detailView.showAction });
 const loop = createLoop(refresh, { pause: () => (state.gate ? Infinity : state.wait), misses: () => api.connection.misses });
 
@@ -39,7 +41,7 @@ const loop = createLoop(refresh, { pause: () => (state.gate ? Infinity : state.w
 
 function newQueue() {
   const { view } = state;
-  state.queue = createQueue((cursor) => api.getList(view, cursor, cursor ? MORE : TOP));
+  state.queue = createQueue((cursor) => api.getList(view, cursor, cursor ? MORE : TOP), orderOf(view));
   Object.assign(state, { items: [], list: 'loading', listError: null, cursorIndex: -1 });
 }
 
@@ -103,27 +105,37 @@ async function loadDetail(id) {
 
 // ---- deciding -----------------------------------------------------------------------------------------------
 
+/** Several may be under way; what becomes of one is told at its own request, whichever is open by then. */
 async function send(detail, mode, reason) {
   const id = detail.request_id;
-  state.sending = id;
+  state.sending.add(id);
   draw();
   let error = null;
   let decision = null;
   try {
     decision = await api.decide(id, { decision: mode, action_digest: detail.action_digest, ...(reason ? { reason } : {}) });
   } catch (e) { error = e; }
-  state.sending = '';
+  state.sending.delete(id);
   if (!error) return settle(detail, decision);
-  if (error.code === 'already-decided' && error.body.decision) {
-    keepDecision(detail, error.body.decision);
-    announce('Already decided. Your answer was not recorded.');
-  } else {
-    composer.update({ error: { message: failureWords(error) } });
+  if (error.code === 'already-decided' && error.body.decision) overtaken(detail, error.body.decision);
+  else {
+    composer.fail(id, failureWords(error));
+    if (state.view.id !== id) tellElsewhere(detail, mode === 'approve' ? 'Not approved:' : 'Not rejected:', failureWords(error));
     if (!(error instanceof api.Problem)) api.noteAnswer(error);
   }
   draw();
   return loop.now();
 }
+
+function overtaken(detail, decision) {
+  keepDecision(detail, decision);
+  state.items = itemsOf(state.queue, state.view);
+  if (state.view.id === detail.request_id) return announce('Already decided. Your answer was not recorded.');
+  const who = decision.cause === 'operator' && decision.decided_by ? ` by ${decision.decided_by.name || decision.decided_by.id}` : '';
+  return tellElsewhere(detail, 'Decided before you:', `It is ${outcomeWords(decision.outcome, decision.cause)}${who}. Your answer was not recorded.`);
+}
+
+const tellElsewhere = (detail, what, words) => toastFailure([h('strong', {}, what), ' ', h('bdi', {}, safeText(detail.title))], words, () => open(detail.request_id, true));
 
 function keepDecision(detail, decision) {
   state.decided.set(detail.request_id, decision);
@@ -183,8 +195,16 @@ const back = () => {
   else go({ id: '' });
 };
 
+/** Where the keys stand: in the list, else where the row was, else where the open request would be. */
+function placeOfCursor() {
+  if (state.cursorIndex >= 0 || state.detail?.request_id !== state.cursorId) return state.cursorIndex;
+  const order = orderOf(state.view);
+  const after = state.items.findIndex((item) => order(item) > order(state.detail));
+  return after < 0 ? state.items.length : after;
+}
+
 function move(step) {
-  const target = neighbour(state.items, state.cursorId, state.cursorIndex, step);
+  const target = neighbour(state.items, state.cursorId, placeOfCursor(), step);
   if (!target) return;
   const inDetail = detailView.hasFocus();
   state.cursorId = target.request_id;
@@ -215,14 +235,15 @@ function draw() {
   setAttr(document.body, 'data-stale', api.connection.lost ? '1' : null);
   setAttr(byId('list'), 'aria-busy', state.list === 'loading' ? 'true' : null);
   drawList(items, { view, cursorId: state.cursorId, open, fresh: state.fresh, more: state.queue.more });
+  if (state.show && state.show === view.id && at >= 0) { showRow(state.show); state.show = ''; }
   drawNote({
     status: state.list, error: state.listError, view, counts: state.counts,
-    onReset: () => go({ priority: [], agent: '', q: '' }), onRetry: () => loop.now(),
+    onReset: () => go(noFilters), onRetry: () => loop.now(),
   });
-  drawFilters(view, state.counts, items);
+  drawFilters(view, state.counts, items, state.queue.more);
   drawDetail();
   const inBar = composer.contains(document.activeElement);
-  composer.update({ detail: detail && detail.request_id === view.id ? detail : null, sending: state.sending === detail?.request_id, ...blocks(detail) });
+  composer.update({ detail: detail && detail.request_id === view.id ? detail : null, sending: state.sending.has(detail?.request_id), ...blocks(detail) });
   if (inBar && detail?.decision && detailView.barPlace.hidden) byId('outcome')?.focus();
   drawTop(state, { retry: () => loop.now(), renew });
 }
@@ -247,7 +268,7 @@ function blocks(detail) {
     blocked: !canDecide(state.session) ? 'Deciding needs the role operator, which your token does not carry.'
       : over ? 'Time is over: an answer no longer counts.'
         : api.connection.lost ? 'Decisions wait until the connection is back.' : '',
-    approveBlocked: detailView.digestState(detail) === 'mismatch' ? 'The digest does not match the action shown, so it cannot be approved from here.' : '',
+    approveBlocked: detailView.digestFault(detail),
   };
 }
 
@@ -261,7 +282,8 @@ function signIn(session) {
   api.useToken(session.token);
   Object.assign(state, { gate: '', gateFault: '' });
   hideGate();
-  if (composer.isOpen()) composer.update({ error: null });
+  tabs.tell();
+  if (composer.isOpen()) composer.fail(state.view.id, '');
   draw();
   loop.now();
   if (atGate && state.view.id) detailView.focusDetail();
@@ -276,24 +298,39 @@ function forget() {
 }
 
 function closeGate(kind, fault = '') {
-  if (kind === 'ended') dropSession();
+  if (kind === 'ended') { dropSession(); tabs.refuse(state.session); }
   Object.assign(state, { gate: kind, gateFault: fault });
   draw();
+  if (kind === 'ended') tabs.ask(() => !state.gate);
 }
 
 const renew = () => renewDialog(signIn);
 
 /** A fresh page, so that nothing that was shown stays in this tab. */
-function signOut() {
+function leave() {
   dropSession();
   dropDrafts();
+  noteSignedOut();
   location.reload();
 }
+
+function signOut() {
+  tabs.end();
+  leave();
+}
+
+const lasts = ({ exp }) => exp ?? Infinity;
+const tabs = createTabs({
+  current: () => state.session,
+  wants: (session) => !state.session || (session.sub === state.session.sub && (Boolean(state.gate) || lasts(session) > lasts(state.session))),
+  take: (session) => signIn(session),
+  leave: () => { if (state.session) leave(); },
+});
 
 // ---- starting -----------------------------------------------------------------------------------------------
 
 bindFilters({ go, view: () => state.view });
-bindTabs(go);
+bindTabs(go, () => state.view);
 onListScroll(() => loop.now());
 byId('operator').addEventListener('click', () => showSettings(state.session, { signOut, renew }));
 const help = () => showKeys({ on: letterKeys.on, set: (on) => { letterKeys.on = on; } });
@@ -315,7 +352,8 @@ api.onSignedOut(() => closeGate('ended'));
 
 newQueue();
 const session = returned?.token ? readToken(returned.token) : restoreSession();
-if (session) {
-  signIn(session);
+if (session) signIn(session);
+else if (!wasSignedOut()) await tabs.ask(() => state.session);
+if (state.session) {
   if (returned?.error) toast(returned.error);
 } else closeGate('none', returned?.error ?? (returned ? 'The issuer gave a token that this page cannot read.' : ''));

@@ -9,7 +9,8 @@ const PRESETS = ['Not what was asked for', 'Wrong amount or target', 'Not enough
 const MAX = 2000;
 
 export function createComposer(place, { send, opened }) {
-  let now = { detail: null, blocked: '', approveBlocked: '', sending: false, error: null };
+  let now = { detail: null, blocked: '', approveBlocked: '', sending: false };
+  const errors = new Map(); // request_id -> {message, field}
   let openFor = ''; // `${id}:${mode}` that the form was last filled for
 
   const why = h('p', { class: 'why', id: 'why', role: 'status' });
@@ -48,7 +49,7 @@ export function createComposer(place, { send, opened }) {
   function open(mode) {
     if (!ready() || (mode === 'approve' && now.approveBlocked)) return;
     changeDraft(id(), { mode });
-    now.error = null;
+    errors.delete(id());
     draw();
     const first = mode === 'approve' && now.detail.priority === 'P1' ? confirm : reason;
     first.focus();
@@ -59,7 +60,7 @@ export function createComposer(place, { send, opened }) {
     if (!draft().mode || now.sending) return false;
     const { mode } = draft();
     changeDraft(id(), { mode: '', confirm: '' });
-    now.error = null;
+    errors.delete(id());
     draw();
     if (focus) (mode === 'approve' ? approve : reject).focus();
     return true;
@@ -80,10 +81,10 @@ export function createComposer(place, { send, opened }) {
     if (now.blocked) return; // the reason is on screen
     if (mode === 'approve' && now.approveBlocked) return;
     const text = reason.value.trim();
-    const say = (message, field) => { now.error = { message, field }; draw(); field.focus(); };
+    const say = (message, field) => { errors.set(id(), { message, field }); draw(); field.focus(); };
     if (mode === 'approve' && now.detail.priority === 'P1' && confirm.value.trim() !== now.detail.action.type) return say('That is not the action’s type yet.', confirm);
     if (mode === 'reject' && !text) return say('A rejection needs a reason: the agent and the trace will carry it.', reason);
-    now.error = null;
+    errors.delete(id());
     send(now.detail, mode, text);
   }
 
@@ -123,9 +124,10 @@ export function createComposer(place, { send, opened }) {
     setAttr(submit, 'aria-disabled', sending || stop ? 'true' : null);
     const words = sending ? 'Sending…' : mode === 'approve' ? 'Approve' : 'Reject';
     if (submit.dataset.words !== words) { submit.dataset.words = words; submit.replaceChildren(words, ...(sending ? [] : [key(isMac ? '⌘↵' : 'Ctrl ↵')])); }
-    setText(error, stop || now.error?.message || '');
-    setAttr(reason, 'aria-invalid', now.error?.field === reason ? 'true' : null);
-    setAttr(confirm, 'aria-invalid', now.error?.field === confirm ? 'true' : null);
+    const fault = errors.get(id());
+    setText(error, stop || fault?.message || '');
+    setAttr(reason, 'aria-invalid', fault?.field === reason ? 'true' : null);
+    setAttr(confirm, 'aria-invalid', fault?.field === confirm ? 'true' : null);
     setText(count, text.length > MAX - 300 ? `${MAX - text.length} characters left` : '');
   }
 
@@ -133,10 +135,15 @@ export function createComposer(place, { send, opened }) {
     open, close, trySend,
     isOpen: () => Boolean(now.detail && isPending(now.detail) && draft().mode),
     contains: (el) => place.contains(el),
-    /** What the page knows now; `error` undefined keeps the message that is shown. */
+    /** What became of an answer that was sent; it stays with its request. '' takes it back. */
+    fail(request, message) {
+      if (message) errors.set(request, { message });
+      else errors.delete(request);
+      draw();
+    },
+    /** What the page knows now. */
     update(next) {
-      const other = 'detail' in next && next.detail?.request_id !== id();
-      now = { ...now, ...(other ? { error: null } : {}), ...next };
+      now = { ...now, ...next };
       draw();
     },
   };

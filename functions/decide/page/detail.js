@@ -2,12 +2,12 @@
 // time left, who is waiting, the outcome, the trace. Typed text lives in composer.js, not here.
 
 import { h, byId, copyButton, isolated, safeText, setAttr, setText } from './dom.js';
-import { countdown, countdownWords, now, timeNode, urgency } from './time.js';
+import { countdown, countdownWords, now, timeNode, urgency, urgencyWord } from './time.js';
 import { isPending, outcomeWords } from './state.js';
 import { exactTree, readingTree } from './tree.js';
 import { renderMarkdown } from './markdown.js';
 import { actorNodes, agentPresence, traceFoot, traceList } from './trace.js';
-import { digestOf } from './digest.js';
+import { canDigest, digestOf } from './digest.js';
 
 const pane = byId('detail-pane');
 const scroller = h('div', { class: 'detail-scroll' });
@@ -16,11 +16,18 @@ pane.append(scroller, bar);
 export const barPlace = bar;
 
 let shown = null; // {id, digest, detail, parts}
-let verdict = { id: '', state: 'unknown' }; // does the digest fit what is drawn?
+let verdict = { id: '', state: 'unknown' }; // does the digest fit what is drawn? unknown: not computed yet
 let onVerdict = () => {};
 export function onDigestChecked(fn) { onVerdict = fn; }
 
-export const digestState = (detail) => (verdict.id === detail?.request_id ? verdict.state : 'unknown');
+/** Why the request cannot be approved from here: '' where the digest fits what is shown, or is being computed. */
+export function digestFault(detail) {
+  if (verdict.id !== detail?.request_id) return '';
+  if (verdict.state === 'mismatch') return 'The digest does not match the action shown, so it cannot be approved from here.';
+  if (verdict.state !== 'unavailable') return '';
+  return canDigest ? 'The digest could not be computed, so the request cannot be approved from here.'
+    : 'This page came over plain http, where the browser cannot check the digest. Open it over https to approve.';
+}
 export const detailScroller = scroller;
 export const hasFocus = () => pane.contains(document.activeElement);
 
@@ -94,11 +101,11 @@ function build(detail, back) {
 async function checkDigest(detail, check) {
   verdict = { id: detail.request_id, state: 'unknown' };
   const computed = await digestOf(detail.action).catch(() => null);
-  const state = computed === null ? 'unknown' : computed === detail.action_digest ? 'match' : 'mismatch';
+  const state = computed === null ? 'unavailable' : computed === detail.action_digest ? 'match' : 'mismatch';
   if (!check.isConnected) return; // another request is drawn by now
   verdict = { id: detail.request_id, state };
   setAttr(check, 'data-state', state);
-  setText(check, { match: 'matches what is shown', mismatch: 'does NOT match what is shown', unknown: '' }[state]);
+  setText(check, { match: 'matches what is shown', mismatch: 'does NOT match what is shown', unavailable: 'cannot be checked' }[state]);
   onVerdict();
 }
 
@@ -154,9 +161,11 @@ export function tickDetail() {
   const at = now();
   const pending = isPending(detail);
   const ms = Date.parse(detail.respond_by) - at;
-  setText(parts.clock, pending ? (ms > 0 ? `${countdown(ms)} left` : 'time is over') : '');
-  setText(parts.clockWords, pending ? countdownWords(ms) : '');
-  setAttr(parts.clock, 'data-urgency', pending ? urgency(detail.created_at, detail.respond_by, at) : null);
+  const level = pending ? urgency(detail, at) : null;
+  const word = urgencyWord(level) ? `, ${urgencyWord(level)}` : '';
+  setText(parts.clock, pending ? (ms > 0 ? `${countdown(ms)} left${word}` : 'time is over') : '');
+  setText(parts.clockWords, pending ? `${countdownWords(ms)}${word}` : '');
+  setAttr(parts.clock, 'data-urgency', level);
   setAttr(parts.clock, 'title', `Answers count until ${detail.respond_by}`);
   const presence = agentPresence(detail, at);
   const done = detail.delivery?.state === 'acknowledged';

@@ -9,8 +9,18 @@ export function toast(...content) {
   const el = h('p', { class: 'toast' }, ...content);
   const place = byId('toasts');
   place.append(el);
-  while (place.children.length > 3) place.firstElementChild.remove();
+  const passing = place.querySelectorAll('.toast:not(.failure)');
+  if (passing.length > 3) passing[0].remove();
   setTimeout(() => el.remove(), 7000);
+}
+
+/** Says what went wrong at a request that is not open; stays until it is looked at. */
+export function toastFailure(title, words, open) {
+  const el = h('div', { class: 'toast failure' }, h('p', {}, title), h('p', {}, words),
+    h('div', { class: 'toast-row' },
+      h('button', { type: 'button', class: 'button small', onclick: () => { el.remove(); open(); } }, 'Open'),
+      h('button', { type: 'button', class: 'button small', onclick: () => el.remove() }, 'Dismiss')));
+  byId('toasts').append(el);
 }
 
 export const announce = (text) => { byId('announce').textContent = text; };

@@ -10,9 +10,12 @@ export function canonical(value) {
   return JSON.stringify(value);
 }
 
-/** "sha256:<hex>", or null where the browser offers no digest (a page not served securely). */
+/** Over plain http, other than to this machine, a browser offers no digests. */
+export const canDigest = Boolean(globalThis.crypto?.subtle);
+
+/** "sha256:<hex>", or null where the browser cannot tell. */
 export async function digestOf(action) {
-  if (!globalThis.crypto?.subtle) return null;
+  if (!canDigest) return null;
   const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(canonical(action)));
   return `sha256:${[...new Uint8Array(hash)].map((b) => b.toString(16).padStart(2, '0')).join('')}`;
 }

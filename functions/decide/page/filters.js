@@ -1,15 +1,51 @@
-// The filters above the list: priority with its counts, agent, free text. They write the address, nothing else.
+// The filters above the list: priority and outcome with the counts of what is listed, agent, free text, days. They
+// write the address, nothing else. What came with an address and has no field of its own is shown, and can be removed.
 
-import { byId, h, setAttr, setText } from './dom.js';
-import { PRIORITIES } from './state.js';
+import { byId, h, safeText, setAttr, setText } from './dom.js';
+import { counted, isFailed, listedByPriority, OUTCOMES, PRIORITIES } from './state.js';
 
 const text = byId('filter-q');
 const agent = byId('filter-agent');
 const chips = byId('filter-priority');
+const outcomes = byId('filter-outcome');
+const days = byId('filter-days');
+const others = byId('filter-others');
+const DAY = 86_400_000;
+const OTHERS = [['type', 'type'], ['decidedBy', 'decided by'], ['group', 'group'], ['mine', 'assigned to me']];
 const TYPING = 250; // ms of rest before a typed filter is applied
 const seen = new Set();
 
+const two = (n) => String(n).padStart(2, '0');
+/** The day that a time belongs to here, as a date field wants it; `to` names the first moment after its day. */
+function dayOf(iso, isEnd) {
+  if (!iso) return '';
+  const at = new Date(Date.parse(iso) - (isEnd ? 1 : 0));
+  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+}
+/** The first moment of a day here, or after it. */
+function timeOf(day, isEnd) {
+  const [year, month, date] = day.split('-').map(Number);
+  return year ? new Date(year, month - 1, date + (isEnd ? 1 : 0)).toISOString() : '';
+}
+
+function bindHistory({ go, view }) {
+  for (const outcome of [...OUTCOMES, 'failed']) {
+    const toggled = () => (outcome === 'failed' ? { failed: !view().failed }
+      : { outcome: OUTCOMES.filter((x) => (x === outcome) !== view().outcome.includes(x)) });
+    outcomes.append(h('button', { type: 'button', class: 'chip', 'data-outcome': outcome, 'aria-pressed': 'false', onclick: () => go(toggled()) },
+      outcome[0].toUpperCase() + outcome.slice(1), ' ', h('span', { class: 'count' })));
+  }
+  for (const field of days.querySelectorAll('input')) {
+    field.addEventListener('change', () => go({ [field.name]: timeOf(field.value, field.name === 'to') }));
+  }
+  others.addEventListener('click', ({ target }) => {
+    const member = target.closest('button')?.dataset.member;
+    if (member) go({ [member]: member === 'mine' ? false : '' });
+  });
+}
+
 export function bindFilters({ go, view }) {
+  bindHistory({ go, view });
   let timer = 0;
   const apply = () => {
     clearTimeout(timer);
@@ -33,13 +69,38 @@ export function bindFilters({ go, view }) {
   }
 }
 
-export function drawFilters(view, counts, items) {
+function drawHistory(view, items, more) {
+  outcomes.hidden = view.status === 'pending';
+  for (const chip of outcomes.children) {
+    const { outcome } = chip.dataset;
+    const isOn = outcome === 'failed' ? view.failed : view.outcome.includes(outcome);
+    setAttr(chip, 'aria-pressed', String(isOn));
+    const isShown = outcome === 'failed' || !view.outcome.length || view.outcome.includes(outcome);
+    setText(chip.lastElementChild, isShown ? counted(items, (item) => (outcome === 'failed' ? isFailed(item) : item.outcome === outcome), more) : '');
+  }
+  days.hidden = view.status !== 'decided';
+  for (const field of days.querySelectorAll('input')) {
+    const day = dayOf(view[field.name], field.name === 'to');
+    if (document.activeElement !== field && field.value !== day) field.value = day;
+  }
+  const set = OTHERS.filter(([member]) => view[member]);
+  const key = JSON.stringify(set.map(([member]) => view[member]));
+  others.hidden = !set.length;
+  if (others.dataset.key === key) return;
+  others.dataset.key = key;
+  others.replaceChildren(...set.map(([member, words]) => h('button', { type: 'button', class: 'chip', 'data-member': member, 'aria-label': `Remove the filter ${words} ${member === 'mine' ? '' : view[member]}`.trim() },
+    words, member === 'mine' ? '' : [' ', h('bdi', {}, safeText(view[member]))], ' ×')));
+}
+
+export function drawFilters(view, counts, items, more) {
+  drawHistory(view, items, more);
+  const listed = listedByPriority(view, items, more, counts);
   for (const [field, value] of [[text, view.q], [agent, view.agent]]) {
     if (document.activeElement !== field && field.value !== value) field.value = value;
   }
   for (const chip of chips.children) {
     setAttr(chip, 'aria-pressed', String(view.priority.includes(chip.dataset.priority)));
-    setText(chip.lastElementChild, counts ? String(counts[chip.dataset.priority] ?? 0) : '');
+    setText(chip.lastElementChild, listed[chip.dataset.priority]);
   }
   for (const { agent_id: id } of items) {
     if (seen.has(id) || seen.size > 200) continue;

@@ -4,6 +4,7 @@
 import { h, byId, safeText } from './dom.js';
 import { openDialog } from './dialogs.js';
 import { issuerHost, leaveForIssuer } from './login.js';
+import { canDigest } from './digest.js';
 import { readToken } from './session.js';
 
 /** The two ways in: the issuer, where the deployment named a client there, and a pasted token. */
@@ -21,7 +22,7 @@ function waysIn(use, { label = 'Token', fault = '' } = {}) {
     if (error.textContent) { input.setAttribute('aria-invalid', 'true'); input.focus(); } else use(session);
   });
   const issuer = issuerHost && h('button', { type: 'button', class: 'button primary', id: 'issuer' }, `Continue at ${issuerHost}`);
-  if (issuer) issuer.addEventListener('click', () => leaveForIssuer().catch(() => { error.textContent = 'The issuer cannot be reached.'; }));
+  if (issuer) issuer.addEventListener('click', () => leaveForIssuer().catch(({ message }) => { error.textContent = message; }));
   return { nodes: [issuer, error, form], first: issuer || input };
 }
 
@@ -52,7 +53,9 @@ export function showGate(kind, { session, local, fault, use }) {
     h('h2', {}, title), h('p', {}, words(session)),
     local && kind !== 'forbidden' ? h('p', { class: 'muted' }, 'This is a local development stack: the address it printed when it started signs you in.') : '',
     h('div', { class: 'ways-in' }, nodes),
-    h('p', { class: 'muted' }, 'The token stays in this tab and is sent only to the API, as a header.')));
+    canDigest ? '' : h('p', { class: 'caution', role: 'note' },
+      'This page came over plain http. Here the browser cannot check what you approve, so approving will be held back, and your token can be read on its way. Open the page over https.'),
+    h('p', { class: 'muted' }, 'The token stays in the open tabs of this page and is sent only to the API, as a header. Signing out ends it in all of them.')));
   byId('main').hidden = true;
   gate.hidden = false;
   first.focus();

@@ -1,5 +1,6 @@
 // The keyboard: J/K, Enter, A, R, /, Esc, ?, Ctrl/Cmd+Enter. Letters never act while typing in a field,
-// and can be switched off altogether.
+// and can be switched off altogether. Latin letters count by what they type (Dvorak); a letter of another script
+// counts by the place of its key, which is labelled with the Latin letter too.
 
 const STORE = 'relaytrace.keys';
 export const letterKeys = {
@@ -9,6 +10,12 @@ export const letterKeys = {
 
 const typing = (el) => Boolean(el?.closest?.('input:not([type=checkbox]), textarea, select, [contenteditable]'));
 const pressable = (el) => Boolean(el?.closest?.('button, a, summary, input, textarea, select'));
+
+function letterOf({ key, code }) {
+  if (key.length !== 1) return key;
+  const foreign = /^\p{L}$/u.test(key) && !/\p{Script=Latin}/u.test(key);
+  return (foreign && /^Key([A-Z])$/.exec(code)?.[1].toLowerCase()) || key.toLowerCase();
+}
 
 export function listenToKeys(act) {
   document.addEventListener('keydown', (event) => {
@@ -22,7 +29,7 @@ export function listenToKeys(act) {
     if (key === 'Enter') return pressable(target) ? undefined : done(act.enter());
     if (key === 'ArrowDown' || key === 'ArrowUp') return target.closest?.('#list') ? done(act.move(key === 'ArrowDown' ? 1 : -1)) : undefined;
     if (!letterKeys.on) return undefined;
-    switch (key.length === 1 ? key.toLowerCase() : key) {
+    switch (letterOf(event)) {
       case 'j': return done(act.move(1));
       case 'k': return done(act.move(-1));
       case 'a': return event.repeat ? undefined : done(act.approve());

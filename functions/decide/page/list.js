@@ -2,9 +2,9 @@
 // Rows are kept by request_id, so that live changes neither lose focus nor move what is being read.
 
 import { h, byId, safeText, setAttr, setText } from './dom.js';
-import { countdown, countdownWords, now, urgency } from './time.js';
+import { countdown, countdownWords, exact, moment, now, urgency, urgencyWord } from './time.js';
 import { NEAR } from './queue.js';
-import { filtered, isPending, outcomeWords, viewUrl } from './state.js';
+import { atLeast, decider, fate, filtered, isFailed, isPending, outcomeWords, viewUrl } from './state.js';
 
 const AROUND = 12; // rows drawn before and after those in sight
 const rows = new Map(); // request_id -> {el, link, item, parts}
@@ -18,10 +18,10 @@ let height = 0; // of every row, in px; 0: not measured yet
 
 function createRow(id, isFresh) {
   const parts = {
-    title: h('span', { class: 'title' }), priority: h('span', { class: 'priority' }), facts: h('span', { class: 'facts' }),
+    title: h('span', { class: 'title' }), when: h('time', { class: 'when' }), priority: h('span', { class: 'priority' }), facts: h('span', { class: 'facts' }),
     left: h('span', { class: 'left', 'aria-hidden': 'true' }), spoken: h('span', { class: 'sr' }),
   };
-  const link = h('a', { class: 'row', tabindex: '-1' }, parts.title, h('span', { class: 'line' }, parts.priority, parts.facts, parts.left, parts.spoken));
+  const link = h('a', { class: 'row', tabindex: '-1' }, h('span', { class: 'head' }, parts.title, parts.when), h('span', { class: 'line' }, parts.priority, parts.facts, parts.left, parts.spoken));
   link.addEventListener('click', (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return; // a new tab is a new tab
     event.preventDefault();
@@ -30,36 +30,49 @@ function createRow(id, isFresh) {
   return { el: h('li', { class: isFresh ? 'fresh' : null }, link), link, item: null, parts };
 }
 
+const SHOWN = ['title', 'priority', 'status', 'outcome', 'cause', 'escalated_at', 'decided_at', 'decided_by', 'delivery_state', 'delivery_error', 'execution'];
+
 function fillRow(row, item) {
   const { parts, link } = row;
   const old = row.item;
   row.item = item;
-  if (old && old.title === item.title && old.priority === item.priority && old.status === item.status
-    && old.outcome === item.outcome && old.cause === item.cause && old.escalated_at === item.escalated_at) return;
+  if (old && SHOWN.every((member) => JSON.stringify(old[member]) === JSON.stringify(item[member]))) return;
   parts.title.replaceChildren(h('bdi', {}, safeText(item.title)));
   setText(parts.priority, item.priority);
   setAttr(link, 'data-priority', item.priority);
   setAttr(link, 'data-state', isPending(item) ? 'pending' : 'done');
+  const done = !isPending(item);
+  const [person, became] = done ? [decider(item), fate(item)] : ['', ''];
   parts.facts.replaceChildren(
+    person ? h('span', { class: 'person' }, 'by ', h('bdi', {}, safeText(person))) : '',
+    became ? h('span', { class: 'fate', 'data-failed': isFailed(item) }, safeText(became)) : '',
     h('span', { class: 'action-type' }, safeText(item.action_type)), h('span', { class: 'agent' }, safeText(item.agent_id)),
-    isPending(item) && item.escalated_at ? h('span', { class: 'escalated' }, 'escalated') : '',
+    !done && item.escalated_at ? h('span', { class: 'escalated' }, 'escalated') : '',
   );
+  setAttr(parts.when, 'datetime', done ? item.decided_at : null);
+  setAttr(parts.when, 'title', done && item.decided_at ? exact(item.decided_at) : null);
 }
 
 function tickRow(row, at) {
   const { item, parts, link } = row;
   if (!isPending(item)) {
     setAttr(link, 'data-urgency', null);
-    const words = outcomeWords(item.outcome, item.cause);
+    const failed = isFailed(item) && item.outcome === 'approved';
+    const words = `${outcomeWords(item.outcome, item.cause)}${failed ? ', failed' : ''}`;
     setText(parts.left, words);
     setText(parts.spoken, words);
-    setAttr(parts.left, 'data-outcome', item.cause === 'operator' ? item.outcome : 'other'); // colour is for a person's answer
+    // Colour is for a person's answer, and green only while nothing is known to have gone wrong with it.
+    setAttr(parts.left, 'data-outcome', failed ? 'failed' : item.cause === 'operator' ? item.outcome : 'other');
+    setText(parts.when, item.decided_at ? moment(item.decided_at, at) : '');
     return;
   }
   const ms = Date.parse(item.respond_by) - at;
-  setText(parts.left, countdown(ms));
-  setText(parts.spoken, countdownWords(ms));
-  setAttr(link, 'data-urgency', urgency(item.created_at, item.respond_by, at));
+  const level = urgency(item, at);
+  const word = urgencyWord(level);
+  setText(parts.left, [countdown(ms), word].filter(Boolean).join(' '));
+  setText(parts.spoken, [countdownWords(ms), word].filter(Boolean).join(', '));
+  setText(parts.when, '');
+  setAttr(link, 'data-urgency', level);
 }
 
 /** The rows in sight, as indices into the items. */
@@ -169,7 +182,7 @@ export const listScroll = { get: () => scroller.scrollTop, set: (y) => { scrolle
 export function drawNote({ status, error, view, counts, onReset, onRetry }) {
   const count = shown.items.length;
   const total = !filtered(view) && view.status === 'pending' ? counts?.pending : null;
-  const words = shown.more && count ? (total ? `${count.toLocaleString('en')} of ${total.toLocaleString('en')}; more as you scroll` : 'More as you scroll') : '';
+  const words = shown.more && count ? (total ? `${count.toLocaleString('en')} of ${atLeast(total, counts)}; more as you scroll` : 'More as you scroll') : '';
   const key = JSON.stringify([status, error?.message, count === 0, filtered(view), view.status, words]);
   if (note.dataset.key === key) return;
   note.dataset.key = key;

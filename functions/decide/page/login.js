@@ -2,6 +2,8 @@
 // client. It is offered where the deployment named a client in the page's meta tags. The access token that comes
 // back is the one that the API takes. The place in the page is kept here meanwhile, typed text in drafts.js.
 
+import { canDigest } from './digest.js';
+
 const KEY = 'relaytrace.login';
 const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?? '';
 const issuer = meta('relaytrace-issuer').replace(/\/$/, '');
@@ -21,8 +23,13 @@ async function endpoints() {
   return found;
 }
 
-/** Leaves for the issuer. Rejects where it cannot be reached. */
+/** Leaves for the issuer. Rejects with words for the person where that is not possible. */
 export async function leaveForIssuer() {
+  if (!canDigest) throw new Error('Signing in at the issuer needs https: over plain http the browser offers no cryptography.');
+  try { await leave(); } catch { throw new Error('The issuer cannot be reached.'); }
+}
+
+async function leave() {
   const { authorization_endpoint: authorize } = await endpoints();
   const login = { verifier: random(), state: random(), place: location.search };
   sessionStorage.setItem(KEY, JSON.stringify(login));

@@ -59,15 +59,22 @@ const startsBlock = (line, depth) => FENCE.test(line) || /^ {0,3}#{1,6}\s/.test(
 
 const RULE = /^ {0,3}\|?( *:?-+:? *\|)* *:?-+:? *\|? *$/;
 const cells = (row) => row.trim().replace(/^\||(?<!\\)\|$/g, '').split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll('\\|', '|'));
+// A number, which may have spaces in it, perhaps with a currency or unit.
+const AMOUNT = /^[^\p{L}\d]*(\p{Lu}{2,3} ?)?\d[\d\s.,'’:/-]*( ?\S{1,4})?$/u;
 const isTable = (head, rule) => head.includes('|') && RULE.test(rule) && cells(head).length === cells(rule).length;
 
 function table(head, rule, rows) {
   const columns = cells(rule).map((cell) => (/:$/.test(cell) ? /^:/.test(cell) ? 'center' : 'end' : null));
   const line = (row, tag) => {
     const given = cells(row);
-    return h('tr', {}, columns.map((align, n) => h(tag, { class: align, scope: tag === 'th' ? 'col' : null }, inline(given[n] ?? '', 0))));
+    return h('tr', {}, columns.map((align, n) => {
+      const text = given[n] ?? '';
+      const classes = [align, AMOUNT.test(text) ? 'amount' : ''].filter(Boolean).join(' ');
+      return h(tag, { class: classes || null, scope: tag === 'th' ? 'col' : null }, inline(text, 0));
+    }));
   };
-  return h('table', {}, h('thead', {}, line(head, 'th')), h('tbody', {}, rows.map((row) => line(row, 'td'))));
+  // Words and numbers never break in a table, so it may be wider than its place: then it scrolls, by keyboard too.
+  return h('table', { role: 'table', tabindex: '0' }, h('thead', {}, line(head, 'th')), h('tbody', {}, rows.map((row) => line(row, 'td'))));
 }
 
 function listAt(lines, start, depth) {

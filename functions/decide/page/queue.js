@@ -6,11 +6,19 @@ const LAST = '\uffff'; // after every key
 /** So many rows before the end of what is known, the next page is fetched. */
 export const NEAR = 60;
 
-/** An item's place in the server's order: priority, then respond_by, then id. */
-const keyOf = (item) => `${item.priority} ${item.respond_by} ${item.request_id}`;
+const byDeadline = (item) => `${item.priority} ${item.respond_by} ${item.request_id}`;
 
-/** `ask(cursor)` fetches the page that a cursor names, the first for null. */
-export function createQueue(ask) {
+/** Newest decision first: the digits of time and id, each taken from nine or fifteen. */
+function byDecision({ decided_at: at, request_id: id }) {
+  const time = String(at ?? '').replace(/\d/g, (digit) => 9 - digit);
+  return `${time} ${id.replace(/[0-9a-f]/g, (digit) => (15 - parseInt(digit, 16)).toString(16))}`;
+}
+
+/** An item's place in the server's order, as a text to compare: priority, respond_by, id; decided ones the newest first. */
+export const orderOf = (view) => (view.status === 'decided' ? byDecision : byDeadline);
+
+/** `ask(cursor)` fetches the page that a cursor names, the first for null; `keyOf` is the order of its items. */
+export function createQueue(ask, keyOf) {
   let items = [];
   let starts = [{ cursor: null, after: '', end: null, page: null }]; // where pages begin; `end` null: not fetched yet
 

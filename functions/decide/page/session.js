@@ -2,6 +2,7 @@
 // It is decoded to show a name and a time, never verified here: the server does that.
 
 const KEY = 'relaytrace.token';
+const SIGNED_OUT = 'relaytrace.signed-out';
 const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content ?? '';
 
 function decode(token) {
@@ -47,8 +48,15 @@ export function restoreSession() {
 
 export function keepSession(session) {
   sessionStorage.setItem(KEY, session.token);
+  sessionStorage.removeItem(SIGNED_OUT);
   return session;
 }
+
+/** Signed out by its person: until the next sign-in this tab asks no other for a session. */
+export function noteSignedOut() {
+  sessionStorage.setItem(SIGNED_OUT, '1');
+}
+export const wasSignedOut = () => sessionStorage.getItem(SIGNED_OUT) === '1';
 
 export function dropSession() {
   sessionStorage.removeItem(KEY);

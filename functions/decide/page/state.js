@@ -2,20 +2,33 @@
 
 export const STATUSES = ['pending', 'decided', 'all'];
 export const PRIORITIES = ['P1', 'P2', 'P3'];
+export const OUTCOMES = ['approved', 'rejected', 'cancelled'];
+const PAGE_OF_A_HISTORY = ['outcome', 'failed', 'decidedBy', 'from', 'to']; // what only a decided request has
+
+/** Plain filters: the member of a view, its name in an address and for the API, and the most characters it may have. */
+const TEXTS = [['agent', 'agent_id', 63], ['q', 'q', 200], ['decidedBy', 'decided_by', 255], ['type', 'type', 128], ['group', 'group', 128]];
+const TIMES = [['from', 'from'], ['to', 'to']];
 
 /** URL search string -> view. Whatever it does not know falls back to the default view. */
 export function parseView(search) {
   const q = new URLSearchParams(search);
   const status = STATUSES.includes(q.get('status')) ? q.get('status') : 'pending';
-  const wanted = (q.get('priority') ?? '').split(',');
+  const listed = (name, known) => known.filter((value) => (q.get(name) ?? '').split(',').includes(value));
   return {
     status,
-    priority: PRIORITIES.filter((p) => wanted.includes(p)),
-    agent: (q.get('agent_id') ?? '').slice(0, 63),
-    q: (q.get('q') ?? '').slice(0, 200),
+    priority: listed('priority', PRIORITIES),
+    ...Object.fromEntries(TEXTS.map(([member, name, most]) => [member, (q.get(name) ?? '').slice(0, most)])),
+    ...Object.fromEntries(TIMES.map(([member, name]) => [member, Number.isNaN(Date.parse(q.get(name))) ? '' : q.get(name)])),
+    outcome: listed('outcome', OUTCOMES),
+    failed: q.get('delivery_state') === FAILED,
+    mine: q.get('assigned_to') === 'me',
     id: requestId(q.get('id') ?? ''),
   };
 }
+const FAILED = 'dead_lettered';
+
+/** The view without any filter. */
+export const PLAIN = parseView('');
 
 /** Any usual spelling of a UUID, as the API answers it; anything else as it is. */
 function requestId(text) {
@@ -27,24 +40,33 @@ function requestId(text) {
 export function viewUrl(view) {
   const q = new URLSearchParams();
   if (view.status !== 'pending') q.set('status', view.status);
-  if (view.priority.length) q.set('priority', view.priority.join(','));
-  if (view.agent) q.set('agent_id', view.agent);
-  if (view.q) q.set('q', view.q);
+  setFilters(q, view);
   if (view.id) q.set('id', view.id);
   return `?${q}`.replaceAll('%2C', ',');
+}
+
+function setFilters(q, view) {
+  if (view.priority.length) q.set('priority', view.priority.join(','));
+  for (const [member, name] of [...TEXTS, ...TIMES]) if (view[member]) q.set(name, view[member]);
+  if (view.outcome.length) q.set('outcome', view.outcome.join(','));
+  if (view.failed) q.set('delivery_state', FAILED);
+  if (view.mine) q.set('assigned_to', 'me');
 }
 
 /** The same list? (The open request is not part of it.) */
 export const listKey = (view) => viewUrl({ ...view, id: '' });
 
-export const filtered = (view) => Boolean(view.priority.length || view.agent || view.q);
+const FILTERS = Object.keys(PLAIN).filter((member) => !['status', 'id'].includes(member));
+export const filtered = (view) => FILTERS.some((member) => String(view[member]) !== String(PLAIN[member]));
+export const noFilters = Object.fromEntries(FILTERS.map((member) => [member, PLAIN[member]]));
+
+/** What of a view's filters another tab understands: what is pending was not decided by anyone. */
+export const forTab = (view, status) => ({ ...view, ...(status === 'pending' ? Object.fromEntries(PAGE_OF_A_HISTORY.map((member) => [member, PLAIN[member]])) : {}), status, id: '' });
 
 /** View -> query of the queue's endpoint. */
 export function listQuery(view, cursor, limit) {
   const q = new URLSearchParams({ status: view.status, limit: String(limit) });
-  if (view.priority.length) q.set('priority', view.priority.join(','));
-  if (view.agent) q.set('agent_id', view.agent);
-  if (view.q) q.set('q', view.q);
+  setFilters(q, view);
   if (cursor) q.set('cursor', cursor);
   return q.toString().replaceAll('%2C', ',');
 }
@@ -73,6 +95,41 @@ export function outcomeWords(outcome, cause) {
   if (cause === 'agent') return outcome === 'cancelled' ? 'cancelled by agent' : outcome;
   if (cause === 'admin') return `${outcome} by admin`;
   return outcome ?? 'decided';
+}
+
+/** A count as a text; of a capped one only its lower bound is known. */
+export const atLeast = (count, counts) => `${count.toLocaleString('en')}${counts?.capped && count >= 10_000 ? '+' : ''}`;
+
+/** How many of each priority are listed, as texts: '' where none of it can be, "12+" where more may follow. */
+export function listedByPriority(view, items, more, counts) {
+  const only = (member) => String(view[member]) === String(PLAIN[member]);
+  if (view.status === 'pending' && FILTERS.every((member) => member === 'priority' || only(member))) {
+    return Object.fromEntries(PRIORITIES.map((p) => [p, counts ? atLeast(counts[p] ?? 0, counts) : '']));
+  }
+  const last = view.status === 'decided' ? null : items.at(-1)?.priority; // the others come priority by priority
+  return Object.fromEntries(PRIORITIES.map((p) => {
+    if (view.priority.length && !view.priority.includes(p)) return [p, ''];
+    return [p, counted(items, (item) => item.priority === p, more && !(last > p))];
+  }));
+}
+
+/** How many of the items are meant; with `more` to come, at least so many. */
+export const counted = (items, isMeant, more) => `${items.filter(isMeant).length.toLocaleString('en')}${more ? '+' : ''}`;
+
+/** Whether a decision is known not to have been carried out: the agent reported a failure, or never took it. */
+export const isFailed = (item) => item.delivery_state === 'dead_lettered' || item.execution === 'failed';
+
+/** The person who decided, '' where it was none or it is said elsewhere. */
+export const decider = ({ cause, decided_by: by }) => (by && (cause === 'operator' || cause === 'admin') ? by.name || by.id : '');
+
+const EXECUTIONS = { waiting: 'not used yet', unused: 'never used', consumed: 'being carried out', succeeded: 'carried out', failed: 'agent reported: failed', unknown: 'result unknown' };
+const DELIVERIES = { ready: 'agent has not fetched it', leased: 'agent has not confirmed it', acknowledged: 'agent has it', dead_lettered: 'never reached the agent' };
+
+/** What became of a decision, in words; '' where nothing is known. */
+export function fate(item) {
+  if (item.delivery_error) return `agent failed: ${item.delivery_error.code}`;
+  if (item.execution && item.execution !== 'none') return EXECUTIONS[item.execution] ?? String(item.execution);
+  return DELIVERIES[item.delivery_state] ?? '';
 }
 
 /** The chain in either form the API may give it. */

@@ -31,13 +31,20 @@ export function countdownWords(ms) {
   return `${countdown(ms)} left`;
 }
 
-/** "calm", "urgent" (under a tenth of the time left) or "over". */
-export function urgency(createdAt, respondBy, at = now()) {
+const [RED, AMBER] = [120_000, 300_000]; // ms left of a P1, whatever share of its time that is
+
+/** "calm", "soon" (amber), "urgent" (red: also under a tenth of the time left) or "over". */
+export function urgency({ priority, created_at: createdAt, respond_by: respondBy }, at = now()) {
   const [from, to] = [Date.parse(createdAt), Date.parse(respondBy)];
   if (!Number.isFinite(to)) return 'calm';
-  if (to <= at) return 'over';
-  return (to - at) < (to - from) * 0.1 ? 'urgent' : 'calm';
+  const left = to - at;
+  if (left <= 0) return 'over';
+  if (left < (to - from) * 0.1 || (priority === 'P1' && left < RED)) return 'urgent';
+  return priority === 'P1' && left < AMBER ? 'soon' : 'calm';
 }
+
+/** The same as a word, for those who do not see colours; '' where there is nothing to add to the countdown. */
+export const urgencyWord = (level) => (level === 'soon' || level === 'urgent' ? level : '');
 
 export function relative(iso, at = now()) {
   const t = Date.parse(iso);
@@ -46,6 +53,14 @@ export function relative(iso, at = now()) {
   if (s < 3) return 'just now';
   const text = s < 60 ? `${s} s` : s < 3600 ? `${Math.floor(s / 60)} min` : s < 86400 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86400)} d`;
   return t > at ? `in ${text}` : `${text} ago`;
+}
+
+/** When something was, as a history tells it: relative for a day, then the date and time of day. */
+export function moment(iso, at = now()) {
+  const t = Date.parse(iso);
+  if (!Number.isFinite(t) || at - t < 86_400_000) return relative(iso, at);
+  const year = new Date(t).getFullYear() === new Date(at).getFullYear() ? undefined : 'numeric';
+  return new Date(t).toLocaleString(undefined, { year, month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit' });
 }
 
 export function exact(iso) {

@@ -2,7 +2,7 @@
 
 import { byId, setAttr, setText } from './dom.js';
 import { connection } from './api.js';
-import { viewUrl } from './state.js';
+import { atLeast, forTab, noFilters, viewUrl } from './state.js';
 import { now } from './time.js';
 import { banner } from './dialogs.js';
 
@@ -12,10 +12,10 @@ const clock = (ms) => new Date(ms).toLocaleTimeString();
 
 export function drawTop({ session, counts, view }, { retry, renew }) {
   setText(byId('operator'), session?.name ?? '');
-  setText(byId('pending-count'), counts ? String(counts.pending) : '');
+  setText(byId('pending-count'), counts ? atLeast(counts.pending, counts) : '');
   for (const tab of byId('tabs').children) {
     setAttr(tab, 'aria-current', tab.dataset.status === view.status ? 'page' : null);
-    setAttr(tab, 'href', viewUrl({ ...view, status: tab.dataset.status, id: '' }));
+    setAttr(tab, 'href', viewUrl(forTab(view, tab.dataset.status)));
   }
   const { lost, why, lastGood } = connection;
   setText(byId('link-state'), lost ? 'Offline' : 'Live');
@@ -26,23 +26,23 @@ export function drawTop({ session, counts, view }, { retry, renew }) {
   const ending = session?.exp && session.exp - now() < EXPIRY_WARNING;
   banner('expiry', ending ? `Your sign-in ends at ${clock(session.exp)}.` : '', { kind: 'warn', action: 'Sign in again', onAction: renew });
   const waiting = counts?.pending ?? 0;
-  document.title = `${waiting ? `(${waiting}) ` : ''}RelayTrace`;
+  document.title = `${waiting ? `(${atLeast(waiting, counts)}) ` : ''}RelayTrace`;
   setAttr(document.querySelector('link[rel=icon]'), 'href', `page/${waiting ? `waiting-${waiting > 9 ? 'many' : waiting}` : 'favicon'}.svg`);
   if (waiting !== badge) { badge = waiting; navigator.setAppBadge?.(waiting).catch(() => {}); } // of an installed page
 }
 
 /** Links to views; a plain click changes the view without loading the page again. */
-export function bindTabs(go) {
+export function bindTabs(go, view) {
   document.querySelector('.mark a').addEventListener('click', (event) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey) return;
     event.preventDefault();
-    go({ status: 'pending', priority: [], agent: '', q: '', id: '' });
+    go({ ...noFilters, status: 'pending', id: '' });
   });
   for (const tab of byId('tabs').children) {
     tab.addEventListener('click', (event) => {
       if (event.metaKey || event.ctrlKey || event.shiftKey) return;
       event.preventDefault();
-      go({ status: tab.dataset.status, id: '' });
+      go(forTab(view(), tab.dataset.status));
     });
   }
 }
