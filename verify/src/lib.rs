@@ -1,4 +1,4 @@
-//! Offline verification of receipts and exported chains (contract, "Authenticity of what an agent receives").
+//! Offline verification of receipts and exported chains (contract, "Receipts", "Chain").
 //!
 //! Nothing here needs a server. Every check is made whatever the others found, so that one run names everything that
 //! does not hold, and where.

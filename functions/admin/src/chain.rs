@@ -10,7 +10,7 @@ use relaytrace_service::http::{Path, Problem};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// A whole chain (contract, "Authenticity of what an agent receives").
+/// A whole chain (contract, "Chain").
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Chain {
     request_id: RequestId,

@@ -1,4 +1,4 @@
-//! Receipts: signed statements of decisions, verified with the deployment's public keys (contract, "Authenticity").
+//! Receipts: signed statements of decisions, verified with the deployment's public keys (contract, "Receipts").
 
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};

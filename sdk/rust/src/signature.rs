@@ -1,4 +1,4 @@
-//! Verifies that a response is the service's own (RFC 9421, as the contract narrows it: "Authenticity").
+//! Verifies that a response is the service's own (RFC 9421; contract, "Signed responses").
 
 use aws_lc_rs::{digest, hmac};
 use sfv::{BareItem, Dictionary, FieldType as _, InnerList, Item, List, ListEntry, Parser, StringRef};

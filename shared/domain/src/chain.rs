@@ -1,4 +1,4 @@
-//! The approval chain (contract, "Authenticity of what an agent receives").
+//! The approval chain (contract, "Chain").
 //!
 //! The bytes are made inside the database's statements (`migrations/`), where the time and the previous hash are
 //! known; this module reads and recomputes them.

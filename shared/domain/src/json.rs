@@ -1,4 +1,4 @@
-//! JSON as the contract admits it (contract, "Submit"): I-JSON's profile (RFC 7493) and a depth limit, with every
+//! JSON as the contract admits it (contract, "JSON profile"): I-JSON's profile (RFC 7493) and a depth limit, with every
 //! fault found at once and each number kept as it was written.
 //!
 //! `jiter` tokenises; `deserr` turns the tree into typed bodies and goes on after a fault.
@@ -83,7 +83,7 @@ impl Json {
     }
 
     /// Writes the value so that equal envelopes have equal bytes: no white space, members in byte order of their
-    /// names, numbers by their literal (contract, "Submit": "compared as parsed JSON").
+    /// names, numbers by their literal (contract, "Repeated submissions").
     pub fn write_comparable(&self, out: &mut Vec<u8>) {
         match self {
             Self::Null => out.extend_from_slice(b"null"),

@@ -1,5 +1,4 @@
-//! Receipts: one decision as a compact JWS that anyone can verify offline (contract, "Authenticity of what an agent
-//! receives").
+//! Receipts: one decision as a compact JWS that anyone can verify offline (contract, "Receipts").
 
 use std::fmt;
 

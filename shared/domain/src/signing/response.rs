@@ -1,4 +1,4 @@
-//! RFC 9421 signatures of responses over their exact bytes (contract, "Authenticity of what an agent receives").
+//! RFC 9421 signatures of responses over their exact bytes (contract, "Signed responses").
 
 use aws_lc_rs::hmac;
 use base64::prelude::{BASE64_STANDARD, Engine};

@@ -1,4 +1,4 @@
-//! The secrets that responses to agents are signed with (contract, "Authenticity of what an agent receives").
+//! The secrets that responses to agents are signed with (contract, "Signed responses").
 
 use std::collections::HashMap;
 use std::fmt;

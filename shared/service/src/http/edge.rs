@@ -80,7 +80,7 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
     response
 }
 
-/// The request's nonce (contract: 16 to 64 characters of `[A-Za-z0-9_-]`, once).
+/// The request's nonce (contract, "Signed responses"): 16 to 64 characters of `[A-Za-z0-9_-]`, once.
 fn request_nonce(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
     let mut values = headers.get_all(NONCE).iter();
     let Some(value) = values.next() else { return Ok(None) };
