@@ -134,11 +134,8 @@ pub async fn retry(
     State(state): State<AppState>,
     Extension(Trace(trace)): Extension<Trace>,
 ) -> Result<Json<DeadLetterView>> {
-    let (longest_age, traceparent) = (state.delivery.max_age_seconds, Some(trace.traceparent.as_str()));
-    let (dead_letter, event) = state.store.retry_dead_letter(id, &actor, longest_age, traceparent).await?;
-    if let Some(event) = event {
-        state.events.committed(&state.store, event).await;
-    }
+    let max_age = state.delivery.max_age_seconds;
+    let dead_letter = state.relay.retry_dead_letter(id, actor, max_age, trace.traceparent.clone()).await?;
     Ok(Json(dead_letter.into()))
 }
 

@@ -9,7 +9,7 @@ use relaytrace_domain::{Error, Result};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Admin;
 use relaytrace_service::http::{JsonBody, Path, Problem, Trace};
-use relaytrace_store::{Adjustment, Deciding, OutboxEvent};
+use relaytrace_store::{Adjustment, Deciding};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -113,10 +113,7 @@ pub async fn dispose(
     JsonBody(new): JsonBody<NewDisposition>,
 ) -> Result<Json<Disposed>> {
     let disposition = new.parse()?;
-    let event = perform(&state, request_id, &disposition, &actor, new.reason.as_str(), &trace.traceparent).await?;
-    if let Some(event) = event {
-        state.events.committed(&state.store, event).await;
-    }
+    perform(&state, request_id, &disposition, actor, new.reason.into(), trace.traceparent.clone()).await?;
     let detail = state.store.detail(request_id).await?.ok_or(Error::NotFound)?;
     Ok(Json(Disposed {
         request_id,
@@ -133,22 +130,19 @@ async fn perform(
     state: &AppState,
     request_id: RequestId,
     disposition: &Disposition,
-    actor: &Actor,
-    reason: &str,
-    traceparent: &str,
-) -> Result<Option<OutboxEvent>> {
-    let (store, longest_age) = (&state.store, state.delivery.max_age_seconds);
+    actor: Actor,
+    reason: String,
+    traceparent: String,
+) -> Result<()> {
+    let (relay, max_age) = (&state.relay, state.delivery.max_age_seconds);
     match *disposition {
         Disposition::Decide(outcome) => {
-            let (actor, action_digest) = (actor.clone(), None);
-            let (reason, traceparent) = (Some(reason.to_owned()), Some(traceparent.to_owned()));
-            let deciding = Deciding { request_id, actor, outcome, reason, action_digest, longest_age, traceparent };
-            Ok(store.decide_as_admin(&deciding).await?.event)
+            let (reason, traceparent, action_digest) = (Some(reason), Some(traceparent), None);
+            let deciding =
+                Deciding { request_id, actor, outcome, reason, action_digest, longest_age: max_age, traceparent };
+            relay.decide_as_admin(deciding).await
         }
-        Disposition::Adjust(adjustment) => {
-            store.adjust(request_id, adjustment, actor, reason).await?;
-            Ok(None)
-        }
-        Disposition::Requeue => store.requeue(request_id, actor, reason, longest_age, Some(traceparent)).await,
+        Disposition::Adjust(adjustment) => relay.adjust(request_id, adjustment, actor, reason).await,
+        Disposition::Requeue => relay.requeue(request_id, actor, reason, max_age, traceparent).await,
     }
 }

@@ -71,12 +71,9 @@ async fn decide(
         longest_age: state.delivery.max_age_seconds,
         traceparent: Some(trace.traceparent.clone()),
     };
-    let decided = state.store.decide(deciding).await?;
-    let status = if decided.event.is_some() { StatusCode::CREATED } else { StatusCode::OK };
-    if let Some(event) = decided.event {
-        state.events.committed(&state.store, event).await;
-    }
-    let mut response = (status, Json(decided.decision)).into_response();
+    let (decision, is_new) = state.relay.decide(deciding).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let mut response = (status, Json(decision)).into_response();
     response.extensions_mut().insert(RequestOf(request_id));
     Ok(response)
 }

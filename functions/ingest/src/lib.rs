@@ -9,7 +9,7 @@ use relaytrace_domain::{Error, Result};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Agent;
 use relaytrace_service::http::{JsonBody, JsonBytes, Path, Problem, RequestOf, RequestView, Routes, Trace};
-use relaytrace_store::{Deciding, Submitted};
+use relaytrace_store::Deciding;
 use utoipa::ToSchema;
 
 /// The routes of this function.
@@ -37,16 +37,11 @@ async fn submit(
     if submission.envelope.agent_id != caller.agent_id {
         return Err(Error::Forbidden("the token is another agent's"));
     }
-    let (status, request, event) = match state.store.submit(&caller, submission, Some(&trace.traceparent)).await? {
-        Submitted::Created(request, event) => (StatusCode::CREATED, request, Some(event)),
-        Submitted::Duplicate(request) => (StatusCode::OK, request, None),
-    };
+    let (request, is_new) = state.relay.submit(caller, submission, trace.traceparent.clone()).await?;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let location = format!("/v1/agents/{}/requests/{}", request.agent_id, request.request_id);
     let request_id = request.request_id;
-    let body = Json(RequestView::new(request, event.is_none()));
-    if let Some(event) = event {
-        state.events.committed(&state.store, event).await;
-    }
+    let body = Json(RequestView::new(request, !is_new));
     let mut response = (status, body).into_response();
     response.extensions_mut().insert(RequestOf(request_id));
     if status == StatusCode::CREATED
@@ -100,9 +95,7 @@ async fn cancel(
         longest_age: state.delivery.max_age_seconds,
         traceparent: Some(trace.traceparent.clone()),
     };
-    let decided = state.store.cancel(&caller, &deciding).await?;
-    if let Some(event) = decided.event {
-        state.events.committed(&state.store, event).await;
-    }
-    Ok(Json(Cancelled { agent_id: caller.agent_id, decision: decided.decision }))
+    let agent_id = caller.agent_id.clone();
+    let decision = state.relay.cancel(caller, deciding).await?;
+    Ok(Json(Cancelled { agent_id, decision }))
 }

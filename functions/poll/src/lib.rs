@@ -208,10 +208,7 @@ async fn acknowledge(
         max_attempts: state.delivery.max_attempts,
         traceparent: Some(trace.traceparent.clone()),
     };
-    let acked = state.store.acknowledge(ack).await?;
-    if let Some(event) = acked.event {
-        state.events.committed(&state.store, event).await;
-    }
+    let acked = state.relay.acknowledge(ack).await?;
     let delivery_id = delivery_id.ok_or(Error::StaleDelivery)?.to_string();
     Ok(Json(Acknowledged { agent_id, request_id, delivery_id, state: acked.state, attempt: acked.attempt }))
 }

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod config;
 pub mod events;
 pub mod http;
+pub mod relay;
 pub mod replay;
 pub mod runtime;
 pub mod state;

@@ -9,6 +9,8 @@ use relaytrace_domain::Clock;
 use relaytrace_domain::signing::ReceiptKeys;
 use relaytrace_store::Store;
 
+use crate::relay::Relay;
+
 /// Shared state; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct AppState {
@@ -16,6 +18,8 @@ pub struct AppState {
     pub store: Store,
     /// The stream and the wake-ups.
     pub events: Events,
+    /// Writes that others hear of.
+    pub relay: Relay,
     /// Verifies tokens.
     pub authenticator: Arc<Authenticator>,
     /// Registers response secrets.
@@ -73,6 +77,7 @@ impl AppState {
         let authenticator = Authenticator::new(token_rules, store.clone(), issuer, master_secrets.clone());
         let clock = store.clock().clone();
         Self {
+            relay: Relay::new(store.clone(), events.clone()),
             store,
             events,
             authenticator: Arc::new(authenticator),

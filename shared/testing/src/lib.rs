@@ -240,10 +240,7 @@ impl TestApp {
 
     /// Sends a request.
     pub async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.expect("an answer");
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.expect("a body").to_bytes().to_vec();
-        Answer { status: parts.status, headers: parts.headers, bytes }
+        send(self.router.clone(), request).await
     }
 
     /// A GET with a token.
@@ -259,10 +256,7 @@ impl TestApp {
 
     /// A call with a JSON body and a token.
     pub async fn call(&self, method: &str, path: &str, token: &str, body: &Value) -> Answer {
-        let request = Request::builder().method(method).uri(path);
-        let request =
-            request.header("authorization", format!("Bearer {token}")).header("content-type", "application/json");
-        self.send(request.body(Body::from(body.to_string())).expect("a request")).await
+        self.send(request(method, path, token, body)).await
     }
 
     /// Submits a valid envelope, which must be accepted, and gives the request's id.
@@ -271,6 +265,24 @@ impl TestApp {
         assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.bytes));
         answer.json()["request_id"].as_str().expect("an id").to_owned()
     }
+}
+
+/// A POST of JSON with a token, to a router that outlives the caller's application.
+pub async fn post(router: Router, path: &str, token: &str, body: &Value) -> Answer {
+    send(router, request("POST", path, token, body)).await
+}
+
+fn request(method: &str, path: &str, token: &str, body: &Value) -> Request<Body> {
+    let request = Request::builder().method(method).uri(path);
+    let request = request.header("authorization", format!("Bearer {token}")).header("content-type", "application/json");
+    request.body(Body::from(body.to_string())).expect("a request")
+}
+
+async fn send(router: Router, request: Request<Body>) -> Answer {
+    let response = router.oneshot(request).await.expect("an answer");
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.expect("a body").to_bytes().to_vec();
+    Answer { status: parts.status, headers: parts.headers, bytes }
 }
 
 /// Waits until this is so, asking again every few milliseconds.

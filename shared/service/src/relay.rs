@@ -1,0 +1,153 @@
+//! Writes that others hear of: commit, then announce, then wake, in one place.
+//!
+//! Each operation runs as a task of its own. A caller that hangs up between the commit and the announcement loses its
+//! answer and nothing else: the event goes out and the parked poll wakes all the same. Handlers never see an event.
+
+use relaytrace_domain::{Actor, Decision, Error, RequestId, Result, Submission};
+use relaytrace_store::{
+    Ack, Acked, Adjustment, Caller, DeadLetterRecord, Deciding, OutboxEvent, RequestState, Store, Submitted,
+};
+use uuid::Uuid;
+
+use crate::events::Events;
+
+/// The store and the events that follow its commits; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Relay {
+    store: Store,
+    events: Events,
+}
+
+impl Relay {
+    /// A relay over these.
+    #[must_use]
+    pub fn new(store: Store, events: Events) -> Self {
+        Self { store, events }
+    }
+
+    /// Stores a submission, or finds the request that it repeats: the request, and whether it is new.
+    ///
+    /// # Errors
+    /// Those of [`Store::submit`].
+    pub async fn submit(
+        &self,
+        caller: Caller,
+        submission: Submission,
+        traceparent: String,
+    ) -> Result<(RequestState, bool)> {
+        let store = self.store.clone();
+        self.finish(async move {
+            Ok(match store.submit(&caller, submission, Some(&traceparent)).await? {
+                Submitted::Created(request, event) => ((request, true), Some(event)),
+                Submitted::Duplicate(request) => ((request, false), None),
+            })
+        })
+        .await
+    }
+
+    /// An operator's decision: the decision as it stands, and whether this call made it.
+    ///
+    /// # Errors
+    /// Those of [`Store::decide`].
+    pub async fn decide(&self, deciding: Deciding) -> Result<(Decision, bool)> {
+        let store = self.store.clone();
+        self.finish(async move {
+            let decided = store.decide(deciding).await?;
+            Ok(((decided.decision, decided.event.is_some()), decided.event))
+        })
+        .await
+    }
+
+    /// An agent's cancel: the decision as it stands.
+    ///
+    /// # Errors
+    /// Those of [`Store::cancel`].
+    pub async fn cancel(&self, caller: Caller, deciding: Deciding) -> Result<Decision> {
+        let store = self.store.clone();
+        self.finish(async move {
+            let decided = store.cancel(&caller, &deciding).await?;
+            Ok((decided.decision, decided.event))
+        })
+        .await
+    }
+
+    /// What an agent says of a delivery.
+    ///
+    /// # Errors
+    /// Those of [`Store::acknowledge`].
+    pub async fn acknowledge(&self, ack: Ack) -> Result<Acked> {
+        let store = self.store.clone();
+        self.finish(async move {
+            let mut acked = store.acknowledge(ack).await?;
+            let event = acked.event.take();
+            Ok((acked, event))
+        })
+        .await
+    }
+
+    /// An administrator's `cancel` or `reject`.
+    ///
+    /// # Errors
+    /// Those of [`Store::decide_as_admin`].
+    pub async fn decide_as_admin(&self, deciding: Deciding) -> Result<()> {
+        let store = self.store.clone();
+        self.finish(async move { Ok(((), store.decide_as_admin(&deciding).await?.event)) }).await
+    }
+
+    /// An administrator's change of a deadline or a priority; it has no event.
+    ///
+    /// # Errors
+    /// Those of [`Store::adjust`].
+    pub async fn adjust(&self, id: RequestId, adjustment: Adjustment, actor: Actor, reason: String) -> Result<()> {
+        let store = self.store.clone();
+        self.finish(async move { Ok((store.adjust(id, adjustment, &actor, &reason).await?, None)) }).await
+    }
+
+    /// Delivers a decision once more, by an administrator's order.
+    ///
+    /// # Errors
+    /// Those of [`Store::requeue`].
+    pub async fn requeue(
+        &self,
+        id: RequestId,
+        actor: Actor,
+        reason: String,
+        max_age: f64,
+        traceparent: String,
+    ) -> Result<()> {
+        let store = self.store.clone();
+        self.finish(async move { Ok(((), store.requeue(id, &actor, &reason, max_age, Some(&traceparent)).await?)) })
+            .await
+    }
+
+    /// Tries again what a dead letter is about.
+    ///
+    /// # Errors
+    /// Those of [`Store::retry_dead_letter`].
+    pub async fn retry_dead_letter(
+        &self,
+        id: Uuid,
+        actor: Actor,
+        max_age: f64,
+        traceparent: String,
+    ) -> Result<DeadLetterRecord> {
+        let store = self.store.clone();
+        self.finish(async move { store.retry_dead_letter(id, &actor, max_age, Some(&traceparent)).await }).await
+    }
+
+    /// Runs a write and what follows its commit to their end, whatever becomes of the caller.
+    async fn finish<T: Send + 'static>(
+        &self,
+        write: impl Future<Output = Result<(T, Option<OutboxEvent>)>> + Send + 'static,
+    ) -> Result<T> {
+        let relay = self.clone();
+        let work = async move {
+            let (written, event) = write.await?;
+            if let Some(event) = event {
+                relay.events.committed(&relay.store, event).await;
+            }
+            Ok(written)
+        };
+        tokio::spawn(work).await.unwrap_or_else(|panic| Err(Error::internal(panic)))
+    }
+}
