@@ -31,16 +31,16 @@ test: ## Prove it: unit, database, NATS, contract, verifier and browser tests
 	target/debug/simulator run smoke
 
 .PHONY: drill
-drill: ## Prove the promises under real faults (NAME=…, RECORD=docs/drills.md)
+drill: ## Prove the promises under real faults (NAME=…, RECORD=docs/reports/drills.md)
 	@local/setup test
 	@cargo build --release --workspace
 	@target/release/simulator drill $(NAME) $(if $(RECORD),--record $(RECORD))
 
 .PHONY: pilot
-pilot: ## Play the baseline and every fault, and judge them by Decision Record v0; writes the tables of docs/pilot-findings.md
+pilot: ## Play the baseline and every fault, and judge them by Decision Record v0; writes the tables of docs/reports/pilot-findings.md
 	@local/setup
 	@cargo build --release --workspace --bins
-	@target/release/simulator pilot --report docs/pilot --memo docs/pilot-findings.md
+	@target/release/simulator pilot --report docs/reports/pilot --memo docs/reports/pilot-findings.md
 
 .PHONY: test-ways
 test-ways: ## Run the contract's tests against six processes, and in the Lambda emulator

@@ -171,7 +171,7 @@ fn the_guide_has_every_variable_as_the_code_describes_it() {
         text.lines().filter_map(row).collect()
     };
     let code = rows(&std::fs::read_to_string("../shared/service/src/config.rs").expect("the code"));
-    let guide = std::fs::read_to_string("../docs/deploy.md").expect("the guide");
+    let guide = std::fs::read_to_string("../docs/guides/deploy.md").expect("the guide");
     let (_, variables) = guide.split_once("## Variables").expect("a section");
     let guide = rows(variables.split("\n## ").next().expect("a section"));
     assert!(code.len() > 20);

@@ -95,7 +95,7 @@ impl Connections {
     pub(super) fn new(options: PgConnectOptions, max_connections: usize, clock: Clock) -> Self {
         let pool = Pool::builder(Connector { options, clock })
             .max_size(max_connections)
-            // The backend that worked last has its caches at hand (docs/performance.md).
+            // The backend that worked last has its caches at hand (docs/reports/performance.md).
             .queue_mode(QueueMode::Lifo)
             .build()
             .expect("a pool without time-outs needs no runtime");

@@ -1,5 +1,5 @@
 //! Decision Record v0: nine criteria, each with its number, its bound and what was measured
-//! (docs/decision-record-v0.md). A violation that anybody saw is a violation; what was not measured is not met.
+//! (docs/reports/decision-record-v0.md). A violation that anybody saw is a violation; what was not measured is not met.
 
 use std::time::Duration;
 
