@@ -16,7 +16,8 @@ from support import (
     submit,
 )
 
-LIMIT = 256 * 1024
+LIMIT = 512 * 1024
+MEMBER_LIMIT = 256 * 1024
 LARGEST = 2**53 - 1
 PLACES = {
     "/action/arguments": '"action": {"type": "x", "arguments": %s}',
@@ -202,10 +203,31 @@ def test_a_hundred_thousand_brackets_are_refused(refuse):
     refuse(b"[" * 100_000 + b"]" * 100_000, 422, "validation-failed")
 
 
-def test_a_body_of_256_kib_is_accepted(agent):
+def test_a_body_of_512_kib_is_accepted(agent):
     body = padded(agent, LIMIT)
     assert len(body) == LIMIT
     expect(agent.submit(body), 201)
+
+
+def object_of(size: int) -> dict:
+    """An object that is written in so many bytes."""
+    return {"x": "y" * (size - len('{"x": ""}'))}
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_action_and_resume_are_up_to_256_kib_each(agent, excess):
+    arguments = object_of(MEMBER_LIMIT - len('{"type": "x", "arguments": }') + excess)
+    members = {"action": {"type": "x", "arguments": arguments}, "resume": object_of(MEMBER_LIMIT - 1024)}
+    if excess:
+        problem = expect_problem(agent.submit(new_envelope(agent.agent_id, **members)), 422, "validation-failed")
+        assert pointers(problem) == {"/action"}
+        longer = new_envelope(agent.agent_id, resume=object_of(MEMBER_LIMIT + excess))
+        problem = expect_problem(agent.submit(longer), 422, "validation-failed")
+        assert pointers(problem) == {"/resume"}
+    else:
+        body = json.dumps(new_envelope(agent.agent_id, **members)).encode()
+        assert MEMBER_LIMIT < len(body) <= LIMIT
+        expect(agent.submit(body), 201)
 
 
 @pytest.mark.parametrize("size", [LIMIT + 1, 2 * LIMIT, 8 * LIMIT])

@@ -107,7 +107,7 @@ pub async fn list(
 ) -> Result<Json<Page<AgentView>>> {
     let mut faults = Faults::default();
     let limit = clamped(&mut faults, "limit", query.limit.as_deref(), 50, 1, 200).cast_signed();
-    if !faults.0.is_empty() {
+    if !faults.is_empty() {
         return Err(faults.into());
     }
     let after = query.cursor.as_deref().map(AgentCursor::decode).transpose()?;
@@ -203,7 +203,7 @@ impl AgentChange {
                 faults.add(pointer, format!("must be 1 to {LARGEST_CAP}, or null for no cap"));
             }
         }
-        if faults.0.is_empty() { Ok(self) } else { Err(faults.into()) }
+        if faults.is_empty() { Ok(self) } else { Err(faults.into()) }
     }
 }
 

@@ -6,7 +6,7 @@ use relaytrace_domain::Result;
 use relaytrace_domain::{AgentId, DeadLetterKind, Faults, Reason, RequestId, Resolution, Timestamp};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Admin;
-use relaytrace_service::http::{Cursor, JsonBody, Page, Path, Problem, Query, Trace, clamped, parse_list};
+use relaytrace_service::http::{Cursor, JsonBody, Page, Path, Problem, Query, Trace, clamped, parse_one};
 use relaytrace_store::{DeadLetterFilter, DeadLetterRecord};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -104,10 +104,10 @@ pub async fn list(
             None
         }
     };
-    let kind = parse_list(&mut faults, "kind", query.kind.as_slice()).pop();
-    let agent_id = parse_list::<AgentId>(&mut faults, "agent_id", query.agent_id.as_slice()).pop();
+    let kind = parse_one(&mut faults, "kind", query.kind.as_deref());
+    let agent_id = parse_one::<AgentId>(&mut faults, "agent_id", query.agent_id.as_deref());
     let limit = clamped(&mut faults, "limit", query.limit.as_deref(), 50, 1, 200).cast_signed();
-    if !faults.0.is_empty() {
+    if !faults.is_empty() {
         return Err(faults.into());
     }
     let after = query.cursor.as_deref().map(DeadLetterCursor::decode).transpose()?;

@@ -65,7 +65,7 @@ impl NewDisposition {
             faults.add("/priority", "is required to reprioritise, and for nothing else");
         }
         match (self.action, self.respond_by, self.priority) {
-            _ if !faults.0.is_empty() => Err(faults.into()),
+            _ if !faults.is_empty() => Err(faults.into()),
             (Do::Extend, Some(until), _) => Ok(Disposition::Adjust(Adjustment::Extend(until))),
             (Do::Reprioritise, _, Some(priority)) => Ok(Disposition::Adjust(Adjustment::Reprioritise(priority))),
             (Do::Cancel, ..) => Ok(Disposition::Decide(Outcome::Cancelled)),

@@ -116,7 +116,7 @@ impl NewPolicy {
                 faults.add("/on_timeout", reason);
             }
         }
-        if !faults.0.is_empty() {
+        if !faults.is_empty() {
             return Err(faults.into());
         }
         Ok(PolicyRule {

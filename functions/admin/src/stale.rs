@@ -83,7 +83,7 @@ pub async fn list(
     let percent = clamped(&mut faults, "pending_percent", query.pending_percent.as_deref(), 75, 1, 100);
     let minutes = clamped(&mut faults, "minutes", query.minutes.as_deref(), 10, 1, 10_080);
     let limit = clamped(&mut faults, "limit", query.limit.as_deref(), 50, 1, 200).cast_signed();
-    if !faults.0.is_empty() {
+    if !faults.is_empty() {
         return Err(faults.into());
     }
     let after = query.cursor.as_deref().map(StaleCursor::decode).transpose()?;

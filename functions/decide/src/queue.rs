@@ -12,7 +12,7 @@ use relaytrace_domain::{
 use relaytrace_domain::{Error, Result};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Operator;
-use relaytrace_service::http::{Cursor, Path, Problem, Query, clamped, parse_list};
+use relaytrace_service::http::{Cursor, Path, Problem, Query, clamped, parse_list, parse_one};
 use relaytrace_store::{Counts, Delivered, DeliverySeen, Detail, QueueFilter, QueueItem, QueuePosition};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -145,13 +145,13 @@ pub async fn list(
     let mut faults = Faults::default();
     let statuses = query.statuses(&mut faults);
     let mut priorities = parse_list(&mut faults, "priority", &query.priority);
-    let agent_id = parse_list::<AgentId>(&mut faults, "agent_id", query.agent_id.as_slice());
+    let agent_id = parse_one::<AgentId>(&mut faults, "agent_id", query.agent_id.as_deref());
     let limit = clamped(&mut faults, "limit", query.limit.as_deref(), 50, 1, 200);
     let text = query.q.as_deref().map(str::trim).filter(|text| !text.is_empty());
     if text.is_some_and(|text| text.contains('\0') || text.chars().count() > 200) {
         faults.add("/q", "must be at most 200 characters without U+0000");
     }
-    if !faults.0.is_empty() {
+    if !faults.is_empty() {
         return Err(faults.into());
     }
     if priorities.is_empty() {
@@ -168,7 +168,7 @@ pub async fn list(
     let filter = QueueFilter {
         statuses,
         priorities: &priorities,
-        agent_id: agent_id.first(),
+        agent_id: agent_id.as_ref(),
         text,
         after,
         limit: limit.cast_signed(),

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{Extension, State};
+use axum::http::HeaderMap;
 use relaytrace_domain::{AckResult, AgentId, DeliveryState, ErrorCode, Faults, Reason, RequestId, Timestamp};
 use relaytrace_domain::{Error, Result};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Agent;
 use relaytrace_service::http::{
-    DecisionView, JsonBody, Path, Problem, Query, RequestView, Routes, Trace, clamped, parse_list,
+    DecisionView, JsonBody, Path, Problem, Query, RequestView, Routes, Trace, clamped, parse_list, preferred_wait,
 };
 use relaytrace_store::{Ack, Caller, LeaseOrder, Leased};
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,7 @@ pub fn router() -> Routes {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct PollQuery {
-    /// Longest wait, 0 to 20 seconds; default 0.
+    /// Longest wait, 0 to 20 seconds; default 0. The header `Prefer: wait=n` means the same; this one wins.
     #[param(value_type = Option<u64>)]
     wait_seconds: Option<String>,
     /// At most so many decisions, 1 to 100; default 10.
@@ -48,16 +49,17 @@ struct Asked {
 }
 
 impl PollQuery {
-    fn parse(self) -> Result<Asked> {
+    fn parse(self, headers: &HeaderMap) -> Result<Asked> {
         const MOST_REQUESTS: usize = 100;
         let mut faults = Faults::default();
-        let wait_seconds = clamped(&mut faults, "wait_seconds", self.wait_seconds.as_deref(), 0, 0, 20);
+        let wait_seconds = self.wait_seconds.or_else(|| preferred_wait(headers));
+        let wait_seconds = clamped(&mut faults, "wait_seconds", wait_seconds.as_deref(), 0, 0, 20);
         let limit = clamped(&mut faults, "limit", self.limit.as_deref(), 10, 1, 100);
         let request_ids = parse_list(&mut faults, "request_id", &self.request_id);
         if request_ids.len() > MOST_REQUESTS {
             faults.add("/request_id", format!("may be given at most {MOST_REQUESTS} times"));
         }
-        if !faults.0.is_empty() {
+        if !faults.is_empty() {
             return Err(faults.into());
         }
         let request_ids = if self.request_id.is_empty() { None } else { Some(request_ids) };
@@ -93,9 +95,10 @@ struct Polled {
 async fn poll(
     Agent(caller): Agent,
     State(state): State<AppState>,
+    headers: HeaderMap,
     Query(query): Query<PollQuery>,
 ) -> Result<Json<Polled>> {
-    let asked = query.parse()?;
+    let asked = query.parse(&headers)?;
     let wait_seconds = asked.wait_seconds.min(state.delivery.max_wait_seconds);
     let leased = lease_or_wait(&state, &caller, &asked, Duration::from_secs(wait_seconds)).await?;
     let was_cut_short = wait_seconds < asked.wait_seconds && leased.deliveries.is_empty();

@@ -23,7 +23,7 @@ pub enum Priority {
 /// The exact thing that the agent wants to do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Action {
-    /// `[a-z0-9_.-]{1,64}`.
+    /// `[A-Za-z0-9_][A-Za-z0-9_./:%~-]{0,127}`.
     #[serde(rename = "type")]
     pub kind: String,
     /// An object. Write amounts as text: numbers are compared as they are written.

@@ -4,9 +4,13 @@ use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Value, ValueKind, V
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::faults::Faults;
 use super::ids::{ActionType, AgentId, ClientRequestKey, Digest, Priority, Summary, Title};
 use super::json::{Json, ParseError, from_object};
 use super::time::Timestamp;
+
+/// Most bytes of `action` and of `resume`, each (contract, "Limits").
+const MAX_MEMBER_BYTES: usize = 256 * 1024;
 
 /// The only version of the envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserr)]
@@ -107,8 +111,20 @@ impl Submission {
         let action_digest = json.get("action").map(action_digest);
 
         let envelope = from_object::<Envelope>(json).map_err(ParseError::Invalid)?;
+        let members = (envelope.resume.is_some() || bytes.len() > MAX_MEMBER_BYTES).then(|| Members::of(bytes));
+        let (action, resume) = members.map(|members| (members.action, members.resume)).unzip();
+        let resume = resume.flatten();
+        let mut faults = Faults::default();
+        for (pointer, member) in [("/action", action), ("/resume", resume)] {
+            if member.is_some_and(|member| member.get().len() > MAX_MEMBER_BYTES) {
+                faults.add(pointer, format!("must be at most {} KiB long", MAX_MEMBER_BYTES / 1024));
+            }
+        }
+        if !faults.is_empty() {
+            return Err(ParseError::Invalid(faults));
+        }
         Ok(Self {
-            resume: envelope.resume.map(|_| resume_of(bytes)),
+            resume: resume.map(|resume| resume.get().as_bytes().to_vec()),
             action_digest: action_digest.expect("a valid envelope has an action"),
             fingerprint: Digest::of(&comparable),
             bytes: bytes.to_vec(),
@@ -123,14 +139,19 @@ pub fn action_digest(action: &Json) -> Digest {
     Digest::of(&serde_json_canonicalizer::to_vec(action).expect("an admitted value has a canonical form"))
 }
 
-fn resume_of(envelope: &[u8]) -> Vec<u8> {
-    #[derive(Deserialize)]
-    struct Members<'a> {
-        #[serde(borrow)]
-        resume: &'a RawValue,
+/// The members of a valid envelope whose bytes matter.
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(borrow)]
+    action: &'a RawValue,
+    #[serde(borrow)]
+    resume: Option<&'a RawValue>,
+}
+
+impl<'a> Members<'a> {
+    fn of(envelope: &'a [u8]) -> Self {
+        serde_json::from_slice(envelope).expect("a valid envelope is JSON")
     }
-    let members: Members = serde_json::from_slice(envelope).expect("a valid envelope is JSON");
-    members.resume.get().as_bytes().to_vec()
 }
 
 #[cfg(test)]
@@ -144,7 +165,7 @@ mod tests {
 
     fn pointers(body: &str) -> Vec<String> {
         match Submission::parse(body.as_bytes()) {
-            Err(ParseError::Invalid(faults)) => faults.0.into_iter().map(|fault| fault.pointer).collect(),
+            Err(ParseError::Invalid(faults)) => faults.listed().iter().map(|fault| fault.pointer.clone()).collect(),
             other => panic!("{body}: {other:?}"),
         }
     }
@@ -171,7 +192,7 @@ mod tests {
     #[test]
     fn all_faults_are_reported_together() {
         let body = r#"{"envelope_version":"2","agent_id":"A","client_request_key":"ü","priority":"P4","title":"",
-            "action":{"type":"X","arguments":[],"more":1},"context":null,"resume":[],"respond_by":"tomorrow","zzz":0}"#;
+            "action":{"type":"-X","arguments":[],"more":1},"context":null,"resume":[],"respond_by":"tomorrow","zzz":0}"#;
         let mut found = pointers(body);
         found.sort_unstable();
         assert_eq!(
@@ -198,6 +219,18 @@ mod tests {
             ["/action", "/agent_id", "/client_request_key", "/envelope_version", "/priority", "/title"]
         );
         assert_eq!(pointers("[]"), [""]);
+    }
+
+    #[test]
+    fn action_and_resume_have_a_limit_each() {
+        let padded = |bytes: usize| format!(r#"{{"x":"{}"}}"#, "x".repeat(bytes - r#"{"x":""}"#.len()));
+        let resume = |bytes| VALID.replacen('{', &format!("{{\"resume\":{},", padded(bytes)), 1);
+        assert!(Submission::parse(resume(MAX_MEMBER_BYTES).as_bytes()).is_ok());
+        assert_eq!(pointers(&resume(MAX_MEMBER_BYTES + 1)), ["/resume"]);
+        let around = r#"{"type":"x","arguments":}"#.len();
+        let action = |bytes| VALID.replace(r#""arguments":{}"#, &format!(r#""arguments":{}"#, padded(bytes - around)));
+        assert!(Submission::parse(action(MAX_MEMBER_BYTES).as_bytes()).is_ok());
+        assert_eq!(pointers(&action(MAX_MEMBER_BYTES + 1)), ["/action"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! [`Error::failure`] classifies it: what it is called, which status it has, who tries again and when.
 
 use crate::failure::Answer;
-use crate::{Decision, Failure, Fault, Faults, ParseError, Timestamp};
+use crate::{Decision, Failure, Faults, ParseError, Timestamp};
 
 /// Shorthand for this crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -54,8 +54,8 @@ pub enum Error {
     #[error("the body must be application/json in UTF-8")]
     UnsupportedMediaType,
     /// Members, parameters or headers are not as they must be.
-    #[error("{} of the request's values {} not valid", .0.len(), if .0.len() == 1 { "is" } else { "are" })]
-    Invalid(Vec<Fault>),
+    #[error("{}", in_words(.0))]
+    Invalid(Faults),
     /// The key stands for another envelope.
     #[error("the client_request_key was used for another envelope in the last 7 days")]
     IdempotencyKeyReused,
@@ -106,8 +106,10 @@ impl Error {
 
     /// One fault at `pointer`.
     #[must_use]
-    pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::Invalid(vec![Fault { pointer: pointer.into(), detail: detail.into() }])
+    pub fn invalid(pointer: impl AsRef<str>, detail: impl Into<String>) -> Self {
+        let mut faults = Faults::default();
+        faults.add(pointer, detail);
+        Self::Invalid(faults)
     }
 
     /// A failed look-up of keys: whatever went wrong, it must not read as a wrong token.
@@ -125,9 +127,18 @@ impl Error {
     }
 }
 
+fn in_words(faults: &Faults) -> String {
+    let (listed, more) = (faults.listed().len(), faults.more());
+    match (listed, more) {
+        (1, 0) => "1 of the request's values is not valid".into(),
+        (_, 0) => format!("{listed} of the request's values are not valid"),
+        _ => format!("{listed} of the request's values and {more} more are not valid"),
+    }
+}
+
 impl From<Faults> for Error {
     fn from(faults: Faults) -> Self {
-        Self::Invalid(faults.0)
+        Self::Invalid(faults)
     }
 }
 

@@ -121,10 +121,13 @@ text!(
 );
 
 text!(
-    /// Type of an action, `[a-z0-9_.-]{1,64}` (contract, "Submit").
+    /// Type of an action, `[A-Za-z0-9_][A-Za-z0-9_./:%~-]{0,127}`, case-sensitive (contract, "Submit"): the name of a tool
+    /// as its framework writes it, such as `refund.create`, `Bash` or `server/tool`.
     ActionType,
-    |text| made_of(text, 64, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-')),
-    "must be 1 to 64 characters of a-z, 0-9 and _ . -"
+    |text| made_of(text, 128, |b| {
+        b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'/' | b':' | b'%' | b'~' | b'-')
+    }) && text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_'),
+    "must be 1 to 128 characters of A-Z, a-z, 0-9 and _ . / : % ~ -, starting with a letter, a digit or _"
 );
 
 fn characters(text: &str, least: usize, most: usize) -> bool {

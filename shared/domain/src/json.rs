@@ -3,7 +3,6 @@
 //!
 //! `jiter` tokenises; `deserr` turns the tree into typed bodies and goes on after a fault.
 
-use std::fmt::Write as _;
 use std::ops::ControlFlow;
 
 use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, MergeWithError, Value, ValueKind, ValuePointerRef};
@@ -11,31 +10,12 @@ use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
+use super::faults::{Faults, Pointer};
+
 /// Deepest nesting of arrays and objects; the body itself is the first level.
 const MAX_DEPTH: usize = 32;
 /// 2^53 − 1: beyond it a double no longer holds every integer.
 const MAX_INTEGER: i64 = 9_007_199_254_740_991;
-
-/// One fault of a body.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Fault {
-    /// RFC 6901 pointer to the member, without `#`; empty for the body itself.
-    pub pointer: String,
-    /// What is wrong with it, for a person.
-    pub detail: String,
-}
-
-/// Faults of one body, all together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
-
-impl Faults {
-    /// Adds a fault at `pointer`.
-    pub fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        self.0.push(Fault { pointer: pointer.into(), detail: detail.into() });
-    }
-}
 
 /// Why bytes are no admissible body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +49,7 @@ impl Json {
         let mut reader = Reader { jiter: Jiter::new(bytes), path: Vec::new(), faults: Faults::default() };
         let outcome = reader.body();
         match outcome {
-            Ok(value) if reader.faults.0.is_empty() => Ok(value),
+            Ok(value) if reader.faults.is_empty() => Ok(value),
             Ok(_) | Err(Stop::Invalid) => Err(ParseError::Invalid(reader.faults)),
             Err(Stop::Malformed(detail)) => Err(ParseError::Malformed(detail)),
         }
@@ -214,10 +194,10 @@ impl Reader<'_> {
         let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            let mut pointer = self.pointer();
-            push_pointer(&mut pointer, pair[0]);
-            return Err(Stop::Malformed(format!("duplicate member at {pointer}")));
+            let pointer = pointer_to_step(&self.path).member(pair[0]);
+            return Err(Stop::Malformed(format!("duplicate member at {}", pointer.into_string())));
         }
+        members.shrink_to_fit();
         Ok(Json::Object(members))
     }
 
@@ -231,6 +211,8 @@ impl Reader<'_> {
             self.path.pop();
             next = self.jiter.array_step().map_err(|error| self.stop(&error))?;
         }
+        // A vector's first room is for four values: of `[[0],[0],…]` that would be 48 times its bytes.
+        items.shrink_to_fit();
         Ok(Json::Array(items))
     }
 
@@ -254,21 +236,7 @@ impl Reader<'_> {
     }
 
     fn fault(&mut self, detail: impl Into<String>) {
-        let pointer = self.pointer();
-        self.faults.add(pointer, detail);
-    }
-
-    fn pointer(&self) -> String {
-        let mut pointer = String::new();
-        for step in &self.path {
-            match step {
-                Step::Name(name) => push_pointer(&mut pointer, name),
-                Step::Index(index) => {
-                    let _ = write!(pointer, "/{index}");
-                }
-            }
-        }
-        pointer
+        self.faults.add_with(|| (pointer_to_step(&self.path), detail.into()));
     }
 
     /// What ends the reading. A lone surrogate and hopeless depth are faults of a JSON text; the rest is no JSON.
@@ -288,27 +256,25 @@ impl Reader<'_> {
     }
 }
 
-fn push_pointer(pointer: &mut String, name: &str) {
-    pointer.push('/');
-    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+fn pointer_to_step(path: &[Step]) -> Pointer {
+    path.iter().fold(Pointer::default(), |pointer, step| match step {
+        Step::Name(name) => pointer.member(name),
+        Step::Index(index) => pointer.item(*index),
+    })
 }
 
-fn pointer_to(at: ValuePointerRef) -> String {
+fn pointer_to(at: ValuePointerRef) -> Pointer {
     match at {
-        ValuePointerRef::Origin => String::new(),
-        ValuePointerRef::Key { key, prev } => {
-            let mut pointer = pointer_to(*prev);
-            push_pointer(&mut pointer, key);
-            pointer
-        }
-        ValuePointerRef::Index { index, prev } => format!("{}/{index}", pointer_to(*prev)),
+        ValuePointerRef::Origin => Pointer::default(),
+        ValuePointerRef::Key { key, prev } => pointer_to(*prev).member(key),
+        ValuePointerRef::Index { index, prev } => pointer_to(*prev).item(index),
     }
 }
 
 impl MergeWithError<Faults> for Faults {
     fn merge(faults: Option<Self>, other: Self, _at: ValuePointerRef) -> ControlFlow<Self, Self> {
         let mut faults = faults.unwrap_or_default();
-        faults.0.extend(other.0);
+        faults.extend(other);
         ControlFlow::Continue(faults)
     }
 }
@@ -316,25 +282,24 @@ impl MergeWithError<Faults> for Faults {
 impl DeserializeError for Faults {
     fn error<V: IntoValue>(faults: Option<Self>, error: ErrorKind<V>, at: ValuePointerRef) -> ControlFlow<Self, Self> {
         let mut faults = faults.unwrap_or_default();
-        let mut pointer = pointer_to(at);
-        let detail = match error {
-            ErrorKind::MissingField { field } => {
-                push_pointer(&mut pointer, field);
-                "is required".to_owned()
+        faults.add_with(|| {
+            let pointer = pointer_to(at);
+            match error {
+                ErrorKind::MissingField { field } => (pointer.member(field), "is required".to_owned()),
+                ErrorKind::UnknownKey { key, accepted } => {
+                    (pointer.member(key), format!("is not a known member; known are {}", accepted.join(", ")))
+                }
+                ErrorKind::UnknownValue { accepted, .. } => {
+                    (pointer, format!("must be one of {}", accepted.join(", ")))
+                }
+                ErrorKind::IncorrectValueKind { actual, accepted } => {
+                    let accepted: Vec<_> = accepted.iter().copied().map(kind_name).collect();
+                    (pointer, format!("must be {}, not {}", accepted.join(" or "), kind_name(actual.kind())))
+                }
+                ErrorKind::BadSequenceLen { expected, .. } => (pointer, format!("must have {expected} items")),
+                ErrorKind::Unexpected { msg } => (pointer, msg),
             }
-            ErrorKind::UnknownKey { key, accepted } => {
-                push_pointer(&mut pointer, key);
-                format!("is not a known member; known are {}", accepted.join(", "))
-            }
-            ErrorKind::UnknownValue { accepted, .. } => format!("must be one of {}", accepted.join(", ")),
-            ErrorKind::IncorrectValueKind { actual, accepted } => {
-                let accepted: Vec<_> = accepted.iter().copied().map(kind_name).collect();
-                format!("must be {}, not {}", accepted.join(" or "), kind_name(actual.kind()))
-            }
-            ErrorKind::BadSequenceLen { expected, .. } => format!("must have {expected} items"),
-            ErrorKind::Unexpected { msg } => msg,
-        };
-        faults.add(pointer, detail);
+        });
         ControlFlow::Continue(faults)
     }
 }
@@ -424,7 +389,9 @@ mod tests {
 
     fn faults(text: &str) -> Vec<(String, String)> {
         match Json::parse(text.as_bytes()) {
-            Err(ParseError::Invalid(faults)) => faults.0.into_iter().map(|f| (f.pointer, f.detail)).collect(),
+            Err(ParseError::Invalid(faults)) => {
+                faults.listed().iter().map(|f| (f.pointer.clone(), f.detail.clone())).collect()
+            }
             other => panic!("{text}: {other:?}"),
         }
     }

@@ -12,6 +12,7 @@ mod decision;
 mod envelope;
 mod error;
 pub mod failure;
+mod faults;
 mod ids;
 mod json;
 mod replay;
@@ -32,11 +33,12 @@ pub use decision::{Actor, ActorKind, Cause, Decision, Outcome, Verdict};
 pub use envelope::{Action, Envelope, Submission, action_digest};
 pub use error::{Error, Result};
 pub use failure::Failure;
+pub use faults::{Fault, Faults};
 pub use ids::{
     ActionType, AgentId, ClientRequestKey, Digest, ErrorCode, InvalidText, KeyId, Priority, Reason, ReplayKey,
     RequestId, Summary, Title, mint_uuid,
 };
-pub use json::{Fault, Faults, Json, ParseError, from_object};
+pub use json::{Json, ParseError, from_object};
 pub use replay::{ReplayScope, ReplayState, ReplayTarget};
 pub use stale::StaleReason;
 pub use time::Timestamp;

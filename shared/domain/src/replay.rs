@@ -3,8 +3,9 @@
 use deserr::{DeserializeError as _, Deserr, ErrorKind, IntoValue, Value, ValuePointerRef, take_cf_content};
 use serde::Serialize;
 
+use super::faults::Faults;
 use super::ids::{AgentId, RequestId};
-use super::json::{Faults, Json};
+use super::json::Json;
 use super::stored::stored_as_text;
 use super::time::Timestamp;
 
@@ -148,7 +149,7 @@ mod tests {
         let body = Json::parse(format!(r#"{{"scope":{scope}}}"#).as_bytes()).unwrap();
         match from_object::<Body>(body) {
             Ok(body) => Ok(serde_json::to_string(&body.scope).unwrap()),
-            Err(faults) => Err(faults.0.into_iter().map(|fault| fault.pointer).collect()),
+            Err(faults) => Err(faults.listed().iter().map(|fault| fault.pointer.clone()).collect()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, SecondsFormat, Timelike, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
 use deserr::{DeserializeError, Deserr, IntoValue, Value, ValuePointerRef};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,10 @@ impl FromStr for Timestamp {
         if parsed.offset().local_minus_utc() != 0 {
             return Err(rule);
         }
+        // RFC 3339 has a year 0; Postgres, whose calendar goes from 1 BC to AD 1, has none.
+        if !(1..=9_999).contains(&parsed.year()) {
+            return Err(rule);
+        }
         let micros = parsed.nanosecond() / 1_000 * 1_000;
         parsed.to_utc().with_nanosecond(micros).map(Self).ok_or(rule)
     }
@@ -58,5 +62,20 @@ impl<'de> Deserialize<'de> for Timestamp {
 impl<E: DeserializeError> Deserr<E> for Timestamp {
     fn deserialize_from_value<V: IntoValue>(value: Value<V>, at: ValuePointerRef) -> Result<Self, E> {
         deserialize_text(value, at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_times_that_the_database_has_are_taken() {
+        for good in ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z", "2026-11-22T12:00:00.5+00:00"] {
+            assert!(good.parse::<Timestamp>().is_ok(), "{good}");
+        }
+        for bad in ["0000-01-01T00:00:00Z", "0000-12-31T23:59:59Z", "+10000-01-01T00:00:00Z", "2026-11-22 12:00:00Z"] {
+            assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
+        }
     }
 }

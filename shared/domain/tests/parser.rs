@@ -124,7 +124,7 @@ fn check(bytes: &[u8]) -> Result<bool, TestCaseError> {
         Ok(_) => prop_assert!(theirs.is_ok(), "it is no JSON"),
         Err(ParseError::Malformed(detail)) if detail.starts_with("duplicate") => {}
         Err(ParseError::Malformed(detail)) => prop_assert!(theirs.is_err(), "it is JSON: {detail}"),
-        Err(ParseError::Invalid(faults)) => prop_assert!(!faults.0.is_empty(), "refused for nothing"),
+        Err(ParseError::Invalid(faults)) => prop_assert!(!faults.is_empty(), "refused for nothing"),
     }
     match Submission::parse(bytes).map_err(Error::from) {
         Ok(submission) => {

@@ -25,7 +25,13 @@
 //! | `CORS_ALLOWED_ORIGINS` | origins that the operator page is also served from, comma-separated | none |
 //! | `LOGIN_CLIENT_ID` | the operator page's client at `ISSUER` (OIDC, public, PKCE) | tokens are pasted |
 //! | `LOGIN_SCOPE` | what the page asks the issuer for | `openid profile` |
+//! | `MAX_BODY_BYTES` | longest body of a request, at most 524288 | 524288 |
 //! | `PORT`, `BIND_ADDRESS` | plain HTTP | 8080, `0.0.0.0` |
+//! | `MAX_CONNECTIONS` | plain HTTP: connections at the same time | 10000 |
+//! | `HEADER_TIMEOUT_SECONDS` | plain HTTP: longest for the head of a request | 10 |
+//! | `BODY_TIMEOUT_SECONDS` | plain HTTP: longest for its body | 30 |
+//! | `IDLE_TIMEOUT_SECONDS` | plain HTTP: longest silence of a connection; longer than the load balancer's | 75 |
+//! | `GRACE_SECONDS` | plain HTTP: from the signal to stop until connections are cut | 8 |
 //! | `LOG_FORMAT` | `json` or `text` | `json`; `text` in a terminal |
 //! | `RUST_LOG` | log filter | `info` |
 //!
@@ -37,6 +43,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use http::HeaderValue;
@@ -46,6 +53,7 @@ use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
 use crate::auth::{Issuer, MasterSecrets, TokenRules};
+use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use relaytrace_domain::signing::{ReceiptKey, ReceiptKeys};
 
 /// Everything that a function is configured with.
@@ -71,8 +79,12 @@ pub struct Config {
     pub timeouts: TimeoutRules,
     /// How the operator page is served.
     pub page: PageSettings,
+    /// Longest body of a request, in bytes.
+    pub max_body_bytes: usize,
     /// Plain HTTP: where to listen.
     pub listen: (IpAddr, u16),
+    /// Plain HTTP: what callers may take up.
+    pub server: ServerLimits,
 }
 
 /// How to reach NATS.
@@ -194,6 +206,8 @@ impl Config {
         let address =
             read.number("BIND_ADDRESS", IpAddr::from([0, 0, 0, 0]), IpAddr::from([0; 4]), IpAddr::from([0xff; 16]));
         let port = read.number("PORT", 8080, 0, u16::MAX);
+        let max_body_bytes = read.number("MAX_BODY_BYTES", MAX_BODY_BYTES, 1_024, MAX_BODY_BYTES);
+        let server = read.server();
 
         match (database, nats_url, name, masters, receipt_key, issuer) {
             (Some(database), Some(url), Some(name), Some(masters), Some(receipt_key), Some(issuer))
@@ -212,7 +226,9 @@ impl Config {
                     delivery,
                     timeouts,
                     page,
+                    max_body_bytes,
                     listen: (address, port),
+                    server,
                 })
             }
             _ => Err(ConfigFaults(read.faults)),
@@ -254,6 +270,18 @@ impl Reader {
 
     fn flag(&mut self, name: &str) -> bool {
         self.optional(name, |text| text.parse::<bool>().map_err(|_| "must be true or false")).unwrap_or_default()
+    }
+
+    fn server(&mut self) -> ServerLimits {
+        let of = ServerLimits::default();
+        let mut seconds = |name, default: Duration| Duration::from_secs(self.number(name, default.as_secs(), 1, 3_600));
+        ServerLimits {
+            header_timeout: seconds("HEADER_TIMEOUT_SECONDS", of.header_timeout),
+            body_timeout: seconds("BODY_TIMEOUT_SECONDS", of.body_timeout),
+            idle_timeout: seconds("IDLE_TIMEOUT_SECONDS", of.idle_timeout),
+            grace: seconds("GRACE_SECONDS", of.grace),
+            max_connections: self.number("MAX_CONNECTIONS", of.max_connections, 1, 1_000_000),
+        }
     }
 
     fn page(&mut self) -> PageSettings {

@@ -28,7 +28,7 @@ use tower::ServiceExt as _;
 
 use crate::config::Config;
 use crate::events::Publishing;
-use crate::http::{Routes, common_routes, service};
+use crate::http::{Routes, common_routes, server, service};
 use crate::state::AppState;
 use crate::telemetry;
 use relaytrace_domain::Clock;
@@ -160,7 +160,8 @@ fn call_of(event: LambdaEvent<Value>) -> serde_json::Result<Option<LambdaEvent<L
     Ok(Some(LambdaEvent::new(call, event.context)))
 }
 
-/// Serves a router as plain HTTP until `stop`, then lets what is under way end.
+/// Serves a router as plain HTTP until `stop`, then lets what is under way end, all within the limits of
+/// [`AppState::server`].
 ///
 /// # Errors
 /// A port that cannot be had.
@@ -168,7 +169,7 @@ pub async fn serve(
     router: Router,
     state: &AppState,
     listen: SocketAddr,
-    stop: impl Future<Output = ()> + Send + 'static,
+    stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     tracing::info!("listening on http://{}", listener.local_addr()?);
@@ -178,8 +179,7 @@ pub async fn serve(
         // Parked polls return, so that stopping does not wait for them.
         events.shut_down().await;
     };
-    // Made once: a plain router is copied, with all its routes, for each connection (48 KiB).
-    axum::serve(listener, router.into_make_service()).with_graceful_shutdown(stopping).await?;
+    server::serve(listener, router, state.server, stopping).await;
     state.events.shut_down().await;
     state.store.close();
     Ok(())

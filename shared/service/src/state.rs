@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::auth::Authenticator;
 use crate::config::{Config, DeliveryRules, PageSettings, TimeoutRules};
 use crate::events::{Events, Publishing};
+use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use relaytrace_domain::Clock;
 use relaytrace_domain::signing::ReceiptKeys;
 use relaytrace_store::Store;
@@ -32,6 +33,10 @@ pub struct AppState {
     pub timeouts: TimeoutRules,
     /// The operator page as this process serves it.
     pub page: PageSettings,
+    /// Longest body of a request, in bytes.
+    pub max_body_bytes: usize,
+    /// What callers of the plain HTTP server may take up.
+    pub server: ServerLimits,
     /// The time.
     pub clock: Clock,
 }
@@ -51,7 +56,13 @@ impl AppState {
             config.receipt_keys,
             config.delivery,
         );
-        Self { timeouts: config.timeouts, page: config.page, ..state }
+        Self {
+            timeouts: config.timeouts,
+            page: config.page,
+            max_body_bytes: config.max_body_bytes,
+            server: config.server,
+            ..state
+        }
     }
 
     /// Connects to Postgres and NATS, so that the first call need not. A server that is away is not waited for longer
@@ -86,6 +97,8 @@ impl AppState {
             delivery: Arc::new(delivery),
             timeouts: TimeoutRules::default(),
             page: PageSettings::default(),
+            max_body_bytes: MAX_BODY_BYTES,
+            server: ServerLimits::default(),
             clock,
         }
     }

@@ -307,7 +307,7 @@ impl Store {
             }
             _ => {}
         }
-        if faults.0.is_empty() { Ok(None) } else { Err(faults.into()) }
+        if faults.is_empty() { Ok(None) } else { Err(faults.into()) }
     }
 
     /// A request as its agent may see it, with its decision if it has one.

@@ -6,11 +6,12 @@ use deserr::Deserr;
 use futures_util::StreamExt as _;
 use http::{HeaderMap, header};
 
+use crate::state::AppState;
 use relaytrace_domain::{Error, Result};
 use relaytrace_domain::{Faults, Json, from_object};
 
-/// Longest body of any route: 256 KiB (contract, "Submit").
-const LIMIT: usize = 256 * 1024;
+/// Longest body of any route: 512 KiB (contract, "Limits"). A deployment may lower it.
+pub const MAX_BODY_BYTES: usize = 512 * 1024;
 
 /// The bytes of a body that is declared as JSON.
 #[derive(Clone, Debug)]
@@ -20,10 +21,11 @@ pub struct JsonBytes(pub Bytes);
 #[derive(Clone, Debug)]
 pub struct JsonBody<T>(pub T);
 
-impl<S: Sync> FromRequest<S> for JsonBytes {
+impl FromRequest<AppState> for JsonBytes {
     type Rejection = Error;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self> {
+    async fn from_request(request: Request, state: &AppState) -> Result<Self> {
+        let limit = state.max_body_bytes;
         let (parts, body) = request.into_parts();
         if !is_json(&parts.headers) {
             return Err(Error::UnsupportedMediaType);
@@ -31,9 +33,9 @@ impl<S: Sync> FromRequest<S> for JsonBytes {
         let mut stream = body.into_data_stream();
         let mut bytes = BytesMut::new();
         while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|_| Error::MalformedJson("it ended early".into()))?;
-            if bytes.len() + chunk.len() > LIMIT {
-                return Err(Error::PayloadTooLarge { limit: LIMIT });
+            let chunk = chunk.map_err(|_| Error::MalformedJson("it did not arrive whole, or not in time".into()))?;
+            if bytes.len() + chunk.len() > limit {
+                return Err(Error::PayloadTooLarge { limit });
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -41,10 +43,10 @@ impl<S: Sync> FromRequest<S> for JsonBytes {
     }
 }
 
-impl<T: Deserr<Faults>, S: Sync> FromRequest<S> for JsonBody<T> {
+impl<T: Deserr<Faults>> FromRequest<AppState> for JsonBody<T> {
     type Rejection = Error;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self> {
+    async fn from_request(request: Request, state: &AppState) -> Result<Self> {
         let JsonBytes(bytes) = JsonBytes::from_request(request, state).await?;
         Ok(Self(from_object(Json::parse(&bytes)?)?))
     }

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rand::RngExt as _;
 use tracing::{error, info};
 
+use super::known::KnownParameters;
 use super::problem;
 use super::unread::Unread;
 use crate::auth::{Identity, Principal, ResponseKey};
@@ -28,7 +29,11 @@ pub struct Trace(pub Arc<TraceContext>);
 
 const NONCE: HeaderName = HeaderName::from_static("relaytrace-nonce");
 
-pub(super) async fn edge(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+pub(super) async fn edge(
+    State((state, known)): State<(AppState, Arc<KnownParameters>)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let started = Instant::now();
     let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let trace = Arc::new(TraceContext::continue_from(traceparent));
@@ -52,11 +57,16 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
         Some(Principal::Agent { response_key, .. }) => Some(response_key.clone()),
         _ => None,
     };
+    let query = request.uri().query().filter(|_| is_api(&path) && identity.principal().is_some());
+    let faults = route.as_deref().zip(query).map(|(route, query)| known.faults(route, &method, query));
     let response = match &nonce {
         Err(fault) if agent.is_some() => Error::invalid("/relaytrace-nonce", *fault).into_response(),
         // A HEAD would run the GET and drop its answer: a leased decision, for one.
         _ if method == Method::HEAD && path.starts_with("/v1/") => Error::MethodNotAllowed.into_response(),
-        _ => next.run(request).await,
+        _ => match faults {
+            Some(faults) if !faults.is_empty() => Error::from(faults).into_response(),
+            _ => next.run(request).await,
+        },
     };
 
     let error = response.extensions().get::<Arc<Error>>().cloned();
@@ -73,11 +83,15 @@ pub(super) async fn edge(State(state): State<AppState>, mut request: Request, ne
         let created = state.clock.now().timestamp();
         response = sign(response, &key, &method, nonce.ok().flatten().as_deref(), created).await;
     }
-    if path.starts_with("/v1/") || path.starts_with("/internal/") {
+    if is_api(&path) {
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     }
     log(&method, route.as_deref(), &response, &identity, &trace, started, error.as_deref());
     response
+}
+
+fn is_api(path: &str) -> bool {
+    path.starts_with("/v1/") || path.starts_with("/internal/")
 }
 
 /// The request's nonce (contract, "Signed responses"): 16 to 64 characters of `[A-Za-z0-9_-]`, once.

@@ -3,11 +3,15 @@
 mod body;
 mod cors;
 mod edge;
+mod known;
 mod params;
 mod problem;
 mod routes;
+pub(crate) mod server;
 mod unread;
 mod views;
+
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Json, Router};
@@ -16,11 +20,12 @@ use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::ToSchema;
 
-pub use body::{JsonBody, JsonBytes};
+pub use body::{JsonBody, JsonBytes, MAX_BODY_BYTES};
 pub use edge::Trace;
-pub use params::{Cursor, Page, Path, Query, clamped, parse_list};
+pub use params::{Cursor, Page, Path, Query, clamped, parse_list, parse_one, preferred_wait};
 pub use problem::Problem;
 pub use routes::{Routes, filter};
+pub use server::ServerLimits;
 // For `routes!`.
 #[doc(hidden)]
 pub use utoipa_axum;
@@ -51,12 +56,13 @@ pub fn common_routes() -> Routes {
 
 /// Adds what every function has around its routes: 404 and 405 as problems, the edge, and pages of other origins.
 pub fn service(routes: Routes, state: AppState) -> Router {
+    let known = Arc::new(routes.known_parameters());
     routes
         .into_router()
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(problem::after_panic))
-        .layer(axum::middleware::from_fn_with_state(state.clone(), edge::edge))
+        .layer(axum::middleware::from_fn_with_state((state.clone(), known), edge::edge))
         .layer(option_layer(cors::layer(&state.page.origins)))
         .with_state(state)
 }

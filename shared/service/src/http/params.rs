@@ -4,13 +4,14 @@ use std::str::FromStr;
 
 use axum::extract::FromRequestParts;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use http::HeaderMap;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use relaytrace_domain::Faults;
 use relaytrace_domain::{Error, Result};
+use relaytrace_domain::{Faults, Json};
 
 /// Path parameters. One that cannot name anything is `not-found`.
 #[derive(Clone, Debug)]
@@ -55,18 +56,35 @@ pub fn clamped(faults: &mut Faults, name: &str, text: Option<&str>, default: u64
     }
 }
 
-/// Values of a list parameter, given repeatedly or separated by commas.
+/// How long a caller would wait, in seconds, by `Prefer: wait=n` (RFC 7240, section 4.3): the parameter `wait_seconds` in
+/// other words, which wins where both are given. A preference that cannot be read is none.
+#[must_use]
+pub fn preferred_wait(headers: &HeaderMap) -> Option<String> {
+    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).find_map(|preference| {
+        // What comes after a semicolon are parameters, of which `wait` has none.
+        let (name, value) = preference.split(';').next()?.split_once('=')?;
+        let value = value.trim().trim_matches('"');
+        let is_wait = name.trim().eq_ignore_ascii_case("wait");
+        (is_wait && !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit())).then(|| value.to_owned())
+    })
+}
+
+/// The value of a parameter that is given once. An empty one is a fault, not absence.
+pub fn parse_one<T: FromStr<Err: std::fmt::Display>>(faults: &mut Faults, name: &str, text: Option<&str>) -> Option<T> {
+    match text?.parse() {
+        Ok(value) => Some(value),
+        Err(rule) => {
+            faults.add_at(name, format!("{rule}"));
+            None
+        }
+    }
+}
+
+/// Values of a list parameter, given repeatedly or separated by commas. An empty one among them is a fault.
 pub fn parse_list<T: FromStr<Err: std::fmt::Display>>(faults: &mut Faults, name: &str, texts: &[String]) -> Vec<T> {
-    let parts = texts.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|part| !part.is_empty());
-    parts
-        .filter_map(|part| match part.parse() {
-            Ok(value) => Some(value),
-            Err(rule) => {
-                faults.add(format!("/{name}"), format!("{rule}"));
-                None
-            }
-        })
-        .collect()
+    let parts = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+    parts.filter_map(|part| parse_one(faults, name, Some(part))).collect()
 }
 
 /// An opaque position in a listing.
@@ -81,7 +99,8 @@ pub trait Cursor: Serialize + for<'de> Deserialize<'de> {
     /// # Errors
     /// [`Error::Invalid`] where it is not one of ours.
     fn decode(text: &str) -> Result<Self> {
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok();
+        // Read as a body is: a text in it goes into a statement, and Postgres has none with U+0000.
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok().filter(|bytes| Json::parse(bytes).is_ok());
         bytes
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .ok_or_else(|| Error::invalid("/cursor", "is not a cursor of this listing"))
@@ -105,5 +124,41 @@ impl<T> Page<T> {
         found.truncate(limit);
         let next_cursor = found.last().filter(|_| has_more).map(|last| cursor(last).encode());
         Self { items: found.into_iter().map(R::into).collect(), next_cursor }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preferred_wait_is_found_among_preferences() {
+        let preferred = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("prefer", value.parse().unwrap());
+            }
+            preferred_wait(&headers)
+        };
+        assert_eq!(preferred(&["wait=20"]).as_deref(), Some("20"));
+        assert_eq!(preferred(&["respond-async, Wait=5"]).as_deref(), Some("5"));
+        assert_eq!(preferred(&["respond-async", "wait = \"7\"; foo=bar"]).as_deref(), Some("7"));
+        for none in ["wait", "wait=", "wait=-1", "wait=soon", "waiting=3"] {
+            assert_eq!(preferred(&[none]), None, "{none}");
+        }
+        assert_eq!(preferred(&[]), None);
+    }
+
+    #[test]
+    fn an_empty_value_is_a_fault_wherever_it_stands() {
+        use relaytrace_domain::{AgentId, Priority};
+        let mut faults = Faults::default();
+        assert_eq!(parse_list::<Priority>(&mut faults, "priority", &["P1,P2".into(), "P3".into()]).len(), 3);
+        assert!(faults.is_empty());
+        parse_list::<Priority>(&mut faults, "priority", &["P1,".into(), String::new()]);
+        assert_eq!(faults.listed().len(), 2);
+        assert_eq!(parse_one::<AgentId>(&mut faults, "agent_id", Some("a,b")), None);
+        assert_eq!(parse_one::<AgentId>(&mut faults, "agent_id", Some("")), None);
+        assert_eq!(faults.listed().len(), 4);
     }
 }

@@ -32,7 +32,7 @@ pub struct Problem<'a> {
     /// When, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
-    /// All faults of the body, the parameters or the headers.
+    /// The faults of the body, the parameters or the headers, the first 100; `detail` says how many more there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<&'a [Fault]>,
     /// The decision that stands.
@@ -67,7 +67,7 @@ pub(super) fn render(response: Response, error: &Error, path: &str, trace_id: &s
         code: answer.code,
         retryable: retry.is_some(),
         retry_after_ms: after.and_then(|after| after.as_millis().try_into().ok()),
-        errors: if let Error::Invalid(faults) = error { Some(faults) } else { None },
+        errors: if let Error::Invalid(faults) = error { Some(faults.listed()) } else { None },
         decision: if let Error::AlreadyDecided(decision) = error { Some(decision) } else { None },
         trace_id,
     };

@@ -5,6 +5,7 @@ use axum::routing::{MethodFilter, MethodRouter};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
+use super::known::{Describe, KnownParameters};
 use crate::state::AppState;
 
 /// Routes that know how they are described. Descriptions are made only for who asks: making them is a third of what a
@@ -13,7 +14,7 @@ use crate::state::AppState;
 #[must_use = "routes do nothing until they are served"]
 pub struct Routes {
     router: Router<AppState>,
-    descriptions: Vec<fn() -> UtoipaMethodRouter<AppState>>,
+    descriptions: Vec<(String, Describe)>,
 }
 
 impl Routes {
@@ -24,7 +25,7 @@ impl Routes {
         methods: MethodRouter<AppState>,
         describe: fn() -> UtoipaMethodRouter<AppState>,
     ) -> Self {
-        self.descriptions.push(describe);
+        self.descriptions.push((path.to_owned(), describe));
         self.route(path, methods)
     }
 
@@ -43,7 +44,12 @@ impl Routes {
     #[must_use]
     pub fn document(&self, of_all: OpenApi) -> OpenApi {
         let document = OpenApiRouter::with_openapi(of_all);
-        self.descriptions.iter().fold(document, |document, describe| document.routes(describe())).into_openapi()
+        self.descriptions.iter().fold(document, |document, (_, describe)| document.routes(describe())).into_openapi()
+    }
+
+    /// The query parameters that they know.
+    pub(super) fn known_parameters(&self) -> KnownParameters {
+        KnownParameters::of(&self.descriptions)
     }
 
     pub(super) fn into_router(self) -> Router<AppState> {
