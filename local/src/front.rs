@@ -23,8 +23,6 @@ use hyper_util::rt::TokioExecutor;
 use relaytrace_service::{runtime, telemetry};
 use utoipa::openapi::{OpenApi, PathItem};
 
-use crate::openapi;
-
 /// Where the front is, and what is behind it.
 #[derive(clap::Args, Clone, Debug)]
 pub struct FrontOptions {
@@ -83,8 +81,8 @@ fn router(functions: &[Function]) -> anyhow::Result<Router> {
         functions.iter().find(|function| function.name == name).with_context(|| format!("where is {name}?"))
     };
     let mut paths: HashMap<String, Vec<(Method, Function)>> = HashMap::new();
-    for (name, routes) in openapi::functions() {
-        let function = named(name)?;
+    for (function, routes) in relaytrace_cli::Function::all().map(|function| (function, function.routes())) {
+        let function = named(function.name())?;
         for (path, item) in &routes.document(OpenApi::default()).paths.paths {
             let of_path = paths.entry(path.clone()).or_default();
             of_path.extend(methods(item).map(|method| (method, function.clone())));

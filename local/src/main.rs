@@ -28,12 +28,10 @@ struct Arguments {
 enum Command {
     /// Run the whole product until Ctrl-C. State stays in the folder.
     Run(RunOptions),
-    /// Prepare a database and describe the stack, for `serve` and for drills.
+    /// Prepare a database and describe the stack, for `relaytrace serve` and for drills.
     ///
     /// Reads `DATABASE_URL` (as the owner) and `NATS_URL`, and writes `dev.json`.
     Prepare(PrepareOptions),
-    /// Serve all functions in one process, against servers that run elsewhere. Configured as one function is.
-    Serve,
     /// Run a command beside a Postgres and a NATS, prepared for the functions that the command starts. They find their
     /// configuration in the environment; `RELAYTRACE_DEV_JSON` describes the stack.
     Beside(BesideOptions),
@@ -122,7 +120,6 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(options) => stack::run(&options),
         Command::Prepare(options) => prepared::run(&options),
-        Command::Serve => return stack::serve(),
         Command::Beside(options) => attend::beside(&options),
         Command::Attend(options) => attend::attend(&options),
         Command::Front(options) => front::run(&options),

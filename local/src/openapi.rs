@@ -1,5 +1,6 @@
 //! The OpenAPI document of all functions together.
 
+use relaytrace_cli::Function;
 use relaytrace_service::http::Routes;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -14,26 +15,9 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 ))]
 struct Description;
 
-/// Every function with its routes.
-pub fn functions() -> [(&'static str, Routes); 6] {
-    [
-        ("ingest", ingest::router()),
-        ("poll", poll::router()),
-        ("decide", decide::router()),
-        ("timeout-sweep", timeout_sweep::router()),
-        ("replay", replay::router()),
-        ("admin", admin::router()),
-    ]
-}
-
-/// The routes of all functions, without those that each of them has.
-pub fn of_functions() -> Routes {
-    functions().into_iter().map(|(_, routes)| routes).fold(Routes::default(), Routes::merge)
-}
-
 /// All routes.
 pub fn routes() -> Routes {
-    of_functions().merge(relaytrace_service::http::common_routes())
+    relaytrace_cli::routes(Function::all()).merge(relaytrace_service::http::common_routes())
 }
 
 /// The document, as it is committed and served.

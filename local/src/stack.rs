@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use relaytrace_servers::{Durability, Nats, Postgres};
-use relaytrace_service::{AppState, runtime, telemetry};
+use relaytrace_service::{runtime, telemetry};
 
 use crate::prepared::{Addresses, Prepared};
 use crate::{RunOptions, demo, openapi, prepared};
@@ -52,11 +52,6 @@ pub fn with_servers<T>(dir: &Path, work: impl AsyncFnOnce(&Postgres, &Nats) -> a
     outcome
 }
 
-/// Serves all functions as one process would serve one of them, until Ctrl-C or SIGTERM.
-pub fn serve() -> ExitCode {
-    runtime::run(openapi::of_functions())
-}
-
 async fn run_functions(options: &RunOptions, postgres: &Postgres, nats: &Nats) -> anyhow::Result<()> {
     let service_url = prepared::migrate(&owner_url(postgres)).await?;
     let base_url = format!("http://127.0.0.1:{}", options.port);
@@ -82,7 +77,7 @@ async fn run_functions(options: &RunOptions, postgres: &Postgres, nats: &Nats) -
     print_banner(options, &base_url, &prepared.operator_token()?);
 
     if options.sweep_seconds > 0.0 {
-        tokio::spawn(sweep_every(state.clone(), Duration::from_secs_f64(options.sweep_seconds)));
+        tokio::spawn(timeout_sweep::schedule(state.clone(), Duration::from_secs_f64(options.sweep_seconds)));
     }
     if options.demo == 1 {
         demo::run(&state, &base_url);
@@ -108,17 +103,6 @@ async fn wait_until_ready(base_url: &str) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     anyhow::bail!("the stack did not become ready; see relaytrace.log in its folder")
-}
-
-async fn sweep_every(state: AppState, period: Duration) {
-    let mut ticks = tokio::time::interval(period);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while !state.events.is_stopping() {
-        ticks.tick().await;
-        if let Err(error) = timeout_sweep::run_once(state.clone()).await {
-            tracing::warn!(error = %error, "a sweep did not end; the next goes on");
-        }
-    }
 }
 
 /// A page elsewhere on the web must not reach the stack under a name of its own (DNS rebinding).

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use admin as admin_function;
 use axum::Router;
 use axum::body::Body;
 use http::{Request, StatusCode};
@@ -24,15 +23,8 @@ const COMMON: [&str; 2] = ["/healthz", "/readyz"];
 /// The page is not an API: the document does not describe it.
 const PAGE: [&str; 2] = ["/", "/page/{file}"];
 
-fn functions() -> [(&'static str, Routes); 6] {
-    [
-        ("ingest", ingest::router()),
-        ("poll", poll::router()),
-        ("decide", decide::router()),
-        ("timeout-sweep", timeout_sweep::router()),
-        ("replay", replay::router()),
-        ("admin", admin_function::router()),
-    ]
+fn functions() -> impl Iterator<Item = (&'static str, Routes)> {
+    relaytrace_cli::Function::all().map(|function| (function.name(), function.routes()))
 }
 
 fn get(path: &str) -> Route {

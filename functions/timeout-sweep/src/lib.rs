@@ -3,6 +3,8 @@
 //! Bounded batches, safe when overlapping: rows that another sweep holds are skipped. Invoked at least once by a
 //! schedule; any number of overlapping sweeps have the effect of one.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use relaytrace_domain::{Error, Result};
@@ -265,4 +267,16 @@ async fn relay(state: &AppState) -> Result<Published> {
         state.store.release_events(&published.unreached).await?;
     }
     Ok(published)
+}
+
+/// Sweeps at once and then every period, until the process stops: the schedule of a deployment in one process.
+pub async fn schedule(state: AppState, period: Duration) {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !state.events.is_stopping() {
+        ticks.tick().await;
+        if let Err(error) = run_once(state.clone()).await {
+            tracing::warn!(error = %error, "a sweep did not end; the next goes on");
+        }
+    }
 }

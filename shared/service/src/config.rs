@@ -151,7 +151,7 @@ pub struct Login {
 /// All faults of a configuration, a line each. Values are not in it: they may be secrets.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration is not complete:\n  {}", .0.join("\n  "))]
-pub struct ConfigFaults(Vec<String>);
+pub struct ConfigFaults(pub Vec<String>);
 
 impl Config {
     /// Reads the environment, else the description of a running local stack.

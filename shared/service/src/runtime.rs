@@ -96,6 +96,26 @@ where
     serve(router, &state, listen, interrupted()).await
 }
 
+/// Does a scheduled function's work once, as a command, and prints its report as JSON.
+#[must_use]
+pub fn run_once<F, R>(once: fn(AppState) -> F) -> ExitCode
+where
+    F: Future<Output = relaytrace_domain::Result<R>> + Send + 'static,
+    R: serde::Serialize + 'static,
+{
+    exit_code(block_on(async move {
+        let (state, _) = start().await?;
+        println!("{}", serde_json::to_string(&once(state).await?)?);
+        Ok(())
+    }))
+}
+
+/// Says by its exit code whether the server of this configuration is ready.
+#[must_use]
+pub fn run_check() -> ExitCode {
+    exit_code(block_on(check()))
+}
+
 /// Applies the migrations and prepares the functions' role, once as a command, or for each event on Lambda.
 ///
 /// `DATABASE_URL` is the owner's here. `FUNCTIONS_ROLE`, where it is set, names the login role of the functions'

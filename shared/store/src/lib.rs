@@ -27,6 +27,7 @@ mod sweep_failures;
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnectOptions;
@@ -132,6 +133,24 @@ impl Store {
         self.batches.as_ref().map_or(0, waiting)
     }
 
+    /// Versions of the migrations of this build that the database lacks.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], and [`Error::Internal`] where the role may not look.
+    pub async fn missing_migrations(&self) -> Result<Vec<i64>> {
+        const UNDEFINED_TABLE: &str = "42P01";
+        let applied = run!(self, connection => sqlx::query_scalar::<_, i64>(
+            "/* relaytrace: missing_migrations */ SELECT version FROM _sqlx_migrations WHERE success",
+        )
+        .fetch_all(connection)
+        .map(|applied| match applied {
+            Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code == UNDEFINED_TABLE) => Ok(Vec::new()),
+            applied => applied,
+        }))?;
+        let known = MIGRATOR.iter().map(|migration| migration.version);
+        Ok(known.filter(|version| !applied.contains(version)).collect())
+    }
+
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<()> {
         run!(self, connection => connection.ping())
@@ -153,6 +172,8 @@ impl Store {
 pub async fn migrate(owner: &PgConnectOptions) -> Result<()> {
     let mut connection = sqlx::PgConnection::connect_with(owner).await?;
     MIGRATOR.run(&mut connection).await.map_err(Error::internal)?;
+    // For `Store::missing_migrations`.
+    sqlx::raw_sql("GRANT SELECT ON _sqlx_migrations TO relaytrace_app").execute(&mut connection).await?;
     connection.close().await.map_err(Error::from)
 }
 

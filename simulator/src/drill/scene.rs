@@ -124,7 +124,7 @@ impl<'a> Scene<'a> {
 
     /// Starts all functions in one process, with these variables in place of the scene's own.
     pub async fn start_service(&self, variables: &[(&str, &str)]) -> Result<Service> {
-        let mut service = self.process("relaytrace-local", &["serve"], variables)?;
+        let mut service = self.process("relaytrace", &["serve"], variables)?;
         service.start().await?;
         Ok(service)
     }

@@ -74,7 +74,7 @@ impl Service {
         let described: Value = serde_json::from_str(&text).unwrap();
         let environment: HashMap<String, String> = serde_json::from_value(described["environment"].clone()).unwrap();
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(None).unwrap()));
-        let child = Command::new(program("relaytrace-local"))
+        let child = Command::new(program("relaytrace"))
             .arg("serve")
             .env_clear()
             .envs(environment)

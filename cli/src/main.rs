@@ -1,0 +1,60 @@
+//! The command `relaytrace`.
+
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use relaytrace_service::runtime;
+
+/// `EX_USAGE` of sysexits.h: arguments or configuration are wrong.
+const USAGE: u8 = 64;
+/// `EX_UNAVAILABLE` of sysexits.h: something that is needed cannot be had.
+const UNAVAILABLE: u8 = 69;
+
+/// Human approval for AI agents: durable, decided once, signed, traceable.
+///
+/// The configuration is the environment: `relaytrace serve` with nothing set lists every variable that is required.
+#[derive(Parser)]
+#[command(
+    name = "relaytrace",
+    version,
+    after_help = "Exit codes: 0 done, 1 failed, 64 wrong arguments or configuration, 69 something that is needed cannot be had."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the functions in one process, until Ctrl-C or SIGTERM.
+    Serve(serve::Options),
+    /// Apply the migrations that the database lacks, and prepare the functions' role.
+    ///
+    /// `DATABASE_URL` is the owner's here. `FUNCTIONS_ROLE` names the login role of the functions' `DATABASE_URL`,
+    /// `FUNCTIONS_PASSWORD` is its password. Safe to repeat.
+    Migrate,
+    /// Run one sweep, print its counts as JSON, and exit: for a cron job.
+    Sweep,
+    /// Exit with 0 if the server of this configuration is ready: a health check for container engines.
+    Check,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            drop(error.print());
+            let is_asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return ExitCode::from(if is_asked_for { 0 } else { USAGE });
+        }
+    };
+    match arguments.command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Migrate => runtime::run_migrations(),
+        Command::Sweep => runtime::run_once(timeout_sweep::run_once),
+        Command::Check => runtime::run_check(),
+    }
+}
