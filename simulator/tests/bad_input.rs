@@ -69,6 +69,7 @@ fn a_service_that_does_not_know_us_or_the_time_says_so() {
             response: |_, headers| {
                 headers.insert("date", "Sun, 06 Nov 1994 08:49:37 GMT".parse().expect("a date is a header's value"));
             },
+            ..Changes::default()
         },
     );
     let url = format!("http://{hours_off}");

@@ -92,9 +92,9 @@ fn a_broken_criterion_is_missed_and_no_other() {
         service.sql(heals);
         expect_missed(criterion, what, &played);
     }
-    let broken = proxy::start(service.address, Changes { request: another_nonce_now_and_then, response: |_, _| {} });
+    let broken = proxy::start(service.address, Changes { request: another_nonce_now_and_then, ..Changes::default() });
     expect_missed(7, "some responses are signed for another call's nonce", &service.play(SCENARIO, broken));
-    let broken = proxy::start(service.address, Changes { request: another_nonce, response: |_, _| {} });
+    let broken = proxy::start(service.address, Changes { request: another_nonce, ..Changes::default() });
     let played = service.play(SCENARIO, broken);
     expect_missed(7, "every response is signed for another call's nonce", &played);
     assert!(

@@ -13,10 +13,13 @@ import base64
 import hashlib
 import json
 import os
+import re
 import secrets
 import time
+import uuid
 from datetime import datetime, timedelta
 from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import httpx
 import jwt
@@ -34,6 +37,12 @@ SIGNATURE_TAG = "relaytrace-response"
 SIGNED_COMPONENTS = ("@status", "content-type", "content-digest", '"@method";req')
 SIGNED_NONCE = '"relaytrace-nonce";req'
 LONGEST_WAIT_SECONDS = 20
+# How far the two clocks may be apart: as far as the service's for tokens.
+CLOCK_SKEW_SECONDS = 30
+# A lease of the service and the first pause after it: what is handed to nobody for so long is acknowledged, or another worker's.
+PASSED_OVER_SECONDS = 35
+# From a deadline to the end of the sweep that decides what nobody has answered.
+SWEEP_SECONDS = 120
 
 
 class Unverified(Exception):
@@ -60,6 +69,7 @@ def verify_response(
         signature_algorithm=HMAC_SHA256,
         key_resolver=MappingKeyResolver(public_keys={key_id: secret}, private_keys={}),
     )
+    verifier.max_clock_skew = timedelta(seconds=CLOCK_SKEW_SECONDS)
     required = (*SIGNED_COMPONENTS, SIGNED_NONCE) if with_nonce else SIGNED_COMPONENTS
     try:
         [result] = verifier.verify(
@@ -70,8 +80,62 @@ def verify_response(
             body=response.content,
         )
     except (HTTPMessageSignaturesException, ValueError) as fault:
-        raise Unverified(str(fault)) from fault
+        raise Unverified(f"{fault}{clock_difference(response)}") from fault
     return result
+
+
+def clock_difference(response: httpx.Response) -> str:
+    """What the signature says of the two clocks, where that is why it does not count."""
+    created = re.search(r";created=(\d{1,12})(;|$)", response.headers.get("signature-input", ""))
+    ahead = int(time.time()) - int(created[1]) if created else 0
+    if -CLOCK_SKEW_SECONDS <= ahead <= CLOCK_SKEW_SECONDS + 60:
+        return ""
+    side = "ahead of" if ahead > 0 else "behind"
+    return (f": this machine's clock is {abs(ahead)} s {side} the time of the signature, "
+            f"and {CLOCK_SKEW_SECONDS} s are allowed")
+
+
+def check_answer(response: httpx.Response, agent_id: str) -> None:
+    """Raise `Unverified` unless the answer is about what was asked.
+
+    The signature covers our nonce, and not path and body, so that proxies may rewrite paths. A proxy that sends our
+    nonce with another path gets a signed answer to another question: only the answer's members tell the difference.
+    """
+    request = response.request
+    asked = urlsplit(str(request.url))
+    answer = response.json() if response.content else {}
+
+    def compare(member: str, answered, expected) -> None:
+        if answered not in expected:
+            raise Unverified(f"answers another question: its {member} is {answered}, asked was {', '.join(expected)}")
+
+    if response.status_code >= 400:
+        # A proxy may serve the API below a path of its own, and the service does not see that.
+        if not urlsplit(answer["instance"]).path.endswith(asked.path) and not asked.path.endswith(answer["instance"]):
+            compare("instance", answer["instance"], [asked.path])
+        return
+    compare("agent_id", answer.get("agent_id"), [agent_id])
+    ids = re.findall(r"/(?:requests|decisions)/([^/]+)", unquote(asked.path).split("/v1/", 1)[-1])
+    ids = [str(uuid.UUID(known)) for known in ids if known != "poll"]
+    keys = []
+    if asked.path.endswith("/v1/hitl/requests"):
+        keys = [json.loads(request.content)["client_request_key"]]
+    if asked.path.endswith("/poll"):
+        ids = [str(uuid.UUID(known)) for known in parse_qs(asked.query).get("request_id", [])]
+    # Only a poll's answer names no request of its own.
+    about = answer.get("decisions", [answer])
+    for item in about + [item["decision"] for item in about if item.get("decision")]:
+        if ids:
+            compare("request_id", item["request_id"], ids)
+        if keys:
+            compare("client_request_key", item["client_request_key"], keys)
+    if asked.path.endswith("/ack"):
+        delivery_id = json.loads(request.content).get("delivery_id")
+        if answer["delivery_id"] != delivery_id:
+            raise Unverified(f"answers another question: its delivery_id is {answer['delivery_id']}, asked was {delivery_id}")
+    if decision := answer.get("decision"):
+        for member in ("request_id", "client_request_key", "action_digest"):
+            compare(f"decision's {member}", decision[member], [answer[member]])
 
 
 def verify_receipt(receipt: str, jwks: dict) -> dict:
@@ -115,6 +179,7 @@ class Agent:
         }
         response = self.http.request(method, path, headers=ours | (headers or {}), **request)
         verify_response(response, self.key_id, self.secret)
+        check_answer(response, self.agent_id)
         return response
 
     def submit(self, envelope: dict | bytes) -> httpx.Response:
@@ -152,15 +217,31 @@ class Agent:
     def receipt_keys(self) -> dict:
         return self.http.get("/.well-known/jwks.json").raise_for_status().json()
 
-    def wait_for_decision(self, request_id: str, respond_by: str) -> dict:
-        """Long-poll until the decision is there; nobody's silence outlasts `respond_by` by much."""
-        deadline = datetime.fromisoformat(respond_by).timestamp() + 2 * LONGEST_WAIT_SECONDS
-        while time.time() < deadline:
-            polled = self.poll(LONGEST_WAIT_SECONDS, [request_id])
-            if polled["decisions"]:
-                return polled["decisions"][0]
+    def wait_for_decision(self, submission: dict) -> dict:
+        """Long-poll until the decision is there; nobody's silence outlasts `respond_by` by much.
+
+        A decision that was acknowledged before, or that another worker has, is not handed out again: it comes back
+        without `delivery_id`, and who holds or held its delivery acts on it.
+        """
+        if "delivery_id" in (submission.get("decision") or {}):
+            return submission["decision"]
+        request_id = submission["request_id"]
+        decided_since = None if submission["status"] == "pending" else time.monotonic()
+        while True:
+            wait = LONGEST_WAIT_SECONDS if decided_since is None else min(5, PASSED_OVER_SECONDS)
+            polled = self.poll(wait, [request_id])
+            for decision in polled["decisions"]:
+                if decision["client_request_key"] == submission["client_request_key"]:
+                    return decision
+            state = self.view(request_id).raise_for_status().json()
+            swept_at = datetime.fromisoformat(state["respond_by"]).timestamp() + SWEEP_SECONDS
+            if state["decision"]:
+                decided_since = decided_since or time.monotonic()
+                if time.monotonic() - decided_since >= PASSED_OVER_SECONDS:
+                    return state["decision"]
+            elif time.time() > swept_at:
+                raise TimeoutError(f"{request_id} is pending after its deadline: the service's sweep does not run")
             time.sleep(polled.get("retry_after_ms", 0) / 1000)
-        raise TimeoutError(f"no decision on {request_id}")
 
     def check_decision(self, decision: dict, action: dict, jwks: dict) -> dict:
         """The receipt's claims, after making sure that they are about this decision and `action`."""
@@ -218,14 +299,15 @@ def main() -> None:
     print(f"submitted     {submission['request_id']}, respond_by {submission['respond_by']}")
     print(f"waiting       for an operator at {stack['base_url']}/", flush=True)
 
-    decision = until_answered(
-        lambda: agent.wait_for_decision(submission["request_id"], submission["respond_by"])
-    )
+    decision = until_answered(lambda: agent.wait_for_decision(submission))
     print(f"{decision['outcome']:<13} by {decision['decided_by']['id']} (cause {decision['cause']})")
 
     claims = agent.check_decision(decision, action, agent.receipt_keys())
     print(f"verified      response signature, and receipt of {claims['iss']}: {claims['action_digest']}")
 
+    if "delivery_id" not in decision:
+        print("acknowledged  before: there is nothing to do")
+        return
     if decision["outcome"] == "approved":
         print(f"acting        on {action['type']}, resuming with {decision['resume']}")
     acknowledged = until_answered(lambda: agent.acknowledge(decision).raise_for_status().json())

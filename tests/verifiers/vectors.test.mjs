@@ -59,7 +59,23 @@ for (const vector of vectors) {
     });
   }
 
-  for (const late of [-3600, 66, 3600]) {
+  for (const late of [-29, -8, 60, 89]) {
+    test(`${vector.name}: verifies ${late} s later`, async (t) => {
+      t.mock.timers.enable({ apis: ["Date"], now: (vector.created + late) * 1000 });
+      assert.equal(await verify(exchangeOf(vector)), true);
+    });
+  }
+
+  for (const late of [-45, 105]) {
+    test(`${vector.name}: ${late} s later the clock is named`, async (t) => {
+      t.mock.timers.enable({ apis: ["Date"], now: (vector.created + late) * 1000 });
+      const said = t.mock.method(console, "error", () => {});
+      assert.equal(await verify(exchangeOf(vector)), false);
+      assert.match(said.mock.calls[0].arguments[0], new RegExp(`clock is ${Math.abs(late)} s (behind|ahead of)`));
+    });
+  }
+
+  for (const late of [-3600, -31, 91, 3600]) {
     test(`${vector.name}: refused ${late} s later`, async (t) => {
       t.mock.timers.enable({ apis: ["Date"], now: (vector.created + late) * 1000 });
       assert.equal(await verify(exchangeOf(vector)), false);

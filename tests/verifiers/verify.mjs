@@ -12,6 +12,8 @@ import { createVerifier, httpbis } from "http-message-signatures";
 
 const TAG = "relaytrace-response";
 const COMPONENTS = ['"@status"', '"content-type"', '"content-digest"', '"@method";req'];
+/** How far the two clocks may be apart, in seconds: as far as the service's for tokens. */
+const CLOCK_SKEW = 30;
 const NONCE = '"relaytrace-nonce";req';
 
 /** Whether the signature covers `components`, with our tag: what the library leaves to its callers. */
@@ -41,13 +43,24 @@ export async function verify({ request, response, secret_base64 }) {
   const config = {
     keyLookup: async () => key,
     requiredParams: ["created", "expires", "keyid", "nonce", "alg", "tag"],
-    tolerance: 5,
+    tolerance: CLOCK_SKEW,
   };
   try {
     return (await httpbis.verifyMessage(config, { status: response.status, headers }, request)) === true;
   } catch {
+    const difference = clockDifference(headers["signature-input"]);
+    if (difference) console.error(difference);
     return false;
   }
+}
+
+/** What the signature says of the two clocks, where that is why it does not count. */
+function clockDifference(signatureInput) {
+  const created = Number(/;created=(\d{1,12})(?:;|$)/.exec(signatureInput ?? "")?.[1]);
+  const ahead = Math.floor(Date.now() / 1000) - created;
+  if (Number.isNaN(ahead) || (ahead >= -CLOCK_SKEW && ahead <= CLOCK_SKEW + 60)) return null;
+  const side = ahead > 0 ? "ahead of" : "behind";
+  return `this machine's clock is ${Math.abs(ahead)} s ${side} the time of the signature, and ${CLOCK_SKEW} s are allowed`;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -30,7 +30,7 @@ async fn main() -> anyhow::Result<()> {
     println!("asked: {}, to be answered by {}", asked.request_id, asked.respond_by);
 
     // Wait. What arrives here is signed for this very call.
-    let answer = client.answer(asked.request_id).await?;
+    let answer = client.answer(&asked).await?;
     println!("{:?} by {} ({})", answer.outcome, answer.decided_by.id, answer.cause);
 
     // Keep the receipt: it proves later what was decided, to anyone.
@@ -40,6 +40,10 @@ async fn main() -> anyhow::Result<()> {
     // Act, if exactly this action was approved; then say so, or the answer comes again.
     if answer.permits(&action) {
         println!("refunding, for ticket {}", answer.resume.as_ref().map_or(&json!(null), |resume| &resume["ticket"]));
+    }
+    if answer.delivery_id.is_none() {
+        println!("this was answered and acknowledged before: there is nothing to do");
+        return Ok(());
     }
     let acknowledged = client.accept(&answer).await?;
     println!("{:?}", acknowledged.state);

@@ -12,15 +12,18 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::Patience;
+use crate::about::{About, Answer, is_instance_of};
 use crate::credentials::Credentials;
 use crate::error::{Error, Problem, Result};
 use crate::observe::{Observer, Response, Try};
-use crate::signature::Received;
+use crate::signature::{Received as Signed, Unverified};
 
 /// Longest body that is read; the contract keeps answers under 1 MB.
 const LONGEST_BODY: usize = 4 << 20;
-/// A token that is refused so often will not be accepted by trying.
-const REFUSED_TOKENS: usize = 3;
+/// A token that is refused so often, or a clock that is wrong so often, will not be right by trying.
+const HOPELESS_TRIES: usize = 3;
+/// How far the two clocks may be apart, in seconds (contract, "Tokens").
+const LEEWAY: i64 = 30;
 
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -41,7 +44,9 @@ enum Failed {
     /// It may be sent again, not before this time has passed.
     Again { why: String, after: Option<Duration> },
     /// It was not signed, because the service does not know whose answer it would be.
-    Unauthenticated(String),
+    Unauthenticated(Error),
+    /// It was signed by another clock.
+    Clock { ahead_seconds: i64 },
     /// It is settled.
     Final(Error),
 }
@@ -76,14 +81,25 @@ impl Caller {
         self.inner.credentials.agent_id()
     }
 
-    /// Any call but a poll.
-    pub async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&[u8]>) -> Result<T> {
-        self.until_answered(method, path, body, Duration::ZERO).await
+    /// Any call but a poll. An answer about something else counts as none.
+    pub async fn call<T: DeserializeOwned + Answer>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&[u8]>,
+        about: &About<'_>,
+    ) -> Result<T> {
+        self.until_answered(&Call { method, path, body, waits: Duration::ZERO, about }).await
     }
 
     /// A call that the service lets wait for so long.
-    pub async fn poll<T: DeserializeOwned>(&self, path: &str, waits: Duration) -> Result<T> {
-        self.until_answered(Method::GET, path, None, waits).await
+    pub async fn poll<T: DeserializeOwned + Answer>(
+        &self,
+        path: &str,
+        waits: Duration,
+        about: &About<'_>,
+    ) -> Result<T> {
+        self.until_answered(&Call { method: Method::GET, path, body: None, waits, about }).await
     }
 
     /// Something that anyone may read; it is not signed.
@@ -94,16 +110,10 @@ impl Caller {
         response.error_for_status().map_err(lost)?.json().await.map_err(lost)
     }
 
-    async fn until_answered<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&[u8]>,
-        waits: Duration,
-    ) -> Result<T> {
+    async fn until_answered<T: DeserializeOwned + Answer>(&self, call: &Call<'_>) -> Result<T> {
         let mut tries = 0;
-        let mut refused_tokens = 0;
-        let give_up_at = Instant::now() + self.inner.patience.in_all + waits;
+        let mut hopeless = 0;
+        let give_up_at = Instant::now() + self.inner.patience.in_all + call.waits;
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
             .with_max_delay(Duration::from_secs(10))
@@ -111,16 +121,16 @@ impl Caller {
             .without_max_times();
         let attempt = || {
             tries += 1;
-            self.once(&method, path, body, waits)
+            self.once(call)
         };
         let outcome = attempt
             .retry(backoff)
             .when(|failed| match failed {
                 Failed::Final(_) => false,
                 Failed::Again { .. } => Instant::now() < give_up_at,
-                Failed::Unauthenticated(_) => {
-                    refused_tokens += 1;
-                    refused_tokens < REFUSED_TOKENS
+                Failed::Unauthenticated(_) | Failed::Clock { .. } => {
+                    hopeless += 1;
+                    hopeless < HOPELESS_TRIES
                 }
             })
             .adjust(|failed, pause| match failed {
@@ -129,47 +139,47 @@ impl Caller {
             })
             .await;
         outcome.map_err(|failed| match failed {
-            Failed::Final(error) => error,
+            Failed::Final(error) | Failed::Unauthenticated(error) => error,
             Failed::Again { why, .. } => Error::GaveUp { tries, last: why },
-            Failed::Unauthenticated(why) => Error::NotAuthenticated(why),
+            Failed::Clock { ahead_seconds } => Error::Clock { ahead_seconds },
         })
     }
 
-    async fn once<T: DeserializeOwned>(
-        &self,
-        method: &Method,
-        path: &str,
-        body: Option<&[u8]>,
-        waits: Duration,
-    ) -> Result<T, Failed> {
+    async fn once<T: DeserializeOwned + Answer>(&self, call: &Call<'_>) -> Result<T, Failed> {
         let Inner { credentials, patience, http, .. } = &*self.inner;
+        let Call { method, path, body, waits, about } = call;
         let nonce = Uuid::new_v4().simple().to_string();
         let token = credentials.token(now()).map_err(Failed::Final)?;
         let mut request = http
             .request(method.clone(), self.url(path).map_err(Failed::Final)?)
             .bearer_auth(token)
             .header("relaytrace-nonce", &nonce)
-            .timeout(patience.per_try + waits);
+            .timeout(patience.per_try + *waits);
         if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_vec());
         }
         let tried = |response| Try { method: method.as_str(), path, nonce: &nonce, response };
-        let Answer { status, headers, body } = match exchange(request).await {
+        let Received { status, headers, body } = match exchange(request).await {
             Ok(answer) => answer,
             Err(why) => {
                 self.tell(&tried(Err(&why)));
                 return Err(Failed::Again { why, after: None });
             }
         };
-        let received = Received { status: status.as_u16(), headers: &headers, body: &body };
-        let verified = credentials.expected(method.as_str(), &nonce, now().cast_signed()).verify(received);
+        let signed = Signed { status: status.as_u16(), headers: &headers, body: &body };
+        let verified = credentials.expected(method.as_str(), &nonce, now().cast_signed()).verify(signed);
         let verified = verified.as_ref().copied();
         self.tell(&tried(Ok(Response { status: status.as_u16(), headers: &headers, body: &body, verified })));
         match verified {
-            Ok(()) if status.is_success() => serde_json::from_slice(&body)
-                .map_err(|error| Failed::Final(Error::Contract(format!("{method} {path}: {error}")))),
-            Ok(()) => Err(refused(&body)),
-            Err(_) if status == StatusCode::UNAUTHORIZED => Err(Failed::Unauthenticated(clock_difference(&headers))),
+            Ok(()) if status.is_success() => {
+                let answer: T = serde_json::from_slice(&body)
+                    .map_err(|error| Failed::Final(Error::Contract(format!("{method} {path}: {error}"))))?;
+                answer.check(about).map_err(|other| of_another_question(status, &other))?;
+                Ok(answer)
+            }
+            Ok(()) => Err(refused(&body, status, path, about)),
+            Err(Unverified::Stale { age }) => Err(Failed::Clock { ahead_seconds: *age }),
+            Err(_) if status == StatusCode::UNAUTHORIZED => Err(Failed::Unauthenticated(unauthenticated(&headers))),
             Err(unverified) => Err(Failed::Again { why: format!("{status}, and {unverified}"), after: None }),
         }
     }
@@ -187,15 +197,27 @@ impl Caller {
     }
 }
 
+/// What is asked.
+struct Call<'a> {
+    method: Method,
+    /// Below the base address, with its query.
+    path: &'a str,
+    body: Option<&'a [u8]>,
+    /// How long the service may wait before it answers.
+    waits: Duration,
+    /// What its answer has to be about.
+    about: &'a About<'a>,
+}
+
 /// What came back.
-struct Answer {
+struct Received {
     status: StatusCode,
     headers: header::HeaderMap,
     body: Vec<u8>,
 }
 
 /// Sends a request and reads the whole answer; why there is none.
-async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, String> {
+async fn exchange(request: reqwest::RequestBuilder) -> Result<Received, String> {
     let lost = |error: reqwest::Error| said(&error);
     let mut response = request.send().await.map_err(lost)?;
     let mut body = Vec::new();
@@ -205,27 +227,41 @@ async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, String> {
             return Err(format!("an answer of more than {LONGEST_BODY} bytes"));
         }
     }
-    Ok(Answer { status: response.status(), headers: std::mem::take(response.headers_mut()), body })
+    Ok(Received { status: response.status(), headers: std::mem::take(response.headers_mut()), body })
 }
 
 /// A verified problem document.
-fn refused(body: &[u8]) -> Failed {
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(problem) if problem.retryable => {
-            Failed::Again { why: problem.to_string(), after: problem.retry_after_ms.map(Duration::from_millis) }
-        }
-        Ok(problem) => Failed::Final(Error::Refused(Box::new(problem))),
-        Err(error) => Failed::Final(Error::Contract(format!("a problem document: {error}"))),
+fn refused(body: &[u8], status: StatusCode, path: &str, about: &About<'_>) -> Failed {
+    let problem = match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => problem,
+        Err(error) => return Failed::Final(Error::Contract(format!("a problem document: {error}"))),
+    };
+    if !is_instance_of(&problem.instance, path) {
+        return of_another_question(status, &format!("its instance is {}, asked was {path}", problem.instance));
     }
+    let stands = problem.decision.as_ref().and_then(|decision| decision["request_id"].as_str()?.parse::<Uuid>().ok());
+    if let Some(of) = stands.filter(|of| !about.request_ids.is_empty() && !about.request_ids.contains(of)) {
+        return of_another_question(status, &format!("its decision is that of {of}"));
+    }
+    if problem.retryable {
+        let after = problem.retry_after_ms.map(Duration::from_millis);
+        return Failed::Again { why: problem.to_string(), after };
+    }
+    Failed::Final(Error::Refused(Box::new(problem)))
 }
 
-/// A clock that is off is the usual reason why a good key's token is refused.
-fn clock_difference(headers: &header::HeaderMap) -> String {
+/// It says nothing about this call: whether that had an effect is not known.
+fn of_another_question(status: StatusCode, difference: &str) -> Failed {
+    Failed::Again { why: format!("{status}, and it answers another question: {difference}"), after: None }
+}
+
+/// Why a token was refused, as far as this can be told. A wrong clock is the usual reason.
+fn unauthenticated(headers: &header::HeaderMap) -> Error {
     let theirs = headers.get(header::DATE).and_then(|date| date.to_str().ok());
     let theirs = theirs.and_then(|date| chrono::DateTime::parse_from_rfc2822(date).ok());
     match theirs.map(|theirs| now().cast_signed() - theirs.timestamp()) {
-        Some(seconds) if seconds.abs() > 30 => format!("this machine's clock is {seconds} s off the service's"),
-        _ => "the key is not known there, revoked, or its agent disabled".to_owned(),
+        Some(ahead_seconds) if ahead_seconds.abs() > LEEWAY => Error::Clock { ahead_seconds },
+        _ => Error::NotAuthenticated("the key is not known there, revoked, or its agent disabled".to_owned()),
     }
 }
 

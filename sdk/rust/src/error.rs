@@ -33,7 +33,21 @@ pub enum Error {
         /// Digest in the answer.
         answered: String,
     },
-    /// The decision was read, not delivered: there is nothing to acknowledge.
+    /// The two clocks differ by more than the 30 s that signatures and tokens allow.
+    #[error("this machine's clock is {}, more than the 30 s that are allowed: set it", off(*.ahead_seconds))]
+    Clock {
+        /// How far this machine's clock is ahead of the service's; negative if it is behind.
+        ahead_seconds: i64,
+    },
+    /// Nobody decided in time, and the service's sweep did not either: the request is pending after its deadline.
+    #[error("{request_id} is still pending after its deadline, {respond_by}: the service's sweep does not run")]
+    Undecided {
+        /// The request.
+        request_id: uuid::Uuid,
+        /// Its deadline.
+        respond_by: chrono::DateTime<chrono::Utc>,
+    },
+    /// The decision was read, not delivered: `retry` and `failed` need a delivery.
     #[error("this decision was not delivered by a poll")]
     NotDelivered,
     /// A receipt is not what it should be.
@@ -42,6 +56,12 @@ pub enum Error {
     /// A verified answer is not as the contract says.
     #[error("an answer is not as the contract says: {0}")]
     Contract(String),
+}
+
+/// A difference of clocks, in words.
+pub(crate) fn off(ahead_seconds: i64) -> String {
+    let side = if ahead_seconds < 0 { "behind" } else { "ahead of" };
+    format!("{} s {side} the service's", ahead_seconds.unsigned_abs())
 }
 
 /// A problem document (RFC 9457) of the service.
@@ -54,6 +74,8 @@ pub struct Problem {
     pub status: u16,
     /// What is wrong with this call.
     pub detail: String,
+    /// Path of the call; compared with the path that was called.
+    pub instance: String,
     /// The same call may succeed later.
     pub retryable: bool,
     /// When, in milliseconds.

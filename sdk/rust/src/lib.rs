@@ -8,7 +8,7 @@
 //! let action = Action::new("refund.create", serde_json::json!({"customer": "88213", "amount": "1240.00"}));
 //! // The key is the agent's own: after a crash the same call finds the same request.
 //! let asked = client.submit(&Envelope::new("refund-1042", Priority::P2, "Refund 1,240 EUR", action.clone())).await?;
-//! let answer = client.answer(asked.request_id).await?;
+//! let answer = client.answer(&asked).await?;
 //! if answer.permits(&action) {
 //!     // … do it, then say so.
 //! }
@@ -18,10 +18,11 @@
 //! ```
 //!
 //! Every call carries a fresh nonce. A response counts only if its RFC 9421 signature covers exactly what the contract
-//! says, over this nonce and these bytes; anything else is a lost connection. What may be sent again is sent again, with
-//! a backoff, until [`Patience`] ends. An acknowledgement of a delivery that is not the latest any more is said of the one
+//! says, over this nonce and these bytes, and if it is about the request that was asked about; anything else is a lost
+//! connection. What may be sent again is sent again, with a backoff, until [`Patience`] ends. An acknowledgement of a delivery that is not the latest any more is said of the one
 //! that comes instead.
 
+mod about;
 mod call;
 mod credentials;
 mod error;
@@ -33,15 +34,17 @@ pub mod signature;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
+use about::About;
 pub use credentials::Credentials;
 pub use error::{Error, Fault, Problem, Result};
 pub use model::{
-    Acknowledged, Action, Actor, Chain, Decision, DeliveryState, Envelope, Outcome, Priority, RequestState, Submission,
+    Acknowledged, Action, Actor, Cancelled, Chain, Decision, DeliveryState, Envelope, Outcome, Priority, RequestState,
 };
 pub use observe::{Observer, Response, Try};
 pub use receipt::{Receipt, ReceiptKeys};
@@ -51,6 +54,11 @@ pub use signature::Unverified;
 const STALE: &str = "stale-delivery";
 /// Longest poll of the contract.
 const LONGEST_POLL: Duration = Duration::from_secs(20);
+/// `status` of a request without a decision.
+const PENDING: &str = "pending";
+
+/// From a request's deadline to the end of the sweep that decides it, the 30 s included that the clocks may differ.
+pub const SWEEP_MARGIN: Duration = Duration::from_mins(2);
 
 /// How long a call may take with all its tries.
 #[derive(Clone, Copy, Debug)]
@@ -59,11 +67,19 @@ pub struct Patience {
     pub per_try: Duration,
     /// From the first try to the last.
     pub in_all: Duration,
+    /// A decision that is made and not handed out for so long was acknowledged before, or is somebody else's. Longer than
+    /// a lease of the deployment (30 s, if `LEASE_SECONDS` says nothing else) and the first pause after it (1 s): a
+    /// delivery that was lost with a crash comes again by then.
+    pub until_passed_over: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { per_try: Duration::from_secs(10), in_all: Duration::from_mins(2) }
+        Self {
+            per_try: Duration::from_secs(10),
+            in_all: Duration::from_mins(2),
+            until_passed_over: Duration::from_secs(35),
+        }
     }
 }
 
@@ -128,43 +144,83 @@ impl Client {
         self.0.agent_id()
     }
 
-    /// Asks. The same envelope again within 7 days is the same request.
+    /// Asks. The same envelope again, while its key is kept, is the same request.
     ///
     /// # Errors
     /// [`Error::Refused`]; [`Error::OtherAction`] where the service took the action for another one.
-    pub async fn submit(&self, envelope: &Envelope) -> Result<Submission> {
+    pub async fn submit(&self, envelope: &Envelope) -> Result<RequestState> {
         let body = envelope.to_json(self.agent_id())?;
-        let submission: Submission = self.0.call(Method::POST, "/v1/hitl/requests", Some(&body)).await?;
+        let about = About { client_request_key: Some(&envelope.client_request_key), ..self.about(&[]) };
+        let asked: RequestState = self.0.call(Method::POST, "/v1/hitl/requests", Some(&body), &about).await?;
         let own = envelope.action.digest()?;
-        if submission.action_digest != own {
-            return Err(Error::OtherAction { asked: own, answered: submission.action_digest });
+        if asked.action_digest != own {
+            return Err(Error::OtherAction { asked: own, answered: asked.action_digest });
         }
-        Ok(submission)
+        Ok(asked)
     }
 
     /// The decisions that are due, at most `limit` (1 to 100): at once if there are any, else as soon as one is there,
     /// else none after `wait` (at most 20 s). Only of `request_ids`, unless that is empty.
     pub async fn poll(&self, wait: Duration, limit: u8, request_ids: &[Uuid]) -> Result<Vec<Decision>> {
+        Ok(self.polled(wait, limit, &self.about(request_ids)).await?.decisions)
+    }
+
+    async fn polled(&self, wait: Duration, limit: u8, about: &About<'_>) -> Result<model::Polled> {
         let seconds = wait.min(LONGEST_POLL).as_secs();
         let mut path = format!("/v1/agents/{}/decisions/poll?wait_seconds={seconds}&limit={limit}", self.agent_id());
-        for id in request_ids {
+        for id in about.request_ids {
             path.push_str("&request_id=");
             path.push_str(&id.to_string());
         }
-        let polled: model::Polled = self.0.poll(&path, Duration::from_secs(seconds)).await?;
-        Ok(polled.decisions)
+        self.0.poll(&path, Duration::from_secs(seconds), about).await
     }
 
-    /// Waits for the decision on one request, as long as it takes: every request gets one, at the latest by its timeout.
+    /// Waits for the decision on a request: every request gets one, at the latest by its timeout.
     ///
-    /// A decision that another worker holds, or that was acknowledged before, is not handed out again:
-    /// [`Client::request`] shows it.
-    pub async fn answer(&self, request_id: Uuid) -> Result<Decision> {
+    /// A decision that was acknowledged before, or that another worker of the agent holds, is not handed out again. It is
+    /// returned without [`Decision::delivery_id`] after [`Patience::until_passed_over`].
+    ///
+    /// # Errors
+    /// [`Error::Undecided`] where the request is still pending [`SWEEP_MARGIN`] after its deadline.
+    pub async fn answer(&self, asked: &RequestState) -> Result<Decision> {
+        if let Some(decision) = asked.decision.as_ref().filter(|decision| decision.delivery_id.is_some()) {
+            return Ok(decision.clone());
+        }
+        let request_ids = [asked.request_id];
+        let about = About {
+            client_request_key: Some(&asked.client_request_key),
+            action_digest: Some(&asked.action_digest),
+            ..self.about(&request_ids)
+        };
+        let until_passed_over = self.0.patience().until_passed_over;
+        let mut respond_by = asked.respond_by;
+        let mut decided_since = (asked.status != PENDING).then(Instant::now);
         loop {
-            let mut decisions = self.poll(LONGEST_POLL, 1, &[request_id]).await?;
-            if let Some(decision) = decisions.pop() {
+            let left = match decided_since {
+                Some(since) => until_passed_over.saturating_sub(since.elapsed()),
+                None => until_swept(respond_by),
+            };
+            // In whole seconds, rounded up: a poll that does not wait would be repeated at once.
+            let wait = Duration::from_secs(left.as_secs() + 1);
+            let mut polled = self.polled(wait, 1, &about).await?;
+            if let Some(decision) = polled.decisions.pop() {
                 return Ok(decision);
             }
+            // As it stands now: a deadline may have been extended, and a decision may be with another worker.
+            let state: RequestState = self.0.call(Method::GET, &self.path_of(asked.request_id), None, &about).await?;
+            match state.decision {
+                Some(decision) => {
+                    let since = *decided_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= until_passed_over {
+                        return Ok(decision);
+                    }
+                }
+                None if until_swept(state.respond_by).is_zero() => {
+                    return Err(Error::Undecided { request_id: asked.request_id, respond_by: state.respond_by });
+                }
+                None => respond_by = state.respond_by,
+            }
+            sleep(Duration::from_millis(polled.retry_after_ms.unwrap_or_default())).await;
         }
     }
 
@@ -197,16 +253,22 @@ impl Client {
         self.settle(decision, Said::Failed { code, message }).await
     }
 
-    /// Says it of this very delivery, and of no later one: [`Client::accept`] and its like are what an agent wants.
+    /// Says it of this very delivery, and of no later one: [`Client::accept`] and its like are what an agent wants. A
+    /// decision without a delivery can only be accepted; that ends its delivery, whoever holds it.
     ///
     /// # Errors
     /// [`Error::NotDelivered`]; [`Error::Refused`] with the code `stale-delivery` where it is not the latest.
     pub async fn acknowledge(&self, decision: &Decision, said: Said<'_>) -> Result<Acknowledged> {
-        let Some(delivery_id) = decision.delivery_id else { return Err(Error::NotDelivered) };
         let mut body = said.to_json();
-        body["delivery_id"] = json!(delivery_id);
+        match decision.delivery_id {
+            Some(delivery_id) => body["delivery_id"] = json!(delivery_id),
+            None if matches!(said, Said::Accepted) => {}
+            None => return Err(Error::NotDelivered),
+        }
+        let request_ids = [decision.request_id];
+        let about = About { delivery_id: decision.delivery_id, ..self.about(&request_ids) };
         let path = format!("/v1/agents/{}/decisions/{}/ack", self.agent_id(), decision.request_id);
-        self.0.call(Method::POST, &path, Some(&body.to_string().into_bytes())).await
+        self.0.call(Method::POST, &path, Some(&body.to_string().into_bytes()), &about).await
     }
 
     async fn settle(&self, decision: &Decision, said: Said<'_>) -> Result<Acknowledged> {
@@ -232,7 +294,13 @@ impl Client {
             if left < Duration::from_secs(1) {
                 return Ok(None);
             }
-            let Some(again) = self.poll(left, 1, &[decision.request_id]).await?.pop() else { continue };
+            let request_ids = [decision.request_id];
+            let about = About {
+                client_request_key: Some(&decision.client_request_key),
+                action_digest: Some(&decision.action_digest),
+                ..self.about(&request_ids)
+            };
+            let Some(again) = self.polled(left, 1, &about).await?.decisions.pop() else { continue };
             if again.outcome != decision.outcome {
                 let (now, was) = (again.outcome, decision.outcome);
                 return Err(Error::Contract(format!("{} was {was:?} and is {now:?}", decision.request_id)));
@@ -243,19 +311,32 @@ impl Client {
 
     /// How a request stands, with its decision once there is one: for an agent that has lost its memory.
     pub async fn request(&self, request_id: Uuid) -> Result<RequestState> {
-        let path = format!("/v1/agents/{}/requests/{request_id}", self.agent_id());
-        self.0.call(Method::GET, &path, None).await
+        self.0.call(Method::GET, &self.path_of(request_id), None, &self.about(&[request_id])).await
     }
 
     /// Withdraws the question. Decided already otherwise: [`Error::Refused`] with the decision that stands.
-    pub async fn cancel(&self, request_id: Uuid, reason: Option<&str>) -> Result<serde_json::Value> {
-        let path = format!("/v1/agents/{}/requests/{request_id}/cancel", self.agent_id());
+    pub async fn cancel(&self, request_id: Uuid, reason: Option<&str>) -> Result<Cancelled> {
+        let path = format!("{}/cancel", self.path_of(request_id));
         let body = reason.map_or_else(|| json!({}), |reason| json!({"reason": reason}));
-        self.0.call(Method::POST, &path, Some(&body.to_string().into_bytes())).await
+        let body = body.to_string().into_bytes();
+        self.0.call(Method::POST, &path, Some(&body), &self.about(&[request_id])).await
     }
 
     /// The public keys that receipts verify with.
     pub async fn receipt_keys(&self) -> Result<ReceiptKeys> {
         self.0.open("/.well-known/jwks.json").await
     }
+    /// What every answer to this client is about.
+    fn about<'a>(&'a self, request_ids: &'a [Uuid]) -> About<'a> {
+        About { agent_id: self.agent_id(), request_ids, ..About::default() }
+    }
+
+    fn path_of(&self, request_id: Uuid) -> String {
+        format!("/v1/agents/{}/requests/{request_id}", self.agent_id())
+    }
+}
+
+/// How long it may still take until the sweep has decided a request with this deadline.
+fn until_swept(respond_by: DateTime<Utc>) -> Duration {
+    (respond_by + SWEEP_MARGIN - Utc::now()).to_std().unwrap_or_default()
 }

@@ -96,11 +96,15 @@ impl Envelope {
     }
 }
 
-/// A question that was accepted.
+/// A request as it stands: the answer to a submission, and what [`crate::Client::request`] shows later.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Submission {
+pub struct RequestState {
+    /// Whose it is.
+    pub agent_id: String,
     /// Names it from now on.
     pub request_id: Uuid,
+    /// The agent's own key.
+    pub client_request_key: String,
     /// `pending` or `decided`.
     pub status: String,
     /// As it now stands.
@@ -112,27 +116,15 @@ pub struct Submission {
     /// Of the action.
     pub action_digest: String,
     /// It was asked before.
+    #[serde(default)]
     pub duplicate: bool,
-}
-
-/// A request as it stands.
-#[derive(Clone, Debug, Deserialize)]
-pub struct RequestState {
-    /// Names it.
-    pub request_id: Uuid,
-    /// The agent's own key.
-    pub client_request_key: String,
-    /// `pending` or `decided`.
-    pub status: String,
-    /// Until when a person may answer.
-    pub respond_by: DateTime<Utc>,
-    /// Of the action.
-    pub action_digest: String,
-    /// Once there is one. It was not delivered by this, so it cannot be acknowledged.
+    /// Once there is one. It can be acted on and acknowledged where this answer leases it: where it has a
+    /// [`Decision::delivery_id`].
+    #[serde(default)]
     pub decision: Option<Decision>,
 }
 
-/// What was decided.
+/// What was decided. The set is open: a later version of the service may know more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
@@ -142,6 +134,9 @@ pub enum Outcome {
     Rejected,
     /// The question was withdrawn.
     Cancelled,
+    /// An outcome that this client does not know: not an approval.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Who did something.
@@ -185,7 +180,8 @@ pub struct Decision {
     pub action_digest: String,
     /// What the agent gave along.
     pub resume: Option<Value>,
-    /// Names this delivery; none where the decision was only read.
+    /// Names this delivery. None where the decision was only read: it was acknowledged before, or another worker of the
+    /// agent has it.
     #[serde(default)]
     pub delivery_id: Option<Uuid>,
     /// How often it was handed out, this time included.
@@ -204,16 +200,43 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Whether exactly this action was approved. Ask it right before acting.
+    /// Whether exactly this action was approved, and this delivery of the approval is the caller's. Ask it right before
+    /// acting.
+    ///
+    /// An approval without a [`Decision::delivery_id`] permits nothing: who holds or held its delivery acts on it.
     #[must_use]
     pub fn permits(&self, action: &Action) -> bool {
-        self.outcome == Outcome::Approved && action.digest().is_ok_and(|digest| digest == self.action_digest)
+        self.outcome == Outcome::Approved
+            && self.delivery_id.is_some()
+            && action.digest().is_ok_and(|digest| digest == self.action_digest)
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct Polled {
+    pub(crate) agent_id: String,
     pub(crate) decisions: Vec<Decision>,
+    /// When to come back, where the deployment lowers the longest wait.
+    pub(crate) retry_after_ms: Option<u64>,
+}
+
+/// The decision that withdrew a question.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Cancelled {
+    /// Whose it was.
+    pub agent_id: String,
+    /// Of which request.
+    pub request_id: Uuid,
+    /// [`Outcome::Cancelled`].
+    pub outcome: Outcome,
+    /// `agent`.
+    pub cause: String,
+    /// When.
+    pub decided_at: DateTime<Utc>,
+    /// The agent.
+    pub decided_by: Actor,
+    /// In its words.
+    pub reason: Option<String>,
 }
 
 /// Where a delivery is.
@@ -226,11 +249,20 @@ pub enum DeliveryState {
     Ready,
     /// An administrator has to look at it.
     DeadLettered,
+    /// A state that this client does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What became of an acknowledgement.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Acknowledged {
+    /// Whose request it is.
+    pub agent_id: String,
+    /// Of which request.
+    pub request_id: Uuid,
+    /// The delivery that was named; none where none was.
+    pub delivery_id: Option<Uuid>,
     /// Where the delivery is now.
     pub state: DeliveryState,
     /// Which attempt was acknowledged.

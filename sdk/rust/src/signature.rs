@@ -1,5 +1,6 @@
 //! Verifies that a response is the service's own (RFC 9421; contract, "Signed responses").
 
+use crate::error::off;
 use aws_lc_rs::{digest, hmac};
 use sfv::{BareItem, Dictionary, FieldType as _, InnerList, Item, List, ListEntry, Parser, StringRef};
 
@@ -29,10 +30,10 @@ pub enum Unverified {
     /// A parameter of the signature is missing or another.
     #[error("the signature's {0} is missing or another")]
     Parameter(&'static str),
-    /// It was made too long ago or is from the future.
-    #[error("the response was signed {age} s ago")]
+    /// The signature is right, and its time is not now: the two clocks differ by more than 30 s.
+    #[error("this machine's clock is {}", off(*.age))]
     Stale {
-        /// By this machine's clock.
+        /// Seconds since the signature was made, by this machine's clock.
         age: i64,
     },
     /// The signature is wrong.
@@ -82,17 +83,21 @@ impl Expected<'_> {
         let Some(ListEntry::InnerList(input)) = inputs.get(LABEL) else {
             return Err(Unverified::Header("signature-input"));
         };
-        self.check_parameters(input)?;
+        let (created, expires) = self.check_parameters(input)?;
         let base = self.signature_base(input, received)?;
         let signatures: Dictionary = parsed(header(received, "signature")?, "signature")?;
         let Some(ListEntry::Item(Item { bare_item: BareItem::ByteSequence(signature), .. })) = signatures.get(LABEL)
         else {
             return Err(Unverified::Header("signature"));
         };
-        hmac::verify(self.secret, base.as_bytes(), signature).map_err(|_| Unverified::Signature)
+        hmac::verify(self.secret, base.as_bytes(), signature).map_err(|_| Unverified::Signature)?;
+        // Last: what a genuine signature over a fresh nonce says of the time is the service's clock.
+        let is_current = created <= self.now + LEEWAY && self.now <= expires + LEEWAY;
+        if is_current { Ok(()) } else { Err(Unverified::Stale { age: self.now - created }) }
     }
 
-    fn check_parameters(&self, input: &InnerList) -> Result<(), Unverified> {
+    /// When the signature was made and until when it holds.
+    fn check_parameters(&self, input: &InnerList) -> Result<(i64, i64), Unverified> {
         let text = |name: &str| input.params.get(name).and_then(BareItem::as_string).map(StringRef::as_str);
         let time = |name: &str| input.params.get(name).and_then(BareItem::as_integer).map(i64::from);
         if text("alg") != Some("hmac-sha256") {
@@ -106,11 +111,10 @@ impl Expected<'_> {
         }
         let created = time("created").ok_or(Unverified::Parameter("created"))?;
         let expires = time("expires").ok_or(Unverified::Parameter("expires"))?;
-        let is_current = created <= self.now + LEEWAY && self.now <= expires + LEEWAY;
-        if !is_current || expires < created || expires - created > LIFETIME {
-            return Err(Unverified::Stale { age: self.now - created });
+        if expires < created || expires - created > LIFETIME {
+            return Err(Unverified::Parameter("expires"));
         }
-        Ok(())
+        Ok((created, expires))
     }
 
     /// RFC 9421, section 2.5; the parameters in the order in which they came.

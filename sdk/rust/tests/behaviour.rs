@@ -24,6 +24,8 @@ enum Say {
     SignedForAnother(u16, Value),
     Unsigned(u16, Value),
     Late(u16, Value),
+    /// Signed by a clock that is so many seconds ahead of this machine's.
+    SignedAhead(i64, u16, Value),
 }
 
 /// A service that says one thing after the other, and then the last one again.
@@ -38,15 +40,28 @@ impl Respond for Script {
             Say::Signed(status, body) => signed(request, status, &body, &nonce),
             Say::SignedForAnother(status, body) => signed(request, status, &body, "the-nonce-of-another-call"),
             Say::Unsigned(status, body) => ResponseTemplate::new(status).set_body_json(body),
+            Say::SignedAhead(seconds, status, body) => signed_at(request, status, &body, &nonce, now() + seconds),
             Say::Late(status, body) => signed(request, status, &body, &nonce).set_delay(Duration::from_secs(5)),
         }
     }
 }
 
+fn now() -> i64 {
+    std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs().cast_signed()
+}
+
 fn signed(request: &Request, status: u16, body: &Value, nonce: &str) -> ResponseTemplate {
+    signed_at(request, status, body, nonce, now())
+}
+
+/// A problem document says which path it is about.
+fn signed_at(request: &Request, status: u16, body: &Value, nonce: &str, created: i64) -> ResponseTemplate {
+    let mut body = body.clone();
+    if body["instance"] == "the path" {
+        body["instance"] = json!(request.url.path());
+    }
     let body = body.to_string();
     let digest = format!("sha-256=:{}:", BASE64_STANDARD.encode(digest::digest(&digest::SHA256, body.as_bytes())));
-    let created = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let params = format!(
         r#"("@status" "content-type" "content-digest" "@method";req "relaytrace-nonce";req);created={created};expires={};nonce="n";keyid="k1";alg="hmac-sha256";tag="relaytrace-response""#,
         created + 60
@@ -70,9 +85,18 @@ async fn service(says: &[Say]) -> MockServer {
     server
 }
 
+/// A service that says these things by turns, without an end.
+async fn service_in_turns(says: &[Say]) -> MockServer {
+    service(&says.iter().cycle().take(4_000).cloned().collect::<Vec<_>>()).await
+}
+
 fn client(base_url: &str) -> Client {
+    patient_client(base_url, Duration::from_secs(2))
+}
+
+fn patient_client(base_url: &str, in_all: Duration) -> Client {
     let credentials = Credentials::new("a", "k1", PRIVATE_KEY, &BASE64_STANDARD.encode(SECRET)).unwrap();
-    let patience = Patience { per_try: Duration::from_secs(1), in_all: Duration::from_secs(2) };
+    let patience = Patience { per_try: Duration::from_secs(1), in_all, until_passed_over: Duration::from_millis(200) };
     Client::with_patience(base_url, credentials, patience).unwrap()
 }
 
@@ -89,8 +113,30 @@ fn accepted() -> Value {
 }
 
 fn problem(status: u16, code: &str, retryable: bool) -> Value {
-    json!({"type": "urn:x", "title": "t", "status": status, "detail": "d", "instance": "/", "code": code,
+    json!({"type": "urn:x", "title": "t", "status": status, "detail": "d", "instance": "the path", "code": code,
         "retryable": retryable, "trace_id": "t1"})
+}
+
+const ID: &str = "019ab9a0-0000-7000-8000-000000000001";
+const OTHER: &str = "019ab9a0-0000-7000-8000-00000000000f";
+
+/// The decided request as its agent sees it, with this decision.
+fn decided(decision: &Value) -> Value {
+    let mut state = accepted();
+    (state["status"], state["duplicate"], state["decision"]) = (json!("decided"), json!(true), decision.clone());
+    state
+}
+
+/// The decision as it is read, not delivered.
+fn read() -> Value {
+    let mut decision = delivered(1, "approved");
+    decision.as_object_mut().unwrap().remove("delivery_id");
+    decision
+}
+
+fn is_about_another_question<T: std::fmt::Debug>(what: &str, outcome: Result<T, Error>) {
+    let is_refused = matches!(&outcome, Err(Error::GaveUp { last, .. }) if last.contains("another question"));
+    assert!(is_refused, "{what}: {outcome:?}");
 }
 
 /// A delivery of the decision, its newest if nothing else is said.
@@ -105,7 +151,7 @@ fn delivered(attempt: u32, outcome: &str) -> Value {
 }
 
 fn polled(decisions: &[Value]) -> Say {
-    Say::Signed(200, json!({"decisions": decisions}))
+    Say::Signed(200, json!({"agent_id": "a", "decisions": decisions}))
 }
 
 async fn tries(server: &MockServer) -> usize {
@@ -210,6 +256,131 @@ async fn an_answer_about_another_action_is_none() {
     let server = service(&[Say::Signed(201, other)]).await;
     let error = client(&server.uri()).submit(&question()).await.unwrap_err();
     assert!(matches!(error, Error::OtherAction { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn each_member_that_names_another_question_is_compared_in_every_answer() {
+    let id: uuid::Uuid = ID.parse().unwrap();
+    let answers = [
+        ("submit", decided(&read())),
+        ("request", decided(&read())),
+        ("poll", json!({"agent_id": "a", "decisions": [delivered(1, "approved")]})),
+        (
+            "ack",
+            json!({"agent_id": "a", "request_id": ID, "delivery_id": "019ab9a0-0000-7000-8000-000000000001",
+            "state": "acknowledged", "attempt": 1}),
+        ),
+        (
+            "cancel",
+            json!({"agent_id": "a", "request_id": ID, "outcome": "cancelled", "cause": "agent",
+            "decided_at": "2026-01-01T00:00:00Z", "decided_by": {"kind": "agent", "id": "a"}, "reason": null}),
+        ),
+    ];
+    let members = [
+        ("/agent_id", json!("b")),
+        ("/request_id", json!(OTHER)),
+        ("/client_request_key", json!("k2")),
+        ("/delivery_id", json!(OTHER)),
+        ("/decision/request_id", json!(OTHER)),
+        ("/decision/client_request_key", json!("k2")),
+        ("/decision/action_digest", json!("sha256:00")),
+        ("/decisions/0/request_id", json!(OTHER)),
+    ];
+    let mut compared = 0;
+    for (call, answer) in &answers {
+        for (pointer, other) in &members {
+            // Who looks for a request by its id alone knows no key.
+            if answer.pointer(pointer).is_none() || (*call == "request" && *pointer == "/client_request_key") {
+                continue;
+            }
+            let mut swapped = answer.clone();
+            *swapped.pointer_mut(pointer).unwrap() = other.clone();
+            let server = service(&[Say::Signed(200, swapped)]).await;
+            let client = patient_client(&server.uri(), Duration::ZERO);
+            let what = format!("{call} {pointer}");
+            let delivery = serde_json::from_value(delivered(1, "approved")).unwrap();
+            match *call {
+                "submit" => is_about_another_question(&what, client.submit(&question()).await),
+                "request" => is_about_another_question(&what, client.request(id).await),
+                "poll" => is_about_another_question(&what, client.poll(Duration::ZERO, 1, &[id]).await),
+                "ack" => is_about_another_question(&what, client.acknowledge(&delivery, Said::Accepted).await),
+                _ => is_about_another_question(&what, client.cancel(id, None).await),
+            }
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 18);
+    // A refusal names the path that it is about, below whatever a proxy puts before it.
+    let mut refusal = problem(409, "conflict", false);
+    for (instance, counts) in [
+        (format!("/v1/agents/a/requests/{OTHER}/cancel"), false),
+        (format!("/v1/agents/a/requests/{ID}"), false),
+        (format!("/relay/v1/agents/a/requests/{ID}/cancel"), true),
+    ] {
+        refusal["instance"] = json!(instance);
+        let server = service(&[Say::Signed(409, refusal.clone())]).await;
+        let refused = patient_client(&server.uri(), Duration::ZERO).cancel(id, None).await;
+        if counts {
+            assert!(matches!(refused, Err(Error::Refused(_))), "{instance}: {refused:?}");
+        } else {
+            is_about_another_question(&instance, refused);
+        }
+    }
+}
+
+#[tokio::test]
+async fn clocks_may_differ_by_30_seconds_and_beyond_the_error_names_the_clock() {
+    for ahead in [-89, -29, -8, 8, 29] {
+        let server = service(&[Say::SignedAhead(ahead, 201, accepted())]).await;
+        client(&server.uri()).submit(&question()).await.unwrap();
+        assert_eq!(tries(&server).await, 1, "{ahead} s");
+    }
+    let server = service(&[Say::SignedAhead(45, 201, accepted())]).await;
+    let error = client(&server.uri()).submit(&question()).await.unwrap_err();
+    assert!(matches!(error, Error::Clock { ahead_seconds: -46..=-44 }), "{error:?}");
+    let said = error.to_string();
+    assert!(said.contains("clock") && said.contains(" s behind the service's"), "{said}");
+    assert_eq!(tries(&server).await, 3);
+}
+
+#[tokio::test]
+async fn a_question_that_was_answered_and_acknowledged_before_is_not_waited_for_for_ever() {
+    // The duplicate's answer leases the decision: no other call.
+    let server = service(&[Say::Signed(200, decided(&delivered(2, "approved")))]).await;
+    let agent = client(&server.uri());
+    let asked = agent.submit(&question()).await.unwrap();
+    let answer = agent.answer(&asked).await.unwrap();
+    assert!(answer.permits(&question().action));
+    assert_eq!(tries(&server).await, 1);
+
+    // It does not: nobody hands it out any more, and what is only read permits nothing.
+    let says = [polled(&[]), Say::Signed(200, decided(&read()))];
+    let server = service_in_turns(&says).await;
+    let asked = serde_json::from_value(decided(&read())).unwrap();
+    let answer = client(&server.uri()).answer(&asked).await.unwrap();
+    assert_eq!((answer.delivery_id, answer.permits(&question().action)), (None, false));
+}
+
+#[tokio::test]
+async fn nobody_waits_past_the_deadline_and_the_sweep() {
+    // Its deadline was extended meanwhile, and is over as well.
+    let mut extended = accepted();
+    extended["respond_by"] = json!("2026-01-01T05:00:00Z");
+    let server = service_in_turns(&[polled(&[]), Say::Signed(200, extended)]).await;
+    let asked = serde_json::from_value(accepted()).unwrap();
+    let error = client(&server.uri()).answer(&asked).await.unwrap_err();
+    let is_named = matches!(&error, Error::Undecided { respond_by, .. } if respond_by.to_rfc3339().contains("T05:00"));
+    assert!(is_named, "{error}");
+    assert_eq!(tries(&server).await, 2);
+}
+
+#[tokio::test]
+async fn what_later_versions_say_is_no_approval_and_no_error() {
+    let mut later = delivered(1, "escalated_to_the_board");
+    later["cause"] = json!("board");
+    let server = service(&[polled(&[later])]).await;
+    let decision = client(&server.uri()).poll(Duration::ZERO, 1, &[]).await.unwrap().pop().unwrap();
+    assert_eq!((decision.outcome, decision.permits(&question().action)), (relaytrace_client::Outcome::Unknown, false));
 }
 
 #[tokio::test]

@@ -14,7 +14,11 @@ use crate::keys::NewKey;
 /// How long registering may take at the longest.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How patient an agent's client is with its service: recovery can take its time on a busy machine.
-const OF_CLIENTS: Patience = Patience { per_try: Duration::from_secs(5), in_all: Duration::from_mins(2) };
+const OF_CLIENTS: Patience = Patience {
+    per_try: Duration::from_secs(5),
+    in_all: Duration::from_mins(2),
+    until_passed_over: Duration::from_secs(35),
+};
 
 /// One key of an agent, and the client that uses it.
 pub struct Key {

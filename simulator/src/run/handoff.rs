@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use futures_util::future::join_all;
-use relaytrace_client::{Acknowledged, Client, Decision, DeliveryState, Envelope, Error, Said, Submission};
+use relaytrace_client::{Acknowledged, Client, Decision, DeliveryState, Envelope, Error, RequestState, Said};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -87,7 +87,7 @@ impl<'a> Turn<'a> {
     }
 
     /// Submits; the first answer goes to the operators.
-    async fn submit(&self) -> Result<Submission> {
+    async fn submit(&self) -> Result<RequestState> {
         let submission = self.client.submit(&self.envelope).await?;
         if self.world.ledger.accepted(self.index, &submission) {
             self.world.ledger.took(Timed::Submit, self.due.elapsed());
@@ -191,7 +191,7 @@ impl<'a> Turn<'a> {
     async fn cancel(&self, request_id: Uuid, pause: Duration) -> Result<()> {
         sleep(pause * 4).await;
         let told = match self.client.cancel(request_id, Some("the customer has called off")).await {
-            Ok(decision) => Told::of(&decision),
+            Ok(decision) => Told::from(&decision),
             Err(Error::Refused(problem)) if problem.code == "already-decided" => {
                 Told::of(&problem.decision.unwrap_or_default())
             }

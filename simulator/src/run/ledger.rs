@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use hdrhistogram::Histogram;
-use relaytrace_client::{Decision, DeliveryState, Submission};
+use relaytrace_client::{Actor, Cancelled, Decision, DeliveryState, Outcome, RequestState};
 use reqwest::header::HeaderMap;
 use serde::Serialize;
 use serde_json::Value;
@@ -36,6 +36,10 @@ impl std::fmt::Display for Told {
 }
 
 impl Told {
+    fn new(outcome: Outcome, cause: &str, by: &Actor) -> Self {
+        Self { outcome: format!("{outcome:?}").to_lowercase(), cause: cause.to_owned(), by: by.id.clone() }
+    }
+
     /// From a decision's JSON.
     pub fn of(decision: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -49,8 +53,13 @@ impl Told {
 
 impl From<&Decision> for Told {
     fn from(decision: &Decision) -> Self {
-        let outcome = format!("{:?}", decision.outcome).to_lowercase();
-        Self { outcome, cause: decision.cause.clone(), by: decision.decided_by.id.clone() }
+        Self::new(decision.outcome, &decision.cause, &decision.decided_by)
+    }
+}
+
+impl From<&Cancelled> for Told {
+    fn from(decision: &Cancelled) -> Self {
+        Self::new(decision.outcome, &decision.cause, &decision.decided_by)
     }
 }
 
@@ -263,7 +272,7 @@ impl Ledger {
     }
 
     /// A submission was accepted. `true` if it is the first that was.
-    pub fn accepted(&self, index: usize, submission: &Submission) -> bool {
+    pub fn accepted(&self, index: usize, submission: &RequestState) -> bool {
         let mut book = self.open();
         let handoff = &mut book.handoffs[index];
         let is_first = handoff.ids.is_empty();

@@ -202,7 +202,7 @@ async fn findings_of(world: &Arc<World>, seed: u64) -> Result<Findings> {
 /// Whether agents can tell that responses are the service's own: why not, if the first one cannot be verified.
 async fn first_response(world: &World) -> Result<Option<String>> {
     let first = world.cohort.first().and_then(|agent| agent.keys.first()).context("a scenario has agents")?;
-    let once = Patience { per_try: Duration::from_secs(10), in_all: Duration::ZERO };
+    let once = Patience { in_all: Duration::ZERO, ..Patience::default() };
     let client = Client::with_patience(&world.target.base_url, first.credentials.clone(), once)?;
     let client = client.observed(Arc::new(Witness::new(world.ledger.clone(), (0, 0), None)));
     match client.poll(Duration::ZERO, 1, &[]).await {

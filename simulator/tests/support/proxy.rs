@@ -13,12 +13,24 @@ use hyper::{HeaderMap, Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
+/// Where a request goes instead, and what it says there.
+pub type Reroute = Box<dyn Fn(String, Bytes) -> (String, Bytes) + Send + Sync>;
+
 /// What the proxy changes.
 pub struct Changes {
+    /// Path and body of a request.
+    pub reroute: Reroute,
     /// In a request to this path.
     pub request: fn(&str, &mut HeaderMap),
     /// In its response.
     pub response: fn(&str, &mut HeaderMap),
+}
+
+impl Default for Changes {
+    /// Nothing.
+    fn default() -> Self {
+        Self { reroute: Box::new(|path, body| (path, body)), request: |_, _| {}, response: |_, _| {} }
+    }
 }
 
 /// Starts it, on threads of its own; where it listens.
@@ -58,6 +70,7 @@ async fn forward(
     (changes.request)(&path, &mut parts.headers);
     parts.headers.remove("host");
     let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let (path, body) = (changes.reroute)(path, body);
     let method = Method::from_bytes(parts.method.as_str().as_bytes()).unwrap_or_default();
     let sent = client.request(method, format!("http://{service}{path}")).headers(parts.headers).body(body);
     let mut answer = Response::new(Full::default());
