@@ -102,7 +102,7 @@ impl Nonces {
         Self { prefix: format!("bench-{:08x}-{connection:04x}", std::process::id()), used: 0 }
     }
 
-    /// The next.
+    /// The next nonce.
     pub fn next(&mut self) -> HeaderValue {
         self.used += 1;
         let text = format!("{}-{:012x}", self.prefix, self.used);

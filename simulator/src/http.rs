@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-/// What comes back.
+/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,

@@ -39,7 +39,7 @@ impl Checker {
         Self { folder: folder.to_owned(), jwks }
     }
 
-    /// What it finds in each chain, and in its receipt if there is one.
+    /// Findings in each chain, and in its receipt if there is one.
     pub fn findings(&self, chains: &[(impl Display, Option<&str>)]) -> Result<Vec<Vec<Value>>> {
         let mut all = Vec::with_capacity(chains.len());
         for part in chains.chunks(FILES) {
@@ -62,7 +62,7 @@ impl Checker {
         Ok(all)
     }
 
-    /// What it finds in each receipt.
+    /// Findings in each receipt.
     pub fn receipt_findings(&self, receipts: &[String]) -> Result<Vec<Vec<Value>>> {
         let mut all = Vec::with_capacity(receipts.len());
         for part in receipts.chunks(FILES) {
@@ -95,7 +95,7 @@ impl Checker {
     }
 }
 
-/// What the command says of each of its files.
+/// The command's output for each file.
 fn run(mut command: Command) -> Result<Vec<Vec<Value>>> {
     let output = command.output()?;
     ensure!(output.status.code().is_some_and(|code| code < 2), "{}", String::from_utf8_lossy(&output.stderr));
@@ -109,7 +109,7 @@ fn run(mut command: Command) -> Result<Vec<Vec<Value>>> {
 /// Makes changed chains, each with the entry where the change is to be found.
 pub type Tampering = fn(&Value) -> Vec<(Value, u64)>;
 
-/// What can be done to a chain, by its name.
+/// Tampering with a chain, by its name.
 pub const TAMPERINGS: &[(&str, Tampering)] = &[("edits", edits), ("removals", removals), ("reorderings", reorderings)];
 
 /// The entries of a chain.

@@ -1,4 +1,4 @@
-//! A server's folder: who owns it, where it really is, and that one process at a time uses it.
+//! A server's folder: its owner, its real path, and a lock for one process at a time.
 //!
 //! Run by root, the folder itself stays root's (mode 0711), so that no file which root writes can be
 //! a link planted by the ordinary user; only the data folder inside belongs to that user.
@@ -198,7 +198,7 @@ impl Drop for Folder {
     }
 }
 
-/// Removes a folder and what is in it; fine when it is not there.
+/// Removes a folder and its content; a missing folder is no error.
 pub fn remove_folder_if_there(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {

@@ -1,7 +1,7 @@
 //! Private Postgres and NATS servers on free ports of 127.0.0.1, each in a folder of its own: for
 //! the local stack, the tests, the benches and the drills.
 //!
-//! What is kept true:
+//! Invariants:
 //! - A folder has one owner: while a [`Postgres`] or [`Nats`] exists, no other process (and no other
 //!   value in this one) can start a server on the same folder.
 //! - No server outlives its owner: it is stopped when the value is dropped and, by a watchdog, when
@@ -40,7 +40,7 @@ pub use nats::Nats;
 pub use port::free as free_port;
 pub use postgres::{Options as PostgresOptions, Postgres, SUPERUSER};
 
-/// How much a server does so that what it acknowledged survives.
+/// Durability of a server's acknowledged writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// Every acknowledged write is on the disk: Postgres with its defaults, `JetStream` syncing at

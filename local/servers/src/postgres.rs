@@ -37,7 +37,7 @@ const ON_DROP: Steps = &[(Signal::SIGINT, Duration::from_secs(3)), (Signal::SIGQ
 /// How a Postgres server is run. A [`Durability`] alone will do.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// How much it does for what it acknowledged.
+    /// Durability of acknowledged writes.
     pub durability: Durability,
     /// More settings, as in `postgresql.conf`; they win over ours.
     pub settings: Vec<(String, String)>,

@@ -93,7 +93,7 @@ fn major(version: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// What a program says on its standard output.
+/// A program's standard output.
 pub fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))?;

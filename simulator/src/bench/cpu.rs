@@ -12,7 +12,7 @@ pub struct Usage {
     pub service: f64,
     pub postgres: f64,
     pub nats: f64,
-    /// Who makes the load: this process or pgbench.
+    /// The client: this process or pgbench.
     pub client: f64,
 }
 
@@ -54,7 +54,7 @@ struct Process {
     ticks: u64,
 }
 
-/// What the stack's processes and the client have used.
+/// CPU time of the stack's processes and of the client.
 pub fn usage(stack: u32, client: u32) -> Option<Usage> {
     #[expect(clippy::cast_precision_loss, reason = "a hundred")]
     let ticks_per_second = sysconf(SysconfVar::CLK_TCK).ok()?? as f64;

@@ -80,10 +80,10 @@ pub struct Run<'a> {
     pub variables: &'a [(&'static str, String)],
 }
 
-/// What pgbench says.
+/// pgbench's output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ran {
-    /// All transactions.
+    /// Transactions in total.
     pub transactions: u64,
     /// Those per second, once warm.
     pub per_second: f64,

@@ -23,7 +23,7 @@ pub struct Side<'a> {
     pub database: Database,
     pub scripts: &'a Scripts,
     pub folder: &'a Path,
-    /// Of scripts.
+    /// Names this side's scripts.
     pub name: &'static str,
 }
 

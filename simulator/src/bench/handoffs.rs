@@ -15,7 +15,7 @@ use super::stack::Stack;
 use crate::agent::Nonces;
 use crate::http::Connection;
 
-/// What was measured.
+/// The measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Handoffs {
     pub per_second: f64,

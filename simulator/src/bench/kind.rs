@@ -1,4 +1,4 @@
-//! What is measured.
+//! The kinds of calls that are measured.
 
 use super::Part;
 use super::rows::{ASKERS, Group, IDLERS, POLLERS};

@@ -23,7 +23,7 @@ use crate::http::{Answer, Connection};
 pub const SAMPLE: u64 = 100;
 const NONCE: &str = "relaytrace-nonce";
 
-/// What is to be measured.
+/// The options of a measurement.
 #[derive(Clone)]
 pub struct Load {
     pub kind: Kind,
@@ -41,7 +41,7 @@ pub struct Load {
     pub measured: Duration,
 }
 
-/// What was measured.
+/// The measurement.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Measured {
     pub per_second: f64,
@@ -54,7 +54,7 @@ pub struct Measured {
     pub usage: Option<Usage>,
 }
 
-/// What one connection did.
+/// The counts of one connection.
 #[derive(Default)]
 struct Done {
     calls: u64,
@@ -110,7 +110,7 @@ struct Call<'a> {
     method: Method,
     request: request::Builder,
     body: Bytes,
-    /// Who gets a signed answer, and the nonce that it must cover.
+    /// The agent of a signed answer, and the nonce that it must cover.
     signed_for: Option<(&'a Agent, HeaderValue)>,
 }
 

@@ -24,12 +24,12 @@ const STEPS: [usize; 3] = [200, 2_000, 5_000];
 pub struct Memory {
     /// Resident.
     pub service: f64,
-    /// What its processes share is counted once.
+    /// Memory that its processes share is counted once.
     pub postgres: f64,
     pub nats: f64,
 }
 
-/// What the stack's processes hold now; `None` where there is no `/proc`.
+/// Memory of the stack's processes now; `None` where there is no `/proc`.
 pub fn of_stack(stack: u32) -> Option<Memory> {
     let mut memory = Memory::default();
     for (pid, name) in processes(stack)? {

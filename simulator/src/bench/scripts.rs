@@ -33,7 +33,7 @@ impl Scripts {
         })
     }
 
-    /// What one call of this kind sends, each time for the next row of the batch.
+    /// The statement of one call of this kind, each time for the next row of the batch.
     pub fn measured(&self, kind: Kind, batch: Batch) -> Result<String> {
         let statement = match kind {
             Kind::Submit => self.submit.with(&submit(batch, ROW, |element| format!("ARRAY[{element}]")))?,

@@ -39,7 +39,7 @@ pub struct Session<'a> {
     /// In the order of [`GROUPS`].
     agents: Vec<Arc<Vec<Agent>>>,
     batches: u32,
-    /// What pgbench submits each second.
+    /// pgbench's rate of submissions per second.
     submits: f64,
 }
 

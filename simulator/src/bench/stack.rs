@@ -36,7 +36,7 @@ pub struct Stack {
     folder: TempDir,
 }
 
-/// What the stack says of itself.
+/// The stack's description.
 #[derive(Deserialize)]
 struct Description {
     database_url: String,
@@ -101,7 +101,7 @@ impl Stack {
         self.folder.path()
     }
 
-    /// What the stack said, if it has ended or is about to.
+    /// The stack's output, if it has ended or is about to.
     pub async fn last_words(&mut self) -> Option<String> {
         for _ in 0..50 {
             let words = self.words_if_ended();

@@ -1,4 +1,4 @@
-//! What NATS takes alone: events of a usual size, acknowledged by a stream on disk, pipelined.
+//! Throughput of NATS alone: events of a usual size, acknowledged by a stream on disk, pipelined.
 
 use std::time::{Duration, Instant};
 

@@ -25,7 +25,7 @@ const SWEEP_HANG: Duration = Duration::from_mins(1);
 /// Pause before the same call is sent again.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// Who calls.
+/// The caller.
 #[derive(Clone, Copy)]
 pub enum Caller<'a> {
     /// An agent; the response must be signed for it.
@@ -34,7 +34,7 @@ pub enum Caller<'a> {
     Person(&'a Person),
 }
 
-/// An answer.
+/// A response with its status and body.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// HTTP status.
@@ -66,7 +66,7 @@ pub struct Delivery {
     pub attempt: u64,
 }
 
-/// What became of an acknowledgement.
+/// The result of an acknowledgement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acknowledged {
     /// The delivery's state after it.
@@ -93,7 +93,7 @@ impl Client {
         Self { address, connection: None, nonces, history }
     }
 
-    /// Where it writes down what it was told.
+    /// The history that it writes.
     pub fn history(&self) -> &History {
         &self.history
     }

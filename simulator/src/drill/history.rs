@@ -1,4 +1,4 @@
-//! What the clients of a drill sent and were told, as they saw it.
+//! The history of a drill: calls and answers as its clients saw them.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write as _;

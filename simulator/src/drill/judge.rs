@@ -1,4 +1,4 @@
-//! Compares what the clients were told with the database and the stream.
+//! Compares the clients' history with the database and the stream.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use super::history::Record;
 use super::scene::Scene;
 use super::stream;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// Submissions that were answered with 2xx, each counted once.
@@ -25,7 +25,7 @@ pub struct Findings {
     pub events: u64,
     /// Events that are on the stream more than once, under one id.
     pub repeated: u64,
-    /// What should not be, by its name.
+    /// Violations by their name.
     faults: BTreeMap<&'static str, Vec<String>>,
 }
 
@@ -108,7 +108,7 @@ fn fields<const N: usize>(row: Vec<String>) -> Result<[String; N]> {
     row.try_into().ok().context("a row has other columns than were asked for")
 }
 
-/// What the clients were told is what is stored.
+/// Checks that stored values are those of the clients' history.
 fn judge_records(
     scene: &Scene<'_>,
     requests: &HashMap<String, Request>,

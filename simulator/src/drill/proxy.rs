@@ -38,7 +38,7 @@ impl Proxy {
         self.forwards.send_replace(false);
     }
 
-    /// What was held back goes on its way, and everything after it.
+    /// Releases held bytes, and everything after them.
     pub fn forward(&self) {
         self.forwards.send_replace(true);
     }

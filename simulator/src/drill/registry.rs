@@ -15,11 +15,11 @@ type Run = for<'a> fn(&'a mut Scene<'_>) -> Pin<Box<dyn Future<Output = Verdict>
 pub struct Drill {
     /// Kebab-case; what `make drill NAME=…` names.
     pub name: &'static str,
-    /// What it proves.
+    /// The promise that it proves.
     pub promise: &'static str,
-    /// What it does.
+    /// Its procedure.
     pub does: &'static str,
-    /// What its count counts.
+    /// The unit of its count.
     pub unit: &'static str,
     /// Count of `make drill`.
     pub full: u64,
@@ -34,7 +34,7 @@ pub fn drills() -> impl Iterator<Item = &'static Drill> {
     faults::DRILLS.iter().chain(rules::DRILLS)
 }
 
-/// Prints what there is.
+/// Prints the list.
 pub fn list() {
     for Drill { name, promise, .. } in drills() {
         println!("{name:<24} {promise}");

@@ -1,4 +1,4 @@
-//! What a drill plays in: servers that it may break, a database of its own, and processes of the service.
+//! The scene of a drill: servers that it may break, a database of its own, and processes of the service.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -58,7 +58,7 @@ pub struct Scene<'a> {
     pub postgres: &'a mut Postgres,
     /// NATS.
     pub nats: &'a mut Nats,
-    /// What the drill's clients sent and were told.
+    /// The history of the drill's clients.
     pub history: Arc<History>,
     /// How much to do, in the drill's own unit.
     pub count: u64,

@@ -1,4 +1,4 @@
-//! What is on the event stream.
+//! Reads the event stream.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Checker, Exported, entries};
 
-/// What became of changed bytes.
+/// Result of verifying changed bytes.
 #[derive(Debug, Default)]
 pub struct Changed {
     /// Changes tried.
@@ -28,7 +28,7 @@ impl Changed {
         }
     }
 
-    /// Both.
+    /// The sum of both counts.
     pub fn and(mut self, other: Self) -> Self {
         self.tried += other.tried;
         self.found += other.found;
@@ -45,7 +45,7 @@ enum Place {
     Entry(u64),
     /// In another member of the export.
     Member(&'static str),
-    /// Between them.
+    /// Outside of both.
     Between,
 }
 

@@ -1,4 +1,4 @@
-//! Who else is there: the scheduler that sweeps each second, and an operator's page that shows the queue.
+//! Attendants: the scheduler that sweeps each second, and an operator's page that shows the queue.
 
 use std::sync::Arc;
 use std::time::Duration;

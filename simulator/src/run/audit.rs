@@ -25,7 +25,7 @@ pub struct Stored {
     pub index: usize,
     /// Its id.
     pub request_id: Uuid,
-    /// What differs from what its agent was told.
+    /// Differences from the answers that its agent received.
     pub differs: Option<String>,
     /// Until when a person might answer.
     pub respond_by: Option<DateTime<Utc>>,

@@ -27,7 +27,7 @@ pub const CRITERIA: [(u8, &str, &str); 10] = [
     (0, "beyond the nine", "hostile and malformed calls refused, nobody gave up"),
 ];
 
-/// What a scenario says of a criterion.
+/// A scenario's result for a criterion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -44,11 +44,11 @@ pub enum State {
 pub struct Verdict {
     /// Its number in the decision record.
     pub criterion: u8,
-    /// What it is about.
+    /// Its subject.
     pub name: String,
-    /// What it has to be.
+    /// Its bound.
     pub bound: String,
-    /// What it is.
+    /// The measured value, with its unit.
     pub value: String,
     /// Whether that is within the bound.
     pub state: State,
@@ -56,7 +56,7 @@ pub struct Verdict {
     pub first_failure: Option<String>,
 }
 
-/// What the nine are judged by.
+/// The evidence for the nine criteria.
 pub struct Evidence<'a> {
     pub scenario: &'a Scenario,
     pub plan: &'a [Planned],

@@ -1,4 +1,4 @@
-//! What a run was made on.
+//! The environment of a run.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

@@ -29,7 +29,7 @@ pub async fn play(world: Arc<World>, index: usize) {
     }
 }
 
-/// What the agent knows.
+/// One handoff, as its agent plays it.
 struct Turn<'a> {
     world: &'a World,
     index: usize,

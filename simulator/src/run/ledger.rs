@@ -1,4 +1,4 @@
-//! What everybody did and was told, as they saw it.
+//! The ledger: calls and answers as each participant saw them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,9 +23,9 @@ const SAMPLES: usize = 120;
 pub struct Told {
     /// `approved`, `rejected` or `cancelled`.
     pub outcome: String,
-    /// Why.
+    /// The cause of the decision.
     pub cause: String,
-    /// Id of who decided.
+    /// Id of the actor of the decision.
     pub by: String,
 }
 
@@ -66,7 +66,7 @@ impl From<&Cancelled> for Told {
 /// One handoff as far as it has come.
 #[derive(Clone, Debug, Default)]
 pub struct Handoff {
-    /// Whose it is.
+    /// Its agent.
     pub agent_id: String,
     /// The agent's own key.
     pub client_request_key: String,
@@ -82,11 +82,11 @@ pub struct Handoff {
     pub winners: Vec<Told>,
     /// What agents and operators were told, each once.
     pub told: Vec<Told>,
-    /// Submissions, polls and acknowledgements sent.
+    /// Submissions sent, repetitions included.
     pub submissions: u32,
-    /// See there.
+    /// Polls sent.
     pub polls: u32,
-    /// See there.
+    /// Acknowledgements sent, repetitions included.
     pub acknowledgements: u32,
     /// How long the agent has polled.
     pub waited: Duration,
@@ -104,7 +104,7 @@ pub struct Handoff {
     pub is_over: bool,
 }
 
-/// What is counted in each second.
+/// Events that are counted by second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mark {
@@ -114,7 +114,7 @@ pub enum Mark {
     Approved,
     /// Rejected by a person.
     Rejected,
-    /// Withdrawn.
+    /// Withdrawn by the agent or an administrator.
     Cancelled,
     /// Rejected by the timeout policy.
     TimedOut,
@@ -124,7 +124,7 @@ pub enum Mark {
     Lost,
 }
 
-/// What is timed.
+/// Steps that are timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Timed {
@@ -171,20 +171,20 @@ pub struct Sweep {
 pub struct Violation {
     /// The criterion's number.
     pub criterion: u8,
-    /// What was seen.
+    /// The observation.
     pub what: String,
 }
 
-/// Everything.
+/// Everything that a run recorded.
 #[derive(Debug)]
 pub struct Book {
     /// In the order of the plan.
     pub handoffs: Vec<Handoff>,
     /// How many of them are over.
     pub over: usize,
-    /// By name.
+    /// Counters by their name.
     pub counts: BTreeMap<&'static str, u64>,
-    /// What must not be.
+    /// Violations.
     pub violations: Vec<Violation>,
     /// In microseconds.
     pub times: BTreeMap<Timed, Histogram<u64>>,
@@ -237,7 +237,7 @@ impl Ledger {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more.
+    /// Adds one to the counter.
     pub fn count(&self, what: &'static str) {
         *self.open().counts.entry(what).or_default() += 1;
     }

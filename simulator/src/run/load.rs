@@ -1,4 +1,4 @@
-//! `load`: many patient agents at a steady rate, and what that costs.
+//! `load`: many patient agents at a steady rate, and the resources that they cost.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ pub struct Options {
     /// For so many seconds.
     #[arg(long = "for", value_name = "SECONDS", default_value_t = 30.0)]
     seconds: f64,
-    /// What the plan is drawn from.
+    /// The seed of the plan.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Where JSON, Markdown and plots are written.
@@ -79,7 +79,7 @@ async fn measure(options: &Options, stop: &Stop) -> Result<Report> {
     Ok(report)
 }
 
-/// Patient agents, and operators who answer at once.
+/// A scenario of patient agents, and of operators that decide at once.
 fn scenario(options: &Options) -> Result<Scenario> {
     let mut scenario = Scenario {
         title: format!("{} agents, {} handoffs in a second", options.agents, options.rate),

@@ -53,7 +53,7 @@ const INTERRUPTED: u8 = 130;
 pub struct Options {
     /// Name of a scenario (`simulator list`), or a file with one.
     scenario: String,
-    /// What the plan is drawn from: the same seed, the same plan.
+    /// The seed of the plan: the same seed makes the same plan.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Seconds for which agents come, in place of the scenario's own.
@@ -118,7 +118,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     })
 }
 
-/// What a run says to the shell.
+/// The exit code of a run.
 fn status(report: &Report) -> ExitCode {
     match (report.is_passed(), report.interrupted.is_some()) {
         (true, _) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! `pilot`: the baseline and every fault, one after the other, and what they say together.
+//! `pilot`: the baseline and every fault, one after the other, with a common verdict.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,7 +32,7 @@ const SCENARIOS: [&str; 8] = [
 pub struct Options {
     /// Scenarios, in place of those of the pilot.
     scenarios: Vec<String>,
-    /// What the plans are drawn from.
+    /// The seed of the plans.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Where the reports are written.

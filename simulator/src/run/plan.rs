@@ -1,4 +1,4 @@
-//! What will happen, drawn from the seed before anything does: the same seed is the same plan.
+//! The plan of a run, drawn from the seed before anything happens: the same seed makes the same plan.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use crate::drill::client::hex;
 pub struct Planned {
     /// When it is to be submitted, after the start.
     pub at: Duration,
-    /// Whose it is.
+    /// Its agent.
     pub agent: usize,
     /// Which of its keys it is submitted with.
     pub key: usize,
@@ -26,7 +26,7 @@ pub struct Planned {
     pub priority: Priority,
     /// How the agent behaves.
     pub behaviour: Behaviour,
-    /// What operators do.
+    /// Behaviour of operators.
     pub answer: Answer,
     /// Which operator; the next one races.
     pub operator: usize,
@@ -40,7 +40,7 @@ pub struct Planned {
     pub size: usize,
 }
 
-/// What operators do with a question.
+/// An operator's behaviour towards a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// One approves.
@@ -143,7 +143,7 @@ pub fn digest_of(plan: &[Planned]) -> String {
 }
 
 impl Planned {
-    /// What the agent asks.
+    /// The envelope.
     pub fn envelope(&self, client_request_key: &str) -> Envelope {
         let cents = self.size * 7 + 100;
         let action = Action::new(

@@ -16,7 +16,7 @@ struct Probe {
     refusals: &'static [u16],
 }
 
-/// Calls of one who is not who he says, or wants what is not his.
+/// Calls of impostors, and of agents that ask for others' requests.
 pub async fn forgeries(world: &World, index: usize) {
     let Planned { agent, key, .. } = world.plan[index];
     let own = &world.cohort[agent];
@@ -59,7 +59,7 @@ pub async fn forgeries(world: &World, index: usize) {
     send_all(world, probes).await;
 }
 
-/// Calls of one who has not read the contract.
+/// Calls that break the contract.
 pub async fn malformed(world: &World, index: usize, request_id: Uuid) {
     let Planned { agent, key, .. } = world.plan[index];
     let own = &world.cohort[agent];

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 /// How often processes are looked at.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// What one part of the stack used.
+/// Resources that one part of the stack used.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Usage {
     /// `service`, `postgres` with all its processes, `nats`, `simulator`.
@@ -94,7 +94,7 @@ impl Sampler {
         (part != "simulator" || named(pid).is_some()).then_some(part)
     }
 
-    /// What each part used.
+    /// Resources by part.
     pub fn usage(&self) -> Vec<Usage> {
         let seconds = self.begun.elapsed().as_secs_f64();
         let of = |(name, (processes, memory)): (&&'static str, &(usize, u64))| {

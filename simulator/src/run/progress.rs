@@ -1,4 +1,4 @@
-//! What is going on, while it does: one live line in a terminal, a line every five seconds elsewhere.
+//! Progress: one live line in a terminal, a line every five seconds elsewhere.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, stderr};

@@ -156,7 +156,7 @@ fn flip_a_bit(signature: &str) -> String {
 /// Chains and receipts that were given to the offline verifier.
 #[derive(Debug, Default)]
 pub struct Offline {
-    /// Untouched ones.
+    /// Unchanged exports and receipts that were checked.
     pub checked: u64,
     /// Those of them that do not verify, and why.
     pub broken: Vec<String>,

@@ -1,4 +1,4 @@
-//! What a run came to: JSON for programs, Markdown for people, and plots.
+//! Reports of a run: JSON for programs, Markdown for people, and plots.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,9 +22,9 @@ use super::stage::Happened;
 pub struct Report {
     /// Name of the scenario.
     pub scenario: String,
-    /// What it plays.
+    /// The scenario's description.
     pub title: String,
-    /// What the plan was drawn from.
+    /// The seed of the plan.
     pub seed: u64,
     /// The plan that came of it: the same seed and scenario give the same.
     pub plan: String,
@@ -36,11 +36,11 @@ pub struct Report {
     pub seconds: f64,
     /// Why it ended before its end, if it did.
     pub interrupted: Option<String>,
-    /// On what.
+    /// The machine and software of the run.
     pub environment: Environment,
     /// Criterion by criterion.
     pub verdicts: Vec<Verdict>,
-    /// What broke.
+    /// The faults of the run.
     pub faults: Vec<Happened>,
     /// Handoffs planned, by behaviour.
     pub handoffs: BTreeMap<Behaviour, u64>,
@@ -48,13 +48,13 @@ pub struct Report {
     pub counts: BTreeMap<String, u64>,
     /// Times, each from the moment when the call was due.
     pub latencies: BTreeMap<String, Latency>,
-    /// What happened in each second.
+    /// Counts by second.
     pub timeline: Vec<BTreeMap<Mark, u64>>,
     /// `[second, pending]`, as the queue said.
     pub queue: Vec<(u64, u64)>,
     /// The first violations that somebody saw.
     pub violations: Vec<Violation>,
-    /// What the stack's processes used, where that was asked for.
+    /// Resources of the stack's processes, where they were measured.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<Usage>,
 }
@@ -72,7 +72,7 @@ pub struct Latency {
     pub p99: u64,
     /// See the name.
     pub p99_9: u64,
-    /// The longest.
+    /// The largest value.
     pub most: u64,
     /// Quantile and value, for plots.
     pub curve: Vec<(f64, u64)>,
@@ -136,7 +136,7 @@ impl Report {
         self.timeline.iter().filter_map(|second| second.get(&mark)).sum()
     }
 
-    /// What it says of a criterion.
+    /// Its result for a criterion.
     pub fn verdict(&self, criterion: u8) -> Option<&Verdict> {
         self.verdicts.iter().find(|verdict| verdict.criterion == criterion)
     }

@@ -20,21 +20,21 @@ pub struct Scenario {
     /// Criteria that it must measure; one of these without a measurement is not met. The others are judged where they
     /// happen to be measured, except 4 and 9, which mean something only without faults.
     pub criteria: Vec<u8>,
-    /// Who comes and how often.
+    /// How often agents submit, and how they behave.
     pub load: Load,
     /// How many in a hundred agents behave how.
     pub agents: BTreeMap<Behaviour, u32>,
-    /// What operators do.
+    /// Behaviour of operators.
     pub operators: Operators,
     /// The stack that it needs, if not any will do.
     #[serde(default)]
     pub stack: Stack,
-    /// What breaks.
+    /// The faults.
     #[serde(default)]
     pub faults: Vec<Fault>,
 }
 
-/// Who comes and how often. Arrivals are open-loop: nobody waits for anybody.
+/// How often agents submit, and how they behave. Arrivals are open-loop: none waits for another.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Load {
@@ -80,7 +80,7 @@ pub enum Behaviour {
     Hostile,
 }
 
-/// What operators do.
+/// Behaviour of operators.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Operators {
@@ -116,7 +116,7 @@ fn five() -> f64 {
 pub struct Stack {
     /// Every function a process of its own, behind one address.
     pub separate_functions: bool,
-    /// What the functions are configured with, beside the defaults.
+    /// Variables of the functions that differ from the defaults.
     pub environment: BTreeMap<String, String>,
 }
 
@@ -126,14 +126,14 @@ pub struct Stack {
 pub struct Fault {
     /// When, in seconds after the first arrival.
     pub at: f64,
-    /// What.
+    /// What breaks.
     pub what: Break,
     /// How long until it is started again, in seconds.
     #[serde(default)]
     pub for_seconds: f64,
 }
 
-/// What can break.
+/// The kinds of faults.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Break {
@@ -251,7 +251,7 @@ fn names() -> String {
     BUILT_IN.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" ")
 }
 
-/// Prints what there is.
+/// Prints the list.
 pub fn list() -> Result<()> {
     for (name, text) in BUILT_IN {
         let scenario = Scenario::parse(text).with_context(|| format!("scenario {name}"))?;

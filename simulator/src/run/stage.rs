@@ -1,4 +1,4 @@
-//! A stack of a scenario's own, and what breaks in it.
+//! A stack of a scenario's own, and its faults.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub struct Stage<'a> {
 /// A fault that happened.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Happened {
-    /// What.
+    /// What breaks, in words.
     pub what: &'static str,
     /// When, in seconds after the start.
     pub at: f64,
@@ -34,7 +34,7 @@ pub struct Happened {
 }
 
 impl<'a> Stage<'a> {
-    /// Starts what the scenario needs, on a database of its own.
+    /// Starts the scenario's servers, on a database of its own.
     pub async fn set(name: &str, scenario: &Scenario, servers: &'a mut Servers) -> Result<Self> {
         let scene = Scene::set(name, 0, false, servers)?;
         let variables: Vec<_> =
@@ -74,7 +74,7 @@ impl<'a> Stage<'a> {
         services.chain(servers).chain([("simulator", std::process::id())]).collect()
     }
 
-    /// Breaks what is to break, each at its time, and puts it right again.
+    /// Injects each fault at its time, and ends it.
     pub async fn break_all(&mut self, faults: &[Fault], begun: Instant) -> Result<Vec<Happened>> {
         let mut happened = Vec::new();
         for Fault { at, what, for_seconds } in faults {

@@ -44,7 +44,7 @@ pub struct Target {
     pub http: reqwest::Client,
 }
 
-/// An answer.
+/// A response with its status and body.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// HTTP status.

@@ -1,4 +1,4 @@
-//! What the agents and operators of a run share, and the witness of every call.
+//! State that agents and operators of a run share, and the witness of every call.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,21 +17,21 @@ use super::target::Target;
 pub struct Question {
     /// Its place in the plan.
     pub index: usize,
-    /// Names it.
+    /// The request's id.
     pub request_id: Uuid,
 }
 
-/// What all share.
+/// The shared state.
 pub struct World {
     /// The service.
     pub target: Target,
-    /// What is played.
+    /// The scenario.
     pub scenario: Scenario,
-    /// What is to happen.
+    /// The plan.
     pub plan: Vec<Planned>,
     /// The agents.
     pub cohort: Vec<Agent>,
-    /// What has happened.
+    /// The ledger.
     pub ledger: Arc<Ledger>,
     /// The receipt keys of the deployment.
     pub receipt_keys: ReceiptKeys,

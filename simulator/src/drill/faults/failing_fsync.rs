@@ -19,7 +19,7 @@ use crate::drill::{Unplayable, Verdict, enough};
 const FAILING: Duration = Duration::from_secs(1);
 /// Submissions in that time at the least: on a slow machine it lasts until they were made.
 const LEAST_PROBES: u64 = 5;
-/// What Postgres does when it cannot write its log.
+/// Begins a line of Postgres's own log when Postgres cannot write its write-ahead log.
 const PANIC: &str = "PANIC:";
 
 pub async fn run(scene: &mut Scene<'_>) -> Verdict {

@@ -78,7 +78,7 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     judge(scene).await?.verdict(&did)
 }
 
-/// What an empty poll costs.
+/// The cost of an empty poll.
 struct Cost {
     /// Milliseconds.
     p99: f64,

@@ -1,4 +1,4 @@
-//! What is kept while something breaks: processes, servers, disks, networks.
+//! Drills of faults: processes, servers, disks, networks.
 
 mod black_holes;
 mod failing_fsync;

@@ -1,4 +1,4 @@
-//! What must be nowhere: tokens, keys, signatures, response secrets.
+//! Drills of leaks: tokens, keys, signatures and response secrets are nowhere.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::keys::NewKey;
 /// Shorter values are found by chance.
 const LEAST_LENGTH: usize = 16;
 
-/// Values that must be nowhere, by what they are.
+/// Values that must be nowhere, by their kind.
 #[derive(Default)]
 struct Secrets(BTreeMap<String, Vec<String>>);
 
@@ -103,7 +103,7 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
         let text = String::from_utf8_lossy(payload);
         ensure!(secrets.found_in(&text).is_none(), "an event holds a secret: {}", shortened(&text));
     }
-    // The search finds what is there.
+    // The search finds planted values.
     let planted = format!("{{\"authorization\":\"{}\"}}", scene.admin.token.to_str()?);
     ensure!(secrets.found_in(&planted).is_some(), "the search does not find a token");
     enough(letters, 1, "dead letters")?;

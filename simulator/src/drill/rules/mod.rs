@@ -1,4 +1,4 @@
-//! What is kept whatever happens: races, time, and who gets in.
+//! Drills of rules: races, time, and authentication.
 
 mod deadlines;
 mod fuzzing;

@@ -1,4 +1,4 @@
-//! What the contract's own tests prove, against a service of the drill.
+//! The contract's own tests, against a service of the drill.
 
 use std::path::PathBuf;
 use std::process::Output;
