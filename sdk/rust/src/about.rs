@@ -1,4 +1,4 @@
-//! Whether a verified answer is about what was asked (contract, "Authenticity of what an agent receives").
+//! Whether a verified answer is about what was asked (contract, "Signed responses").
 //!
 //! The signature covers the request's nonce, not its path or body, so that proxies may rewrite paths. A proxy that sends
 //! the nonce of one question with the path of another therefore gets a signed answer to the other question. Only the
