@@ -1,8 +1,52 @@
 //! The database's errors as failures.
 
+use sqlx::error::DatabaseError;
+
 use crate::Error;
 
-/// Lost connections, exhausted pools, a server that starts or stops: unavailable. The rest is our fault.
+/// What an SQLSTATE says about the statement and its connection (PostgreSQL, appendix A).
+///
+/// Every refusal of the server that is not in here is a fault of ours and leaves the connection as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Lost against another statement: it may be sent again at once, over the same connection.
+    Conflict,
+    /// The connection cannot do it and another may, and nothing was done: it may be sent again over a new connection.
+    Outdated,
+    /// The server has no time, lock, memory or disk for it now. The connection is as good as before.
+    Busy,
+    /// The server is going, or the connection is not what it was.
+    Lost,
+}
+
+impl Refusal {
+    /// The refusal that this error is; `None`: a fault of ours.
+    #[must_use]
+    pub fn of(error: &dyn DatabaseError) -> Option<Self> {
+        let code = error.code()?;
+        match &*code {
+            // Serialization failure, deadlock.
+            "40001" | "40P01" => Some(Self::Conflict),
+            // A primary that became a standby, or was made read-only.
+            "25006" => Some(Self::Outdated),
+            // A pooler's or failed-over server's session does not know our prepared statement, or knows another of its
+            // name; a table has changed since it was planned.
+            "26000" | "42P05" => Some(Self::Outdated),
+            "0A000" if error.message().contains("cached plan") => Some(Self::Outdated),
+            // Ended by statement_timeout; no lock within lock_timeout.
+            "57014" | "55P03" => Some(Self::Busy),
+            _ => match code.get(..2)? {
+                "53" => Some(Self::Busy),
+                // Connection exceptions, a transaction that is not ours, credentials, no such database, operator
+                // intervention, a disk that fails.
+                "08" | "25" | "28" | "3D" | "57" | "58" => Some(Self::Lost),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// Lost connections, exhausted pools, a server that starts, stops or has no time: unavailable. The rest is our fault.
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         if let sqlx::Error::Database(database) = &error
@@ -17,11 +61,7 @@ impl From<sqlx::Error> for Error {
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::WorkerCrashed => true,
-            // Class 08 connection exceptions, 53 insufficient resources, 57 operator intervention, 58 a disk that
-            // fails, and what is still in conflict after its retries (PostgreSQL, appendix A).
-            sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-                ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || is_conflict(&code)
-            }),
+            sqlx::Error::Database(database) => Refusal::of(&**database).is_some(),
             _ => false,
         };
         if unavailable { Self::Unavailable(error.into()) } else { Self::Internal(error.into()) }
@@ -30,9 +70,3 @@ impl From<sqlx::Error> for Error {
 
 /// The SQLSTATE with which `within_cap` (`migrations/0004_agent_caps.sql`) refuses a statement.
 const OVER_CAP: &str = "RT429";
-
-/// Serialization failure or deadlock: the same statement may be sent again at once.
-#[must_use]
-pub fn is_conflict(sqlstate: &str) -> bool {
-    matches!(sqlstate, "40001" | "40P01")
-}

@@ -27,7 +27,7 @@ mod timeout;
 pub use chain::{Base64, ChainEntry, ChainHeader, ChainKind, DecidedEntry, chain_genesis, chain_hash};
 pub use clock::Clock;
 #[cfg(feature = "database")]
-pub use database::is_conflict;
+pub use database::Refusal;
 pub use dead_letter::{DeadLetterKind, Resolution};
 pub use decision::{Actor, ActorKind, Cause, Decision, Outcome, Verdict};
 pub use envelope::{Action, Envelope, Submission, action_digest};

@@ -9,6 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -19,7 +20,6 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::Store;
-use super::pool::LONGEST;
 use relaytrace_domain::RequestId;
 use relaytrace_domain::{Error, Result};
 
@@ -34,6 +34,8 @@ const ITS_TURN: Duration = Duration::from_millis(10);
 const MOST_ROWS: usize = 64;
 /// Bytes of a statement's rows at the most, where it is more than one row.
 const MOST_BYTES: usize = 2 * 1024 * 1024;
+/// Longest wait of a row until a statement takes it. From then on it is answered when that statement is.
+const QUEUE_DEADLINE: Duration = Duration::from_secs(1);
 /// KiB of rows that wait or are being written at the most; whoever comes then is told to come back.
 const ROOM: usize = 16 * 1024;
 
@@ -69,8 +71,21 @@ impl<R: Row> Default for Batches<R> {
 
 struct Waiting<R: Row> {
     row: Arc<R>,
+    turn: Arc<Turn>,
     answer: oneshot::Sender<Answer<R::Written>>,
     _room: OwnedSemaphorePermit,
+}
+
+/// Whether a row is still to be written, decided once: by the statement that takes it or by the caller that gives it up.
+/// So a row whose caller was told that it was not written is not written later.
+#[derive(Debug, Default)]
+struct Turn(AtomicBool);
+
+impl Turn {
+    /// `false`: the other was first.
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
 }
 
 enum Answer<T> {
@@ -90,19 +105,24 @@ impl<R: Row> Batches<R> {
         let kibibytes = u32::try_from(row.size() / 1024 + 1).unwrap_or(u32::MAX);
         let room = self.room.clone().try_acquire_many_owned(kibibytes);
         let room = room.map_err(|_| Error::Unavailable(anyhow!("too many writes wait already")))?;
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
+        let turn = Arc::new(Turn::default());
         let queue = self.queue.get_or_init(|| start::<R>(store));
-        drop(queue.send(Waiting { row: row.clone(), answer, _room: room }));
-        let written = async {
-            match answered.await {
-                Ok(Answer::Written(written)) => Ok(written),
-                Ok(Answer::Alone) => alone(store, &*row).await,
-                Ok(Answer::Failed(error)) => Err(error),
-                Err(_) => Err(Error::internal(anyhow!("a writer dropped a row"))),
+        drop(queue.send(Waiting { row: row.clone(), turn: turn.clone(), answer, _room: room }));
+        let answer = match timeout(QUEUE_DEADLINE, &mut answered).await {
+            Ok(answer) => answer,
+            Err(_) if turn.take() => {
+                return Err(Error::Unavailable(anyhow!("no statement took a write within {QUEUE_DEADLINE:?}")));
             }
+            // Its statement is under way, and bounded.
+            Err(_) => answered.await,
         };
-        let late = |_| Err(Error::Unavailable(anyhow!("a write took longer than {LONGEST:?}")));
-        timeout(LONGEST, written).await.unwrap_or_else(late)
+        match answer {
+            Ok(Answer::Written(written)) => Ok(written),
+            Ok(Answer::Alone) => alone(store, &*row).await,
+            Ok(Answer::Failed(error)) => Err(error),
+            Err(_) => Err(Error::internal(anyhow!("a writer dropped a row"))),
+        }
     }
 }
 
@@ -149,7 +169,6 @@ async fn write_what_waits<R: Row>(store: Store, queue: Arc<Mutex<UnboundedReceiv
         if turn.recv_many(&mut taken, MOST_ROWS).await == 0 {
             return;
         }
-        taken.retain(|waiting| !waiting.answer.is_closed());
         // A panic ends the calls that were in that statement, not the writer.
         let mut written = pin!(AssertUnwindSafe(write_all(&store, &mut taken)).catch_unwind());
         if timeout(ITS_TURN, &mut written).await.is_err() {
@@ -176,7 +195,11 @@ fn within_bounds<R: Row>(waiting: &[Waiting<R>]) -> usize {
     too_long.map_or(waiting.len(), |at| at.max(1))
 }
 
-async fn write_together<R: Row>(store: &Store, batch: Vec<Waiting<R>>) {
+async fn write_together<R: Row>(store: &Store, mut batch: Vec<Waiting<R>>) {
+    batch.retain(|waiting| !waiting.answer.is_closed() && waiting.turn.take());
+    if batch.is_empty() {
+        return;
+    }
     let (batch, others) = first_of_each_key(batch);
     let rows: Vec<&R> = batch.iter().map(|waiting| &*waiting.row).collect();
     let answers: Vec<_> = match R::write(store, &rows).await {

@@ -90,10 +90,10 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] where the key or agent is no longer active.
-    pub async fn lease(&self, order: &LeaseOrder<'_>) -> Result<Leased> {
+    pub(super) async fn lease_now(&self, order: &LeaseOrder<'_>) -> Result<Leased> {
         let agent_id = &order.caller.agent_id;
-        let look = self.due.look(agent_id, self.clock().now());
-        let rows = run!(self, connection => sqlx::query!(
+        let scan = self.due.begin(agent_id, self.clock().now(), self.connections.unseen_ends());
+        let rows = run!(on self.polls, connection => sqlx::query!(
                     r#"/* relaytrace: lease */
                     WITH caller AS MATERIALIZED (
                         SELECT a.agent_id, COALESCE($1::timestamptz, now()) AS now,
@@ -192,16 +192,15 @@ impl Store {
                     order.lease_seconds,
                     order.max_attempts,
                     Failure::DeliveryUnacknowledged.pause().as_secs_f64(),
-                    look.from,
+                    scan.from,
                     order.look_ahead.as_secs_f64(),
                 )
                 .fetch_all(connection));
-        let rows = rows.inspect_err(|_| self.due.forget(agent_id, look))?;
+        let rows = rows?;
         let Some(first) = rows.first() else {
-            self.due.forget(agent_id, look);
             return Err(Error::Unauthenticated("the key is revoked or its agent disabled"));
         };
-        self.due.learn(agent_id, look, first.now, first.first_visible_at);
+        scan.record(first.now, first.first_visible_at);
         let mut leased = Leased {
             polled_at: first.now,
             has_more: first.has_more,

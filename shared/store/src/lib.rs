@@ -14,7 +14,7 @@ mod dead_letters;
 mod decisions;
 mod deliveries;
 mod escalations;
-mod floors;
+mod leases;
 mod outbox;
 mod policies;
 mod pool;
@@ -22,6 +22,7 @@ mod queue;
 mod redeliveries;
 mod replays;
 mod requests;
+mod scan_hints;
 mod stale;
 mod sweep_failures;
 
@@ -52,19 +53,27 @@ use relaytrace_domain::{AgentId, KeyId};
 use relaytrace_domain::{Error, Result};
 
 use batches::{Batches, Row, alone};
-use floors::Floors;
 use pool::{Connections, run};
 use requests::Submitting;
+use scan_hints::ScanHints;
 
 /// The migrations of `migrations/`.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
-/// What the functions' login role is set to (`ALTER ROLE … SET`).
+/// What the functions' login role is set to (`ALTER ROLE … SET`). Of the role, not of the session: that is kept behind a
+/// transaction pooler, too.
 ///
-/// Every statement here finds its rows by an index, whatever the tables hold. So it is planned once for each
+/// Limits: the server ends a statement, a wait for a lock and a forgotten transaction before the caller gives up, and a
+/// statement whose connection is gone. So a call that was answered 503 is not done later.
+///
+/// Plans: every statement here finds its rows by an index, whatever the tables hold. So it is planned once for each
 /// connection, for any parameters, and never for what a table happened to hold then: planning costs several times the
-/// execution. Of the role, not of the session: that is kept behind a transaction pooler, too.
-pub const ROLE_SETTINGS: [(&str, &str); 5] = [
+/// execution.
+pub const ROLE_SETTINGS: [(&str, &str); 9] = [
+    ("statement_timeout", pool::STATEMENT_TIMEOUT),
+    ("lock_timeout", pool::LOCK_TIMEOUT),
+    ("idle_in_transaction_session_timeout", pool::STATEMENT_TIMEOUT),
+    ("client_connection_check_interval", "500"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
@@ -85,11 +94,13 @@ pub struct Caller {
 #[derive(Clone, Debug)]
 pub struct Store {
     connections: Connections,
+    /// The half of them that leases may use: a lock on deliveries does not stop submissions.
+    polls: Connections,
     clock: Clock,
     /// Of deliveries, for each agent.
-    due: Arc<Floors<AgentId>>,
+    due: Arc<ScanHints<AgentId>>,
     /// Of the outbox.
-    left_over: Arc<Floors<()>>,
+    left_over: Arc<ScanHints<()>>,
     /// `None`: each write has a statement of its own.
     batches: Option<Arc<Batched>>,
 }
@@ -107,8 +118,9 @@ impl Store {
     #[must_use]
     pub fn connect_lazily(options: PgConnectOptions, max_connections: usize, clock: Clock) -> Self {
         let connections = Connections::new(options, max_connections, clock.clone());
-        let (due, left_over) = (Arc::new(Floors::new()), Arc::new(Floors::new()));
-        Self { connections, clock, due, left_over, batches: None }
+        let polls = connections.half();
+        let (due, left_over) = (Arc::new(ScanHints::new()), Arc::new(ScanHints::new()));
+        Self { connections, polls, clock, due, left_over, batches: None }
     }
 
     /// Writes submissions, decisions and acknowledgements that come at the same time together, by tasks of this process:
@@ -154,6 +166,22 @@ impl Store {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<()> {
         run!(self, connection => connection.ping())
+    }
+
+    /// Whether the database takes writes: it answers, and neither it nor the session is read-only. Where it is, the pool's
+    /// connections are dropped, so that the next statement asks the server that has taken over.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where it does not.
+    pub async fn can_write(&self) -> Result<()> {
+        let is_read_only: bool = run!(self, connection =>
+            sqlx::query_scalar("/* relaytrace: can_write */ SELECT current_setting('transaction_read_only')::boolean")
+                .fetch_one(connection))?;
+        if is_read_only {
+            self.connections.renew();
+            return Err(Error::Unavailable(anyhow::anyhow!("the database is read-only")));
+        }
+        Ok(())
     }
 
     /// Lets nobody have a connection any more.

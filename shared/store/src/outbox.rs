@@ -58,7 +58,7 @@ impl Store {
 
     /// Claims up to `limit` events that whoever wrote them has not published in time, for the next 30 seconds.
     pub async fn claim_events(&self, limit: i64) -> Result<Vec<OutboxEvent>> {
-        let look = self.left_over.look(&(), self.clock().now());
+        let scan = self.left_over.begin(&(), self.clock().now(), self.connections.unseen_ends());
         let rows = run!(self, connection => sqlx::query!(
                 r#"/* relaytrace: claim_events */
                 WITH left_over AS (
@@ -83,12 +83,12 @@ impl Store {
                 FROM (SELECT COALESCE($1, now()) AS now) t LEFT JOIN claimed c ON true"#,
                 self.clock().for_database(),
                 limit,
-                look.from,
+                scan.from,
             )
             .fetch_all(connection));
-        let rows = rows.inspect_err(|_| self.left_over.forget(&(), look))?;
+        let rows = rows?;
         if let Some(first) = rows.first() {
-            self.left_over.learn(&(), look, first.now, first.first_left_over);
+            scan.record(first.now, first.first_left_over);
         }
         let event = |row| match row {
             (Some(request_id), Some(seq), Some(kind), Some(agent_id), Some(payload), traceparent) => {

@@ -86,7 +86,7 @@ async fn health() -> Json<Health> {
     (status = 503, description = "It does not", body = Problem, content_type = "application/problem+json"),
 ))]
 async fn readiness(State(state): State<AppState>) -> Result<Json<Readiness>, Error> {
-    let (postgres, nats) = tokio::join!(state.store.ping(), state.events.is_connected());
+    let (postgres, nats) = tokio::join!(state.store.can_write(), state.events.is_connected());
     postgres.map_err(Error::into_unavailable)?;
     let nats = if nats { "connected" } else { "not connected" };
     Ok(Json(Readiness { status: "ready", postgres: "connected", nats }))
