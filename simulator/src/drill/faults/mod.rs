@@ -76,7 +76,7 @@ pub const DRILLS: &[Drill] = &[
     },
     Drill {
         name: "failing-fsync",
-        promise: "No 2xx for what was not stored.",
+        promise: "No 2xx for a write that was not stored.",
         does: "Lets every fsync of Postgres fail (strace) under load, and submits meanwhile.",
         unit: "faults",
         full: 20,

@@ -101,7 +101,7 @@ pub const DRILLS: &[Drill] = &[
     },
     Drill {
         name: "guarded-routes",
-        promise: "Every route of openapi.json refuses who has no token, another kind of token, or a forged one.",
+        promise: "Every route of openapi.json refuses anonymous callers, tokens of another kind, and forged tokens.",
         does: "tests/contract/test_routes.py: its cases are made of the document that the service serves.",
         unit: "suite",
         full: 1,
@@ -110,7 +110,7 @@ pub const DRILLS: &[Drill] = &[
     },
     Drill {
         name: "foreign-verifiers",
-        promise: "Responses verify in Python and JavaScript with libraries of others; what was changed is refused.",
+        promise: "Responses verify in Python and JavaScript with independent libraries; changed responses are refused.",
         does: "tests/contract/test_signatures.py, test_vectors.py and test_verifiers.py, and tests/verifiers in Node.",
         unit: "suite",
         full: 1,
