@@ -4,17 +4,20 @@
 //! does not hold, and where.
 
 mod chain;
+mod event;
 mod receipt;
 
 use std::fmt;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Serialize;
 use serde_json::Value;
 
-pub use chain::verify_chain;
+pub use chain::{notes_on_chain, verify_chain};
+pub use event::verify_event;
 pub use receipt::{Receipt, verify_against_chain, verify_receipt};
 
-/// Something that does not verify.
+/// Something that does not verify, or that a reader should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// The entry that it is in, from 1.
@@ -55,4 +58,10 @@ impl Findings {
 /// The member of an object as text, or nothing.
 fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object.get(name).and_then(Value::as_str)
+}
+
+/// The JSON in a member of base64; null where there is none.
+fn json_in(object: &Value, name: &str) -> Value {
+    let bytes = text(object, name).and_then(|text| BASE64_STANDARD.decode(text).ok());
+    bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }

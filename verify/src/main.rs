@@ -6,19 +6,28 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use jsonwebtoken::jwk::JwkSet;
-use relaytrace_verify::{Finding, Receipt, verify_against_chain, verify_chain, verify_receipt};
+use relaytrace_verify::{
+    Finding, Receipt, notes_on_chain, verify_against_chain, verify_chain, verify_event, verify_receipt,
+};
 use serde_json::{Value, json};
 
 const EXAMPLES: &str = "\
 Examples:
   curl -s $url/.well-known/jwks.json > jwks.json
   curl -s $url/v1/admin/requests/$id/chain -H \"$as_admin\" | relaytrace-verify --chain -
-  relaytrace-verify --chain chain.json --receipt receipt.txt --jwks jwks.json
+  relaytrace-verify --chain chain.json --receipt receipt.txt --jwks jwks.json --issuer production
+  relaytrace-verify --chain chain.json --event event.json
 
 A chain alone shows edits, removals and reordering. That it was not recomputed as a whole, or cut off before its
 decision, only its receipt shows; what was cut off after the decision, only a later event shows.
 
+Chain kinds and members that this version does not know are noted; they are no fault.
+
 Exits with 0 if everything verifies, 1 if something does not, 2 if something cannot be read.";
+
+/// What is not known of a chain that stands alone.
+const UNCOMPARED: &str = "without its receipt or a later event, a chain that was recomputed as a whole or cut off looks \
+                          like the original";
 
 /// Check receipts and exported chains offline.
 #[derive(Parser)]
@@ -32,6 +41,15 @@ struct Arguments {
     #[arg(long, value_name = "FILE", requires = "jwks")]
     receipt: Vec<PathBuf>,
 
+    /// An event of the stream, a CloudEvent as JSON; its length and head are compared with the chain of its request. May be
+    /// repeated.
+    #[arg(long, value_name = "FILE", requires = "chain")]
+    event: Vec<PathBuf>,
+
+    /// The deployment whose receipts count: their `iss`, its DEPLOYMENT_NAME.
+    #[arg(long, value_name = "NAME", requires = "receipt")]
+    issuer: Option<String>,
+
     /// The deployment's receipt keys, as /.well-known/jwks.json gives them.
     #[arg(long, value_name = "FILE")]
     jwks: Option<PathBuf>,
@@ -42,10 +60,11 @@ struct Arguments {
 }
 
 /// What was found in one file.
+#[derive(Default)]
 struct Checked {
     file: PathBuf,
     findings: Vec<Finding>,
-    note: Option<&'static str>,
+    notes: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -70,29 +89,66 @@ fn check(arguments: &Arguments) -> Result<Vec<Checked>, String> {
     let jwks = arguments.jwks.as_deref().map(read_jwks).transpose()?.unwrap_or(JwkSet { keys: Vec::new() });
     let chains: Vec<(&PathBuf, Value)> =
         arguments.chain.iter().map(|file| Ok((file, read_json(file)?))).collect::<Result<_, String>>()?;
-    let mut receipts: Vec<Receipt> = Vec::new();
+    let events: Vec<(&PathBuf, Value)> =
+        arguments.event.iter().map(|file| Ok((file, read_json(file)?))).collect::<Result<_, String>>()?;
+    let mut receipts = Vec::new();
     let mut checked = Vec::new();
     for file in &arguments.receipt {
-        let mut result = Checked { file: file.clone(), findings: Vec::new(), note: None };
-        match verify_receipt(read(file)?.trim(), &jwks) {
-            Ok(receipt) => receipts.push(receipt),
-            Err(finding) => result.findings.push(finding),
-        }
+        let (result, receipt) = check_receipt(file, &jwks, arguments.issuer.as_deref())?;
+        receipts.extend(receipt);
         checked.push(result);
     }
+    // One chain and one receipt belong together, whatever they say; so do one chain and one event.
+    let has_one = chains.len() == 1;
     for (file, chain) in &chains {
-        let mut findings = verify_chain(chain);
-        // One chain and one receipt belong together, whatever they say.
-        let is_pair = chains.len() == 1 && receipts.len() == 1;
-        let own: Vec<_> =
-            receipts.iter().filter(|receipt| is_pair || receipt.request_id() == chain["request_id"].as_str()).collect();
-        findings.extend(own.iter().flat_map(|receipt| verify_against_chain(receipt, chain)));
-        let note = own.is_empty().then_some(
-            "without its receipt, a chain that was recomputed as a whole or cut off looks like the original",
-        );
-        checked.push(Checked { file: (*file).clone(), findings, note });
+        let (mut findings, mut notes) = (verify_chain(chain), Vec::new());
+        notes.extend(notes_on_chain(chain).iter().map(ToString::to_string));
+        let is_own = |of: Option<&str>, given: usize| (has_one && given == 1) || of == chain["request_id"].as_str();
+        let (mut has_receipt, mut has_event) = (false, false);
+        for receipt in receipts.iter().filter(|receipt| is_own(receipt.request_id(), receipts.len())) {
+            findings.extend(verify_against_chain(receipt, chain));
+            has_receipt = true;
+        }
+        for (_, event) in events.iter().filter(|(_, event)| is_own(event["subject"].as_str(), events.len())) {
+            findings.extend(verify_event(event, chain));
+            has_event = true;
+        }
+        if !has_receipt && !has_event {
+            notes.push(UNCOMPARED.to_owned());
+        }
+        checked.push(Checked { file: (*file).clone(), findings, notes });
+    }
+    let is_compared = |event: &Value| {
+        (has_one && events.len() == 1) || chains.iter().any(|(_, chain)| chain["request_id"] == event["subject"])
+    };
+    for (file, event) in &events {
+        let finding = Finding { entry: None, field: "/subject".to_owned(), what: "is of no chain given".to_owned() };
+        let findings = if is_compared(event) { Vec::new() } else { vec![finding] };
+        checked.push(Checked { file: (*file).clone(), findings, notes: Vec::new() });
     }
     Ok(checked)
+}
+
+/// Signature and issuer of a receipt; the receipt if its signature holds.
+fn check_receipt(file: &Path, jwks: &JwkSet, issuer: Option<&str>) -> Result<(Checked, Option<Receipt>), String> {
+    let mut checked = Checked { file: file.to_owned(), ..Checked::default() };
+    let receipt = match verify_receipt(read(file)?.trim(), jwks) {
+        Ok(receipt) => receipt,
+        Err(finding) => {
+            checked.findings.push(finding);
+            return Ok((checked, None));
+        }
+    };
+    let stated = receipt.issuer().unwrap_or_default();
+    match issuer {
+        Some(asked) if asked != stated => {
+            let what = format!("is {stated:?}, not {asked:?}: it is of another deployment");
+            checked.findings.push(Finding { entry: None, field: "iss".to_owned(), what });
+        }
+        Some(_) => {}
+        None => checked.notes.push(format!("it is of the deployment {stated:?}; --issuer would compare that")),
+    }
+    Ok((checked, Some(receipt)))
 }
 
 fn read(file: &Path) -> Result<String, String> {
@@ -114,7 +170,7 @@ fn read_jwks(file: &Path) -> Result<JwkSet, String> {
 }
 
 fn print_lines(checked: &[Checked]) {
-    for Checked { file, findings, note } in checked {
+    for Checked { file, findings, notes } in checked {
         let file = file.display();
         for finding in findings {
             println!("{file}: {finding}");
@@ -122,7 +178,7 @@ fn print_lines(checked: &[Checked]) {
         if findings.is_empty() {
             println!("{file}: verifies");
         }
-        if let Some(note) = note {
+        for note in notes {
             println!("{file}: note: {note}");
         }
     }
@@ -131,8 +187,8 @@ fn print_lines(checked: &[Checked]) {
 fn print_json(checked: &[Checked]) {
     let files: Vec<_> = checked
         .iter()
-        .map(|Checked { file, findings, note }| {
-            json!({"file": file, "verifies": findings.is_empty(), "findings": findings, "note": note})
+        .map(|Checked { file, findings, notes }| {
+            json!({"file": file, "verifies": findings.is_empty(), "findings": findings, "notes": notes})
         })
         .collect();
     println!("{}", json!({"verifies": checked.iter().all(|checked| checked.findings.is_empty()), "files": files}));

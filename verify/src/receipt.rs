@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
-use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use relaytrace_domain::Timestamp;
 use serde_json::Value;
 
-use crate::{Finding, Findings, text};
+use crate::{Finding, Findings, json_in, text};
 
 /// The claims of a receipt whose signature holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +16,12 @@ pub struct Receipt(HashMap<String, Value>);
 impl Receipt {
     fn get(&self, claim: &str) -> &Value {
         self.0.get(claim).unwrap_or(&Value::Null)
+    }
+
+    /// The deployment that states it.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.get("iss").as_str()
     }
 
     /// The request that it is about.
@@ -40,9 +45,9 @@ pub fn verify_receipt(compact: &str, jwks: &JwkSet) -> Result<Receipt, Finding> 
     if header.typ.as_deref() != Some("relaytrace-receipt+jwt") {
         return Err(finding("typ", "is not relaytrace-receipt+jwt"));
     }
-    let jwk = header.kid.as_deref().and_then(|key_id| jwks.find(key_id));
+    let jwk = header.kid.as_deref().and_then(|key_id| jwks.find(key_id)).filter(|jwk| signs_receipts(jwk));
     let key = jwk.and_then(|jwk| DecodingKey::from_jwk(jwk).ok());
-    let key = key.ok_or_else(|| finding("kid", "is not a key of the JWK set"))?;
+    let key = key.ok_or_else(|| finding("kid", "is not a receipt key of the JWK set"))?;
     // A receipt does not expire and is for everyone.
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.required_spec_claims.clear();
@@ -55,6 +60,11 @@ pub fn verify_receipt(compact: &str, jwks: &JwkSet) -> Result<Receipt, Finding> 
         return Err(finding("iat", "is not decided_at, rounded down"));
     }
     Ok(receipt)
+}
+
+/// Keys of another use, such as attestations, say nothing by a receipt.
+fn signs_receipts(jwk: &Jwk) -> bool {
+    matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature))
 }
 
 /// Everything in which an exported chain is not the one that the receipt states. This finds a chain that was recomputed
@@ -93,10 +103,4 @@ pub fn verify_against_chain(receipt: &Receipt, export: &Value) -> Vec<Finding> {
     let holds = receipt.get("action_type") == &envelope["action"]["type"];
     findings.check(holds, None, "/envelope", "does not have the receipt's action_type");
     findings.0
-}
-
-/// The JSON in a member of base64; null where there is none.
-fn json_in(object: &Value, name: &str) -> Value {
-    let bytes = text(object, name).and_then(|text| BASE64_STANDARD.decode(text).ok());
-    bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }

@@ -1,17 +1,19 @@
 //! Exports and receipts of a real deployment, and what was done to them.
 
-use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::jwk::{JwkSet, PublicKeyUse};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use relaytrace_domain::{Base64, Digest, chain_genesis, chain_hash};
 use relaytrace_store::MIGRATOR;
 use relaytrace_testing::TestApp;
-use relaytrace_verify::{Receipt, verify_against_chain, verify_chain, verify_receipt};
+use relaytrace_verify::{Receipt, notes_on_chain, verify_against_chain, verify_chain, verify_event, verify_receipt};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
 struct Real {
     export: String,
+    /// In the order of their entries.
+    events: Vec<Value>,
     receipt: String,
     jwks: JwkSet,
 }
@@ -41,7 +43,14 @@ async fn real(owner: &PgPool) -> Real {
     let path = format!("/v1/agents/a/decisions/{id}/ack");
     assert_eq!(app.post(&path, &agent.token(), &body).await.status, 200);
     let export = app.get(&format!("/v1/admin/requests/{id}/chain"), &app.person("ada", &["admin"])).await;
+    let events: Vec<String> =
+        sqlx::query_scalar("SELECT convert_from(payload, 'UTF8') FROM outbox WHERE request_id::text = $1 ORDER BY seq")
+            .bind(&id)
+            .fetch_all(owner)
+            .await
+            .expect("as it was recorded");
     Real {
+        events: events.iter().map(|event| serde_json::from_str(event).expect("as it was recorded")).collect(),
         export: String::from_utf8(export.bytes).expect("as it was recorded"),
         receipt: delivery["receipt"].as_str().expect("as it was recorded").to_owned(),
         jwks: serde_json::from_value(app.state.receipt_keys.jwks().clone()).expect("as it was recorded"),
@@ -152,6 +161,105 @@ async fn a_chain_recomputed_as_a_whole_is_found_against_its_receipt_only(owner: 
     assert_eq!(found, [(Some(3), "is not the receipt's chain_head"), (Some(3), "does not have the receipt's outcome")]);
 }
 
+/// The chain with one more entry of these members, linked as it should be.
+fn continued(chain: &Value, members: &Value) -> Value {
+    let mut chain = chain.clone();
+    let entries = chain["entries"].as_array_mut().unwrap();
+    let last = entries.last().unwrap().clone();
+    let mut content: Value = serde_json::from_str(&decode(last["entry"].as_str().unwrap())).unwrap();
+    content["seq"] = json!(last["seq"].as_u64().unwrap() + 1);
+    for (name, value) in members.as_object().unwrap() {
+        content[name] = value.clone();
+    }
+    let previous: Digest = last["hash"].as_str().unwrap().parse().unwrap();
+    let bytes = content.to_string();
+    let hash = chain_hash(previous, bytes.as_bytes());
+    entries
+        .push(json!({"seq": content["seq"], "kind": content["kind"], "at": content["at"], "actor": content["actor"],
+        "entry": Base64(bytes.into_bytes()), "prev_hash": previous, "hash": hash}));
+    (chain["length"], chain["head"]) = (json!(entries_of(&chain)), json!(hash));
+    chain
+}
+
+fn entries_of(chain: &Value) -> usize {
+    chain["entries"].as_array().unwrap().len()
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn kinds_and_members_that_are_not_known_are_noted_and_no_fault(owner: PgPool) {
+    let real = real(&owner).await;
+    let noted = |chain: &Value| notes_on_chain(chain).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    // Of the contract, and not written yet.
+    for kind in ["voted", "rerouted", "consumed", "outcome"] {
+        let chain = continued(&real.chain(), &json!({"kind": kind, "whatever": 1}));
+        assert_eq!(verify_chain(&chain), [], "{kind}");
+        assert!(!noted(&chain).contains("does not know"), "{}", noted(&chain));
+    }
+    let mut later = continued(&real.chain(), &json!({"kind": "teleported"}));
+    later["entries"][1]["colour"] = json!("blue");
+    later["epoch"] = json!(2);
+    assert_eq!(verify_chain(&later), []);
+    let notes = noted(&later);
+    let named = ["entry 5: /entries/4/kind is \"teleported\"", "/entries/1/colour is a member", "/epoch is a member"];
+    assert!(named.iter().all(|note| notes.contains(note)), "{notes}");
+    // Nobody can hide a change behind a kind that is not known.
+    later["entries"][4]["kind"] = json!("teleported-elsewhere");
+    assert_eq!(pointers(&later), ["/entries/4/kind"]);
+    // An attestation is said to be there or not.
+    assert!(noted(&real.chain()).contains("entry 3: /entries/2/entry has no attestation"), "{}", noted(&real.chain()));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_event_finds_what_was_cut_off_or_recomputed_after_the_decision(owner: PgPool) {
+    let real = real(&owner).await;
+    let chain = real.chain();
+    assert_eq!((real.events.len(), entries_of(&chain)), (4, 4));
+    for event in &real.events {
+        assert_eq!(verify_event(event, &chain), [], "{}", event["type"]);
+    }
+    let last = &real.events[3];
+    let mut cut = chain.clone();
+    cut["entries"].as_array_mut().unwrap().truncate(3);
+    (cut["length"], cut["head"]) = (json!(3), cut["entries"][2]["hash"].clone());
+    assert_eq!(verify_chain(&cut), []);
+    assert_eq!(verify_against_chain(&real.receipt(), &cut), []);
+    assert_eq!(verify_event(last, &cut)[0].field, "/entries");
+    // Cut off and continued otherwise.
+    let other = continued(&cut, &json!({"kind": "dead_lettered"}));
+    assert_eq!(verify_chain(&other), []);
+    let fields: Vec<_> = verify_event(last, &other).into_iter().map(|finding| finding.field).collect();
+    assert_eq!(fields, ["/entries/3/hash", "/entries/3/kind"]);
+    // Every change of what an event tells is found.
+    for (pointer, value) in [
+        ("/subject", json!("019ab9a0-0000-7000-8000-000000000001")),
+        ("/id", json!("019ab9a0-0000-7000-8000-000000000001/4")),
+        ("/sequence", json!(3)),
+        ("/type", json!("handoff.decided")),
+        ("/data/chain/length", json!(3)),
+        ("/data/chain/length", json!(0)),
+        ("/data/chain/head", chain["entries"][2]["hash"].clone()),
+        ("/data/agent_id", json!("b")),
+        ("/data/client_request_key", json!("k2")),
+        ("/data/outcome", json!("approved")),
+        ("/data/cause", json!("timeout")),
+    ] {
+        let mut changed = last.clone();
+        *changed.pointer_mut(pointer).unwrap() = value;
+        assert_ne!(verify_event(&changed, &chain), [], "{pointer}");
+    }
+    // After a restore an id has a third part.
+    let mut restored = last.clone();
+    restored["id"] = json!(format!("{}/2", restored["id"].as_str().unwrap()));
+    assert_eq!(verify_event(&restored, &chain), []);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_key_of_another_use_signs_no_receipt(owner: PgPool) {
+    let mut real = real(&owner).await;
+    real.jwks.keys[0].common.public_key_use = Some(PublicKeyUse::Other("attestation".to_owned()));
+    assert_eq!(verify_receipt(&real.receipt, &real.jwks).unwrap_err().field, "kid");
+}
+
 fn decode(text: &str) -> String {
     use base64::prelude::{BASE64_STANDARD, Engine};
     String::from_utf8(BASE64_STANDARD.decode(text).expect("as it was recorded")).expect("as it was recorded")
@@ -179,8 +287,27 @@ async fn the_command_says_it_by_its_exit_code(owner: PgPool) {
     let jwks = write("jwks.json", &serde_json::to_string(&real.jwks).unwrap());
     let edited = write("edited.json", &real.export.replacen("\"kind\":\"escalated\"", "\"kind\":\"extended\"", 1));
 
-    let (code, said) = command(&["--chain", &chain, "--receipt", &receipt, "--jwks", &jwks]);
-    assert_eq!((code, said.contains("note")), (Some(0), false), "{said}");
+    let whole = ["--chain", &chain, "--receipt", &receipt, "--jwks", &jwks];
+    let (code, said) = command(&whole);
+    assert_eq!((code, said.contains("without its receipt")), (Some(0), false), "{said}");
+    let issuer = real.receipt().issuer().unwrap().to_owned();
+    assert!(said.contains(&format!("it is of the deployment {issuer:?}; --issuer would compare that")), "{said}");
+    let (code, said) = command(&[&whole[..], &["--issuer", &issuer]].concat());
+    assert_eq!((code, said.contains("--issuer")), (Some(0), false), "{said}");
+    let (code, said) = command(&[&whole[..], &["--issuer", "another"]].concat());
+    assert_eq!((code, said.contains("iss is")), (Some(1), true), "{said}");
+
+    let event = write("event.json", &real.events[3].to_string());
+    let (code, said) = command(&["--chain", &chain, "--event", &event]);
+    assert_eq!((code, said.contains("without its receipt")), (Some(0), false), "{said}");
+    let mut foreign = real.events[3].clone();
+    foreign["subject"] = json!("019ab9a0-0000-7000-8000-000000000001");
+    let foreign = write("foreign.json", &foreign.to_string());
+    let (code, said) = command(&["--chain", &chain, "--event", &foreign]);
+    assert_eq!((code, said.contains("/request_id is not the event's subject")), (Some(1), true), "{said}");
+    let (code, said) = command(&["--chain", &chain, "--event", &foreign, "--event", &event]);
+    assert_eq!((code, said.contains("/subject is of no chain given")), (Some(1), true), "{said}");
+    assert_eq!(command(&["--chain", &chain, "--event", &receipt]).0, Some(2));
     let (code, said) = command(&["--chain", &chain]);
     assert_eq!((code, said.contains("without its receipt")), (Some(0), true), "{said}");
     let (code, said) = command(&["--chain", &edited]);

@@ -1,6 +1,6 @@
 //! Receipts: signed statements of decisions, verified with the deployment's public keys (contract, "Receipts").
 
-use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::jwk::{JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use uuid::Uuid;
@@ -51,7 +51,10 @@ impl ReceiptKeys {
         if header.typ.as_deref() != Some("relaytrace-receipt+jwt") {
             return Err(wrong("it is of another type"));
         }
-        let key = header.kid.and_then(|kid| self.0.find(&kid)).ok_or_else(|| wrong("its key is not known"))?;
+        // Keys of another use, such as attestations, say nothing by a receipt.
+        let signs_receipts = |use_: &Option<PublicKeyUse>| matches!(use_, None | Some(PublicKeyUse::Signature));
+        let key = header.kid.and_then(|kid| self.0.find(&kid)).filter(|key| signs_receipts(&key.common.public_key_use));
+        let key = key.ok_or_else(|| wrong("its key is not known"))?;
         let key = DecodingKey::from_jwk(key).map_err(|_| wrong("its key cannot be used"))?;
         let mut rules = Validation::new(Algorithm::EdDSA);
         // A receipt never expires, and anyone may read it.
