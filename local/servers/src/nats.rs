@@ -37,6 +37,7 @@ pub struct Nats {
     folder: Folder,
     log: PathBuf,
     durability: Durability,
+    more: String,
     port: u16,
     running: Option<Running>,
 }
@@ -47,11 +48,16 @@ impl Nats {
     /// The port is the one of the last run on this folder if that is free. A server that a killed
     /// run left there is stopped first; one that is in use is an error.
     pub fn start(dir: &Path, durability: Durability) -> Result<Self> {
+        Self::start_with(dir, durability, "")
+    }
+
+    /// As [`Self::start`], with more in the server's configuration: users and what they may do, for one.
+    pub fn start_with(dir: &Path, durability: Durability, more: &str) -> Result<Self> {
         let program = find_program()?;
         let folder = Folder::take(dir, LOG)?;
         let log = folder.write(LOG, "")?;
         let last_port = fs::read_to_string(folder.path.join(PORT)).ok().and_then(|text| text.trim().parse().ok());
-        let mut server = Self { program, folder, log, durability, port: 0, running: None };
+        let mut server = Self { program, folder, log, durability, more: more.to_owned(), port: 0, running: None };
         server.end_left_over()?;
         server.port = port::free(last_port)?;
         for attempt in 1.. {
@@ -156,10 +162,11 @@ impl Nats {
             Durability::Throwaway => "",
         };
         Ok(format!(
-            "# Written at every start.\nserver_name: {name}\nlisten: \"127.0.0.1:{}\"\npid_file: {}\njetstream: {{ store_dir: {}{sync} }}\n",
+            "# Written at every start.\nserver_name: {name}\nlisten: \"127.0.0.1:{}\"\npid_file: {}\njetstream: {{ store_dir: {}{sync} }}\n{}\n",
             self.port,
             quoted(PID_FILE)?,
             quoted(STORE)?,
+            self.more,
         ))
     }
 

@@ -4,8 +4,8 @@
 //! |---|---|---|
 //! | `DATABASE_URL` | Postgres, as a login role that is a member of `relaytrace_app` | required |
 //! | `DATABASE_MAX_CONNECTIONS` | pool size | 16; on Lambda 2 |
-//! | `NATS_URL` | NATS with JetStream; servers of one cluster comma-separated | required |
-//! | `NATS_CREDENTIALS` | contents of a `.creds` file | none |
+//! | `NATS_URL` | NATS with JetStream; servers of one cluster comma-separated; `user:password@` or `token@` before the host, percent-encoded | required |
+//! | `NATS_CREDENTIALS` | contents of a `.creds` file, instead of a user in `NATS_URL` | none |
 //! | `NATS_REPLICAS` | replicas of the stream | 1 |
 //! | `DEPLOYMENT_NAME` | `iss` of receipts | required |
 //! | `MASTER_SECRETS` | `id:base64`, at least 32 bytes each, comma-separated; new keys use the first | required |
@@ -45,14 +45,16 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::ConnectOptions;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use http::HeaderValue;
 use jsonwebtoken::jwk::JwkSet;
-use secrecy::{SecretSlice, SecretString};
+use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
 use crate::auth::{Issuer, MasterSecrets, TokenRules};
+use crate::events::check_config;
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use relaytrace_domain::signing::{ReceiptKey, ReceiptKeys};
 
@@ -180,8 +182,12 @@ impl Config {
             read.required("DATABASE_URL", |text| PgConnectOptions::from_str(text).map_err(|_| "is not a Postgres URL"));
         let database_max_connections =
             read.number("DATABASE_MAX_CONNECTIONS", if on_lambda { 2 } else { 16 }, 1, 1_000);
-        let nats_url = read.required("NATS_URL", nats_url);
-        let credentials = read.optional("NATS_CREDENTIALS", |text| Ok::<_, &str>(SecretString::from(text)));
+        let credentials = read.optional("NATS_CREDENTIALS", |text| {
+            let is_usable = ConnectOptions::with_credentials(text).is_ok();
+            if is_usable { Ok(SecretString::from(text)) } else { Err("is not the contents of a .creds file") }
+        });
+        let given = credentials.as_ref().map(|credentials| credentials.expose_secret());
+        let nats_url = read.required("NATS_URL", |text| check_config(text, given).map(|()| text.to_owned()));
         let replicas = read.number("NATS_REPLICAS", 1, 1, 5);
         let name = read.required("DEPLOYMENT_NAME", |text| Ok::<_, &str>(text.to_owned()));
         let masters = read.required("MASTER_SECRETS", master_secrets);
@@ -341,11 +347,6 @@ fn origin(text: &str) -> Result<HeaderValue, &'static str> {
         return Err(RULE);
     }
     HeaderValue::from_str(text).map_err(|_| RULE)
-}
-
-fn nats_url(text: &str) -> Result<String, &'static str> {
-    let is_server = |url: &str| url.parse::<async_nats::ServerAddr>().is_ok();
-    if text.split(',').all(is_server) { Ok(text.to_owned()) } else { Err("is not a URL of NATS, or several") }
 }
 
 fn jwk_set(text: &str) -> Result<JwkSet, &'static str> {

@@ -6,6 +6,7 @@
 
 mod nats;
 mod publisher;
+mod stream;
 mod wakeups;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use relaytrace_domain::{AgentId, RequestId};
 use relaytrace_store::{OutboxEvent, Store};
 
 pub use nats::STREAM;
+pub(crate) use nats::check_config;
 pub use publisher::Published;
 pub use wakeups::Parked;
 
@@ -97,6 +99,12 @@ impl Events {
     #[must_use]
     pub fn is_connected_now(&self) -> bool {
         self.0.nats.is_connected_now()
+    }
+
+    /// Why events do not get through to the stream, if it is known.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.0.nats.trouble()
     }
 
     /// The process is shutting down: polls do not wait any longer.

@@ -1,21 +1,21 @@
-//! The connection to NATS: lazy, never waited for twice while it is dead.
+//! The connection to NATS: lazy, never waited for twice while it is dead, and never without a limit.
 
-use std::error::Error as _;
-use std::sync::Arc;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::connection::State;
-use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
-use async_nats::jetstream::stream::{Config as StreamConfig, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, Message, ServerAddr};
 use futures_util::Stream;
 use futures_util::future::join_all;
 use futures_util::stream::select;
+use percent_encoding::percent_decode_str;
 use secrecy::ExposeSecret;
 use tokio::sync::{Notify, OnceCell};
 
+use super::stream;
 use crate::config::NatsConfig;
 use relaytrace_domain::{AgentId, RequestId};
 use relaytrace_store::{FOR_POLLS, OutboxEvent};
@@ -26,6 +26,11 @@ pub const STREAM: &str = "RELAYTRACE";
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
+/// Longest wait for a subscription.
+const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Events published together at the most: far below what the client lets wait for acknowledgement, 5,000, because it
+/// waits for room among them without a limit.
+const PART: usize = 512;
 /// After a failure nobody tries again for so long.
 const BREAK_FOR: Duration = Duration::from_millis(500);
 
@@ -36,13 +41,48 @@ pub(super) struct Nats(Arc<Inner>);
 struct Inner {
     config: NatsConfig,
     client: OnceCell<Client>,
+    context: OnceCell<Context>,
     stream_exists: OnceCell<()>,
     /// Told when an attempt to connect has succeeded, or failed.
     connected: Arc<Notify>,
     failed: Arc<Notify>,
+    trouble: Arc<Trouble>,
     started: Instant,
     /// Milliseconds after `started` until which the breaker is open.
     broken_until: AtomicU64,
+}
+
+/// Why events do not get through, for the log and for `/readyz`.
+#[derive(Debug, Default)]
+struct Trouble(Mutex<[Option<String>; 2]>);
+
+/// What kind of trouble, each remembered by itself.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Connection,
+    Stream,
+}
+
+impl Trouble {
+    /// Notes a cause, or its end. It is logged when it is another than before: attempts to connect repeat themselves.
+    fn note(&self, kind: Kind, cause: Option<String>) {
+        let known = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner)[kind as usize];
+        match &cause {
+            // The client's events say less than what is known of each server: "IO error", "IO error: … refused".
+            Some(cause) if known.as_ref().is_some_and(|known| known.starts_with(cause.as_str())) => return,
+            Some(cause) => match kind {
+                Kind::Connection => tracing::warn!(cause, "NATS is not connected"),
+                Kind::Stream => tracing::error!(cause, "the stream is not as it should be"),
+            },
+            None => {}
+        }
+        *known = cause;
+    }
+
+    fn get(&self) -> Option<String> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().flatten().next().cloned()
+    }
 }
 
 /// What became of one event.
@@ -58,19 +98,16 @@ pub(super) enum Publication {
     TooLong,
 }
 
-/// `handoff.<what>.<agent_id>` (contract, "Events"). Subjects are built here only.
-fn subject(kind: &str, agent_id: &AgentId) -> String {
-    format!("handoff.{kind}.{agent_id}")
-}
-
 impl Nats {
     pub(super) fn new(config: NatsConfig) -> Self {
         Self(Arc::new(Inner {
             config,
             client: OnceCell::new(),
+            context: OnceCell::new(),
             stream_exists: OnceCell::new(),
             connected: Arc::default(),
             failed: Arc::default(),
+            trouble: Arc::default(),
             started: Instant::now(),
             broken_until: AtomicU64::new(0),
         }))
@@ -81,6 +118,7 @@ impl Nats {
         let connect = async || {
             let config = &self.0.config;
             let (connected, failed) = (self.0.connected.clone(), self.0.failed.clone());
+            let (trouble, of_servers) = (self.0.trouble.clone(), self.0.trouble.clone());
             let mut options = ConnectOptions::new()
                 .name("relaytrace")
                 .retry_on_initial_connect()
@@ -90,8 +128,18 @@ impl Nats {
                 .connection_timeout(Duration::from_secs(2))
                 .event_callback(move |event| {
                     match event {
-                        Event::Connected => connected.notify_waiters(),
-                        Event::ClientError(_) => failed.notify_waiters(),
+                        Event::Connected => {
+                            trouble.note(Kind::Connection, None);
+                            connected.notify_waiters();
+                        }
+                        Event::ClientError(error) => {
+                            let cause = error.to_string();
+                            let cause = cause.strip_prefix("nats: ").unwrap_or(&cause).to_owned();
+                            trouble.note(Kind::Connection, Some(cause));
+                            failed.notify_waiters();
+                        }
+                        // A refused subject, for one: what the permissions lack stands in it.
+                        Event::ServerError(error) => trouble.note(Kind::Stream, Some(error.to_string())),
                         _ => {}
                     }
                     std::future::ready(())
@@ -100,13 +148,49 @@ impl Nats {
                 .reconnect_delay_callback(|attempt| {
                     Duration::from_millis(250.min(20 * (attempt as u64).saturating_sub(1)))
                 });
+            // Asked which server to try next, we leave that to the client: what it knows of each is in the question.
+            options = options.reconnect_to_server_callback(move |servers, _| {
+                if let Some(cause) = servers.into_iter().find_map(|server| server.last_error) {
+                    of_servers.note(Kind::Connection, Some(cause));
+                }
+                std::future::ready(None)
+            });
             if let Some(credentials) = &config.credentials {
                 options = options.credentials(credentials.expose_secret())?;
             }
+            options = match url_login(&config.url)? {
+                Some(Login::Password(user, password)) => options.user_and_password(user, password),
+                Some(Login::Token(token)) => options.token(token),
+                None => options,
+            };
             let servers = config.url.split(',').map(str::parse).collect::<Result<Vec<ServerAddr>, _>>()?;
-            anyhow::Ok(options.connect(servers).await?)
+            anyhow::Ok(within(ACK_TIMEOUT, "the client", options.connect(servers)).await??)
         };
         self.0.client.get_or_try_init(connect).await
+    }
+
+    /// The one context of this process: it holds the room for acknowledgements that are awaited.
+    async fn context(&self, client: &Client) -> &Context {
+        let new = async || {
+            let mut context = jetstream::new(client.clone());
+            context.set_timeout(ACK_TIMEOUT);
+            context
+        };
+        self.0.context.get_or_init(new).await
+    }
+
+    /// Why events do not get through, if it is known.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.0.trouble.get()
+    }
+
+    async fn ensure_stream(&self, context: &Context) -> anyhow::Result<()> {
+        let subjects = within(ACK_TIMEOUT, "the stream", stream::ensure(context, self.0.config.replicas)).await??;
+        let is_ours = subjects.iter().any(|subject| subject == stream::SUBJECTS);
+        let cause =
+            format!("{STREAM} takes the subjects {subjects:?}, which must have {} among them", stream::SUBJECTS);
+        self.0.trouble.note(Kind::Stream, (!is_ours).then_some(cause));
+        Ok(())
     }
 
     pub(super) fn is_connected_now(&self) -> bool {
@@ -117,8 +201,8 @@ impl Nats {
     pub(super) async fn connect(&self) {
         let connected = async {
             let client = self.wait_until_connected(CONNECT_TIMEOUT).await?;
-            let context = jetstream::new(client.clone());
-            self.0.stream_exists.get_or_try_init(|| ensure_stream(&context, self.0.config.replicas)).await
+            let context = self.context(client).await;
+            self.0.stream_exists.get_or_try_init(|| self.ensure_stream(context)).await
         };
         let is_ready = tokio::select! {
             () = self.0.failed.notified() => false,
@@ -152,46 +236,47 @@ impl Nats {
         Ok(client)
     }
 
-    /// Publishes all, pipelined, and says what became of each.
+    /// Publishes all, pipelined in parts, and says what became of each. Once a part has not got through, the others are
+    /// not tried.
     pub(super) async fn publish(&self, events: &[OutboxEvent]) -> Vec<Publication> {
-        if self.is_broken() {
-            return vec![Publication::Unreached; events.len()];
-        }
-        match self.try_publish(events).await {
-            Ok(publications) => publications,
-            Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "events wait in the outbox: NATS does not take them");
-                self.break_off().await;
-                vec![Publication::Unreached; events.len()]
+        let mut publications = Vec::with_capacity(events.len());
+        for part in events.chunks(PART) {
+            if self.is_broken() {
+                break;
+            }
+            match self.publish_part(part).await {
+                Ok(of_part) => {
+                    let is_silent = of_part.contains(&Publication::Unreached);
+                    publications.extend(of_part);
+                    if is_silent {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "events wait in the outbox: NATS does not take them");
+                    self.break_off().await;
+                }
             }
         }
+        publications.resize(events.len(), Publication::Unreached);
+        publications
     }
 
-    async fn try_publish(&self, events: &[OutboxEvent]) -> anyhow::Result<Vec<Publication>> {
+    async fn publish_part(&self, events: &[OutboxEvent]) -> anyhow::Result<Vec<Publication>> {
         let client = self.wait_until_connected(CONNECT_TIMEOUT).await?;
-        let mut context = jetstream::new(client.clone());
-        context.set_timeout(ACK_TIMEOUT);
-        self.0.stream_exists.get_or_try_init(|| ensure_stream(&context, self.0.config.replicas)).await?;
+        let context = self.context(client).await;
+        self.0.stream_exists.get_or_try_init(|| self.ensure_stream(context)).await?;
 
-        let mut sent = Vec::with_capacity(events.len());
-        for event in events {
-            let mut headers = HeaderMap::new();
-            headers.insert(async_nats::header::NATS_MESSAGE_ID, event.id());
-            if let Some(traceparent) = &event.traceparent {
-                headers.insert("traceparent", traceparent.as_str());
-            }
-            let payload = event.payload.clone().into();
-            match context.publish_with_headers(subject(&event.kind, &event.agent_id), headers, payload).await {
-                Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => sent.push(None),
-                acknowledgement => sent.push(Some(acknowledgement?)),
-            }
-        }
-        let publications = join_all(sent.into_iter().map(outcome)).await;
+        // A connection that takes nothing holds a sender for ever: its queue is full.
+        let sent = within(ACK_TIMEOUT, "its queue", stream::send(context, events)).await??;
+        let publications = join_all(events.iter().zip(sent).map(|(event, sent)| stream::outcome(context, event, sent)));
+        // Each ends by itself; this is for what does not.
+        let publications = within(2 * ACK_TIMEOUT, "an acknowledgement", publications).await?;
         let failure = publications.iter().find(|publication| **publication != Publication::Acknowledged);
         if let Some(failure) = failure {
             // The stream may have been lost with its store: made anew, it takes the next attempt.
             tracing::warn!(?failure, "the stream did not acknowledge an event");
-            ensure_stream(&context, self.0.config.replicas).await?;
+            self.ensure_stream(context).await?;
         }
         Ok(publications)
     }
@@ -208,19 +293,61 @@ impl Nats {
         if self.is_connected_now()
             && let Some(client) = self.0.client.get()
         {
-            drop(client.force_reconnect().await);
+            drop(within(CONNECT_TIMEOUT, "a new connection", client.force_reconnect()).await);
         }
     }
 
     /// What other processes announce for polls.
     pub(super) async fn subscribe(&self) -> anyhow::Result<impl Stream<Item = Message> + use<>> {
         let client = self.client().await?;
-        let [decided, replayed] = FOR_POLLS.map(|kind| client.subscribe(format!("handoff.{kind}.*")));
-        let announced = select(decided.await?, replayed.await?);
-        if self.is_connected_now() {
-            tokio::time::timeout(Duration::from_millis(200), client.flush()).await??;
+        let subscribed = async {
+            let [decided, replayed] = FOR_POLLS.map(|kind| client.subscribe(format!("handoff.{kind}.*")));
+            let announced = select(decided.await?, replayed.await?);
+            if self.is_connected_now() {
+                client.flush().await?;
+            }
+            anyhow::Ok(announced)
+        };
+        within(SUBSCRIBE_TIMEOUT, "a subscription", subscribed).await?
+    }
+}
+
+/// Waits for a part of NATS no longer than this, whatever it waits for itself.
+pub(super) async fn within<T>(longest: Duration, what: &str, waiting: impl Future<Output = T>) -> anyhow::Result<T> {
+    let outcome = tokio::time::timeout(longest, waiting).await;
+    outcome.map_err(|_| anyhow::anyhow!("NATS: {what} did not come within {longest:?}"))
+}
+
+/// How a URL says who connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Login {
+    Password(String, String),
+    Token(String),
+}
+
+/// User and password, or token, of the first URL that has any, percent-decoded: the client sends none by itself.
+fn url_login(urls: &str) -> anyhow::Result<Option<Login>> {
+    for url in urls.split(',') {
+        let server: ServerAddr = url.parse()?;
+        let decoded = |text: &str| anyhow::Ok(percent_decode_str(text).decode_utf8()?.into_owned());
+        match (server.username().filter(|user| !user.is_empty()), server.password()) {
+            (Some(user), Some(password)) => return Ok(Some(Login::Password(decoded(user)?, decoded(password)?))),
+            (Some(token), None) => return Ok(Some(Login::Token(decoded(token)?))),
+            (None, _) => {}
         }
-        Ok(announced)
+    }
+    Ok(None)
+}
+
+/// What is wrong with these URLs of one cluster, or with the contents of a `.creds` file; found when a process starts.
+pub(crate) fn check_config(urls: &str, credentials: Option<&str>) -> Result<(), &'static str> {
+    if !urls.split(',').all(|url| url.trim() == url && url.parse::<ServerAddr>().is_ok()) {
+        return Err("is not a URL of NATS, or several, comma-separated");
+    }
+    let login = url_login(urls).map_err(|_| "has a user or password that is not percent-encoded UTF-8")?;
+    match credentials {
+        Some(_) if login.is_some() => Err("has a user, and NATS_CREDENTIALS has another"),
+        _ => Ok(()),
     }
 }
 
@@ -231,39 +358,27 @@ pub(super) fn announced(message: &Message) -> Option<(AgentId, RequestId)> {
     Some((agent_id, id.as_str().split('/').next()?.parse().ok()?))
 }
 
-/// What became of an event that was sent; `None`: it was too long to be.
-async fn outcome(acknowledgement: Option<PublishAckFuture>) -> Publication {
-    match acknowledgement {
-        Some(acknowledgement) => {
-            acknowledgement.await.map_or_else(|error| publication_of(&error), |_| Publication::Acknowledged)
-        }
-        None => Publication::TooLong,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What a failed acknowledgement says of its event.
-fn publication_of(error: &PublishError) -> Publication {
-    match error.kind() {
-        PublishErrorKind::MaxPayloadExceeded => Publication::TooLong,
-        PublishErrorKind::Other => {
-            Publication::Refused(error.source().map_or_else(|| error.to_string(), ToString::to_string))
+    #[test]
+    fn a_urls_login_is_percent_decoded() {
+        let password = |user: &str, password: &str| Some(Login::Password(user.into(), password.into()));
+        for (urls, login) in [
+            ("nats://host", None),
+            ("host:4222", None),
+            ("nats://user:p%40ss@host", password("user", "p@ss")),
+            ("nats://token@host", Some(Login::Token("token".into()))),
+            ("tls://to%2Fken%3A@host:4222", Some(Login::Token("to/ken:".into()))),
+            ("nats://one,nats://a:b@two", password("a", "b")),
+        ] {
+            assert_eq!(url_login(urls).unwrap(), login, "{urls}");
+            assert!(check_config(urls, None).is_ok(), "{urls}");
         }
-        _ => Publication::Unreached,
+        for bad in ["nats://one, nats://two", "nats://one,", "http://[", "nats://user:%ff@host"] {
+            assert!(check_config(bad, None).is_err(), "{bad}");
+        }
+        assert!(check_config("nats://user:password@host", Some("credentials")).is_err());
     }
-}
-
-async fn ensure_stream(context: &Context, replicas: usize) -> anyhow::Result<()> {
-    let config = StreamConfig {
-        name: STREAM.into(),
-        description: Some("Events of RelayTrace; the truth is in its database".into()),
-        subjects: vec!["handoff.>".into()],
-        retention: RetentionPolicy::Limits,
-        storage: StorageType::File,
-        max_age: Duration::from_hours(8 * 24),
-        num_replicas: replicas,
-        duplicate_window: Duration::from_mins(10),
-        ..StreamConfig::default()
-    };
-    context.get_or_create_stream(config).await?;
-    Ok(())
 }

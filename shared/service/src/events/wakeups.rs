@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use async_nats::Message;
+use futures_util::{Stream, StreamExt as _};
 use tokio::sync::Notify;
 
 use super::nats::{Nats, announced};
@@ -134,39 +135,41 @@ impl Wakeups {
             !std::mem::replace(&mut waiting.is_subscribed, true)
         };
         if is_first {
-            self.subscribe().await;
+            // In a task of its own: a poller that hangs up while it subscribes must not leave everybody without.
+            let (nats, agents) = (self.nats.clone(), self.agents.clone());
+            drop(tokio::spawn(subscribe(nats, agents)).await);
         }
         parked
     }
+}
 
-    /// One subscription while polls are parked, whatever their number and whosever they are: one for each agent cost
-    /// 14 KiB of memory each, and a round trip to NATS for every agent's first poll.
-    async fn subscribe(&self) {
-        let agents = self.agents.clone();
-        match self.nats.subscribe().await {
-            Ok(mut messages) => {
-                tokio::spawn(async move {
-                    loop {
-                        match tokio::time::timeout(LINGER, messages.next()).await {
-                            Ok(Some(message)) => {
-                                if let Some((agent_id, request_id)) = announced(&message) {
-                                    agents.wake(&agent_id, request_id);
-                                }
-                            }
-                            Ok(None) => {
-                                agents.lock().is_subscribed = false;
-                                return;
-                            }
-                            Err(_) if agents.end_if_idle() => return,
-                            Err(_) => {}
-                        }
-                    }
-                });
+/// One subscription while polls are parked, whatever their number and whosever they are: one for each agent cost 14 KiB
+/// of memory each, and a round trip to NATS for every agent's first poll. Returns once it is there.
+async fn subscribe(nats: Nats, agents: Arc<Agents>) {
+    match nats.subscribe().await {
+        Ok(messages) => drop(tokio::spawn(pass_on(messages, agents))),
+        Err(error) => {
+            tracing::debug!(error = format!("{error:#}"), "no wake-ups from other processes for now");
+            agents.lock().is_subscribed = false;
+        }
+    }
+}
+
+/// Passes wake-ups on until nobody has been parked for a while.
+async fn pass_on(mut messages: impl Stream<Item = Message> + Unpin, agents: Arc<Agents>) {
+    loop {
+        match tokio::time::timeout(LINGER, messages.next()).await {
+            Ok(Some(message)) => {
+                if let Some((agent_id, request_id)) = announced(&message) {
+                    agents.wake(&agent_id, request_id);
+                }
             }
-            Err(error) => {
-                tracing::debug!(error = format!("{error:#}"), "no wake-ups from other processes for now");
+            Ok(None) => {
                 agents.lock().is_subscribed = false;
+                return;
             }
+            Err(_) if agents.end_if_idle() => return,
+            Err(_) => {}
         }
     }
 }
