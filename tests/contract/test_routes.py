@@ -134,6 +134,14 @@ def test_health_needs_no_token(http, path):
     assert http.get(path).status_code == 200
 
 
+def test_readiness_says_how_its_parts_are(http):
+    readiness = expect(http.get("/readyz"), 200)
+    assert readiness["status"] == "ready"
+    assert (readiness["postgres"], readiness["nats"]) == ("connected", "connected")
+    assert "nats_trouble" not in readiness
+    assert readiness.get("sweep_age_seconds", 0) >= 0
+
+
 def test_the_page_is_html(http):
     response = http.get("/")
     assert response.status_code == 200

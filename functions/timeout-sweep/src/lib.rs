@@ -110,7 +110,11 @@ pub async fn run_once(state: AppState) -> Result<SweepReport> {
     if report != SweepReport::default() {
         report.log();
     }
-    failure.map_or(Ok(report), Err)
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    state.vitals.has_swept(state.clock.now());
+    Ok(report)
 }
 
 /// One batch of each part. A part that fails keeps no other from being done; the first failure is kept. Once the stream

@@ -11,5 +11,6 @@ pub mod replay;
 pub mod runtime;
 pub mod state;
 pub mod telemetry;
+pub mod vitals;
 
 pub use state::AppState;

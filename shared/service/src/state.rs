@@ -11,6 +11,7 @@ use relaytrace_domain::signing::ReceiptKeys;
 use relaytrace_store::Store;
 
 use crate::relay::Relay;
+use crate::vitals::Vitals;
 
 /// Shared state; cheap to clone.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct AppState {
     pub max_body_bytes: usize,
     /// What callers of the plain HTTP server may take up.
     pub server: ServerLimits,
+    /// How this process is.
+    pub vitals: Vitals,
     /// The time.
     pub clock: Clock,
 }
@@ -99,6 +102,7 @@ impl AppState {
             page: PageSettings::default(),
             max_body_bytes: MAX_BODY_BYTES,
             server: ServerLimits::default(),
+            vitals: Vitals::default(),
             clock,
         }
     }

@@ -20,6 +20,7 @@ use super::unread::Unread;
 use crate::auth::{Identity, Principal, ResponseKey};
 use crate::state::AppState;
 use crate::telemetry::TraceContext;
+use crate::vitals::lasting_refusal;
 use relaytrace_domain::signing::SignedResponse;
 use relaytrace_domain::{Error, Result};
 
@@ -70,6 +71,11 @@ pub(super) async fn edge(
     };
 
     let error = response.extensions().get::<Arc<Error>>().cloned();
+    if let Some(Error::Unavailable(source)) = error.as_deref()
+        && let Some(refusal) = lasting_refusal(source)
+    {
+        state.vitals.was_refused(&refusal, state.clock.now());
+    }
     if let (Some(unread), Some(_)) = (unread, &error) {
         unread.drop_rest().await;
     }
@@ -171,6 +177,10 @@ fn log(
         Some(Error::Internal(source)) => error!(
             "http.method" = %method, "http.route" = route, "http.status" = status, principal, "request.id" = request_id,
             duration_ms, "trace.id" = trace_id, error = format!("{source:#}"), "request failed"
+        ),
+        Some(Error::Unavailable(source)) if lasting_refusal(source).is_some() => error!(
+            "http.method" = %method, "http.route" = route, "http.status" = status, principal, "request.id" = request_id,
+            duration_ms, "trace.id" = trace_id, error = format!("{source:#}"), "request not served: no retry mends this"
         ),
         Some(Error::Unavailable(source)) => tracing::warn!(
             "http.method" = %method, "http.route" = route, "http.status" = status, principal, "request.id" = request_id,
