@@ -15,8 +15,8 @@ help: ## List the targets
 .PHONY: run
 run: ## Run the whole product on http://127.0.0.1:8080 (PORT=… DEMO=0)
 	@local/setup
-	@cargo build --release --package local
-	@exec target/release/relaytrace-local run
+	@cargo build --package local
+	@exec target/debug/relaytrace-local run
 
 .PHONY: test
 test: ## Prove it: unit, database, NATS, contract, verifier and browser tests
@@ -27,8 +27,16 @@ test: ## Prove it: unit, database, NATS, contract, verifier and browser tests
 	tests/contract/run --on watch tests/contract/test_events.py tests/contract/test_handoff.py
 	tests/lambda/run
 	tests/page/run
+	tests/with-stack python tests/documents/type.py
 	target/debug/simulator drill --short
 	target/debug/simulator run smoke
+
+.PHONY: quick
+quick: ## Prove the core in minutes: the Rust workspace without the simulator, and the contract's handoff
+	@local/setup test
+	$(WITH_SERVERS) -- cargo test --workspace --all-features --exclude simulator --quiet
+	tests/contract/run tests/contract/test_handoff.py tests/contract/test_decide.py tests/contract/test_poll.py \
+	  tests/contract/test_idempotency.py tests/contract/test_acknowledge.py
 
 .PHONY: drill
 drill: ## Prove the promises under real faults (NAME=…, RECORD=docs/reports/drills.md)
@@ -52,6 +60,7 @@ test-ways: ## Run the contract's tests against six processes, and in the Lambda 
 check: check-tools ## Format, lints, dependencies, statements, what is generated, clean tree
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --quiet
 	cargo deny --log-level error check bans licenses sources
 	cargo machete
 	$(WITH_SERVERS) --postgres-only -- local/check-statements
