@@ -1,5 +1,6 @@
 """What operators see: the queue, its filters and pages, and one request in detail."""
 
+import json
 import secrets
 
 import pytest
@@ -14,6 +15,7 @@ from support import (
     in_seconds,
     instant,
     new_envelope,
+    pointers,
     register_agent,
     submit,
     submit_decided,
@@ -246,3 +248,242 @@ def test_resume_is_never_shown_to_operators(agent, operator):
         assert "resume" not in response.json()
         assert "secret-name" not in response.text and "secret-value" not in response.text
     assert operator.queue(q="secret-value", agent_id=agent.agent_id, status="all")["items"] == []
+
+
+# ---------------------------------------------------------------- what was decided
+
+
+@pytest.fixture
+def other_operator(operators):
+    return operators[1]
+
+
+def answer(agent, operator, decision="approve", **changes):
+    """A request that was decided, and its decision."""
+    request_id = submit(agent, **changes)["request_id"]
+    reason = {"reason": "No"} if decision == "reject" else {}
+    return expect(operator.decide(request_id, decision, **reason), 201)
+
+
+def test_decided_requests_are_listed_newest_decision_first(agent, operator):
+    asked = [submit(agent, priority=priority)["request_id"] for priority in ("P1", "P3", "P2", "P1", "P3")]
+    order = [asked[position] for position in (3, 0, 4, 2, 1)]
+    for request_id in order:
+        expect(operator.decide(request_id, "approve"), 201)
+    for limit in (1, 2, 200):
+        found = pages(operator, agent_id=agent.agent_id, status="decided", limit=limit)
+        assert [request_id for page in found for request_id in ids(page)] == order[::-1]
+
+
+def test_a_cursor_belongs_to_its_order(agent, operator):
+    for _ in range(2):
+        answer(agent, operator)
+        submit(agent)
+    for status, other in (("pending", "decided"), ("decided", "pending"), ("all", "decided")):
+        cursor = operator.queue(agent_id=agent.agent_id, status=status, limit=1)["next_cursor"]
+        refused = operator.get(REQUESTS, params={"agent_id": agent.agent_id, "status": other, "cursor": cursor})
+        assert pointers(expect_problem(refused, 422, "validation-failed")) == {"/cursor"}
+
+
+def test_an_item_says_who_decided_when_and_what_became_of_it(agent, operator):
+    made = answer(agent, operator, "reject")
+    [item] = operator.queue(agent_id=agent.agent_id, status="decided")["items"]
+    for member in ("decided_at", "decided_by", "cause", "outcome"):
+        assert item[member] == made[member]
+    assert item["decided_by"]["id"] == operator.id
+    assert (item["delivery_state"], item["execution"], item["delivery_error"]) == ("ready", "none", None)
+    delivery = deliver(agent, made["request_id"])
+    [item] = operator.queue(agent_id=agent.agent_id, status="decided")["items"]
+    assert item["delivery_state"] == "leased"
+    expect(agent.acknowledge(delivery), 200)
+    [item] = operator.queue(agent_id=agent.agent_id, status="all")["items"]
+    assert item["delivery_state"] == "acknowledged"
+    pending = submit(agent)["request_id"]
+    [item] = operator.queue(agent_id=agent.agent_id)["items"]
+    assert item["request_id"] == pending
+    for member in ("decided_at", "decided_by", "cause", "outcome", "delivery_state", "delivery_error"):
+        assert item[member] is None
+
+
+def test_what_an_agent_reported_as_failed_is_shown_and_found(agent, operator):
+    failed, received = answer(agent, operator)["request_id"], answer(agent, operator)["request_id"]
+    error = {"code": "provider_declined", "message": "the payment provider declined"}
+    expect(agent.acknowledge(deliver(agent, failed), "failed", error), 200)
+    expect(agent.acknowledge(deliver(agent, received)), 200)
+
+    detail = operator.detail(failed)
+    assert (detail["delivery_state"], detail["delivery_error"]) == ("dead_lettered", error)
+    assert detail["delivery"].items() >= {"state": "dead_lettered", "result": "failed", "error": error}.items()
+    for status in ("decided", "all"):
+        [item] = operator.queue(agent_id=agent.agent_id, status=status, delivery_state="dead_lettered")["items"]
+        assert (item["request_id"], item["outcome"], item["delivery_error"]) == (failed, "approved", error)
+    [item] = operator.queue(agent_id=agent.agent_id, status="decided", delivery_state="acknowledged")["items"]
+    assert (item["request_id"], item["delivery_error"]) == (received, None)
+
+
+def test_a_long_message_of_a_failure_is_cut_in_the_list_only(agent, operator):
+    request_id = answer(agent, operator)["request_id"]
+    error = {"code": "E", "message": "m" * 2000}
+    expect(agent.acknowledge(deliver(agent, request_id), "failed", error), 200)
+    assert operator.detail(request_id)["delivery_error"] == error
+    [item] = operator.queue(agent_id=agent.agent_id, status="decided")["items"]
+    assert item["delivery_error"]["message"] == "m" * 200 + "…"
+
+
+def test_the_history_is_filtered_by_outcome_person_and_type(agent, operator, other_operator):
+    approved = answer(agent, operator, action={"type": "shell.run", "arguments": {}})["request_id"]
+    rejected = answer(agent, other_operator, "reject")["request_id"]
+    cancelled = submit(agent)["request_id"]
+    expect(agent.cancel(cancelled), 200)
+
+    def found(**query):
+        return set(ids(operator.queue(**{"agent_id": agent.agent_id, "status": "decided"} | query)["items"]))
+
+    for status in ("decided", "all"):
+        assert found(status=status, outcome="approved") == {approved}
+        assert found(status=status, outcome="rejected,cancelled") == {rejected, cancelled}
+        assert found(status=status, outcome=["rejected", "approved"]) == {rejected, approved}
+        assert found(status=status, decided_by=other_operator.id) == {rejected}
+        assert found(status=status, decided_by=[operator.id, other_operator.id]) == {approved, rejected}
+        assert found(status=status, type="shell.run") == {approved}
+        assert found(status=status, type=f"shell.run,{ACTION['type']}") == {approved, rejected, cancelled}
+        assert found(status=status, type="shell") == set(), "types are compared as a whole"
+    assert found(outcome="approved", decided_by=other_operator.id) == set()
+    assert ids(operator.queue(agent_id=agent.agent_id, outcome="rejected")["items"]) == [rejected], "implies decided"
+    assert operator.queue(agent_id=agent.agent_id, status="pending", outcome="approved")["items"] == []
+
+
+def test_the_queue_is_filtered_by_time(agent, operator):
+    """Of the decision, else of the submission; the end does not belong to it."""
+    first, second = submit(agent), submit(agent)
+    made = [expect(operator.decide(one["request_id"], "approve"), 201) for one in (second, first)]
+    pending = submit(agent)
+
+    def found(status, **query):
+        return ids(operator.queue(agent_id=agent.agent_id, status=status, **query)["items"])
+
+    times = [one["decided_at"] for one in made]
+    assert found("decided", **{"from": times[0], "to": times[1]}) == [second["request_id"]]
+    assert found("decided", **{"from": times[1]}) == [first["request_id"]]
+    assert found("decided", to=times[0]) == []
+    assert found("pending", **{"from": pending["created_at"]}) == [pending["request_id"]]
+    assert found("pending", to=pending["created_at"]) == []
+    assert set(found("all", **{"from": times[1]})) == {first["request_id"], pending["request_id"]}
+    assert found("decided", **{"from": "0000-01-01T00:00:00Z", "to": "9999-12-31T23:59:59Z"}) == [
+        first["request_id"], second["request_id"]]
+
+
+@pytest.mark.parametrize("query", [
+    {"from": "yesterday"}, {"to": "2026-11-27"}, {"from": "2026-02-30T00:00:00Z"}, {"from": ""}, {"to": ""}, {"from": ["2026-11-26T00:00:00Z", "2026-11-27T00:00:00Z"]},
+    {"from": "2026-11-27T00:00:00Z", "to": "2026-11-26T00:00:00Z"},
+    {"outcome": "maybe"}, {"outcome": ""}, {"outcome": "approved,"}, {"type": "a b"}, {"type": ""},
+    {"decided_by": ""}, {"decided_by": "a\0b"}, {"decided_by": "x" * 256}, {"delivery_state": "lost"},
+    {"group": ""}, {"group": "a b"}, {"assigned_to": "maria"}, {"assigned_to": ""}, {"priority": ""},
+    {"agent_id": ""}, {"agent_id": ","}, {"agent_id": "NO ID"}, {"agent_id": ["billing-agent", ""]},
+], ids=str)
+@pytest.mark.parametrize("status", ["pending", "decided", "all"])
+def test_a_filter_that_means_nothing_is_refused(operator, status, query):
+    problem = expect_problem(operator.get(REQUESTS, params={"status": status} | query), 422, "validation-failed")
+    assert pointers(problem) <= {f"/{name}" for name in query}
+
+
+def test_nothing_belongs_to_a_group_that_nobody_named(agent, operator):
+    submit(agent)
+    assert operator.queue(agent_id=agent.agent_id, group="a-group-of-nobody")["items"] == []
+    assert operator.queue(agent_id=agent.agent_id, assigned_to="me", status="decided")["items"] == []
+
+
+def test_agent_id_is_read_alike_everywhere(admin, operator):
+    """A list with commas and a repeated parameter are the same; what is empty or no id is refused."""
+    agents = [register_agent(admin) for _ in range(3)]
+    letters = {}
+    for one in agents:
+        request_id = answer(one, operator)["request_id"]
+        expect(one.acknowledge(deliver(one, request_id), "failed", {"code": "E", "message": "gone"}), 200)
+        letters[one.agent_id] = request_id
+    first, second = agents[0].agent_id, agents[1].agent_id
+    wanted = {letters[first], letters[second]}
+    for given in (f"{first},{second}", [first, second], f" {first} , {second} "):
+        for status in ("decided", "all"):
+            assert set(ids(operator.queue(status=status, agent_id=given)["items"])) == wanted
+        page = expect(admin.get("/v1/admin/dead-letters", params={"agent_id": given}), 200)
+        assert {item["request_id"] for item in page["items"]} == wanted
+    for nonsense in ("", ",", f"{first},", "NO ID", [first, ""]):
+        expect_problem(operator.get(REQUESTS, params={"agent_id": nonsense}), 422, "validation-failed")
+        refused = admin.get("/v1/admin/dead-letters", params={"agent_id": nonsense})
+        assert pointers(expect_problem(refused, 422, "validation-failed")) == {"/agent_id"}
+
+
+# ---------------------------------------------------------------- searching
+
+
+def test_words_are_found_in_title_type_arguments_and_ids_and_all_of_them_must_be(agent, operator):
+    word, place = f"wombat{secrets.token_hex(4)}", f"Zürich-{secrets.token_hex(4)}"
+    path = "C:\\\\temp \"quoted\""
+    arguments = {"target": {"list": [{"city": place}, 4711.5]}, "path": path}
+    asked = submit(agent, title=f"Feed the {word}", action={"type": "zoo.feed", "arguments": arguments})
+    submit(agent, title="Feed the cat", action={"type": "zoo.feed", "arguments": {"city": "Bern"}})
+    request_id, key = asked["request_id"], asked["client_request_key"]
+
+    def found(q, **query):
+        return ids(operator.queue(q=q, **query)["items"])
+
+    for q in (word, word.upper(), f"{word} feed", f"feed {word}", f"{word} {place}", place.lower(), f"{place} 4711.5",
+              f"{place} zoo.feed", key, request_id, f"{request_id[:13]} {agent.agent_id}", f"{word} C:\\\\temp",
+              f'{word} "quoted"'):
+        assert found(q) == [request_id], q
+    for q in (f"{word} cat", f"{word} Bern", f"{place} {word}x"):
+        assert found(q) == [], q
+    expect(operator.decide(request_id, "approve"), 201)
+    for status in ("decided", "all"):
+        assert found(f"{place} {word}", status=status) == [request_id]
+
+
+def test_what_a_search_does_not_look_at(agent, operator):
+    word = f"wombat{secrets.token_hex(4)}"
+    submit(agent, summary=word, context={"word": word}, resume={"word": word})
+    assert operator.queue(q=word, status="all")["items"] == []
+    submit(agent, title="Feed")
+    assert operator.queue(q="envelope_version", agent_id=agent.agent_id)["items"] == [], "the envelope's own members"
+
+
+@pytest.mark.parametrize("literal", ["1e-20000", "0." + "0" * 20000 + "1", "1e308"], ids=["tiny", "long", "large"])
+def test_one_request_with_an_odd_number_does_not_stop_a_search(agent, operator, literal):
+    word = f"wombat{secrets.token_hex(4)}"
+    envelope = json.dumps(new_envelope(agent.agent_id, title=word, action={"type": "a", "arguments": {"n": "NUMBER"}}))
+    asked = expect(agent.submit(envelope.replace('"NUMBER"', literal).encode()), 201)
+    assert ids(operator.queue(q=word)["items"]) == [asked["request_id"]]
+    assert operator.queue(q=f"{word} nowhere", agent_id=agent.agent_id)["items"] == []
+
+
+# ---------------------------------------------------------------- what one person may do
+
+
+def test_the_detail_says_what_the_caller_may_do(agent, operator):
+    request_id = submit(agent)["request_id"]
+    assert operator.detail(request_id)["you"] == {"may": ["approve", "reject"], "why_not": None}
+    expect(operator.decide(request_id, "approve"), 201)
+    assert operator.detail(request_id)["you"] == {"may": [], "why_not": "already-decided"}
+
+
+def test_a_person_is_told_who_they_are(operator, admin, agent):
+    me = expect(operator.get("/v1/hitl/me"), 200)
+    assert me == {"id": operator.id, "name": operator.name, "roles": ["operator"], "groups": [], "tenant": "default"}
+    assert expect(admin.get("/v1/hitl/me"), 200)["roles"] == ["admin"]
+    expect_problem(agent.call("GET", "/v1/hitl/me"), 403, "forbidden")
+
+
+# ---------------------------------------------------------------- the page's files
+
+
+def test_the_pages_files_are_not_sent_twice(http):
+    for path in ("/", "/page/app.js", "/page/style.css", "/page/favicon.svg", "/openapi.json"):
+        first = http.get(path)
+        etag = first.headers["etag"]
+        assert etag.startswith('"') and etag.endswith('"')
+        again = http.get(path, headers={"if-none-match": f'"other", {etag}'})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+        assert again.headers["content-security-policy"] == first.headers["content-security-policy"]
+        assert http.get(path, headers={"if-none-match": '"other"'}).content == first.content
+    etags = {http.get(f"/page/{name}").headers["etag"] for name in ("app.js", "style.css", "list.js")}
+    assert len(etags) == 3

@@ -60,8 +60,8 @@ export async function newAgent(agentId = `page-${randomBytes(5).toString("hex")}
       } });
     },
     poll: (wait = 0) => good(`/v1/agents/${agentId}/decisions/poll?wait_seconds=${wait}`, { token: agentToken() }),
-    acknowledge: (decision) => good(`/v1/agents/${agentId}/decisions/${decision.request_id}/ack`,
-      { token: agentToken(), body: { delivery_id: decision.delivery_id, result: "accepted" } }),
+    acknowledge: (decision, result = "accepted", error = undefined) => good(`/v1/agents/${agentId}/decisions/${decision.request_id}/ack`,
+      { token: agentToken(), body: { delivery_id: decision.delivery_id, result, ...(error && { error }) } }),
     cancel: (id) => good(`/v1/agents/${agentId}/requests/${id}/cancel`, { token: agentToken(), body: {} }),
   };
 }

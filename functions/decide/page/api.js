@@ -100,6 +100,7 @@ function remember(path, entry) {
 
 const one = (id) => `/v1/hitl/requests/${encodeURIComponent(id)}`;
 
+export const getMe = () => send('/v1/hitl/me', (me) => isObject(me) && isText(me.id) && Array.isArray(me.roles));
 export const getList = (view, cursor, limit) => send(`/v1/hitl/requests?${listQuery(view, cursor, limit)}`, isPage);
 export const getDetail = (id) => send(one(id), isDetail(id));
 export const knownDetail = (id) => cache.get(one(id))?.data ?? null;

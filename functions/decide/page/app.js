@@ -261,14 +261,24 @@ function drawDetail() {
   return detailView.showPlaceholder('loading', { back });
 }
 
+const WHY_NOT = {
+  expired: 'Time is over: an answer no longer counts.',
+  'not-assigned': 'It is assigned to others: you may read it, and they decide.',
+  'own-request': 'It is asked on your behalf, so somebody else has to decide it.',
+};
+/** What the server says against this person's deciding it. */
+const whyNot = (detail) => (isPending(detail) && detail.you?.may?.length === 0 ? WHY_NOT[detail.you.why_not] ?? 'You may not decide this request.' : '');
+
 /** Why a decision cannot be made now: '' where it can. */
 function blocks(detail) {
   const over = detail && isPending(detail) && Date.parse(detail.respond_by) <= now();
+  const may = detail?.you?.may;
+  const mayNotApprove = Array.isArray(may) && may.length > 0 && !may.includes('approve');
   return {
     blocked: !canDecide(state.session) ? 'Deciding needs the role operator, which your token does not carry.'
-      : over ? 'Time is over: an answer no longer counts.'
-        : api.connection.lost ? 'Decisions wait until the connection is back.' : '',
-    approveBlocked: detailView.digestFault(detail),
+      : over ? WHY_NOT.expired
+        : whyNot(detail) || (api.connection.lost ? 'Decisions wait until the connection is back.' : ''),
+    approveBlocked: detailView.digestFault(detail) || (mayNotApprove ? 'You may reject this request, not approve it.' : ''),
   };
 }
 
@@ -286,7 +296,17 @@ function signIn(session) {
   if (composer.isOpen()) composer.fail(state.view.id, '');
   draw();
   loop.now();
+  learnWhoIam(session);
   if (atGate && state.view.id) detailView.focusDetail();
+}
+
+/** What the server reads from the token, which a deployment may have laid out otherwise than the page expects. */
+async function learnWhoIam(session) {
+  let me;
+  try { me = await api.getMe(); } catch { return; } // what the token says to the page has to do
+  if (state.session !== session) return;
+  state.session = { ...session, name: String(me.name || me.id), roles: me.roles.map(String) };
+  draw();
 }
 
 /** Another person at this page starts with nothing of the last one's. */

@@ -3,7 +3,7 @@
 
 import { h, byId, copyButton, isolated, safeText, setAttr, setText } from './dom.js';
 import { countdown, countdownWords, now, timeNode, urgency, urgencyWord } from './time.js';
-import { isPending, outcomeWords } from './state.js';
+import { fate, isFailed, isPending, outcomeWords } from './state.js';
 import { exactTree, readingTree } from './tree.js';
 import { renderMarkdown } from './markdown.js';
 import { actorNodes, agentPresence, traceFoot, traceList } from './trace.js';
@@ -136,18 +136,27 @@ export function showDetail(detail, { back, typed, me }) {
   tickDetail();
 }
 
+/** What went wrong after the decision, in the agent's own words where it gave some. */
+function failureOf({ delivery_error: error, ...item }) {
+  if (!error) return item.execution === 'failed' ? 'The agent reported a failure.' : 'The decision never reached the agent. An administrator can send it again.';
+  const [message, code] = [error.message, error.code].map((text) => (text ? safeText(text) : ''));
+  return ['The agent reported a failure', message || code ? ': ' : '.', message, message && code ? [' (', code, ')'] : code];
+}
+
 function drawOutcome(detail, place, typed, me, wasPending) {
   const decision = detail.decision;
   place.hidden = !decision;
   if (!decision) return;
   const words = outcomeWords(decision.outcome, decision.cause);
   const byPerson = decision.cause === 'operator';
-  setAttr(place, 'data-outcome', byPerson ? decision.outcome : 'other');
+  const failed = isFailed(detail) && decision.outcome === 'approved';
+  setAttr(place, 'data-outcome', failed ? 'failed' : byPerson ? decision.outcome : 'other');
   const mine = byPerson && decision.decided_by?.id && decision.decided_by.id === me;
   place.replaceChildren(
     h('p', { class: 'outcome-words' }, h('strong', {}, words[0].toUpperCase() + words.slice(1)),
       decision.cause === 'timeout' ? ' ' : [' by ', mine ? 'you' : actorNodes(decision.decided_by), ' '], timeNode(decision.decided_at)),
     decision.cause === 'timeout' ? h('p', {}, `Nobody answered in time, so its policy ${decision.outcome} it.`) : '',
+    isFailed(detail) ? h('p', { class: 'failure-words', dir: 'auto' }, failureOf(detail)) : '',
     decision.reason ? h('p', { class: 'reason', dir: 'auto' }, safeText(decision.reason)) : '',
     typed && !mine ? h('div', { class: 'kept' }, h('p', {}, 'Your answer was not sent. What you had typed:'),
       h('p', { class: 'kept-text', dir: 'auto' }, typed), copyButton('Copy text', () => typed)) : '');
@@ -168,7 +177,8 @@ export function tickDetail() {
   setAttr(parts.clock, 'data-urgency', level);
   setAttr(parts.clock, 'title', `Answers count until ${detail.respond_by}`);
   const presence = agentPresence(detail, at);
-  const done = detail.delivery?.state === 'acknowledged';
-  setText(parts.presence, done ? 'agent has its answer' : presence.text);
-  setAttr(parts.presence, 'data-state', done ? 'done' : presence.state);
+  const [failed, done] = [isFailed(detail), detail.delivery?.state === 'acknowledged'];
+  const words = detail.delivery_error ? 'agent reported a failure' : failed ? fate(detail) : done ? 'agent has its answer' : presence.text;
+  setText(parts.presence, words);
+  setAttr(parts.presence, 'data-state', failed ? 'failed' : done ? 'done' : presence.state);
 }

@@ -127,7 +127,7 @@ const DELIVERIES = { ready: 'agent has not fetched it', leased: 'agent has not c
 
 /** What became of a decision, in words; '' where nothing is known. */
 export function fate(item) {
-  if (item.delivery_error) return `agent failed: ${item.delivery_error.code}`;
+  if (item.delivery_error) return `agent failed: ${item.delivery_error.code || item.delivery_error.message || 'no reason given'}`;
   if (item.execution && item.execution !== 'none') return EXECUTIONS[item.execution] ?? String(item.execution);
   return DELIVERIES[item.delivery_state] ?? '';
 }

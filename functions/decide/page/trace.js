@@ -41,13 +41,14 @@ function entryNode(entry) {
 }
 
 /** What the chain does not hold: that the agent was handed the decision, or that it was not yet. */
-function deliveryNode({ state, attempt, delivered_at: at }, agentId) {
+function deliveryNode({ state, attempt, delivered_at: at, error }, agentId) {
   const handed = Boolean(at);
   const title = handed ? 'Delivered' : 'Not delivered yet';
   const open = state === 'leased' ? 'not acknowledged yet' : state === 'ready' ? 'waiting for the agent to ask' : '';
   return h('li', { class: open ? 'open' : null },
     h('p', { class: 'what' }, h('strong', {}, title), ' ', handed ? h('span', { class: 'by' }, 'to ', actorNodes({ kind: 'agent', id: agentId })) : ''),
-    h('p', { class: 'when' }, handed ? timeNode(at) : '', [attempt > 1 ? `attempt ${attempt}` : '', open].filter(Boolean).map((words) => `${handed ? ' · ' : ''}${words}`)));
+    h('p', { class: 'when' }, handed ? timeNode(at) : '', [attempt > 1 ? `attempt ${attempt}` : '', open].filter(Boolean).map((words) => `${handed ? ' · ' : ''}${words}`)),
+    error ? h('p', { class: 'error', dir: 'auto' }, 'the agent reported: ', safeText([error.code, error.message].filter(Boolean).join(': ') || 'a failure, without words')) : '');
 }
 
 /** The chain's entries, and among them, by its time, where the decision's delivery stands. */

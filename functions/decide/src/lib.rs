@@ -1,5 +1,9 @@
 //! `decide`: operators see the queue and decide; everyone finds the page, the API's description and the receipt keys.
 
+mod conditional;
+mod detail;
+mod filter;
+mod me;
 mod page;
 mod queue;
 
@@ -18,7 +22,7 @@ use utoipa::ToSchema;
 
 /// The routes of this function.
 pub fn router() -> Routes {
-    relaytrace_service::routes!(queue::list, queue::detail, decide, receipt_keys, page::openapi)
+    relaytrace_service::routes!(queue::list, detail::detail, me::me, decide, receipt_keys, page::openapi)
         .route("/v1/hitl/requests", MethodRouter::new().fallback(queue::not_allowed))
         .route("/", get(page::index))
         .route("/page/{file}", get(page::asset))

@@ -1,18 +1,20 @@
 //! The operator page and the API's description: static, compiled in.
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, header};
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, header};
 use include_dir::{Dir, include_dir};
 use relaytrace_domain::{Error, Result};
 use relaytrace_service::AppState;
 use relaytrace_service::http::Path;
 
+use crate::conditional;
+
 static PAGE: Dir = include_dir!("$CARGO_MANIFEST_DIR/page");
 /// Generated from the code; `make check` compares.
 static OPENAPI: &str = include_str!("../../../contract/openapi.json");
 
-pub async fn index(State(state): State<AppState>) -> Result<Response> {
+pub async fn index(State(state): State<AppState>, asked: HeaderMap) -> Result<Response> {
     let page = PAGE.get_file("index.html").and_then(|file| file.contents_utf8()).ok_or(Error::NotFound)?;
     let mut page = page.to_owned();
     let mut set = |name: &str, value: &str| {
@@ -31,10 +33,10 @@ pub async fn index(State(state): State<AppState>) -> Result<Response> {
         set("client", &login.client_id);
         set("scope", &login.scope);
     }
-    static_file(&state, "text/html; charset=utf-8", page.into_bytes())
+    static_file(&state, &asked, "text/html; charset=utf-8", page.into_bytes())
 }
 
-pub async fn asset(Path(name): Path<String>, State(state): State<AppState>) -> Result<Response> {
+pub async fn asset(Path(name): Path<String>, State(state): State<AppState>, asked: HeaderMap) -> Result<Response> {
     let file = PAGE.get_file(&name).filter(|_| name != "index.html").ok_or(Error::NotFound)?;
     let content_type = match name.rsplit('.').next() {
         Some("js") => "text/javascript; charset=utf-8",
@@ -42,7 +44,7 @@ pub async fn asset(Path(name): Path<String>, State(state): State<AppState>) -> R
         Some("svg") => "image/svg+xml",
         _ => return Err(Error::NotFound),
     };
-    static_file(&state, content_type, file.contents().to_vec())
+    static_file(&state, &asked, content_type, file.contents().to_vec())
 }
 
 /// This description
@@ -50,11 +52,12 @@ pub async fn asset(Path(name): Path<String>, State(state): State<AppState>) -> R
     get, path = "/openapi.json", tag = "decide",
     responses((status = 200, description = "OpenAPI 3.1", body = Object))
 )]
-pub async fn openapi(State(state): State<AppState>) -> Result<Response> {
-    static_file(&state, "application/json", OPENAPI.as_bytes().to_vec())
+pub async fn openapi(State(state): State<AppState>, asked: HeaderMap) -> Result<Response> {
+    static_file(&state, &asked, "application/json", OPENAPI.as_bytes().to_vec())
 }
 
-fn static_file(state: &AppState, content_type: &'static str, body: Vec<u8>) -> Result<Response> {
+/// Kept by browsers, and asked about again each time: a new release is seen at once, an unchanged file costs no bytes.
+fn static_file(state: &AppState, asked: &HeaderMap, content_type: &'static str, body: Vec<u8>) -> Result<Response> {
     // The page loads its own files, talks to this API and, to sign in, to the issuer.
     let issuer = state.page.login.as_ref().map_or("", |login| &login.origin);
     let policy = format!(
@@ -62,12 +65,11 @@ fn static_file(state: &AppState, content_type: &'static str, body: Vec<u8>) -> R
          require-trusted-types-for 'script'"
     );
     let policy = HeaderValue::try_from(policy).map_err(Error::internal)?;
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(content_type)),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    let mut response = conditional::bytes(asked, content_type, "no-cache", body)?;
+    response.headers_mut().extend([
         (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    ];
-    Ok((headers, body).into_response())
+    ]);
+    Ok(response)
 }

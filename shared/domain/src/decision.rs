@@ -39,6 +39,37 @@ pub enum Cause {
 
 stored_as_text!(Cause { Operator = "operator", Timeout = "timeout", Admin = "admin", Agent = "agent" });
 
+/// What became of an approval (contract 1.1, "Permits"). Open: clients take what they do not know for "not done".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Execution {
+    /// Not approved, or decided before there were permits.
+    None,
+    /// Approved, and its permit can be used.
+    Waiting,
+    /// Approved; its permit ran out unused.
+    Unused,
+    /// Somebody used the permit and has not said how it went.
+    Consumed,
+    /// The action was carried out.
+    Succeeded,
+    /// The action failed.
+    Failed,
+    /// The permit was used, and nobody said how it went in time.
+    Unknown,
+}
+
+stored_as_text!(Execution {
+    None = "none",
+    Waiting = "waiting",
+    Unused = "unused",
+    Consumed = "consumed",
+    Succeeded = "succeeded",
+    Failed = "failed",
+    Unknown = "unknown",
+});
+
 /// What kind of principal acted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

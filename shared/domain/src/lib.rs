@@ -29,7 +29,7 @@ pub use clock::Clock;
 #[cfg(feature = "database")]
 pub use database::Refusal;
 pub use dead_letter::{DeadLetterKind, Resolution};
-pub use decision::{Actor, ActorKind, Cause, Decision, Outcome, Verdict};
+pub use decision::{Actor, ActorKind, Cause, Decision, Execution, Outcome, Verdict};
 pub use envelope::{Action, Envelope, Submission, action_digest};
 pub use error::{Error, Result};
 pub use failure::Failure;

@@ -47,10 +47,10 @@ pub struct DeadLetterRecord {
 pub struct DeadLetterFilter<'a> {
     /// Only open ones, only resolved ones; `None`: both.
     pub is_open: Option<bool>,
-    /// Only of this kind.
-    pub kind: Option<DeadLetterKind>,
-    /// Only of this agent.
-    pub agent_id: Option<&'a AgentId>,
+    /// Of these kinds; none: of all.
+    pub kinds: &'a [DeadLetterKind],
+    /// Of these agents; none: of all.
+    pub agent_ids: &'a [AgentId],
     /// What comes after it.
     pub after: Option<(DateTime<Utc>, Uuid)>,
     /// At most so many.
@@ -81,13 +81,13 @@ impl Store {
                     resolved_at, resolution AS "resolution: Resolution", resolved_by, resolve_reason
                 FROM dead_letters
                 WHERE ($1::boolean IS NULL OR (resolved_at IS NULL) = $1)
-                    AND ($2::text IS NULL OR kind = $2)
-                    AND ($3::text IS NULL OR agent_id = $3)
+                    AND (cardinality($2::text[]) = 0 OR kind = ANY ($2))
+                    AND (cardinality($3::text[]) = 0 OR agent_id = ANY ($3))
                     AND ($4::timestamptz IS NULL OR (last_at, dead_letter_id) < ($4, $5::uuid))
                 ORDER BY last_at DESC, dead_letter_id DESC LIMIT $6"#,
                 filter.is_open,
-                filter.kind as Option<DeadLetterKind>,
-                filter.agent_id.map(AgentId::as_str),
+                filter.kinds as &[DeadLetterKind],
+                filter.agent_ids as &[AgentId],
                 filter.after.map(|(at, _)| at),
                 filter.after.map(|(_, id)| id),
                 filter.limit,

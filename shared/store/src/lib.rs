@@ -43,7 +43,9 @@ pub use decisions::{Decided, Deciding};
 pub use deliveries::{Delivered, LeaseOrder, Leased};
 pub use outbox::{FOR_POLLS, OutboxEvent};
 pub use policies::{PolicyRecord, PolicyRule};
-pub use queue::{Counts, DeliverySeen, Detail, QueueFilter, QueueItem, QueuePage, QueuePosition};
+pub use queue::{
+    Assignee, Counts, DeliverySeen, Detail, QueueFilter, QueueItem, QueueOrder, QueuePage, QueuePosition, ReportedError,
+};
 pub use replays::{Replay, ReplayBatch, ReplayOrder};
 pub use requests::{RequestState, Submitted};
 pub use stale::{StaleFilter, StaleItem};
@@ -101,6 +103,8 @@ pub struct Store {
     due: Arc<ScanHints<AgentId>>,
     /// Of the outbox.
     left_over: Arc<ScanHints<()>>,
+    /// Of what is pending.
+    counts: Arc<queue::SharedCounts>,
     /// `None`: each write has a statement of its own.
     batches: Option<Arc<Batched>>,
 }
@@ -120,7 +124,7 @@ impl Store {
         let connections = Connections::new(options, max_connections, clock.clone());
         let polls = connections.half();
         let (due, left_over) = (Arc::new(ScanHints::new()), Arc::new(ScanHints::new()));
-        Self { connections, polls, clock, due, left_over, batches: None }
+        Self { connections, polls, clock, due, left_over, counts: Arc::default(), batches: None }
     }
 
     /// Writes submissions, decisions and acknowledgements that come at the same time together, by tasks of this process:

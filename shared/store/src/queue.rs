@@ -1,5 +1,8 @@
 //! What operators see: the queue and one request in full.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use chrono::{DateTime, Utc};
 
 use super::Store;
@@ -8,12 +11,28 @@ use super::decisions::FoundDecision;
 use super::pool::run;
 use relaytrace_domain::Result;
 use relaytrace_domain::{
-    ActorKind, AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Outcome, Priority, RequestId, Status,
+    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Execution, Outcome, Priority,
+    RequestId, Status,
 };
 
-/// Of each status and priority asked for, so many requests are looked through for an agent or a text, from where the
-/// page starts. No index finds a part of a text; one that did would cost every submission.
+/// Where a filter is given, at most so many rows are looked through from where the page starts: of each status and
+/// priority asked for, or of all decisions. No index finds a part of a text; one that did would cost every submission.
 const LOOKED_THROUGH: i64 = 20_000;
+
+/// Of these rows, a search reads the arguments of so many bytes of envelopes.
+const BYTES_LOOKED_THROUGH: i64 = 16 << 20;
+
+/// Pending requests of a priority are counted up to here (contract 1.1, "Changes to 1.0": `counts.capped`).
+const COUNTED: i64 = 10_000;
+
+/// The only tenant so far.
+const TENANT: &str = "default";
+
+/// From so many pending requests on, one count serves the whole process for [`COUNT_LASTS`]; fewer cost next to nothing.
+const COUNT_SHARED_FROM: i64 = 1_000;
+
+/// How old a shared count may be.
+const COUNT_LASTS: Duration = Duration::from_secs(1);
 
 /// One line of the queue.
 #[derive(Clone, Debug)]
@@ -40,41 +59,145 @@ pub struct QueueItem {
     pub outcome: Option<Outcome>,
     /// Why.
     pub cause: Option<Cause>,
+    /// When.
+    pub decided_at: Option<DateTime<Utc>>,
+    /// By whom.
+    pub decided_by: Option<Actor>,
+    /// Where the decision is on its way.
+    pub delivery_state: Option<DeliveryState>,
+    /// What the agent reported, where the delivery ended as a dead letter.
+    pub delivery_error: Option<ReportedError>,
+    /// What became of an approval.
+    pub execution: Execution,
 }
 
-/// Position in the queue: the last item seen.
+/// What an agent said of a decision that it could not carry out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportedError {
+    /// For programs.
+    pub code: Option<String>,
+    /// For people.
+    pub message: Option<String>,
+}
+
+impl ReportedError {
+    /// An error counts while its delivery is a dead letter: a later attempt is not to blame for it.
+    fn of(
+        state: Option<DeliveryState>,
+        result: Option<&str>,
+        code: Option<String>,
+        message: Option<String>,
+    ) -> Option<Self> {
+        let is_reported = result == Some("failed") || code.is_some() || message.is_some();
+        (state == Some(DeliveryState::DeadLettered) && is_reported).then_some(Self { code, message })
+    }
+}
+
+/// Position in the queue: the last item seen. Each order has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueuePosition {
-    /// Its priority.
-    pub priority: Priority,
-    /// Its deadline.
-    pub respond_by: DateTime<Utc>,
-    /// Itself.
-    pub request_id: RequestId,
+pub enum QueuePosition {
+    /// Sorted by priority, then by deadline.
+    Queued {
+        /// Its priority.
+        priority: Priority,
+        /// Its deadline.
+        respond_by: DateTime<Utc>,
+        /// Itself.
+        request_id: RequestId,
+    },
+    /// Sorted by decision, the newest first.
+    Decided {
+        /// When it was decided.
+        decided_at: DateTime<Utc>,
+        /// Itself.
+        request_id: RequestId,
+    },
+}
+
+/// An operator whom requests may be assigned to.
+#[derive(Clone, Debug)]
+pub struct Assignee {
+    /// The operator's id.
+    pub id: String,
+    /// The operator's groups.
+    pub groups: Vec<String>,
+}
+
+/// Which requests are meant; an empty list admits all.
+#[derive(Clone, Debug, Default)]
+pub struct QueueFilter {
+    /// Of these priorities.
+    pub priorities: Vec<Priority>,
+    /// Of these agents.
+    pub agent_ids: Vec<AgentId>,
+    /// With these types of action.
+    pub action_types: Vec<String>,
+    /// Decided like this.
+    pub outcomes: Vec<Outcome>,
+    /// Decided by one of these ids.
+    pub decided_by: Vec<String>,
+    /// With a decision that is there on its way.
+    pub delivery_states: Vec<DeliveryState>,
+    /// Of these groups.
+    pub groups: Vec<String>,
+    /// Assigned to this operator, by id or by group; not what anybody may decide.
+    pub assigned_to: Option<Assignee>,
+    /// Decided, or else submitted, not before this.
+    pub from: Option<DateTime<Utc>>,
+    /// Decided, or else submitted, before this.
+    pub to: Option<DateTime<Utc>>,
+    /// Words that are all in the title, the type, an id or the arguments.
+    pub words: Vec<String>,
 }
 
 /// What of the queue is asked for.
 #[derive(Clone, Debug)]
-pub struct QueueFilter<'a> {
-    /// Pending, decided or both.
+pub struct QueueOrder<'a> {
+    /// Pending, decided or both. What is decided only is sorted by decision, the newest first.
     pub statuses: &'a [Status],
-    /// Any of these priorities.
-    pub priorities: &'a [Priority],
-    /// Of this agent only.
-    pub agent_id: Option<&'a AgentId>,
-    /// Text in the title, the action's type, the agent's key, or the request's id.
-    pub text: Option<&'a str>,
+    /// Which of them.
+    pub filter: &'a QueueFilter,
     /// What comes after it.
     pub after: Option<QueuePosition>,
     /// At most so many.
     pub limit: i64,
 }
 
-/// How much is pending.
+/// How much is pending, whatever the filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Of P1, P2 and P3.
+    /// Of P1, P2, P3: each a lower bound where it has reached 10,000.
     pub pending: [i64; 3],
+}
+
+impl Counts {
+    /// Whether there may be more.
+    #[must_use]
+    pub fn is_capped(&self) -> bool {
+        self.pending.iter().any(|count| *count >= COUNTED)
+    }
+}
+
+/// The latest count of much that is pending, for all callers of this process.
+#[derive(Debug, Default)]
+pub(super) struct SharedCounts(Mutex<Option<(Instant, Counts)>>);
+
+impl SharedCounts {
+    /// The count to use. `None`: the caller counts, and the others go on with what is known meanwhile.
+    fn known(&self) -> Option<Counts> {
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, counts) =
+            latest.as_mut().filter(|(_, counts)| counts.pending.iter().sum::<i64>() >= COUNT_SHARED_FROM)?;
+        if at.elapsed() < COUNT_LASTS {
+            return Some(*counts);
+        }
+        *at = Instant::now();
+        None
+    }
+
+    fn learn(&self, counts: Counts) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), counts));
+    }
 }
 
 /// One page of the queue, in its order: priority, then deadline.
@@ -89,7 +212,7 @@ pub struct QueuePage {
 }
 
 /// Where a decision is on its way, as an operator sees it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct DeliverySeen {
     /// Its state.
     pub state: DeliveryState,
@@ -97,6 +220,10 @@ pub struct DeliverySeen {
     pub attempt: i32,
     /// End of the latest lease.
     pub lease_expires_at: Option<DateTime<Utc>>,
+    /// What the agent said of the latest attempt: accepted, retry or failed.
+    pub result: Option<String>,
+    /// What it reported, where the delivery ended as a dead letter.
+    pub error: Option<ReportedError>,
 }
 
 /// One request as an operator sees it.
@@ -104,6 +231,8 @@ pub struct DeliverySeen {
 pub struct Detail {
     /// Its line in the queue.
     pub item: QueueItem,
+    /// An answer does not count any more.
+    pub is_over: bool,
     /// The agent's own key.
     pub client_request_key: ClientRequestKey,
     /// Of the action shown.
@@ -122,116 +251,106 @@ pub struct Detail {
 
 impl Store {
     /// A page of the queue with the counts of what is pending.
-    pub async fn queue(&self, filter: &QueueFilter<'_>) -> Result<QueuePage> {
-        let statuses = filter.statuses;
-        let priorities: Vec<i16> = filter.priorities.iter().map(|priority| *priority as i16).collect();
-        let pattern = filter.text.map(|text| {
-            let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-            format!("%{escaped}%")
-        });
-        let rows = run!(self, connection => // One bounded index scan for each status and priority asked for, each starting where the page starts.
-sqlx::query!(
-                    r#"/* relaytrace: queue */
-                    WITH page AS (
-                        SELECT r.*, d.outcome, d.cause
-                        FROM UNNEST($1::text[]) AS s (status)
-                        CROSS JOIN UNNEST($2::smallint[]) AS p (priority)
-                        CROSS JOIN LATERAL (
-                            SELECT * FROM (
-                                SELECT r.request_id, r.agent_id, r.title, r.priority, r.status, r.action_type,
-                                    r.created_at, r.respond_by, r.escalated_at, r.client_request_key
-                                FROM hitl_requests r
-                                WHERE r.status = s.status AND r.priority = p.priority
-                                    AND (r.respond_by, r.request_id) > (
-                                        CASE WHEN p.priority = $3::smallint THEN $4::timestamptz ELSE '-infinity' END,
-                                        CASE WHEN p.priority = $3 THEN $5::uuid
-                                            ELSE '00000000-0000-0000-0000-000000000000' END
-                                    )
-                                ORDER BY r.respond_by, r.request_id
-                                -- What filters leave is looked for so far and no further, however much is stored.
-                                LIMIT CASE WHEN $6::text IS NULL AND $7::text IS NULL THEN $8::bigint ELSE $9::bigint END
-                            ) r
-                            WHERE ($6 IS NULL OR r.agent_id = $6)
-                                AND ($7 IS NULL OR r.title ILIKE $7 OR r.action_type ILIKE $7
-                                    OR r.client_request_key ILIKE $7 OR r.request_id::text ILIKE $7)
-                            ORDER BY r.respond_by, r.request_id LIMIT $8
-                        ) r
-                        LEFT JOIN hitl_decisions d ON d.request_id = r.request_id
-                        WHERE $3 IS NULL OR p.priority >= $3
-                        ORDER BY r.priority, r.respond_by, r.request_id LIMIT $8
-                    ), counts AS (
-                        SELECT count(*) FILTER (WHERE priority = 1) AS p1, count(*) FILTER (WHERE priority = 2) AS p2,
-                            count(*) FILTER (WHERE priority = 3) AS p3
-                        FROM hitl_requests WHERE status = 'pending'
-                    )
-                    SELECT c.p1 AS "p1!", c.p2 AS "p2!", c.p3 AS "p3!",
-                        q.request_id AS "request_id?: RequestId", q.agent_id AS "agent_id?: AgentId", q.title AS "title?",
-                        q.priority AS "priority?: Priority", q.status AS "status?: Status", q.action_type AS "action_type?",
-                        q.created_at AS "created_at?", q.respond_by AS "respond_by?", q.escalated_at,
-                        q.outcome AS "outcome?: Outcome", q.cause AS "cause?: Cause"
-                    FROM counts c LEFT JOIN page q ON true
-                    ORDER BY q.priority, q.respond_by, q.request_id"#,
-                    statuses as &[Status],
-                    &priorities,
-                    filter.after.map(|after| after.priority as i16),
-                    filter.after.map(|after| after.respond_by),
-                    filter.after.map(|after| after.request_id.0),
-                    filter.agent_id.map(AgentId::as_str),
-                    pattern,
-                    filter.limit + 1,
-                    LOOKED_THROUGH,
-                )
-                .fetch_all(connection))?;
-        let counts = rows.first().map_or_else(Counts::default, |row| Counts { pending: [row.p1, row.p2, row.p3] });
-        let mut items: Vec<QueueItem> = rows
-            .into_iter()
-            .filter_map(|row| {
-                Some(QueueItem {
-                    request_id: row.request_id?,
-                    agent_id: row.agent_id?,
-                    title: row.title?,
-                    priority: row.priority?,
-                    status: row.status?,
-                    action_type: row.action_type?,
-                    created_at: row.created_at?,
-                    respond_by: row.respond_by?,
-                    escalated_at: row.escalated_at,
-                    outcome: row.outcome,
-                    cause: row.cause,
-                })
-            })
-            .collect();
-        let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+    pub async fn queue(&self, order: &QueueOrder<'_>) -> Result<QueuePage> {
+        let counts = self.pending_counts().await?;
+        let rows = match order.statuses {
+            [Status::Decided] => self.decided_rows(order).await?,
+            _ => self.queued_rows(order).await?,
+        };
+        let mut items: Vec<QueueItem> = rows.into_iter().map(QueueItem::from).collect();
+        let limit = usize::try_from(order.limit).unwrap_or(usize::MAX);
         let has_more = items.len() > limit;
         items.truncate(limit);
         Ok(QueuePage { items, has_more, counts })
     }
 
+    async fn queued_rows(&self, order: &QueueOrder<'_>) -> Result<Vec<QueueRow>> {
+        let filter = order.filter;
+        let after = order.after.and_then(|after| match after {
+            QueuePosition::Queued { priority, respond_by, request_id } => {
+                Some((priority as i16, respond_by, request_id.0))
+            }
+            QueuePosition::Decided { .. } => None,
+        });
+        let (priorities, patterns, now) = (filter.priorities(), filter.patterns(), self.clock.for_database());
+        let assignee = filter.assigned_to.as_ref();
+        let (wanted, looked_through) = filter.bounds(order.limit, false);
+        run!(self, connection => sqlx::query_file_as!(
+                QueueRow,
+                "sql/queue.sql",
+                order.statuses as &[Status],
+                &priorities,
+                after.map(|after| after.0),
+                after.map(|after| after.1),
+                after.map(|after| after.2),
+                wanted,
+                looked_through,
+                any_of(&filter.agent_ids) as Option<&[AgentId]>,
+                any_of(&filter.action_types),
+                any_of(&filter.outcomes) as Option<&[Outcome]>,
+                any_of(&filter.decided_by),
+                any_of(&filter.delivery_states) as Option<&[DeliveryState]>,
+                filter.from,
+                filter.to,
+                patterns.as_deref(),
+                BYTES_LOOKED_THROUGH,
+                any_of(&filter.groups),
+                assignee.map(|assignee| assignee.id.as_str()),
+                assignee.map(|assignee| assignee.groups.as_slice()),
+                now,
+            )
+            .fetch_all(connection))
+    }
+
+    async fn decided_rows(&self, order: &QueueOrder<'_>) -> Result<Vec<QueueRow>> {
+        let filter = order.filter;
+        let after = order.after.and_then(|after| match after {
+            QueuePosition::Decided { decided_at, request_id } => Some((decided_at, request_id.0)),
+            QueuePosition::Queued { .. } => None,
+        });
+        let (priorities, patterns, now) = (filter.priorities(), filter.patterns(), self.clock.for_database());
+        let assignee = filter.assigned_to.as_ref();
+        let (wanted, looked_through) = filter.bounds(order.limit, true);
+        run!(self, connection => sqlx::query_file_as!(
+                QueueRow,
+                "sql/queue_decided.sql",
+                after.map(|after| after.0),
+                after.map(|after| after.1),
+                wanted,
+                looked_through,
+                filter.from,
+                filter.to,
+                &priorities,
+                any_of(&filter.agent_ids) as Option<&[AgentId]>,
+                any_of(&filter.action_types),
+                any_of(&filter.outcomes) as Option<&[Outcome]>,
+                any_of(&filter.decided_by),
+                any_of(&filter.delivery_states) as Option<&[DeliveryState]>,
+                patterns.as_deref(),
+                BYTES_LOOKED_THROUGH,
+                any_of(&filter.groups),
+                assignee.map(|assignee| assignee.id.as_str()),
+                assignee.map(|assignee| assignee.groups.as_slice()),
+                now,
+                TENANT,
+            )
+            .fetch_all(connection))
+    }
+
+    async fn pending_counts(&self) -> Result<Counts> {
+        if let Some(counts) = self.counts.known() {
+            return Ok(counts);
+        }
+        let row = run!(self, connection => sqlx::query_file!("sql/pending_counts.sql", COUNTED).fetch_one(connection))?;
+        let counts = Counts { pending: [row.p1, row.p2, row.p3] };
+        self.counts.learn(counts);
+        Ok(counts)
+    }
+
     /// One request in full.
     pub async fn detail(&self, request_id: RequestId) -> Result<Option<Detail>> {
-        let row = run!(self, connection => sqlx::query!(
-                    r#"/* relaytrace: detail */
-                    SELECT r.agent_id AS "agent_id: AgentId", r.title, r.priority AS "priority: Priority",
-                        r.status AS "status: Status", r.action_type, r.created_at, r.respond_by, r.escalated_at,
-                        r.client_request_key AS "client_request_key: ClientRequestKey", r.action_digest, e.envelope,
-                        d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause",
-                        d.decided_by_kind AS "decided_by_kind?: ActorKind", d.decided_by_id AS "decided_by_id?",
-                        d.decided_by_name, d.reason, d.decided_at AS "decided_at?",
-                        v.state AS "delivery_state?: DeliveryState", v.attempt AS "attempt?", v.lease_expires_at AS "lease_expires_at?",
-                        p.last_polled_at AS "last_polled_at?", c.entries AS "entries!", c.hashes AS "hashes!"
-                    FROM hitl_requests r
-                    JOIN request_envelopes e USING (request_id)
-                    LEFT JOIN hitl_decisions d USING (request_id)
-                    LEFT JOIN deliveries v USING (request_id)
-                    LEFT JOIN agent_polls p ON p.agent_id = r.agent_id
-                    CROSS JOIN LATERAL (
-                        SELECT array_agg(c.entry ORDER BY c.seq) AS entries, array_agg(c.hash ORDER BY c.seq) AS hashes
-                        FROM approval_chain c WHERE c.request_id = r.request_id
-                    ) c
-                    WHERE r.request_id = $1"#,
-                    request_id.0,
-                )
-                .fetch_optional(connection))?;
+        let now = self.clock.for_database();
+        let row = run!(self, connection => sqlx::query_file!("sql/detail.sql", request_id.0, now).fetch_optional(connection))?;
         let Some(row) = row else { return Ok(None) };
         let action_digest = digest(row.action_digest)?;
         let found = FoundDecision {
@@ -244,6 +363,9 @@ sqlx::query!(
             reason: row.reason,
         };
         let decision = found.of(request_id, action_digest);
+        let result = row.delivery_result;
+        let delivery_error =
+            ReportedError::of(row.delivery_state, result.as_deref(), row.error_code, row.error_message);
         let hashes = row.hashes.into_iter().map(digest).collect::<Result<Vec<_>>>()?;
         Ok(Some(Detail {
             item: QueueItem {
@@ -258,7 +380,13 @@ sqlx::query!(
                 escalated_at: row.escalated_at,
                 outcome: row.outcome,
                 cause: row.cause,
+                decided_at: row.decided_at,
+                decided_by: decision.as_ref().map(|decision| decision.decided_by.clone()),
+                delivery_state: row.delivery_state,
+                delivery_error: delivery_error.clone(),
+                execution: row.execution,
             },
+            is_over: row.is_over,
             client_request_key: row.client_request_key,
             action_digest,
             envelope: row.envelope,
@@ -267,9 +395,106 @@ sqlx::query!(
                 state,
                 attempt,
                 lease_expires_at: row.lease_expires_at,
+                result,
+                error: delivery_error,
             }),
             agent_last_polled_at: row.last_polled_at,
             chain: row.entries.into_iter().zip(hashes).collect(),
         }))
+    }
+}
+
+/// A row of either order.
+struct QueueRow {
+    request_id: RequestId,
+    agent_id: AgentId,
+    title: String,
+    priority: Priority,
+    status: Status,
+    action_type: String,
+    created_at: DateTime<Utc>,
+    respond_by: DateTime<Utc>,
+    escalated_at: Option<DateTime<Utc>>,
+    outcome: Option<Outcome>,
+    cause: Option<Cause>,
+    decided_at: Option<DateTime<Utc>>,
+    decided_by_kind: Option<ActorKind>,
+    decided_by_id: Option<String>,
+    decided_by_name: Option<String>,
+    delivery_state: Option<DeliveryState>,
+    delivery_result: Option<String>,
+    error_code: Option<String>,
+    error_message: Option<String>,
+    execution: Execution,
+}
+
+impl From<QueueRow> for QueueItem {
+    fn from(row: QueueRow) -> Self {
+        let result = row.delivery_result.as_deref();
+        Self {
+            request_id: row.request_id,
+            agent_id: row.agent_id,
+            title: row.title,
+            priority: row.priority,
+            status: row.status,
+            action_type: row.action_type,
+            created_at: row.created_at,
+            respond_by: row.respond_by,
+            escalated_at: row.escalated_at,
+            outcome: row.outcome,
+            cause: row.cause,
+            decided_at: row.decided_at,
+            decided_by: row.decided_by_kind.zip(row.decided_by_id).map(|(kind, id)| Actor {
+                kind,
+                id,
+                name: row.decided_by_name,
+            }),
+            delivery_state: row.delivery_state,
+            delivery_error: ReportedError::of(row.delivery_state, result, row.error_code, row.error_message),
+            execution: row.execution,
+        }
+    }
+}
+
+/// A filter's list as a parameter.
+fn any_of<T>(list: &[T]) -> Option<&[T]> {
+    (!list.is_empty()).then_some(list)
+}
+
+impl QueueFilter {
+    fn priorities(&self) -> Vec<i16> {
+        let all = [Priority::P1, Priority::P2, Priority::P3];
+        let wanted = all.into_iter().filter(|one| self.priorities.is_empty() || self.priorities.contains(one));
+        wanted.map(|priority| priority as i16).collect()
+    }
+
+    /// The words as patterns, the longest first: it fails first.
+    fn patterns(&self) -> Option<Vec<String>> {
+        let mut words: Vec<&str> = self.words.iter().map(String::as_str).collect();
+        words.sort_by_key(|word| std::cmp::Reverse(word.len()));
+        words.dedup();
+        let escaped = words.iter().map(|word| word.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
+        let patterns: Vec<String> = escaped.map(|word| format!("%{word}%")).collect();
+        (!patterns.is_empty()).then_some(patterns)
+    }
+
+    /// How many rows are wanted, the one that says that more follow included, and how many are looked through for them.
+    fn bounds(&self, limit: i64, is_by_decision: bool) -> (i64, i64) {
+        // What an order's index answers by itself is no search.
+        let is_indexed = if is_by_decision {
+            self.priorities.is_empty()
+        } else {
+            self.outcomes.is_empty() && self.from.is_none() && self.to.is_none()
+        };
+        let is_plain = is_indexed
+            && self.agent_ids.is_empty()
+            && self.action_types.is_empty()
+            && self.outcomes.is_empty()
+            && self.decided_by.is_empty()
+            && self.delivery_states.is_empty()
+            && self.groups.is_empty()
+            && self.assigned_to.is_none()
+            && self.words.is_empty();
+        (limit + 1, if is_plain { limit + 1 } else { LOOKED_THROUGH })
     }
 }

@@ -1,11 +1,11 @@
-//! Authority as a parameter type: [`Agent`], [`Operator`], [`Admin`].
+//! Authority as a parameter type: [`Agent`], [`Operator`], [`Admin`], [`SignedIn`].
 
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 
-use super::Principal;
+use super::{Person, Principal};
 use relaytrace_domain::{Actor, ActorKind};
 use relaytrace_domain::{Error, Result};
 use relaytrace_store::Caller;
@@ -62,6 +62,21 @@ pub struct Operator(pub Actor);
 /// A person with the role `admin`.
 #[derive(Clone, Debug)]
 pub struct Admin(pub Actor);
+
+/// A person, whatever their roles.
+#[derive(Clone, Debug)]
+pub struct SignedIn(pub Person);
+
+impl<S: Sync> FromRequestParts<S> for SignedIn {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
+        match Identity::require(parts)? {
+            Principal::Person(person) => Ok(Self(person.clone())),
+            Principal::Agent { .. } => Err(Error::Forbidden("only people may do this")),
+        }
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Agent {
     type Rejection = Error;

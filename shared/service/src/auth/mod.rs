@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use http::{HeaderMap, header};
 
 pub use agent_keys::{KeyAlg, PublicKey};
-pub use extract::{Admin, Agent, Identity, Operator};
+pub use extract::{Admin, Agent, Identity, Operator, SignedIn};
 pub use issuer::Issuer;
 pub use response_secret::{MasterSecrets, ResponseKey};
 pub use tokens::TokenRules;

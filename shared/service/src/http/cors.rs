@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, header, request};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// The operators' routes.
-const PATH: &str = "/v1/hitl/requests";
+const PATH: &str = "/v1/hitl/";
 /// How long a browser may remember the answer to its question before the request; no browser takes longer.
 const MAX_AGE: Duration = Duration::from_hours(2);
 

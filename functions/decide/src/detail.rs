@@ -1,0 +1,179 @@
+//! One request in full.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::HeaderMap;
+use relaytrace_domain::{
+    ClientRequestKey, Decision, DeliveryState, Digest, Error, RequestId, Result, Timestamp, chain_genesis,
+};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::Operator;
+use relaytrace_service::http::{Path, Problem};
+use relaytrace_store::{Delivered, DeliverySeen, Detail};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::conditional::json;
+use crate::queue::{DeliveryError, Item};
+
+/// Where the decision is on its way.
+#[derive(Debug, Serialize, ToSchema)]
+struct Delivery {
+    state: DeliveryState,
+    attempt: i32,
+    /// When the agent was last handed it.
+    delivered_at: Option<Timestamp>,
+    /// What the agent said of the latest attempt: accepted, retry or failed.
+    result: Option<String>,
+    /// What it reported, where the delivery is a dead letter.
+    error: Option<DeliveryError>,
+}
+
+impl Delivery {
+    fn of(seen: DeliverySeen, lease_seconds: f64) -> Self {
+        let lease = Duration::try_from_secs_f64(lease_seconds).unwrap_or_default();
+        let delivered_at = seen.lease_expires_at.map(|end| Timestamp(end - lease));
+        let error = seen.error.map(DeliveryError::from);
+        Self { state: seen.state, attempt: seen.attempt, delivered_at, result: seen.result, error }
+    }
+}
+
+/// The chain without its bytes.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ChainSummary)]
+struct Chain {
+    length: usize,
+    head: Digest,
+    /// Each with its seq, kind, at, actor, hash and what happened.
+    entries: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// One request in full.
+#[derive(Debug, Serialize, ToSchema)]
+struct RequestDetail<'a> {
+    #[serde(flatten)]
+    item: Item,
+    client_request_key: ClientRequestKey,
+    /// Markdown.
+    summary: Option<String>,
+    /// The exact action, as it was sent.
+    #[schema(value_type = Object)]
+    action: &'a RawValue,
+    action_digest: Digest,
+    #[schema(value_type = Option<Object>)]
+    context: Option<&'a RawValue>,
+    decision: Option<Decision>,
+    delivery: Option<Delivery>,
+    agent_last_polled_at: Option<Timestamp>,
+    chain: Chain,
+    /// The decision's receipt.
+    receipt: Option<String>,
+    you: You,
+}
+
+/// What the caller may do with the request.
+#[derive(Debug, Serialize, ToSchema)]
+struct You {
+    may: &'static [&'static str],
+    /// The code of the problem that an answer would meet; null where there is something that the caller may do.
+    why_not: Option<&'static str>,
+}
+
+impl You {
+    fn of(detail: &Detail) -> Self {
+        match (&detail.decision, detail.is_over) {
+            (Some(_), _) => Self { may: &[], why_not: Some("already-decided") },
+            (None, true) => Self { may: &[], why_not: Some("expired") },
+            (None, false) => Self { may: &["approve", "reject"], why_not: None },
+        }
+    }
+}
+
+/// The members of an envelope that an operator sees; `resume` is not among them.
+#[derive(Deserialize)]
+struct Shown<'a> {
+    summary: Option<String>,
+    #[serde(borrow)]
+    action: &'a RawValue,
+    #[serde(borrow)]
+    context: Option<&'a RawValue>,
+}
+
+/// See one request
+#[utoipa::path(
+    get, path = "/v1/hitl/requests/{request_id}", tag = "decide", security(("operator" = [])),
+    params(("request_id" = String, Path)),
+    responses(
+        (status = 200, description = "The request", body = RequestDetail, headers(("etag" = String))),
+        (status = 304, description = "It is as the ETag given says"),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn detail(
+    _: Operator,
+    Path(request_id): Path<RequestId>,
+    State(state): State<AppState>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let detail = state.store.detail(request_id).await?.ok_or(Error::NotFound)?;
+    let receipt = receipt(&state, request_id, &detail)?;
+    let shown: Shown = serde_json::from_slice(&detail.envelope).map_err(Error::internal)?;
+    let body = RequestDetail {
+        you: You::of(&detail),
+        item: detail.item.into(),
+        client_request_key: detail.client_request_key,
+        summary: shown.summary,
+        action: shown.action,
+        action_digest: detail.action_digest,
+        context: shown.context,
+        decision: detail.decision,
+        delivery: detail.delivery.map(|seen| Delivery::of(seen, state.delivery.lease_seconds)),
+        agent_last_polled_at: detail.agent_last_polled_at.map(Timestamp),
+        chain: chain(&detail.chain)?,
+        receipt,
+    };
+    json(&headers, &body)
+}
+
+fn chain(entries: &[(Vec<u8>, Digest)]) -> Result<Chain> {
+    let head = entries.last().map(|(_, hash)| *hash);
+    let head = head.ok_or_else(|| Error::internal(std::io::Error::other("a request has no chain")))?;
+    let entries = entries.iter().map(|(bytes, hash)| {
+        let mut entry: serde_json::Map<_, _> = serde_json::from_slice(bytes).map_err(Error::internal)?;
+        entry.remove("request_id");
+        entry.insert("hash".into(), hash.to_string().into());
+        Ok(entry)
+    });
+    let entries: Vec<_> = entries.collect::<Result<_>>()?;
+    Ok(Chain { length: entries.len(), head, entries })
+}
+
+/// The receipt of a decided request.
+fn receipt(state: &AppState, request_id: RequestId, detail: &Detail) -> Result<Option<String>> {
+    let is_decided = |entry: &&(usize, &(Vec<u8>, Digest))| {
+        #[derive(Deserialize)]
+        struct Kind {
+            kind: String,
+        }
+        serde_json::from_slice::<Kind>(&entry.1.0).is_ok_and(|entry| entry.kind == "decided")
+    };
+    let entries: Vec<_> = detail.chain.iter().enumerate().collect();
+    let Some((index, (entry, hash))) = entries.iter().find(is_decided) else { return Ok(None) };
+    let prev_hash = index.checked_sub(1).map_or_else(|| chain_genesis(request_id), |before| detail.chain[before].1);
+    let delivered = Delivered {
+        request_id,
+        client_request_key: detail.client_request_key.clone(),
+        action_type: detail.item.action_type.clone(),
+        entry: entry.clone(),
+        prev_hash,
+        hash: *hash,
+        resume: None,
+        attempt: 0,
+        replayed: false,
+        lease: None,
+    };
+    state.receipt_keys.receipt(&delivered.stored_decision(), &detail.item.agent_id).map(|(_, receipt)| Some(receipt))
+}

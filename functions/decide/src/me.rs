@@ -1,0 +1,33 @@
+//! Who is asking.
+
+use axum::Json;
+use relaytrace_service::auth::SignedIn;
+use relaytrace_service::http::Problem;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A person as the deployment knows them from their token.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Me {
+    id: String,
+    name: Option<String>,
+    roles: Vec<&'static str>,
+    groups: Vec<String>,
+    tenant: &'static str,
+}
+
+/// See who you are
+///
+/// For every person, whatever their roles.
+#[utoipa::path(
+    get, path = "/v1/hitl/me", tag = "decide", security(("operator" = []), ("admin" = [])),
+    responses(
+        (status = 200, description = "The caller", body = Me),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn me(SignedIn(person): SignedIn) -> Json<Me> {
+    let roles = [(person.is_operator, "operator"), (person.is_admin, "admin")];
+    let roles = roles.into_iter().filter_map(|(has, role)| has.then_some(role)).collect();
+    Json(Me { id: person.id, name: person.name, roles, groups: Vec::new(), tenant: "default" })
+}

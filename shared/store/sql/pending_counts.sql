@@ -1,0 +1,9 @@
+/* relaytrace: pending_counts */
+-- How much is pending of each priority, counted up to $1: the work does not grow with the table.
+SELECT
+    (SELECT count(*) FROM (
+        SELECT FROM hitl_requests WHERE status = 'pending' AND priority = 1 LIMIT $1::bigint) r) AS "p1!",
+    (SELECT count(*) FROM (
+        SELECT FROM hitl_requests WHERE status = 'pending' AND priority = 2 LIMIT $1) r) AS "p2!",
+    (SELECT count(*) FROM (
+        SELECT FROM hitl_requests WHERE status = 'pending' AND priority = 3 LIMIT $1) r) AS "p3!"
