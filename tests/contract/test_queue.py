@@ -369,12 +369,12 @@ def test_the_queue_is_filtered_by_time(agent, operator):
     assert found("pending", **{"from": pending["created_at"]}) == [pending["request_id"]]
     assert found("pending", to=pending["created_at"]) == []
     assert set(found("all", **{"from": times[1]})) == {first["request_id"], pending["request_id"]}
-    assert found("decided", **{"from": "0000-01-01T00:00:00Z", "to": "9999-12-31T23:59:59Z"}) == [
+    assert found("decided", **{"from": "0001-01-01T00:00:00Z", "to": "9999-12-31T23:59:59Z"}) == [
         first["request_id"], second["request_id"]]
 
 
 @pytest.mark.parametrize("query", [
-    {"from": "yesterday"}, {"to": "2026-11-27"}, {"from": "2026-02-30T00:00:00Z"}, {"from": ""}, {"to": ""}, {"from": ["2026-11-26T00:00:00Z", "2026-11-27T00:00:00Z"]},
+    {"from": "yesterday"}, {"to": "2026-11-27"}, {"from": "2026-02-30T00:00:00Z"}, {"from": "0000-01-01T00:00:00Z"}, {"from": ""}, {"to": ""}, {"from": ["2026-11-26T00:00:00Z", "2026-11-27T00:00:00Z"]},
     {"from": "2026-11-27T00:00:00Z", "to": "2026-11-26T00:00:00Z"},
     {"outcome": "maybe"}, {"outcome": ""}, {"outcome": "approved,"}, {"type": "a b"}, {"type": ""},
     {"decided_by": ""}, {"decided_by": "a\0b"}, {"decided_by": "x" * 256}, {"delivery_state": "lost"},

@@ -22,7 +22,6 @@ use crate::filter;
 /// 20,000 decisions between `from` and `to`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
 pub struct QueueQuery {
     /// `pending` (default), `decided` (default with `outcome` or `decided_by`) or `all`.
     status: Option<String>,
