@@ -1,4 +1,4 @@
-//! What a stack needs whose functions are started by something else: binaries, an emulator, containers.
+//! The scheduler and the description of a stack whose functions run elsewhere: binaries, an emulator, containers.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -75,7 +75,7 @@ fn tell_to_stop(child: &Child) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a schedule does in a deployment. Until it is dropped.
+/// Triggers sweeps, as a schedule does in a deployment, until it is dropped.
 async fn trigger_sweeps(functions_url: &str, admin_token: String, seconds: f64) {
     if seconds <= 0.0 {
         return std::future::pending().await;

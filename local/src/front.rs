@@ -23,7 +23,7 @@ use hyper_util::rt::TokioExecutor;
 use relaytrace_service::{runtime, telemetry};
 use utoipa::openapi::{OpenApi, PathItem};
 
-/// Where the front is, and what is behind it.
+/// Options of `front`: its address, and the functions behind it.
 #[derive(clap::Args, Clone, Debug)]
 pub struct FrontOptions {
     /// Port of the front.

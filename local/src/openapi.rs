@@ -5,7 +5,7 @@ use relaytrace_service::http::Routes;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
-/// What the routes do not say themselves.
+/// The common part of the document.
 #[derive(OpenApi)]
 #[openapi(info(
     title = "RelayTrace",

@@ -94,7 +94,7 @@ fn note_members(notes: &mut Findings, object: &Value, known: &[&str], entry: Opt
     }
 }
 
-/// What an entry is held against: what came before it.
+/// The state before an entry, which it is checked against.
 struct Link {
     request_id: Option<RequestId>,
     previous: Option<Digest>,
@@ -102,7 +102,7 @@ struct Link {
 }
 
 impl Link {
-    /// Checks one entry against the one before. Returns what its bytes say.
+    /// Checks one entry against the one before. Returns the object that its bytes hold.
     fn follow(&mut self, findings: &mut Findings, index: usize, entry: &Value) -> Value {
         let (number, at) = (Some(index + 1), |field: &str| format!("/entries/{index}/{field}"));
         let digest = |name| text(entry, name).and_then(|text| text.parse::<Digest>().ok());

@@ -25,7 +25,7 @@ pub struct Finding {
     pub entry: Option<usize>,
     /// The field: an RFC 6901 pointer into the export, or a receipt's claim.
     pub field: String,
-    /// What is wrong with it.
+    /// The fault, in words.
     pub what: String,
 }
 
@@ -38,7 +38,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// All that does not verify, in the order of the document.
+/// All faults, in the order of the document.
 #[derive(Debug, Default)]
 struct Findings(Vec<Finding>);
 

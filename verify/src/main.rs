@@ -59,7 +59,7 @@ struct Arguments {
     json: bool,
 }
 
-/// What was found in one file.
+/// The findings of one file.
 #[derive(Default)]
 struct Checked {
     file: PathBuf,

@@ -11,7 +11,7 @@ use crate::model::{Acknowledged, Cancelled, Decision, Polled, RequestState};
 /// What a call asked about. A member that the caller does not know is `None`, and is not compared.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct About<'a> {
-    /// Whose request it is.
+    /// The agent of the request.
     pub agent_id: &'a str,
     /// The requests that an answer may name; empty means any of the agent.
     pub request_ids: &'a [Uuid],

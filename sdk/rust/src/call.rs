@@ -39,11 +39,11 @@ struct Inner {
     http: reqwest::Client,
 }
 
-/// What became of one try.
+/// The result of one try.
 enum Failed {
     /// It may be sent again, not before this time has passed.
     Again { why: String, after: Option<Duration> },
-    /// It was not signed, because the service does not know whose answer it would be.
+    /// An unsigned 401: the service does not know whose secret would sign it.
     Unauthenticated(Error),
     /// It was signed by another clock.
     Clock { ahead_seconds: i64 },
@@ -209,7 +209,7 @@ struct Call<'a> {
     about: &'a About<'a>,
 }
 
-/// What came back.
+/// The response.
 struct Received {
     status: StatusCode,
     headers: header::HeaderMap,

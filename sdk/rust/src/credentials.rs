@@ -1,4 +1,4 @@
-//! Who the agent is: its key, and the secret that responses to it are verified with.
+//! An agent's credentials: its key, and the secret that verifies responses to it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -68,7 +68,7 @@ impl Credentials {
         &self.0.agent_id
     }
 
-    /// What a response to a request of this method and nonce must be, at this second since the epoch.
+    /// The expected signature parameters of a response, for this method and nonce, at this second since the epoch.
     #[must_use]
     pub fn expected<'a>(&'a self, method: &'a str, nonce: &'a str, now: i64) -> Expected<'a> {
         Expected { method, nonce, key_id: &self.0.key_id, secret: &self.0.secret, now }

@@ -1,4 +1,4 @@
-//! What can go wrong, and what it means.
+//! Errors of the client.
 
 use serde::Deserialize;
 
@@ -22,7 +22,7 @@ pub enum Error {
     GaveUp {
         /// How often it was sent.
         tries: usize,
-        /// What became of the last try.
+        /// The result of the last try.
         last: String,
     },
     /// The service answered for another action than the one that was asked about.
@@ -50,10 +50,10 @@ pub enum Error {
     /// The decision was read, not delivered: `retry` and `failed` need a delivery.
     #[error("this decision was not delivered by a poll")]
     NotDelivered,
-    /// A receipt is not what it should be.
+    /// A receipt does not verify.
     #[error("the receipt does not verify: {0}")]
     Receipt(String),
-    /// A verified answer is not as the contract says.
+    /// A verified answer does not follow the contract.
     #[error("an answer is not as the contract says: {0}")]
     Contract(String),
 }
@@ -68,11 +68,11 @@ pub(crate) fn off(ahead_seconds: i64) -> String {
 #[derive(Clone, Debug, Deserialize, thiserror::Error)]
 #[error("{status} {code}: {detail}")]
 pub struct Problem {
-    /// What programs compare.
+    /// The code that programs compare.
     pub code: String,
     /// HTTP status.
     pub status: u16,
-    /// What is wrong with this call.
+    /// The fault of this call, in words.
     pub detail: String,
     /// Path of the call; compared with the path that was called.
     pub instance: String,
@@ -80,7 +80,7 @@ pub struct Problem {
     pub retryable: bool,
     /// When, in milliseconds.
     pub retry_after_ms: Option<u64>,
-    /// All faults of what was sent.
+    /// All faults of the request.
     #[serde(default)]
     pub errors: Vec<Fault>,
     /// The decision that stands.
@@ -89,11 +89,11 @@ pub struct Problem {
     pub trace_id: String,
 }
 
-/// A fault of what was sent.
+/// A fault of the request.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Fault {
     /// Where (RFC 6901).
     pub pointer: String,
-    /// What is wrong there.
+    /// The fault, in words.
     pub detail: String,
 }

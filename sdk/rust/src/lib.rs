@@ -60,12 +60,12 @@ const PENDING: &str = "pending";
 /// From a request's deadline to the end of the sweep that decides it, the 30 s included that the clocks may differ.
 pub const SWEEP_MARGIN: Duration = Duration::from_mins(2);
 
-/// How long a call may take with all its tries.
+/// Time limits of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// Longest wait for one answer, a poll's own waiting not counted.
+    /// Limit for one try; a poll's own waiting is not counted.
     pub per_try: Duration,
-    /// From the first try to the last.
+    /// Limit in total, from the first try to the last.
     pub in_all: Duration,
     /// A decision that is made and not handed out for so long was acknowledged before, or is somebody else's. Longer than
     /// a lease of the deployment (30 s, if `LEASE_SECONDS` says nothing else) and the first pause after it (1 s): a
@@ -83,7 +83,7 @@ impl Default for Patience {
     }
 }
 
-/// What an agent says of a delivery (contract, "Poll and acknowledge").
+/// The result of an acknowledgement (contract, "Acknowledge").
 #[derive(Clone, Copy, Debug)]
 pub enum Said<'a> {
     /// It has the decision and acted on it.
@@ -138,7 +138,7 @@ impl Client {
         Self(self.0.observed(observer))
     }
 
-    /// Whose client it is.
+    /// The agent of this client.
     #[must_use]
     pub fn agent_id(&self) -> &str {
         self.0.agent_id()

@@ -1,4 +1,4 @@
-//! What goes out and what comes back (contract, "Submit", "Poll and acknowledge"). Members that this client does not
+//! Requests and responses (contract, "Submit", "Poll and acknowledge"). Members that this client does not
 //! know are ignored.
 
 use aws_lc_rs::digest;
@@ -53,7 +53,7 @@ pub struct Envelope {
     pub client_request_key: String,
     /// How urgent it is.
     pub priority: Priority,
-    /// One line: what is asked.
+    /// The question in one line.
     pub title: String,
     /// The exact thing that the agent wants to do.
     pub action: Action,
@@ -72,7 +72,7 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// What every question needs; the rest are fields.
+    /// An envelope with the required members; optional ones are fields.
     #[must_use]
     pub fn new(client_request_key: &str, priority: Priority, title: &str, action: Action) -> Self {
         Self {
@@ -99,7 +99,7 @@ impl Envelope {
 /// A request as it stands: the answer to a submission, and what [`crate::Client::request`] shows later.
 #[derive(Clone, Debug, Deserialize)]
 pub struct RequestState {
-    /// Whose it is.
+    /// Its agent.
     pub agent_id: String,
     /// Names it from now on.
     pub request_id: Uuid,
@@ -139,7 +139,7 @@ pub enum Outcome {
     Unknown,
 }
 
-/// Who did something.
+/// A principal that acted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
     /// `operator`, `admin`, `agent` or `system`.
@@ -166,19 +166,19 @@ pub struct Decision {
     pub request_id: Uuid,
     /// The agent's own key.
     pub client_request_key: String,
-    /// What was decided.
+    /// The outcome.
     pub outcome: Outcome,
     /// `operator`, `timeout`, `admin` or `agent`.
     pub cause: String,
-    /// When.
+    /// When the decision was made, by the database's clock.
     pub decided_at: DateTime<Utc>,
-    /// By whom.
+    /// The actor of the decision.
     pub decided_by: Actor,
-    /// In their words.
+    /// The reason given, as it was written.
     pub reason: Option<String>,
     /// Of the action that was decided on.
     pub action_digest: String,
-    /// What the agent gave along.
+    /// The envelope's `resume`.
     pub resume: Option<Value>,
     /// Names this delivery. None where the decision was only read: it was acknowledged before, or another worker of the
     /// agent has it.
@@ -190,7 +190,7 @@ pub struct Decision {
     /// An administrator had it delivered again.
     #[serde(default)]
     pub replayed: bool,
-    /// Until when nobody else gets it.
+    /// The end of the lease.
     #[serde(default)]
     pub lease_expires_at: Option<DateTime<Utc>>,
     /// The chain's state at the decision.
@@ -231,7 +231,7 @@ pub struct Cancelled {
     pub outcome: Outcome,
     /// `agent`.
     pub cause: String,
-    /// When.
+    /// When the decision was made, by the database's clock.
     pub decided_at: DateTime<Utc>,
     /// The agent.
     pub decided_by: Actor,
@@ -254,10 +254,10 @@ pub enum DeliveryState {
     Unknown,
 }
 
-/// What became of an acknowledgement.
+/// The result of an acknowledgement.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Acknowledged {
-    /// Whose request it is.
+    /// The agent of the request.
     pub agent_id: String,
     /// Of which request.
     pub request_id: Uuid,

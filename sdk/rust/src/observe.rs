@@ -1,4 +1,4 @@
-//! What each try of a call came to, for whoever measures, counts or keeps records.
+//! The result of each try of a call, for metrics and records.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub struct Try<'a> {
     pub path: &'a str,
     /// Its nonce.
     pub nonce: &'a str,
-    /// What came back, or why nothing did.
+    /// The response, or the reason for none.
     pub response: Result<Response<'a>, &'a str>,
 }
 

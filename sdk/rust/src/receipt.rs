@@ -13,14 +13,14 @@ use crate::model::{Actor, Decision, Outcome};
 #[serde(transparent)]
 pub struct ReceiptKeys(JwkSet);
 
-/// What a receipt states.
+/// The claims of a receipt.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Receipt {
     /// The deployment.
     pub iss: String,
     /// The request.
     pub sub: Uuid,
-    /// Who asked.
+    /// The agent that asked.
     pub agent_id: String,
     /// The agent's own key.
     pub client_request_key: String,
@@ -28,11 +28,11 @@ pub struct Receipt {
     pub action_type: String,
     /// Of the action.
     pub action_digest: String,
-    /// What was decided.
+    /// The outcome.
     pub outcome: Outcome,
     /// `operator`, `timeout`, `admin` or `agent`.
     pub cause: String,
-    /// By whom.
+    /// The actor of the decision.
     pub decided_by: Actor,
     /// Hash of the `decided` entry.
     pub chain_head: String,
@@ -44,7 +44,7 @@ impl ReceiptKeys {
     /// The receipt of a decision: signed by one of these keys, and about this very decision.
     ///
     /// # Errors
-    /// [`Error::Receipt`] that says what is wrong.
+    /// [`Error::Receipt`] with the fault.
     pub fn verify(&self, decision: &Decision) -> Result<Receipt> {
         let wrong = |what: &str| Error::Receipt(what.to_owned());
         let header = jsonwebtoken::decode_header(&decision.receipt).map_err(|_| wrong("it is no compact JWS"))?;

@@ -7,7 +7,7 @@ use sfv::{BareItem, Dictionary, FieldType as _, InnerList, Item, List, ListEntry
 /// The label of the service's signature.
 const LABEL: &str = "relaytrace";
 const TAG: &str = "relaytrace-response";
-/// What a response to a request with a nonce must cover.
+/// The components that a signature must cover where the request had a nonce.
 const COMPONENTS: [&str; 5] =
     [r#""@status""#, r#""content-type""#, r#""content-digest""#, r#""@method";req"#, r#""relaytrace-nonce";req"#];
 /// How far the two clocks may be apart, in seconds.
@@ -41,7 +41,7 @@ pub enum Unverified {
     Signature,
 }
 
-/// What was sent, and who must have answered.
+/// The request, and the key that must have signed the response.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
     /// The request's method.
