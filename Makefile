@@ -67,6 +67,8 @@ check: check-tools ## Format, lints, dependencies, statements, what is generated
 	cargo run --quiet --package local -- openapi | diff - contract/openapi.json
 	cargo run --quiet --package local -- errors | diff - docs/errors.md
 	.local/tools/bin/cfn-lint template.yaml
+	python3 local/tests/check_migrations.py --quiet
+	local/check-migrations
 	python3 tests/documents/test_check.py --quiet
 	python3 tests/documents/check.py
 	@if [ -n "$$(git status --porcelain)" ]; then echo 'the tree is not clean:'; git status --short; exit 1; fi

@@ -56,7 +56,7 @@ struct PrepareOptions {
     #[arg(long, env = "NATS_URL")]
     nats_url: String,
     /// Port on 127.0.0.1 that the functions will have.
-    #[arg(long, env = "PORT", default_value_t = 8080)]
+    #[arg(long, env = "PORT", default_value_t = 8080, value_parser = port)]
     port: u16,
     /// Where keys and the description of the stack are kept.
     #[arg(long, env = "LOCAL_DIR", default_value = ".local")]
@@ -67,7 +67,7 @@ struct PrepareOptions {
 #[derive(clap::Args, Clone, Debug)]
 struct RunOptions {
     /// Port on 127.0.0.1.
-    #[arg(long, env = "PORT", default_value_t = 8080)]
+    #[arg(long, env = "PORT", default_value_t = 8080, value_parser = port)]
     port: u16,
     /// Demo agents that submit realistic requests: 1 or 0.
     #[arg(long, env = "DEMO", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
@@ -84,7 +84,7 @@ struct RunOptions {
 #[derive(clap::Args, Clone, Debug)]
 struct BesideOptions {
     /// Port on 127.0.0.1 where the command serves the functions.
-    #[arg(long)]
+    #[arg(long, value_parser = port)]
     port: u16,
     /// Seconds between sweeps; 0 triggers none.
     #[arg(long, env = "SWEEP_SECONDS", default_value_t = 1.0)]
@@ -114,6 +114,10 @@ struct AttendOptions {
     /// Where keys and the description of the stack are kept.
     #[arg(long, env = "LOCAL_DIR", default_value = ".local")]
     dir: PathBuf,
+}
+
+fn port(text: &str) -> Result<u16, &'static str> {
+    text.parse().map_err(|_| "PORT, as --port, must be a number from 0 to 65535")
 }
 
 fn main() -> ExitCode {

@@ -64,8 +64,9 @@ pub fn run(options: &PrepareOptions) -> anyhow::Result<ExitCode> {
 /// Brings the database up to date, as its owner: the functions' own role could not. The URL that they use it by.
 pub async fn migrate(owner_url: &str) -> anyhow::Result<String> {
     let owner = owner_url.parse()?;
-    relaytrace_store::migrate(&owner).await?;
-    relaytrace_store::prepare_role(&owner, SERVICE_ROLE, None).await?;
+    let roles = relaytrace_store::RolePrefix::default();
+    relaytrace_store::migrate(&owner, &roles).await?;
+    relaytrace_store::prepare_role(&owner, &roles, SERVICE_ROLE, None).await?;
     let mut url = Url::parse(owner_url).context("the database must be given as a URL")?;
     url.set_username(SERVICE_ROLE).ok().context("the database's URL takes no user")?;
     Ok(url.into())

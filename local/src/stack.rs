@@ -28,13 +28,13 @@ pub fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
 /// Does the work beside a Postgres and a NATS of the folder's own, then stops them.
 pub fn with_servers<T>(dir: &Path, work: impl AsyncFnOnce(&Postgres, &Nats) -> anyhow::Result<T>) -> anyhow::Result<T> {
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    println!("Starting Postgres …");
+    // First: it locks the folder. What another stack keeps there is not ours to touch.
+    let mut postgres = Postgres::start(&dir.join("postgres"), Durability::Durable)?;
     let description = dir.join("dev.json");
     // One of an earlier run that was killed must not be taken for ours.
     drop(std::fs::remove_file(&description));
     telemetry::init_to_file(&dir.join("relaytrace.log"))?;
-
-    println!("Starting Postgres …");
-    let mut postgres = Postgres::start(&dir.join("postgres"), Durability::Durable)?;
     println!("Starting NATS …");
     // The default sync interval: Postgres is the truth, and a lost stream is rebuilt from it.
     let mut nats = Nats::start(&dir.join("nats"), Durability::Throwaway)?;

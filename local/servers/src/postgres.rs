@@ -41,11 +41,13 @@ pub struct Options {
     pub durability: Durability,
     /// More settings, as in `postgresql.conf`; they win over ours.
     pub settings: Vec<(String, String)>,
+    /// The folder of the server's programs; `None`: the one that is found on this machine.
+    pub programs: Option<PathBuf>,
 }
 
 impl From<Durability> for Options {
     fn from(durability: Durability) -> Self {
-        Self { durability, settings: Vec::new() }
+        Self { durability, ..Self::default() }
     }
 }
 
@@ -67,12 +69,15 @@ impl Postgres {
     /// The port is the one of the last run on this folder if that is free. A server that a killed
     /// run left there is stopped first; one that is in use is an error.
     pub fn start(dir: &Path, options: impl Into<Options>) -> Result<Self> {
-        let programs = Programs::find(&dir.join(DATA))?;
+        let options = options.into();
+        let programs = match &options.programs {
+            Some(folder) => Programs::of_folder(folder)?,
+            None => Programs::find(&dir.join(DATA))?,
+        };
         let folder = Folder::take_for_ordinary_user(dir, LOG, DATA)?;
         let data = folder.path.join(DATA);
         let log = folder.write(LOG, "")?;
         let last_port = fs::read_to_string(folder.path.join(PORT)).ok().and_then(|text| text.trim().parse().ok());
-        let options = options.into();
         let mut server = Self { programs, folder, data, log, options, port: 0, running: None };
         server.end_left_over()?;
         if server.folder.abandoned {
@@ -178,6 +183,12 @@ impl Postgres {
         let mut command = self.psql_command(database);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().context("cannot run psql")
+    }
+
+    /// A command that runs one of Postgres's programs, such as `pg_dump`, as the user who owns the server's data.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Command {
+        self.command(name)
     }
 
     /// Where clients find a database, as the superuser.

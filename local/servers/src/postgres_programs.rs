@@ -14,6 +14,8 @@ const OLDEST: u32 = 15;
 #[derive(Debug)]
 pub struct Programs {
     folder: PathBuf,
+    /// Where `psql` and the like are, if elsewhere.
+    clients: Option<PathBuf>,
     major: u32,
 }
 
@@ -45,9 +47,21 @@ impl Programs {
         }
     }
 
+    /// The server's programs of this folder; clients that it lacks are those that [`Self::find`] finds.
+    pub fn of_folder(folder: &Path) -> Result<Self> {
+        let version = output(Command::new(folder.join("postgres")).arg("--version"))?;
+        let major = major(&version).with_context(|| format!("no version in {version:?}"))?;
+        let clients = candidates().iter().find_map(|folder| Self::in_folder(folder)).context("there is no psql")?;
+        Ok(Self { folder: folder.to_owned(), clients: Some(clients.folder), major })
+    }
+
     /// The path of one of the programs.
     pub fn path(&self, program: &str) -> PathBuf {
-        self.folder.join(program)
+        let path = self.folder.join(program);
+        match &self.clients {
+            Some(clients) if !path.is_file() => clients.join(program),
+            _ => path,
+        }
     }
 
     fn in_folder(folder: &Path) -> Option<Self> {
@@ -57,7 +71,7 @@ impl Programs {
             return None;
         }
         let major = major(&output(Command::new(folder.join("postgres")).arg("--version")).ok()?)?;
-        Some(Self { folder, major })
+        Some(Self { folder, clients: None, major })
     }
 }
 

@@ -90,6 +90,7 @@ fn settings_are_those_asked_for() -> Result<()> {
     let options = PostgresOptions {
         durability: Durability::Throwaway,
         settings: vec![("work_mem".to_owned(), "5MB".to_owned()), ("max_connections".to_owned(), "31".to_owned())],
+        ..PostgresOptions::default()
     };
     let throwaway = Postgres::start(&folder.path().join("throwaway"), options)?;
     for (name, value) in [
@@ -170,6 +171,7 @@ fn a_setting_that_is_wrong_is_reported_in_postgres_own_words() -> Result<()> {
     let options = PostgresOptions {
         durability: Durability::Throwaway,
         settings: vec![("work_mem".to_owned(), "much".to_owned())],
+        ..PostgresOptions::default()
     };
     let error = Postgres::start(&folder.path().join("postgres"), options).err().map(|error| format!("{error:#}"));
     assert!(

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `DATABASE_URL` | Postgres, as a login role that is a member of `relaytrace_app` | required |
 //! | `DATABASE_MAX_CONNECTIONS` | pool size | 16; on Lambda 2 |
+//! | `DATABASE_SETTINGS` | where limits and planning are set: `role` (by `migrate`), or `connection` where the role cannot be altered and no pooler is between | `role` |
 //! | `NATS_URL` | NATS with JetStream; servers of one cluster comma-separated; `user:password@` or `token@` before the host, percent-encoded | required |
 //! | `NATS_CREDENTIALS` | contents of a `.creds` file, instead of a user in `NATS_URL` | none |
 //! | `NATS_REPLICAS` | replicas of the stream | 1 |
@@ -180,6 +181,11 @@ impl Config {
 
         let database =
             read.required("DATABASE_URL", |text| PgConnectOptions::from_str(text).map_err(|_| "is not a Postgres URL"));
+        let settings_of_connection = read.optional("DATABASE_SETTINGS", |text| match text {
+            "role" => Ok(false),
+            "connection" => Ok(true),
+            _ => Err("must be role or connection"),
+        });
         let database_max_connections =
             read.number("DATABASE_MAX_CONNECTIONS", if on_lambda { 2 } else { 16 }, 1, 1_000);
         let credentials = read.optional("NATS_CREDENTIALS", |text| {
@@ -219,6 +225,10 @@ impl Config {
             (Some(database), Some(url), Some(name), Some(masters), Some(receipt_key), Some(issuer))
                 if read.faults.is_empty() =>
             {
+                let database = match settings_of_connection {
+                    Some(true) => database.options(relaytrace_store::ROLE_SETTINGS),
+                    _ => database,
+                };
                 let old_keys = old_keys.map(|set| set.keys).unwrap_or_default().into_iter();
                 let old_keys = old_keys.map(|key| serde_json::to_value(key).unwrap_or_default());
                 Ok(Self {

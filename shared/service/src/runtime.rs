@@ -32,6 +32,7 @@ use crate::http::{Routes, common_routes, server, service};
 use crate::state::AppState;
 use crate::telemetry;
 use relaytrace_domain::Clock;
+use relaytrace_store::RolePrefix;
 
 /// Runs a function whose events are HTTP calls, on Lambda or as a plain HTTP server, until it is told to stop. A
 /// configuration that is not complete, or a port that cannot be had, is said in plain words.
@@ -119,7 +120,7 @@ pub fn run_check() -> ExitCode {
 /// Applies the migrations and prepares the functions' role, once as a command, or for each event on Lambda.
 ///
 /// `DATABASE_URL` is the owner's here. `FUNCTIONS_ROLE`, where it is set, names the login role of the functions'
-/// `DATABASE_URL`; `FUNCTIONS_PASSWORD` its password.
+/// `DATABASE_URL`; `FUNCTIONS_PASSWORD` its password. `ROLE_PREFIX` begins the names of all other roles: `relaytrace`.
 #[must_use]
 pub fn run_migrations() -> ExitCode {
     exit_code(block_on(migrate_when_asked()))
@@ -141,12 +142,14 @@ async fn migrate() -> anyhow::Result<()> {
     let owner = variable("DATABASE_URL").context("DATABASE_URL is required: the URL of the owner")?;
     let owner =
         PgConnectOptions::from_str(&owner).map_err(|_| anyhow::anyhow!("DATABASE_URL is not a Postgres URL"))?;
-    relaytrace_store::migrate(&owner).await?;
+    let prefix = variable("ROLE_PREFIX").map(|prefix| prefix.parse()).transpose();
+    let roles: RolePrefix = prefix.map_err(|fault| anyhow::anyhow!("ROLE_PREFIX {fault}"))?.unwrap_or_default();
+    relaytrace_store::migrate(&owner, &roles).await?;
     tracing::info!("the database is up to date");
-    if let Some(role) = variable("FUNCTIONS_ROLE") {
-        relaytrace_store::prepare_role(&owner, &role, variable("FUNCTIONS_PASSWORD").map(SecretString::from).as_ref())
-            .await?;
-        tracing::info!(role, "the functions' role is prepared");
+    if let Some(login) = variable("FUNCTIONS_ROLE") {
+        let password = variable("FUNCTIONS_PASSWORD").map(SecretString::from);
+        relaytrace_store::prepare_role(&owner, &roles, &login, password.as_ref()).await?;
+        tracing::info!(role = login, "the functions' role is prepared");
     }
     Ok(())
 }

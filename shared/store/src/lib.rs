@@ -14,6 +14,7 @@ mod dead_letters;
 mod decisions;
 mod deliveries;
 mod escalations;
+mod install;
 mod leases;
 mod outbox;
 mod policies;
@@ -29,7 +30,6 @@ mod sweep_failures;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnectOptions;
 
@@ -41,6 +41,7 @@ pub use chain::ChainExport;
 pub use dead_letters::{DeadLetterFilter, DeadLetterRecord, RefusedEvent};
 pub use decisions::{Decided, Deciding};
 pub use deliveries::{Delivered, LeaseOrder, Leased};
+pub use install::{MIGRATOR, ROLE_SETTINGS, RolePrefix, migrate, prepare_role};
 pub use outbox::{FOR_POLLS, OutboxEvent};
 pub use policies::{PolicyRecord, PolicyRule};
 pub use queue::{
@@ -58,30 +59,6 @@ use batches::{Batches, Row, alone};
 use pool::{Connections, run};
 use requests::Submitting;
 use scan_hints::ScanHints;
-
-/// The migrations of `migrations/`.
-pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
-
-/// What the functions' login role is set to (`ALTER ROLE … SET`). Of the role, not of the session: that is kept behind a
-/// transaction pooler, too.
-///
-/// Limits: the server ends a statement, a wait for a lock and a forgotten transaction before the caller gives up, and a
-/// statement whose connection is gone. So a call that was answered 503 is not done later.
-///
-/// Plans: every statement here finds its rows by an index, whatever the tables hold. So it is planned once for each
-/// connection, for any parameters, and never for what a table happened to hold then: planning costs several times the
-/// execution.
-pub const ROLE_SETTINGS: [(&str, &str); 9] = [
-    ("statement_timeout", pool::STATEMENT_TIMEOUT),
-    ("lock_timeout", pool::LOCK_TIMEOUT),
-    ("idle_in_transaction_session_timeout", pool::STATEMENT_TIMEOUT),
-    ("client_connection_check_interval", "500"),
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("jit", "off"),
-];
 
 /// An agent and the key that its token was signed with: every statement of an agent asks whether both are active.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,42 +175,4 @@ impl Store {
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
-}
-
-/// Applies what is missing of `migrations/`, as the owner: the functions' role could not.
-pub async fn migrate(owner: &PgConnectOptions) -> Result<()> {
-    let mut connection = sqlx::PgConnection::connect_with(owner).await?;
-    MIGRATOR.run(&mut connection).await.map_err(Error::internal)?;
-    // For `Store::missing_migrations`.
-    sqlx::raw_sql("GRANT SELECT ON _sqlx_migrations TO relaytrace_app").execute(&mut connection).await?;
-    connection.close().await.map_err(Error::from)
-}
-
-/// Makes the functions' login role what it must be, as the owner: there, a member of `relaytrace_app`, with
-/// [`ROLE_SETTINGS`] and, where one is given, with this password. Safe to repeat.
-pub async fn prepare_role(owner: &PgConnectOptions, role: &str, password: Option<&SecretString>) -> Result<()> {
-    let mut connection = sqlx::PgConnection::connect_with(owner).await?;
-    let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)")
-        .bind(role)
-        .fetch_one(&mut connection)
-        .await?;
-    // No command about roles takes parameters; Postgres quotes what goes into it.
-    let mut formats = vec![("GRANT relaytrace_app TO %I", None)];
-    if !exists {
-        formats.insert(0, ("CREATE ROLE %I LOGIN", None));
-    }
-    formats.extend(password.map(|password| ("ALTER ROLE %I PASSWORD %L", Some(password.expose_secret().to_owned()))));
-    for (setting, value) in ROLE_SETTINGS {
-        formats.push(("ALTER ROLE %I SET %s", Some(format!("{setting} = {value}"))));
-    }
-    for (format, value) in formats {
-        let command: String = sqlx::query_scalar("SELECT format($1, $2, $3)")
-            .bind(format)
-            .bind(role)
-            .bind(value)
-            .fetch_one(&mut connection)
-            .await?;
-        sqlx::raw_sql(sqlx::AssertSqlSafe(command)).execute(&mut connection).await?;
-    }
-    connection.close().await.map_err(Error::from)
 }
