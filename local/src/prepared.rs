@@ -135,6 +135,7 @@ impl Prepared {
             "operator": operators.first(),
             "operators": operators,
             "admin": {"token": self.admin_token()?},
+            "admins": [{"tenant": "default", "token": self.admin_token()?}],
             "environment": environment,
         }))
     }

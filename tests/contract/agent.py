@@ -182,11 +182,11 @@ class Agent:
         check_answer(response, self.agent_id)
         return response
 
-    def submit(self, envelope: dict | bytes) -> httpx.Response:
+    def submit(self, envelope: dict | bytes, headers: dict | None = None) -> httpx.Response:
         """Ask. Safe to repeat with the same bytes until it answers."""
         body = envelope if isinstance(envelope, bytes) else json.dumps(envelope).encode()
         return self.call(
-            "POST", "/v1/hitl/requests", content=body, headers={"content-type": "application/json"}
+            "POST", "/v1/hitl/requests", content=body, headers={"content-type": "application/json"} | (headers or {})
         )
 
     def poll(self, wait_seconds: int = 0, request_ids=(), **query) -> dict:

@@ -11,6 +11,8 @@ from support import (
     export_chain,
     pointers,
     race,
+    register_agent,
+    submit,
     submit_decided,
     verify_chain,
 )
@@ -114,12 +116,72 @@ def test_a_malformed_acknowledgement_is_refused(agent, operator, delivery, chang
     assert operator.detail(delivery["request_id"])["delivery"]["state"] == "leased"
 
 
-@pytest.mark.parametrize("member", ["delivery_id", "result"])
-def test_an_acknowledgement_needs_both_members(agent, delivery, member):
-    body = {"delivery_id": delivery["delivery_id"], "result": "accepted"}
-    del body[member]
+def test_an_acknowledgement_needs_a_result(agent, delivery):
+    body = {"delivery_id": delivery["delivery_id"]}
     problem = expect_problem(agent.call("POST", ack_path(agent, delivery), json=body), 422, "validation-failed")
-    assert pointers(problem) == {f"/{member}"}
+    assert pointers(problem) == {"/result"}
+
+
+# ---------------------------------------------------------------- accepted, and whichever delivery it is
+
+
+@pytest.mark.parametrize("result", ["retry", "failed"])
+def test_only_accepted_may_leave_the_delivery_out(agent, operator, delivery, result):
+    problem = expect_problem(agent.call("POST", ack_path(agent, delivery), json={"result": result}), 422,
+                             "validation-failed")
+    assert pointers(problem) == {"/delivery_id"}
+    assert operator.detail(delivery["request_id"])["delivery"]["state"] == "leased"
+
+
+@pytest.mark.parametrize("said", [None, "retry", "failed"])
+def test_accepted_without_a_delivery_ends_it(agent, admin, delivery, said):
+    if said:
+        expect(agent.acknowledge(delivery, said), 200)
+    for _ in range(2):
+        answer = expect(agent.call("POST", ack_path(agent, delivery), json={"result": "accepted"}), 200)
+        assert (answer["state"], answer["attempt"], answer["delivery_id"]) == ("acknowledged", 1, None)
+        assert (answer["agent_id"], answer["request_id"]) == (agent.agent_id, delivery["request_id"])
+    assert agent.poll(2, [delivery["request_id"]])["decisions"] == []
+    assert kinds(admin, delivery["request_id"]).count("acknowledged") == 1
+
+
+def test_accepted_ends_what_was_never_delivered(agent, operator):
+    request_id = submit_decided(agent, operator)["request_id"]
+    path = ack_path(agent, {"request_id": request_id})
+    answer = expect(agent.call("POST", path, json={"result": "accepted"}), 200)
+    assert (answer["state"], answer["attempt"], answer["delivery_id"]) == ("acknowledged", 0, None)
+    assert agent.poll()["decisions"] == []
+
+
+def test_nothing_is_accepted_before_the_decision(agent):
+    path = ack_path(agent, submit(agent))
+    assert agent.call("POST", path, json={"result": "accepted"}).status_code == 409
+
+
+def test_another_agents_delivery_is_not_accepted(admin, agent, delivery):
+    other = register_agent(admin)
+    path = ack_path(other, delivery)
+    expect_problem(other.call("POST", path, json={"result": "accepted"}), 404, "not-found")
+    assert expect(agent.acknowledge(delivery), 200)["state"] == "acknowledged"
+
+
+@pytest.mark.parametrize("said", ["retry", "failed"])
+def test_accepted_wins_over_what_was_said_before(agent, operator, admin, delivery, said):
+    expect(agent.acknowledge(delivery, said), 200)
+    for _ in range(2):
+        assert expect(agent.acknowledge(delivery), 200)["state"] == "acknowledged"
+    assert agent.poll(3, [delivery["request_id"]])["decisions"] == []
+    assert operator.detail(delivery["request_id"])["delivery"]["state"] == "acknowledged"
+    assert kinds(admin, delivery["request_id"])[-1] == "acknowledged"
+    open_letters = expect(admin.get("/v1/admin/dead-letters", params={"agent_id": agent.agent_id}), 200)
+    assert open_letters["items"] == []
+
+
+@pytest.mark.parametrize("said", ["retry", "failed"])
+def test_nothing_wins_over_accepted(agent, admin, delivery, said):
+    expect(agent.acknowledge(delivery), 200)
+    assert expect(agent.acknowledge(delivery, said), 200)["state"] == "acknowledged"
+    assert kinds(admin, delivery["request_id"])[-1] == "acknowledged"
 
 
 def test_the_backoff_delays_only_what_failed(agent, operator, delivery):

@@ -1,23 +1,29 @@
 """Asking twice is asking once: repeated submissions, and the one request_id in all its spellings."""
 
+import base64
 import json
 import uuid
 
 import pytest
 
 from support import (
+    ACTION,
     REQUESTS,
+    assert_nothing_stored,
     decision_in,
     deliver,
     expect,
     expect_problem,
+    export_chain,
     in_seconds,
     instant,
     new_envelope,
+    pointers,
     race,
     register_agent,
     submit,
     uuid_spellings,
+    verify_chain,
     wait_until,
     with_literals,
 )
@@ -36,12 +42,101 @@ def test_a_repeated_submission_is_the_same_request(agent, operator):
     assert len(operator.queue(status="all", agent_id=agent.agent_id)["items"]) == 1
 
 
-def test_a_repeated_submission_tells_how_the_request_stands(agent, operator):
+def test_a_repeated_submission_tells_how_the_request_stands(agent, operator, jwks):
     envelope = new_envelope(agent.agent_id)
     first = expect(agent.submit(envelope), 201)
     expect(operator.decide(first["request_id"], "approve"), 201)
     again = expect(agent.submit(envelope), 200)
-    assert again == first | {"duplicate": True, "status": "decided"}
+    decision = again["decision"]
+    changed = {"duplicate": True, "status": "decided", "decision": decision, "approvals": {"required": 1, "given": 1}}
+    assert again == first | changed
+    assert (decision["outcome"], decision["cause"]) == ("approved", "operator")
+    assert agent.check_decision(decision, ACTION, jwks)["sub"] == first["request_id"]
+
+
+def test_the_answer_to_a_new_request_has_no_decision(agent):
+    answer = submit(agent)
+    assert answer["decision"] is None and answer["rule"] is None and answer["permit"] is None
+    assert answer["approvals"] == {"required": 1, "given": 0}
+
+
+def test_a_repetition_leases_nothing(agent, operator):
+    """An agent that asks again after it accepted the decision learns it, and nothing is delivered anew."""
+    envelope = new_envelope(agent.agent_id, resume={"step": 2})
+    request_id = expect(agent.submit(envelope), 201)["request_id"]
+    expect(operator.decide(request_id, "reject", reason="No"), 201)
+    delivered = deliver(agent, request_id)
+    expect(agent.acknowledge(delivered), 200)
+    decision = expect(agent.submit(envelope), 200)["decision"]
+    for member in ("request_id", "outcome", "cause", "decided_by", "reason", "resume", "chain", "receipt"):
+        assert decision[member] == delivered[member]
+    assert not decision.get("delivery_id") and not decision.get("lease_expires_at")
+    assert agent.poll(request_ids=[request_id])["decisions"] == []
+    assert expect(agent.submit(envelope), 200)["approvals"]["given"] == 0
+
+
+# ---------------------------------------------------------------- Idempotency-Key
+
+
+def without_key(agent, **changes) -> dict:
+    envelope = new_envelope(agent.agent_id, **changes)
+    del envelope["client_request_key"]
+    return envelope
+
+
+def test_the_key_may_come_as_a_header(agent, admin):
+    key, envelope = f"key:{uuid.uuid4()}", without_key(agent)
+    submission = expect(agent.submit(envelope, {"Idempotency-Key": key}), 201)
+    assert submission["client_request_key"] == key
+    assert expect(agent.view(submission["request_id"]), 200)["client_request_key"] == key
+    export = export_chain(admin, submission["request_id"])
+    [submitted] = verify_chain(export, export["length"], export["head"])
+    assert submitted["client_request_key"] == key
+    assert json.loads(base64.b64decode(export["envelope"])) == envelope, "what was received is what is stored"
+
+
+def test_a_key_in_the_header_counts_as_the_member(agent):
+    key = f"refund-{uuid.uuid4()}"
+    envelope = without_key(agent)
+    first = expect(agent.submit(envelope, {"Idempotency-Key": key}), 201)
+    for again in (agent.submit(envelope, {"Idempotency-Key": key}),
+                  agent.submit(envelope | {"client_request_key": key}),
+                  agent.submit(envelope | {"client_request_key": key}, {"Idempotency-Key": key})):
+        assert expect(again, 200) == first | {"duplicate": True}
+    other = envelope | {"title": "Another title"}
+    expect_problem(agent.submit(other, {"Idempotency-Key": key}), 422, "idempotency-key-reused")
+
+
+def test_the_submitted_entry_names_the_key(agent, admin):
+    submission = submit(agent)
+    export = export_chain(admin, submission["request_id"])
+    [submitted] = verify_chain(export, export["length"], export["head"])
+    assert submitted["client_request_key"] == submission["client_request_key"]
+
+
+def test_two_different_keys_are_refused(agent, operator):
+    problem = expect_problem(agent.submit(new_envelope(agent.agent_id), {"Idempotency-Key": "another"}), 422,
+                             "validation-failed")
+    assert pointers(problem) == {"/client_request_key"}
+    assert_nothing_stored(agent, operator)
+
+
+@pytest.mark.parametrize("key", ['"quoted"', "with space", "", "a" * 129, "sla/sh"])
+def test_a_malformed_key_in_the_header_is_refused(agent, operator, key):
+    expect_problem(agent.submit(without_key(agent), {"Idempotency-Key": key}), 422, "validation-failed")
+    assert_nothing_stored(agent, operator)
+
+
+def test_a_key_is_needed_somewhere(agent):
+    problem = expect_problem(agent.submit(without_key(agent)), 422, "validation-failed")
+    assert pointers(problem) == {"/client_request_key"}
+
+
+def test_the_header_is_for_submissions_only(agent):
+    request_id = submit(agent)["request_id"]
+    response = agent.call("POST", f"{agent.path}/requests/{request_id}/cancel", json={},
+                          headers={"Idempotency-Key": "not a key"})
+    assert decision_in(expect(response, 200))["outcome"] == "cancelled"
 
 
 def reordered(value):

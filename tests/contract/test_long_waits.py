@@ -1,12 +1,13 @@
-"""What takes half a minute: started before all other tests, looked at after them."""
+"""What takes up to a minute: started before all other tests, looked at after them."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agent import LONGEST_WAIT_SECONDS
 from support import deliver, expect, expect_problem, instant, register_agent, submit_decided
+
+LONGEST_WAIT_SECONDS = 55
 
 
 @pytest.fixture(scope="session")
@@ -21,11 +22,11 @@ def abandoned(admin, operator):
 
 @pytest.fixture(scope="session")
 def parked(admin):
-    """The answer to a poll that asked to wait for a minute, with nothing to wait for."""
+    """The answer to a poll that asked to wait for longer than any may, with nothing to wait for."""
     agent = register_agent(admin)
     pool = ThreadPoolExecutor(1)
     yield pool.submit(
-        lambda: agent.call("GET", f"{agent.path}/decisions/poll", params={"wait_seconds": 60}, timeout=70)
+        lambda: agent.call("GET", f"{agent.path}/decisions/poll", params={"wait_seconds": 900}, timeout=70)
     )
     pool.shutdown()
 
@@ -43,8 +44,8 @@ def test_a_lease_lasts_half_a_minute(abandoned, parked):
 
 
 @pytest.mark.last
-def test_a_longer_wait_than_20_seconds_is_clamped(parked):
-    response = parked.result(timeout=LONGEST_WAIT_SECONDS + 5)
+def test_a_longer_wait_than_55_seconds_is_clamped(parked):
+    response = parked.result(timeout=LONGEST_WAIT_SECONDS + 10)
     assert expect(response, 200)["decisions"] == []
     assert LONGEST_WAIT_SECONDS - 1 < response.elapsed.total_seconds() < LONGEST_WAIT_SECONDS + 3
 

@@ -18,6 +18,7 @@ POST /v1/hitl/requests
 POST /v1/agents/{agent_id}/requests/{request_id}/cancel
 GET /v1/agents/{agent_id}/decisions/poll
 POST /v1/agents/{agent_id}/decisions/{request_id}/ack
+GET /v1/agents/{agent_id}/requests
 GET /v1/agents/{agent_id}/requests/{request_id}
 GET /v1/hitl/requests
 GET /v1/hitl/requests/{request_id}

@@ -3,8 +3,11 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
-use relaytrace_domain::{Actor, ActorKind, AgentId, Decision, Envelope, Outcome, Reason, RequestId, Submission};
+use http::{HeaderMap, StatusCode, header};
+use relaytrace_domain::{
+    Actor, ActorKind, AgentId, ClientRequestKey, Decision, Envelope, InvalidText, Outcome, Reason, RequestId,
+    Submission,
+};
 use relaytrace_domain::{Error, Result};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Agent;
@@ -20,10 +23,11 @@ pub fn router() -> Routes {
 /// Ask a person
 #[utoipa::path(
     post, path = "/v1/hitl/requests", tag = "ingest", security(("agent" = [])), request_body = Envelope,
+    params(("Idempotency-Key" = Option<String>, Header, description = "The client_request_key, where the body has none")),
     responses(
         (status = 201, description = "Stored, visible in the queue, its event in the outbox", body = RequestView,
             headers(("location" = String, description = "The agent's view of the request"))),
-        (status = 200, description = "The same key and envelope within 7 days: the request as it now stands", body = RequestView),
+        (status = 200, description = "The same key and envelope as before: the request as it now stands", body = RequestView),
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -31,17 +35,20 @@ async fn submit(
     Agent(caller): Agent,
     State(state): State<AppState>,
     Extension(Trace(trace)): Extension<Trace>,
+    headers: HeaderMap,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response> {
-    let submission = Submission::parse(&bytes)?;
+    let submission = Submission::parse(&bytes, idempotency_key(&headers)?.as_ref())?;
     if submission.envelope.agent_id != caller.agent_id {
         return Err(Error::Forbidden("the token is another agent's"));
     }
-    let (request, is_new) = state.relay.submit(caller, submission, trace.traceparent.clone()).await?;
+    let kept_seconds = state.submissions.dedupe_seconds;
+    let (request, delivered, is_new) =
+        state.relay.submit(caller, submission, kept_seconds, trace.traceparent.clone()).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let location = format!("/v1/agents/{}/requests/{}", request.agent_id, request.request_id);
     let request_id = request.request_id;
-    let body = Json(RequestView::new(request, !is_new));
+    let body = Json(RequestView::new(request, delivered, !is_new, &state.receipt_keys)?);
     let mut response = (status, body).into_response();
     response.extensions_mut().insert(RequestOf(request_id));
     if status == StatusCode::CREATED
@@ -50,6 +57,17 @@ async fn submit(
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
+}
+
+/// The `client_request_key` where it comes as a header (contract, "Envelope").
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<ClientRequestKey>> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Error::invalid("/idempotency-key", "must be sent once"));
+    }
+    let key = value.to_str().unwrap_or_default().parse();
+    key.map(Some).map_err(|rule: InvalidText| Error::invalid("/idempotency-key", rule.to_string()))
 }
 
 /// Why an agent takes its request back.

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use relaytrace_store::MIGRATOR;
-use relaytrace_testing::TestApp;
+use relaytrace_testing::{TestAgent, TestApp};
 use serde_json::json;
 use sqlx::PgPool;
 
@@ -54,13 +54,13 @@ async fn a_hundred_other_envelopes_under_a_used_key_are_refused_each(owner: PgPo
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_key_is_free_after_seven_days_to_the_second(owner: PgPool) {
-    const SEVEN_DAYS: f64 = 7.0 * 86_400.0;
     let app = TestApp::new(&owner, ingest::router());
     let agent = app.agent("a").await;
     let first = app.submit(&agent, "k").await;
-    app.advance(SEVEN_DAYS - 1.0);
-    let before = app.post("/v1/hitl/requests", &agent.token(), &agent.envelope("k")).await;
-    assert_eq!((before.status.as_u16(), before.json()["request_id"].as_str()), (200, Some(first.as_str())));
+    let cancel = format!("/v1/agents/a/requests/{first}/cancel");
+    assert_eq!(app.post(&cancel, &agent.token(), &json!({})).await.status, 200);
+    app.advance(7.0 * DAY - 1.0);
+    assert!(key_stands_for(&app, &agent, &first).await);
     app.advance(2.0);
     assert_ne!(app.submit(&agent, "k").await, first);
 }
@@ -156,4 +156,65 @@ async fn a_disk_that_fails_is_unavailable_and_not_our_fault(owner: PgPool) {
     let answer = app.post("/v1/hitl/requests", &agent.token(), &agent.envelope("k")).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (503, "unavailable"));
     assert_eq!(answer.headers["retry-after"], "1");
+}
+
+const DAY: f64 = 86_400.0;
+
+async fn key_stands_for(app: &TestApp, agent: &TestAgent, first: &str) -> bool {
+    let answer = app.post("/v1/hitl/requests", &agent.token(), &agent.envelope("k")).await;
+    answer.status == 200 && answer.json()["request_id"] == first
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_key_is_kept_while_its_request_is_pending_and_a_day_longer(owner: PgPool) {
+    let app = TestApp::new(&owner, ingest::router().merge(decide::router()));
+    let agent = app.agent("a").await;
+    let policy = "UPDATE timeout_policies SET respond_within_seconds = 30 * 86400";
+    sqlx::query(policy).execute(&owner).await.unwrap();
+    let first = app.submit(&agent, "k").await;
+    app.advance(8.0 * DAY);
+    assert!(key_stands_for(&app, &agent, &first).await, "pending on its eighth day");
+    let body = json!({"decision": "approve"});
+    let path = format!("/v1/hitl/requests/{first}/decision");
+    assert_eq!(app.post(&path, &app.operator("maria"), &body).await.status, 201);
+    app.advance(DAY - 1.0);
+    assert!(key_stands_for(&app, &agent, &first).await, "decided less than a day ago");
+    app.advance(2.0);
+    assert_ne!(app.submit(&agent, "k").await, first);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn the_purge_moves_on_what_is_kept_and_drops_what_is_free(owner: PgPool) {
+    let app = TestApp::new(&owner, ingest::router());
+    let agent = app.agent("a").await;
+    let (pending, cancelled) = (app.submit(&agent, "k").await, app.submit(&agent, "cancelled").await);
+    let purge = async || app.state.store.drop_expired_dedupe(10).await.unwrap();
+    let due = async || -> i64 {
+        let query = "SELECT count(*) FROM request_dedupe WHERE expires_at <= $1";
+        sqlx::query_scalar(query).bind(app.now()).fetch_one(&owner).await.unwrap()
+    };
+    app.advance(7.5 * DAY);
+    let cancel = format!("/v1/agents/a/requests/{cancelled}/cancel");
+    assert_eq!(app.post(&cancel, &agent.token(), &json!({})).await.status, 200);
+    assert_eq!((due().await, purge().await, due().await), (2, 0, 0), "both are kept, and looked at no more today");
+    assert!(key_stands_for(&app, &agent, &pending).await);
+    app.advance(DAY);
+    assert_eq!((purge().await, due().await), (1, 0));
+    assert!(key_stands_for(&app, &agent, &pending).await);
+    assert_ne!(app.submit(&agent, "cancelled").await, cancelled);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn twenty_callers_who_find_a_key_free_get_one_new_request(owner: PgPool) {
+    let app = TestApp::new(&owner, ingest::router());
+    let agent = app.agent("a").await;
+    let first = app.submit(&agent, "k").await;
+    let cancel = format!("/v1/agents/a/requests/{first}/cancel");
+    assert_eq!(app.post(&cancel, &agent.token(), &json!({})).await.status, 200);
+    app.advance(8.0 * DAY);
+    let (token, envelope) = (agent.token(), agent.envelope("k"));
+    let answers = join_all((0..20).map(|_| app.post("/v1/hitl/requests", &token, &envelope))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
+    assert!(answers.iter().all(|answer| answer.json()["request_id"] == answers[0].json()["request_id"]));
+    assert_eq!(count(&app.owner, "hitl_requests").await, 2);
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use relaytrace_service::events::WaitsFor;
 use relaytrace_service::http::Routes;
 use relaytrace_store::MIGRATOR;
 use relaytrace_testing::{NO_NATS, TestAgent, TestApp, until};
@@ -149,7 +150,8 @@ async fn a_poll_takes_only_the_requests_it_names(owner: PgPool) {
 async fn wakes(parked_at: &TestApp, decided_at: &TestApp, agent: &TestAgent, key: &str) -> bool {
     let id = parked_at.submit(agent, key).await;
     let (agent_id, request_id) = (agent.agent_id.parse().expect("an id"), id.parse().expect("an id"));
-    let parked = parked_at.state.events.park(&agent_id, Some(&[request_id])).await;
+    let parked =
+        parked_at.state.events.park(&agent_id, WaitsFor::Delivery(Some(vec![request_id])), 9).await.expect("a place");
     decide(decided_at, &id).await;
     parked.wait(Duration::from_secs(10)).await
 }
@@ -175,11 +177,11 @@ async fn a_decision_wakes_no_poll_that_waits_for_another_request(owner: PgPool) 
     let (app, agent) = app(owner).await;
     let (mine, other) = (app.submit(&agent, "mine").await, app.submit(&agent, "other").await);
     let agent_id = agent.agent_id.parse().unwrap();
-    let for_mine = app.state.events.park(&agent_id, Some(&[mine.parse().unwrap()])).await;
-    let for_any = app.state.events.park(&agent_id, None).await;
+    let for_mine = app.state.events.park(&agent_id, WaitsFor::Delivery(Some(vec![mine.parse().unwrap()])), 9).await;
+    let for_any = app.state.events.park(&agent_id, WaitsFor::Delivery(None), 9).await.unwrap();
     decide(&app, &other).await;
     assert!(for_any.wait(Duration::from_secs(10)).await);
-    assert!(!for_mine.wait(Duration::ZERO).await);
+    assert!(!for_mine.unwrap().wait(Duration::ZERO).await);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -231,4 +233,187 @@ async fn a_changed_entry_is_not_signed(owner: PgPool) {
     }
     let answer = app.get("/v1/agents/a/decisions/poll", &agent.token()).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (500, "internal"));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn accepted_wins_over_what_was_said_of_the_same_delivery_before(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    for said in ["retry", "failed"] {
+        let id = app.submit(&agent, said).await;
+        decide(&app, &id).await;
+        let delivery = poll(&app, &agent, &format!("request_id={id}")).await.remove(0);
+        assert_eq!(ack(&app, &agent, &delivery, said).await.status, 200);
+        for _ in 0..2 {
+            let answer = ack(&app, &agent, &delivery, "accepted").await.json();
+            assert_eq!(answer["state"], "acknowledged", "after {said}");
+        }
+        app.advance(400.0);
+        assert!(poll(&app, &agent, &format!("request_id={id}")).await.is_empty(), "{said}: it must not run twice");
+    }
+    let open: i64 = sqlx::query_scalar("SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL")
+        .fetch_one(&app.owner)
+        .await
+        .unwrap();
+    assert_eq!(open, 0);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn accepted_and_retry_of_one_delivery_at_once_end_it(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    for number in 0..10 {
+        let id = app.submit(&agent, &format!("k{number}")).await;
+        decide(&app, &id).await;
+        let delivery = poll(&app, &agent, &format!("request_id={id}")).await.remove(0);
+        let (retried, accepted) =
+            tokio::join!(ack(&app, &agent, &delivery, "retry"), ack(&app, &agent, &delivery, "accepted"));
+        assert_eq!((retried.status.as_u16(), accepted.status.as_u16()), (200, 200));
+        assert_eq!(accepted.json()["state"], "acknowledged");
+        app.advance(400.0);
+        assert!(poll(&app, &agent, &format!("request_id={id}")).await.is_empty());
+    }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn accepted_without_a_delivery_ends_it_whatever_its_attempt(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let path = |id: &str| format!("/v1/agents/a/decisions/{id}/ack");
+    let accepted = json!({"result": "accepted"});
+    for state in ["never delivered", "leased", "retry", "failed"] {
+        let id = app.submit(&agent, &state.replace(' ', "-")).await;
+        let pending = app.post(&path(&id), &agent.token(), &accepted).await;
+        assert_eq!((pending.status.as_u16(), pending.code().as_str()), (409, "conflict"), "{state}");
+        decide(&app, &id).await;
+        let mut attempt = 0;
+        if state != "never delivered" {
+            let delivery = poll(&app, &agent, &format!("request_id={id}")).await.remove(0);
+            attempt = 1;
+            if state != "leased" {
+                assert_eq!(ack(&app, &agent, &delivery, state).await.status, 200);
+            }
+        }
+        for _ in 0..2 {
+            let answer = app.post(&path(&id), &agent.token(), &accepted).await;
+            assert_eq!(answer.status, 200, "{state}");
+            let answer = answer.json();
+            assert_eq!(
+                (&answer["state"], &answer["attempt"], &answer["delivery_id"]),
+                (&json!("acknowledged"), &json!(attempt), &Value::Null),
+                "{state}"
+            );
+        }
+        app.advance(400.0);
+        assert!(poll(&app, &agent, &format!("request_id={id}")).await.is_empty(), "{state}");
+    }
+    let entries: i64 = sqlx::query_scalar("SELECT count(*) FROM approval_chain WHERE kind = 'acknowledged'")
+        .fetch_one(&app.owner)
+        .await
+        .unwrap();
+    assert_eq!(entries, 4, "each once");
+}
+
+async fn look(app: &TestApp, agent: &TestAgent, id: &str, query: &str) -> Value {
+    let answer = app.get(&format!("/v1/agents/{}/requests/{id}?{query}", agent.agent_id), &agent.token()).await;
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.bytes));
+    answer.json()
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_look_returns_with_the_decision_and_costs_no_poll_its_wake_up(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let id = app.submit(&agent, "k").await;
+    let agent_id = agent.agent_id.parse().unwrap();
+    let (first, second) = (WaitsFor::Decision(id.parse().unwrap()), WaitsFor::Delivery(None));
+    let other = WaitsFor::Decision(app.submit(&agent, "other").await.parse().unwrap());
+    // In line before the poll.
+    let looking = app.state.events.park(&agent_id, first, 9).await.unwrap();
+    let polling = app.state.events.park(&agent_id, second, 9).await.unwrap();
+    let elsewhere = app.state.events.park(&agent_id, other, 9).await.unwrap();
+    let deciding = async {
+        until(async || app.state.events.parked(&agent_id) == 4).await;
+        decide(&app, &id).await;
+    };
+    let (seen, ()) = tokio::join!(look(&app, &agent, &id, "wait_seconds=55"), deciding);
+    assert_eq!((&seen["status"], &seen["decision"]["outcome"]), (&json!("decided"), &json!("approved")));
+    assert_eq!(seen["decision"].get("delivery_id"), None);
+    assert!(looking.wait(Duration::from_secs(10)).await && polling.wait(Duration::from_secs(10)).await);
+    assert!(!elsewhere.wait(Duration::ZERO).await);
+    assert_eq!(poll(&app, &agent, "").await[0]["attempt"], 1, "looking took nothing");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_call_too_many_does_not_wait(owner: PgPool) {
+    let (mut app, agent) = app(owner).await;
+    std::sync::Arc::make_mut(&mut app.state.delivery).max_parked_per_agent = 2;
+    app.router = relaytrace_service::http::service(routes(), app.state.clone());
+    let (id, agent_id) = (app.submit(&agent, "k").await, agent.agent_id.parse().unwrap());
+    let parked = join_all((0..2).map(|_| app.state.events.park(&agent_id, WaitsFor::Delivery(None), 2))).await;
+    assert!(parked.iter().all(Result::is_ok));
+    for path in ["decisions/poll", &format!("requests/{id}")] {
+        let refused = app.get(&format!("/v1/agents/a/{path}?wait_seconds=9"), &agent.token()).await;
+        assert_eq!((refused.status.as_u16(), refused.code().as_str()), (429, "rate-limited"));
+        assert!(refused.headers.contains_key("retry-after"));
+        assert_eq!(
+            app.get(&format!("/v1/agents/a/{path}"), &agent.token()).await.status,
+            200,
+            "which waits for nothing"
+        );
+    }
+    // One that was woken and reads again waits as before.
+    decide(&app, &id).await;
+    assert_eq!(app.state.events.parked(&agent_id), 2);
+    drop(parked);
+    assert_eq!(app.state.events.parked(&agent_id), 0);
+    assert_eq!(poll(&app, &agent, "wait_seconds=1").await.len(), 1);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_agent_lists_what_is_pending_page_by_page_in_the_queues_order(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let other = app.agent("b").await;
+    let mut wanted = Vec::new();
+    for (number, priority) in ["P3", "P1", "P2", "P1", "P3"].iter().enumerate() {
+        app.submit(&other, &format!("theirs-{number}")).await;
+        let mut envelope = agent.envelope(&format!("k{number}"));
+        envelope["priority"] = json!(priority);
+        let submitted = app.post("/v1/hitl/requests", &agent.token(), &envelope).await.json();
+        wanted.push((priority.to_string(), number, submitted["request_id"].as_str().unwrap().to_owned()));
+        app.advance(1.0);
+    }
+    let decided = app.submit(&agent, "decided").await;
+    decide(&app, &decided).await;
+    wanted.sort();
+    let mut listed = Vec::new();
+    let mut path = "/v1/agents/a/requests?status=pending&limit=2".to_owned();
+    loop {
+        let page = app.get(&path, &agent.token()).await.json();
+        let items = page["items"].as_array().unwrap();
+        assert!(items.len() <= 2 && page["agent_id"] == "a");
+        listed.extend(items.iter().map(|item| item["request_id"].as_str().unwrap().to_owned()));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/v1/agents/a/requests?status=pending&limit=2&cursor={cursor}");
+    }
+    assert_eq!(listed, wanted.into_iter().map(|(_, _, id)| id).collect::<Vec<_>>());
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_others_have_pending_does_not_hide_an_agents_own(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let mine = app.submit(&agent, "mine").await;
+    // Twelve thousand of another agent's come before it in the queue.
+    let others = "INSERT INTO hitl_requests (request_id, agent_id, client_request_key, priority, title, action_type,
+            action_digest, created_at, respond_by, on_timeout, changed_at, chain_length, chain_head)
+        SELECT gen_random_uuid(), 'b', 'k' || n, 1, 't', 'x', sha256(''), created_at, respond_by, on_timeout, changed_at,
+            1, chain_head
+        FROM hitl_requests, generate_series(1, 12000) n";
+    sqlx::query(others).execute(&app.owner).await.unwrap();
+    let (mut pages, mut found) = (0, Vec::new());
+    let mut path = "/v1/agents/a/requests".to_owned();
+    loop {
+        let page = app.get(&path, &agent.token()).await.json();
+        pages += 1;
+        found.extend(page["items"].as_array().unwrap().iter().map(|item| item["request_id"].clone()));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/v1/agents/a/requests?cursor={cursor}");
+    }
+    assert_eq!((pages, found), (3, vec![json!(mine)]), "5,000 are looked through for each page");
 }

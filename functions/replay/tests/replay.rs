@@ -7,7 +7,7 @@ use async_nats::jetstream;
 use futures_util::future::join_all;
 use relaytrace_domain::{Actor, ActorKind, ReplayScope, ReplayState, ReplayTarget, RequestId, Timestamp, mint_uuid};
 use relaytrace_servers::{Durability, Nats};
-use relaytrace_service::events::STREAM;
+use relaytrace_service::events::{STREAM, WaitsFor};
 use relaytrace_service::http::Routes;
 use relaytrace_store::{MIGRATOR, ReplayOrder};
 use relaytrace_testing::{Answer, TestAgent, TestApp, until};
@@ -357,7 +357,7 @@ async fn a_replayed_delivery_wakes_a_poll_of_another_process(owner: PgPool) {
     let id = decided(&here, &agent, "k").await;
     let first = poll(&here, &agent).await.remove(0);
     assert_eq!(acknowledge(&here, &agent, &first, "accepted").await.status, 200);
-    let parked = there.state.events.park(&agent.agent_id.parse().unwrap(), None).await;
+    let parked = there.state.events.park(&agent.agent_id.parse().unwrap(), WaitsFor::Delivery(None), 1).await.unwrap();
     replay(&here, &order(&agent.agent_id, "deliveries", &json!({"request_ids": [id]}))).await;
     assert!(parked.wait(Duration::from_secs(10)).await);
 }

@@ -61,7 +61,9 @@ pub struct Envelope {
     pub envelope_version: EnvelopeVersion,
     /// The agent that asks; the token's `sub`.
     pub agent_id: AgentId,
-    /// The agent's own key of this request: the same key and envelope within 7 days is the same request.
+    /// The agent's own key of this request: the same key and envelope again are the same request, for 7 days unless the
+    /// deployment says otherwise. May come as the header `Idempotency-Key` instead.
+    #[cfg_attr(feature = "openapi", schema(required = false))]
     pub client_request_key: ClientRequestKey,
     /// How soon a person is needed.
     pub priority: Priority,
@@ -103,14 +105,21 @@ pub struct Submission {
 }
 
 impl Submission {
-    /// Parses and validates the bytes of a body; every fault is reported.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        let json = Json::parse(bytes)?;
+    /// Parses and validates the bytes of a body; every fault is reported. A key that came as a header counts as the member.
+    pub fn parse(bytes: &[u8], key: Option<&ClientRequestKey>) -> Result<Self, ParseError> {
+        let mut json = Json::parse(bytes)?;
+        let is_another_key = key.is_some_and(|key| !take_key(&mut json, key));
         let mut comparable = Vec::with_capacity(bytes.len());
         json.write_comparable(&mut comparable);
         let action_digest = json.get("action").map(action_digest);
 
-        let envelope = from_object::<Envelope>(json).map_err(ParseError::Invalid)?;
+        let envelope = from_object::<Envelope>(json);
+        if is_another_key {
+            let mut faults = envelope.err().unwrap_or_default();
+            faults.add_at(KEY, "must be the key of the header Idempotency-Key, or be left out");
+            return Err(ParseError::Invalid(faults));
+        }
+        let envelope = envelope.map_err(ParseError::Invalid)?;
         let members = (envelope.resume.is_some() || bytes.len() > MAX_MEMBER_BYTES).then(|| Members::of(bytes));
         let (action, resume) = members.map(|members| (members.action, members.resume)).unzip();
         let resume = resume.flatten();
@@ -130,6 +139,23 @@ impl Submission {
             bytes: bytes.to_vec(),
             envelope,
         })
+    }
+}
+
+/// The member that may come as a header.
+const KEY: &str = "client_request_key";
+
+/// Makes the header's key the member where there is none. `false`: the member is another text.
+fn take_key(json: &mut Json, key: &ClientRequestKey) -> bool {
+    let Json::Object(members) = json else { return true };
+    match members.iter().find(|(name, _)| name == KEY) {
+        Some((_, Json::String(text))) => text == key.as_str(),
+        // Of another kind: that is a fault of its own.
+        Some(_) => true,
+        None => {
+            members.push((KEY.to_owned(), Json::String(key.to_string())));
+            true
+        }
     }
 }
 
@@ -164,7 +190,7 @@ mod tests {
         "action":{"type":"x","arguments":{}}}"#;
 
     fn pointers(body: &str) -> Vec<String> {
-        match Submission::parse(body.as_bytes()) {
+        match Submission::parse(body.as_bytes(), None) {
             Err(ParseError::Invalid(faults)) => faults.listed().iter().map(|fault| fault.pointer.clone()).collect(),
             other => panic!("{body}: {other:?}"),
         }
@@ -186,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_minimal_envelope_is_valid() {
-        assert!(Submission::parse(VALID.as_bytes()).is_ok());
+        assert!(Submission::parse(VALID.as_bytes(), None).is_ok());
     }
 
     #[test]
@@ -225,18 +251,45 @@ mod tests {
     fn action_and_resume_have_a_limit_each() {
         let padded = |bytes: usize| format!(r#"{{"x":"{}"}}"#, "x".repeat(bytes - r#"{"x":""}"#.len()));
         let resume = |bytes| VALID.replacen('{', &format!("{{\"resume\":{},", padded(bytes)), 1);
-        assert!(Submission::parse(resume(MAX_MEMBER_BYTES).as_bytes()).is_ok());
+        assert!(Submission::parse(resume(MAX_MEMBER_BYTES).as_bytes(), None).is_ok());
         assert_eq!(pointers(&resume(MAX_MEMBER_BYTES + 1)), ["/resume"]);
         let around = r#"{"type":"x","arguments":}"#.len();
         let action = |bytes| VALID.replace(r#""arguments":{}"#, &format!(r#""arguments":{}"#, padded(bytes - around)));
-        assert!(Submission::parse(action(MAX_MEMBER_BYTES).as_bytes()).is_ok());
+        assert!(Submission::parse(action(MAX_MEMBER_BYTES).as_bytes(), None).is_ok());
         assert_eq!(pointers(&action(MAX_MEMBER_BYTES + 1)), ["/action"]);
+    }
+
+    #[test]
+    fn a_key_in_the_header_counts_as_the_member() {
+        let key: ClientRequestKey = "K".parse().unwrap();
+        let keyless = VALID.replace(r#""client_request_key":"K","#, "");
+        let submission = Submission::parse(keyless.as_bytes(), Some(&key)).unwrap();
+        assert_eq!(submission.envelope.client_request_key, key);
+        assert_eq!(submission.bytes, keyless.as_bytes());
+        let with_member = Submission::parse(VALID.as_bytes(), None).unwrap();
+        assert_eq!(submission.fingerprint, with_member.fingerprint);
+        assert_eq!(Submission::parse(VALID.as_bytes(), Some(&key)).unwrap(), with_member);
+    }
+
+    #[test]
+    fn another_key_in_the_header_is_a_fault_among_the_others() {
+        let key = "other".parse().unwrap();
+        let faults_of = |body: &str| match Submission::parse(body.as_bytes(), Some(&key)) {
+            Err(ParseError::Invalid(faults)) => {
+                faults.listed().iter().map(|fault| fault.pointer.clone()).collect::<Vec<_>>()
+            }
+            other => panic!("{body}: {other:?}"),
+        };
+        assert_eq!(faults_of(VALID), ["/client_request_key"]);
+        assert_eq!(faults_of(&VALID.replace(r#""t""#, r#""""#)), ["/title", "/client_request_key"]);
+        assert_eq!(faults_of(&VALID.replace(r#""K""#, "7")), ["/client_request_key"]);
+        assert_eq!(faults_of("[]"), [""]);
     }
 
     #[test]
     fn resume_keeps_its_bytes() {
         let resume = r#"{ "n": 1.50e+0,"b":{} }"#;
         let body = VALID.replacen('{', &format!("{{\"resume\":{resume},"), 1);
-        assert_eq!(Submission::parse(body.as_bytes()).unwrap().resume.unwrap(), resume.as_bytes());
+        assert_eq!(Submission::parse(body.as_bytes(), None).unwrap().resume.unwrap(), resume.as_bytes());
     }
 }

@@ -57,12 +57,12 @@ pub enum Error {
     #[error("{}", in_words(.0))]
     Invalid(Faults),
     /// The key stands for another envelope.
-    #[error("the client_request_key was used for another envelope in the last 7 days")]
+    #[error("the client_request_key stands for another envelope")]
     IdempotencyKeyReused,
-    /// The agent has as many requests pending as an administrator lets it have.
+    /// The agent has as many requests pending as an administrator lets it have, or as many calls that wait as may.
     #[error("the agent has reached its {cap}")]
     RateLimited {
-        /// Which cap: `max_pending` or `max_pending_p1`.
+        /// Which cap: `max_pending`, `max_pending_p1` or `256 waiting calls`.
         cap: String,
     },
     /// Something that is needed cannot be reached, or did not answer in time.

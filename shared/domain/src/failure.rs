@@ -42,7 +42,7 @@ pub enum Failure {
     ValidationFailed,
     /// The key stands for another envelope
     IdempotencyKeyReused,
-    /// The agent has as many requests pending as it may have
+    /// The agent has as many requests pending, or as many calls that wait, as it may have
     RateLimited,
     /// A fault of ours
     Internal,

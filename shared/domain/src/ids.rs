@@ -107,6 +107,13 @@ text!(
 );
 
 text!(
+    /// An agent's own name for requests that belong together, `[A-Za-z0-9._:-]{1,128}` (contract, "The agent's view").
+    GroupKey,
+    |text| ClientRequestKey::from_str(text).is_ok(),
+    "must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ : -"
+);
+
+text!(
     /// Names an agent's key, `[A-Za-z0-9._-]{1,128}`, unique per deployment, never reused (contract, "Tokens").
     KeyId,
     |text| made_of(text, 128, |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')),

@@ -35,8 +35,8 @@ pub use error::{Error, Result};
 pub use failure::Failure;
 pub use faults::{Fault, Faults};
 pub use ids::{
-    ActionType, AgentId, ClientRequestKey, Digest, ErrorCode, InvalidText, KeyId, Priority, Reason, ReplayKey,
-    RequestId, Summary, Title, mint_uuid,
+    ActionType, AgentId, ClientRequestKey, Digest, ErrorCode, GroupKey, InvalidText, KeyId, Priority, Reason,
+    ReplayKey, RequestId, Summary, Title, mint_uuid,
 };
 pub use json::{Json, ParseError, from_object};
 pub use replay::{ReplayScope, ReplayState, ReplayTarget};

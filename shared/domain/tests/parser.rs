@@ -126,7 +126,7 @@ fn check(bytes: &[u8]) -> Result<bool, TestCaseError> {
         Err(ParseError::Malformed(detail)) => prop_assert!(theirs.is_err(), "it is JSON: {detail}"),
         Err(ParseError::Invalid(faults)) => prop_assert!(!faults.is_empty(), "refused for nothing"),
     }
-    match Submission::parse(bytes).map_err(Error::from) {
+    match Submission::parse(bytes, None).map_err(Error::from) {
         Ok(submission) => {
             prop_assert_eq!(submission.bytes.as_slice(), bytes);
             Ok(true)

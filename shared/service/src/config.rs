@@ -22,7 +22,9 @@
 //! | `DELIVERY_MAX_ATTEMPTS` | the attempt after which a retry dead-letters | 20 |
 //! | `DELIVERY_MAX_AGE_SECONDS` | a decision that nobody acknowledges is dead-lettered then | 86400 |
 //! | `ALLOW_AUTO_APPROVE` | `true`: policies may let a timeout approve; else such a timeout rejects | `false` |
-//! | `POLL_MAX_WAIT_SECONDS` | longest long poll, at most 20 | 20 |
+//! | `DEDUPE_SECONDS` | how long a `client_request_key` is kept from its submission, at most 34560000 (400 days) | 604800 |
+//! | `POLL_MAX_WAIT_SECONDS` | longest wait of a call, at most 55 | 55 |
+//! | `MAX_PARKED_PER_AGENT` | calls of one agent that wait at a time, in each process | 256 |
 //! | `CORS_ALLOWED_ORIGINS` | origins that the operator page is also served from, comma-separated | none |
 //! | `LOGIN_CLIENT_ID` | the operator page's client at `ISSUER` (OIDC, public, PKCE) | tokens are pasted |
 //! | `LOGIN_SCOPE` | what the page asks the issuer for | `openid profile` |
@@ -76,6 +78,8 @@ pub struct Config {
     pub issuer: Issuer,
     /// What every token must be.
     pub token_rules: TokenRules,
+    /// How submissions are taken.
+    pub submissions: SubmissionRules,
     /// How decisions are delivered.
     pub delivery: DeliveryRules,
     /// What a timeout may do.
@@ -110,13 +114,34 @@ pub struct DeliveryRules {
     pub max_attempts: i32,
     /// Age at which a delivery dead-letters, in seconds.
     pub max_age_seconds: f64,
-    /// Longest long poll, in seconds.
+    /// Longest wait of a call, in seconds.
     pub max_wait_seconds: u64,
+    /// Calls of one agent that wait at a time, in this process.
+    pub max_parked_per_agent: usize,
 }
 
 impl Default for DeliveryRules {
     fn default() -> Self {
-        Self { lease_seconds: 30.0, max_attempts: 20, max_age_seconds: 86_400.0, max_wait_seconds: 20 }
+        Self {
+            lease_seconds: 30.0,
+            max_attempts: 20,
+            max_age_seconds: 86_400.0,
+            max_wait_seconds: 55,
+            max_parked_per_agent: 256,
+        }
+    }
+}
+
+/// How submissions are taken (contract, "Repeated submissions").
+#[derive(Clone, Copy, Debug)]
+pub struct SubmissionRules {
+    /// How long a key is kept from its submission, in seconds.
+    pub dedupe_seconds: f64,
+}
+
+impl Default for SubmissionRules {
+    fn default() -> Self {
+        Self { dedupe_seconds: 7.0 * 86_400.0 }
     }
 }
 
@@ -211,8 +236,12 @@ impl Config {
             lease_seconds: read.number("LEASE_SECONDS", 30.0, 0.1, 3_600.0),
             max_attempts: read.number("DELIVERY_MAX_ATTEMPTS", 20, 1, 1_000),
             max_age_seconds: read.number("DELIVERY_MAX_AGE_SECONDS", 86_400.0, 1.0, 2_592_000.0),
-            max_wait_seconds: read.number("POLL_MAX_WAIT_SECONDS", 20, 0, 20),
+            max_wait_seconds: read.number("POLL_MAX_WAIT_SECONDS", 55, 0, 55),
+            max_parked_per_agent: read.number("MAX_PARKED_PER_AGENT", 256, 1, 1_000_000),
         };
+        let dedupe_seconds = SubmissionRules::default().dedupe_seconds;
+        let submissions =
+            SubmissionRules { dedupe_seconds: read.number("DEDUPE_SECONDS", dedupe_seconds, 1.0, 400.0 * 86_400.0) };
         let timeouts = TimeoutRules { allow_auto_approve: read.flag("ALLOW_AUTO_APPROVE") };
         let page = read.page();
         let address =
@@ -239,6 +268,7 @@ impl Config {
                     receipt_keys: ReceiptKeys::new(name, receipt_key, old_keys),
                     issuer,
                     token_rules,
+                    submissions,
                     delivery,
                     timeouts,
                     page,

@@ -5,7 +5,7 @@
 
 use relaytrace_domain::{Actor, Decision, Error, RequestId, Result, Submission};
 use relaytrace_store::{
-    Ack, Acked, Adjustment, Caller, DeadLetterRecord, Deciding, OutboxEvent, RequestState, Store, Submitted,
+    Ack, Acked, Adjustment, Caller, DeadLetterRecord, Deciding, Delivered, OutboxEvent, RequestState, Store, Submitted,
 };
 use uuid::Uuid;
 
@@ -25,7 +25,8 @@ impl Relay {
         Self { store, events }
     }
 
-    /// Stores a submission, or finds the request that it repeats: the request, and whether it is new.
+    /// Stores a submission, or finds the request that it repeats: the request, its decision if it has one, and whether it
+    /// is new.
     ///
     /// # Errors
     /// Those of [`Store::submit`].
@@ -33,13 +34,14 @@ impl Relay {
         &self,
         caller: Caller,
         submission: Submission,
+        kept_seconds: f64,
         traceparent: String,
-    ) -> Result<(RequestState, bool)> {
+    ) -> Result<(RequestState, Option<Delivered>, bool)> {
         let store = self.store.clone();
         self.finish(async move {
-            Ok(match store.submit(&caller, submission, Some(&traceparent)).await? {
-                Submitted::Created(request, event) => ((request, true), Some(event)),
-                Submitted::Duplicate(request) => ((request, false), None),
+            Ok(match store.submit(&caller, submission, kept_seconds, Some(&traceparent)).await? {
+                Submitted::Created(request, event) => ((request, None, true), Some(event)),
+                Submitted::Duplicate(request, delivered) => ((request, delivered, false), None),
             })
         })
         .await

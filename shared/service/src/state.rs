@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::auth::Authenticator;
-use crate::config::{Config, DeliveryRules, PageSettings, TimeoutRules};
+use crate::config::{Config, DeliveryRules, PageSettings, SubmissionRules, TimeoutRules};
 use crate::events::{Events, Publishing};
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use relaytrace_domain::Clock;
@@ -28,6 +28,8 @@ pub struct AppState {
     pub master_secrets: Arc<crate::auth::MasterSecrets>,
     /// Signs receipts.
     pub receipt_keys: Arc<ReceiptKeys>,
+    /// How submissions are taken.
+    pub submissions: SubmissionRules,
     /// How decisions are delivered.
     pub delivery: Arc<DeliveryRules>,
     /// What a timeout may do.
@@ -60,6 +62,7 @@ impl AppState {
             config.delivery,
         );
         Self {
+            submissions: config.submissions,
             timeouts: config.timeouts,
             page: config.page,
             max_body_bytes: config.max_body_bytes,
@@ -97,6 +100,7 @@ impl AppState {
             authenticator: Arc::new(authenticator),
             master_secrets,
             receipt_keys: Arc::new(receipt_keys),
+            submissions: SubmissionRules::default(),
             delivery: Arc::new(delivery),
             timeouts: TimeoutRules::default(),
             page: PageSettings::default(),

@@ -29,7 +29,7 @@ pub struct Ack {
     pub caller: Caller,
     /// The decided request.
     pub request_id: RequestId,
-    /// The latest attempt's id; anything else is stale.
+    /// The latest attempt's id; anything else is stale. `None`, with `accepted` only: whichever it is.
     pub delivery_id: Option<Uuid>,
     /// What.
     pub result: AckResult,
@@ -77,8 +77,15 @@ impl Row for Ack {
                             d.attempt, d.state AS old_state, d.visible_at AS first_at
                         FROM request r
                         JOIN input i USING (request_id)
-                        JOIN deliveries d ON d.request_id = r.request_id AND d.delivery_id = i.delivery_id
-                            AND d.result IS NULL
+                        JOIN deliveries d ON d.request_id = r.request_id
+                            AND CASE WHEN i.delivery_id IS NULL
+                                -- Only accepted comes without: it ends whichever delivery there is.
+                                THEN i.result = 'accepted' AND d.state <> 'acknowledged'
+                                -- Said once; but accepted wins over the retry or failed of the same delivery. It is no
+                                -- answer to a delivery that was accepted and replayed since.
+                                ELSE d.delivery_id = i.delivery_id
+                                    AND (d.result IS NULL OR (i.result = 'accepted' AND d.result <> 'accepted'))
+                            END
                         FOR NO KEY UPDATE OF d
                     ), judged AS MATERIALIZED (
                         SELECT d.*, GREATEST(d.changed_at, COALESCE($1::timestamptz, clock_timestamp())) AS at,
@@ -176,7 +183,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] where the key or agent is no longer active, [`Error::NotFound`],
-    /// [`Error::StaleDelivery`].
+    /// [`Error::StaleDelivery`], [`Error::Conflict`] where no delivery is named and there is none.
     pub async fn acknowledge(&self, ack: Ack) -> Result<Acked> {
         let ack = Arc::new(ack);
         match self.write(|batched| &batched.acknowledging, &ack).await? {
@@ -190,12 +197,17 @@ impl Store {
         self.request_of(&ack.caller, ack.request_id).await?;
         let delivery = run!(self, connection => sqlx::query!(
                     r#"SELECT state AS "state: DeliveryState", attempt FROM deliveries
-                    WHERE request_id = $1 AND delivery_id = $2 AND result IS NOT NULL"#,
+                    WHERE request_id = $1
+                        AND CASE WHEN $2::uuid IS NULL THEN state = 'acknowledged'
+                            ELSE delivery_id = $2 AND result IS NOT NULL END"#,
                     ack.request_id.0,
                     ack.delivery_id,
                 )
-                .fetch_optional(connection))?
-        .ok_or(Error::StaleDelivery)?;
+                .fetch_optional(connection))?;
+        let delivery = delivery.ok_or(match ack.delivery_id {
+            Some(_) => Error::StaleDelivery,
+            None => Error::Conflict("the request is not decided: there is nothing to acknowledge"),
+        })?;
         Ok(Acked { state: delivery.state, attempt: delivery.attempt, event: None })
     }
 }

@@ -17,6 +17,7 @@ mod escalations;
 mod install;
 mod leases;
 mod outbox;
+mod own_requests;
 mod policies;
 mod pool;
 mod queue;
@@ -43,6 +44,7 @@ pub use decisions::{Decided, Deciding};
 pub use deliveries::{Delivered, LeaseOrder, Leased};
 pub use install::{MIGRATOR, ROLE_SETTINGS, RolePrefix, migrate, prepare_role};
 pub use outbox::{FOR_POLLS, OutboxEvent};
+pub use own_requests::{PendingPage, PendingPosition};
 pub use policies::{PolicyRecord, PolicyRule};
 pub use queue::{
     Assignee, Counts, DeliverySeen, Detail, QueueFilter, QueueItem, QueueOrder, QueuePage, QueuePosition, ReportedError,

@@ -38,8 +38,8 @@ pub struct RequestState {
 pub enum Submitted {
     /// A new request, and its event.
     Created(RequestState, OutboxEvent),
-    /// The same key and envelope were submitted in the last 7 days.
-    Duplicate(RequestState),
+    /// The same key and envelope were submitted before: the request as it now stands, with its decision.
+    Duplicate(RequestState, Option<Delivered>),
 }
 
 /// A submission on its way into the tables.
@@ -48,6 +48,8 @@ pub(super) struct Submitting {
     request_id: RequestId,
     caller: Caller,
     submission: Arc<Submission>,
+    /// How long the key is kept at the least; the same for all of a deployment.
+    kept_seconds: f64,
     traceparent: Option<String>,
 }
 
@@ -94,6 +96,7 @@ impl Store {
         &self,
         caller: &Caller,
         submission: Submission,
+        kept_seconds: f64,
         traceparent: Option<&str>,
     ) -> Result<Submitted> {
         const TRIES: usize = 3;
@@ -103,13 +106,15 @@ impl Store {
                 request_id: RequestId::mint(self.clock().now()),
                 caller: caller.clone(),
                 submission: submission.clone(),
+                kept_seconds,
                 traceparent: traceparent.map(str::to_owned),
             });
             if let Some(accepted) = self.write(|batched| &batched.submitting, &row).await? {
                 return Ok(row.created(accepted));
             }
             if let Some(standing) = self.standing_request(caller, &submission).await? {
-                return Ok(Submitted::Duplicate(standing));
+                let (request, delivered) = self.request_of(caller, standing).await?;
+                return Ok(Submitted::Duplicate(request, delivered));
             }
         }
         Err(Error::Unavailable(anyhow::anyhow!("a submission found neither its place nor what took it")))
@@ -152,7 +157,7 @@ impl Row for Submitting {
                     -- A second submission of the key waits here for the first one's commit, and then finds no row
                     -- to take: the statement has inserted nothing.
                     INSERT INTO request_dedupe AS d (agent_id, client_request_key, fingerprint, request_id, expires_at)
-                    SELECT agent_id, client_request_key, fingerprint, request_id, created_at + interval '7 days'
+                    SELECT agent_id, client_request_key, fingerprint, request_id, created_at + make_interval(secs => $15::double precision)
                     FROM timed
                     WHERE (
                             requested_respond_by IS NULL
@@ -163,7 +168,12 @@ impl Row for Submitting {
                     ON CONFLICT (agent_id, client_request_key) DO UPDATE
                     SET fingerprint = excluded.fingerprint, request_id = excluded.request_id,
                         expires_at = excluded.expires_at
+                    -- Free after its time, but not while its request is pending, nor for 24 h from the decision.
                     WHERE d.expires_at <= COALESCE($1::timestamptz, now())
+                        AND EXISTS (
+                            SELECT FROM hitl_decisions h WHERE h.request_id = d.request_id
+                                AND h.decided_at <= COALESCE($1::timestamptz, now()) - interval '24 hours'
+                        )
                     RETURNING d.request_id
                 ), judged AS (
                     SELECT t.*, LEAST(t.latest, t.requested_respond_by) AS respond_by,
@@ -174,7 +184,8 @@ impl Row for Submitting {
                 ), entries AS MATERIALIZED (
                     SELECT t.*, chain_genesis(t.request_id) AS prev_hash,
                         chain_entry(t.request_id, 1, 'submitted', t.created_at, chain_actor('agent', t.agent_id, NULL),
-                            '"envelope_sha256":"' || digest_text(sha256(t.envelope))
+                            '"client_request_key":"' || t.client_request_key
+                            || '","envelope_sha256":"' || digest_text(sha256(t.envelope))
                             || '","action_digest":"' || digest_text(t.action_digest)
                             || '","priority":"P' || t.priority
                             || '","respond_by":"' || rfc3339(t.respond_by)
@@ -237,6 +248,7 @@ impl Row for Submitting {
                 &column(rows, |row| row.submission.bytes.as_slice()) as &[&[u8]],
                 &column(rows, |row| row.submission.resume.as_deref()) as &[Option<&[u8]>],
                 &column(rows, |row| row.traceparent.as_deref()) as &[Option<&str>],
+                rows.first().map_or(0.0, |row| row.kept_seconds),
             )
             .fetch_all(connection))?;
         let accepted = accepted.into_iter().map(|row| {
@@ -250,7 +262,7 @@ impl Row for Submitting {
 impl Store {
     /// Why nothing was inserted: the request that the key stands for, or the error that it is. `None`: what stood in
     /// the way is gone.
-    async fn standing_request(&self, caller: &Caller, submission: &Submission) -> Result<Option<RequestState>> {
+    async fn standing_request(&self, caller: &Caller, submission: &Submission) -> Result<Option<RequestId>> {
         let envelope = &submission.envelope;
         let found = run!(self, connection => sqlx::query!(
                     r#"/* relaytrace: standing_request */
@@ -259,15 +271,19 @@ impl Store {
                             WHERE k.key_id = $2 AND a.agent_id = $3 AND k.revoked_at IS NULL AND a.status = 'active'
                         ) AS "active!",
                         COALESCE($1::timestamptz, now()) AS "now!",
-                        d.fingerprint AS "fingerprint?", r.request_id AS "request_id?: RequestId",
-                        r.status AS "status?: Status", r.priority AS "priority?: Priority",
-                        r.created_at AS "created_at?", r.respond_by AS "respond_by?", r.action_digest AS "action_digest?",
+                        d.fingerprint AS "fingerprint?", d.request_id AS "request_id?: RequestId",
                         p.lowest_priority AS "lowest_priority?: Priority",
                         COALESCE($1::timestamptz, now()) + make_interval(secs => p.respond_within_seconds) AS "latest!"
                     FROM applying_policy($3, $5, $6) p
                     LEFT JOIN request_dedupe d ON d.agent_id = $3 AND d.client_request_key = $4
-                        AND d.expires_at > COALESCE($1::timestamptz, now())
-                    LEFT JOIN hitl_requests r USING (request_id)"#,
+                        -- Kept as the submission's statement keeps it.
+                        AND (
+                            d.expires_at > COALESCE($1::timestamptz, now())
+                            OR NOT EXISTS (
+                                SELECT FROM hitl_decisions h WHERE h.request_id = d.request_id
+                                    AND h.decided_at <= COALESCE($1::timestamptz, now()) - interval '24 hours'
+                            )
+                        )"#,
                     self.clock().for_database(),
                     caller.key_id.as_str(),
                     caller.agent_id.as_str(),
@@ -279,22 +295,9 @@ impl Store {
         if !found.active {
             return Err(Error::Unauthenticated("the key is revoked or its agent disabled"));
         }
-        if let (Some(fingerprint), Some(request_id), Some(status), Some(priority), Some(created_at), Some(respond_by)) =
-            (found.fingerprint, found.request_id, found.status, found.priority, found.created_at, found.respond_by)
-        {
-            if fingerprint != submission.fingerprint.0 {
-                return Err(Error::IdempotencyKeyReused);
-            }
-            return Ok(Some(RequestState {
-                agent_id: caller.agent_id.clone(),
-                request_id,
-                client_request_key: envelope.client_request_key.clone(),
-                status,
-                priority,
-                created_at,
-                respond_by,
-                action_digest: digest(found.action_digest.unwrap_or_default())?,
-            }));
+        if let (Some(fingerprint), Some(request_id)) = (found.fingerprint, found.request_id) {
+            let is_same = fingerprint == submission.fingerprint.0;
+            return if is_same { Ok(Some(request_id)) } else { Err(Error::IdempotencyKeyReused) };
         }
         let mut faults = Faults::default();
         if let Some(lowest) = found.lowest_priority.filter(|lowest| envelope.priority > *lowest) {
@@ -374,21 +377,35 @@ impl Store {
         Ok((state, Some(delivered)))
     }
 
-    /// Drops up to `limit` dedupe rows whose 7 days are over. Their keys were free already.
+    /// Drops up to `limit` keys that are free. What is past its time and still kept is moved on to when it may be free: it
+    /// is not looked at before then. A request that is pending now keeps its key for 24 h at the least.
     pub async fn drop_expired_dedupe(&self, limit: i64) -> Result<u64> {
-        let dropped = run!(self, connection => sqlx::query!(
-                    "WITH expired AS (
-                        SELECT agent_id, client_request_key FROM request_dedupe
+        let dropped = run!(self, connection => sqlx::query_scalar!(
+                    r#"/* relaytrace: drop_expired_dedupe */
+                    WITH expired AS (
+                        SELECT agent_id, client_request_key, request_id FROM request_dedupe
                         WHERE expires_at <= COALESCE($1::timestamptz, now())
                         ORDER BY expires_at LIMIT $2
                         FOR NO KEY UPDATE SKIP LOCKED
+                    ), judged AS MATERIALIZED (
+                        SELECT e.*, COALESCE(h.decided_at, COALESCE($1::timestamptz, now())) + interval '24 hours' AS kept_until
+                        FROM expired e LEFT JOIN hitl_decisions h USING (request_id)
+                    ), moved AS (
+                        UPDATE request_dedupe d SET expires_at = j.kept_until
+                        FROM judged j
+                        WHERE d.agent_id = j.agent_id AND d.client_request_key = j.client_request_key
+                            AND j.kept_until > COALESCE($1::timestamptz, now())
+                    ), dropped AS (
+                        DELETE FROM request_dedupe d USING judged j
+                        WHERE d.agent_id = j.agent_id AND d.client_request_key = j.client_request_key
+                            AND j.kept_until <= COALESCE($1::timestamptz, now())
+                        RETURNING d.request_id
                     )
-                    DELETE FROM request_dedupe d USING expired e
-                    WHERE d.agent_id = e.agent_id AND d.client_request_key = e.client_request_key",
+                    SELECT count(*) AS "dropped!" FROM dropped"#,
                     self.clock().for_database(),
                     limit,
                 )
-                .execute(connection))?;
-        Ok(dropped.rows_affected())
+                .fetch_one(connection))?;
+        Ok(dropped.cast_unsigned())
     }
 }

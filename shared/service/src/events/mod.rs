@@ -1,4 +1,4 @@
-//! Events: out of the outbox onto the stream, and back as wake-ups for parked polls.
+//! Events: out of the outbox onto the stream, and back as wake-ups for parked calls.
 //!
 //! Postgres is the truth. An event is committed with what it tells; whoever wrote it publishes it and deletes its
 //! outbox row after the stream's acknowledgement; the sweep publishes what was left over. NATS being away slows the
@@ -12,13 +12,13 @@ mod wakeups;
 use std::sync::Arc;
 
 use crate::config::NatsConfig;
-use relaytrace_domain::{AgentId, RequestId};
+use relaytrace_domain::{AgentId, Result};
 use relaytrace_store::{OutboxEvent, Store};
 
 pub use nats::STREAM;
 pub(crate) use nats::check_config;
 pub use publisher::Published;
-pub use wakeups::Parked;
+pub use wakeups::{Parked, WaitsFor};
 
 /// When events are published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,22 +67,31 @@ impl Events {
 
     /// Publishes events of a batch and deletes their outbox rows. What the stream refuses is noted; after too often
     /// it is a dead letter.
-    pub async fn publish(&self, store: &Store, events: Vec<OutboxEvent>) -> relaytrace_domain::Result<Published> {
+    pub async fn publish(&self, store: &Store, events: Vec<OutboxEvent>) -> Result<Published> {
         for event in events.iter().filter(|event| event.is_for_polls()) {
             self.0.wakeups.wake(&event.agent_id, event.request_id);
         }
         publisher::publish(&self.0.nats, store, events).await
     }
 
-    /// Parks a poll until a decision that it may take is there. Subscribe first, then read, then wait.
-    pub async fn park(&self, agent_id: &AgentId, request_ids: Option<&[RequestId]>) -> Parked {
-        self.0.wakeups.park(agent_id, request_ids).await
+    /// Parks a call until what it waits for may be there. Park first, then read, then wait.
+    ///
+    /// # Errors
+    /// [`RateLimited`](relaytrace_domain::Error::RateLimited) where `most` calls of the agent wait in this process already.
+    pub async fn park(&self, agent_id: &AgentId, waits_for: WaitsFor, most: usize) -> Result<Parked> {
+        self.0.wakeups.park(agent_id, waits_for, most).await
     }
 
-    /// Whether a poll of this agent is parked in this process.
+    /// Whether a call of this agent is parked in this process.
     #[must_use]
     pub fn is_parked(&self, agent_id: &AgentId) -> bool {
         self.0.wakeups.is_parked(agent_id)
+    }
+
+    /// How many calls of this agent wait in this process.
+    #[must_use]
+    pub fn parked(&self, agent_id: &AgentId) -> usize {
+        self.0.wakeups.parked(agent_id)
     }
 
     /// Connects, and waits for it only while there is hope.
@@ -107,13 +116,13 @@ impl Events {
         self.0.nats.trouble()
     }
 
-    /// The process is shutting down: polls do not wait any longer.
+    /// The process is shutting down: calls do not wait any longer.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.0.wakeups.is_stopping()
     }
 
-    /// Waits until what is queued is published, at most a second; lets every parked poll return.
+    /// Waits until what is queued is published, at most a second; lets every parked call return.
     pub async fn shut_down(&self) {
         self.0.wakeups.stop();
         self.0.queue.drain().await;

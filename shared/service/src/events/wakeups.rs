@@ -1,6 +1,7 @@
-//! Waking parked polls: at once by decisions of this process, through NATS by those of others.
+//! Waking parked calls: at once by decisions of this process, through NATS by those of others.
 //!
-//! A wake-up is only a hint to read Postgres again; a lost one costs the time until the next look.
+//! A wake-up is only a hint to read Postgres again; a lost one costs the time until the next look. A delivery wakes one
+//! poll that may take it, and every look at its request: a look takes nothing, so it costs no poll its wake-up.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,9 +13,9 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::sync::Notify;
 
 use super::nats::{Nats, announced};
-use relaytrace_domain::{AgentId, RequestId};
+use relaytrace_domain::{AgentId, Error, RequestId, Result};
 
-/// After the last poll the subscription is kept for so long: the next poll usually follows at once.
+/// After the last call the subscription is kept for so long: the next poll usually follows at once.
 const LINGER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -24,24 +25,50 @@ pub(super) struct Wakeups {
     is_stopping: AtomicBool,
 }
 
-/// Polls that wait, in line.
+/// Calls that wait.
 #[derive(Debug, Default)]
 struct Agents(Mutex<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    polls: HashMap<AgentId, Vec<Arc<Waiter>>>,
+    agents: HashMap<AgentId, Calls>,
     is_subscribed: bool,
+}
+
+/// The waiting calls of one agent.
+#[derive(Debug, Default)]
+struct Calls {
+    /// Polls that nothing has woken yet, in line, and every look.
+    line: Vec<Arc<Waiter>>,
+    /// All of them: a poll that reads again after a wake-up is not in line.
+    parked: usize,
+}
+
+/// What a parked call waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// A poll takes a decision of these requests; `None`: of any request of its agent.
+    Delivery(Option<Vec<RequestId>>),
+    /// A look at this request takes nothing.
+    Decision(RequestId),
 }
 
 #[derive(Debug)]
 struct Waiter {
-    /// Only decisions of these are for it.
-    request_ids: Option<Vec<RequestId>>,
+    waits_for: WaitsFor,
     woken: Notify,
 }
 
-/// A poll that waits. Dropping it takes it out of the line.
+impl Waiter {
+    fn is_poll_for(&self, request_id: RequestId) -> bool {
+        match &self.waits_for {
+            WaitsFor::Delivery(ids) => ids.as_ref().is_none_or(|ids| ids.contains(&request_id)),
+            WaitsFor::Decision(_) => false,
+        }
+    }
+}
+
+/// A call that waits. Dropping it takes it out of the line.
 #[derive(Debug)]
 pub struct Parked {
     agents: Arc<Agents>,
@@ -58,9 +85,9 @@ impl Parked {
     /// Gets in line again after a wake-up that brought nothing.
     pub fn requeue(&self) {
         let mut waiting = self.agents.lock();
-        let polls = waiting.polls.entry(self.agent_id.clone()).or_default();
-        if !polls.iter().any(|waiter| Arc::ptr_eq(waiter, &self.waiter)) {
-            polls.push(self.waiter.clone());
+        let line = &mut waiting.agents.entry(self.agent_id.clone()).or_default().line;
+        if !line.iter().any(|waiter| Arc::ptr_eq(waiter, &self.waiter)) {
+            line.push(self.waiter.clone());
         }
     }
 }
@@ -68,10 +95,11 @@ impl Parked {
 impl Drop for Parked {
     fn drop(&mut self) {
         let mut waiting = self.agents.lock();
-        if let Some(polls) = waiting.polls.get_mut(&self.agent_id) {
-            polls.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
-            if polls.is_empty() {
-                waiting.polls.remove(&self.agent_id);
+        if let Some(calls) = waiting.agents.get_mut(&self.agent_id) {
+            calls.line.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
+            calls.parked = calls.parked.saturating_sub(1);
+            if calls.parked == 0 {
+                waiting.agents.remove(&self.agent_id);
             }
         }
     }
@@ -83,20 +111,34 @@ impl Agents {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes one poll that may take the decision.
+    /// Adds a call; whether it needs a subscription made first. `None`: as many wait as may.
+    fn add(&self, agent_id: &AgentId, waiter: Arc<Waiter>, most: usize) -> Option<bool> {
+        let mut waiting = self.lock();
+        let calls = waiting.agents.entry(agent_id.clone()).or_default();
+        if calls.parked >= most {
+            return None;
+        }
+        calls.parked += 1;
+        calls.line.push(waiter);
+        Some(!std::mem::replace(&mut waiting.is_subscribed, true))
+    }
+
+    /// Wakes one poll that may take the decision, and every look at the request.
     fn wake(&self, agent_id: &AgentId, request_id: RequestId) {
         let mut waiting = self.lock();
-        let Some(polls) = waiting.polls.get_mut(agent_id) else { return };
-        let may_take = |waiter: &Arc<Waiter>| waiter.request_ids.as_ref().is_none_or(|ids| ids.contains(&request_id));
-        if let Some(index) = polls.iter().position(may_take) {
-            polls.remove(index).woken.notify_one();
+        let Some(Calls { line, .. }) = waiting.agents.get_mut(agent_id) else { return };
+        for look in line.iter().filter(|waiter| waiter.waits_for == WaitsFor::Decision(request_id)) {
+            look.woken.notify_one();
+        }
+        if let Some(index) = line.iter().position(|waiter| waiter.is_poll_for(request_id)) {
+            line.remove(index).woken.notify_one();
         }
     }
 
     /// Ends a subscription that nobody has needed for a while. `false`: it is still needed.
     fn end_if_idle(&self) -> bool {
         let mut waiting = self.lock();
-        waiting.is_subscribed = !waiting.polls.is_empty();
+        waiting.is_subscribed = !waiting.agents.is_empty();
         !waiting.is_subscribed
     }
 }
@@ -111,39 +153,41 @@ impl Wakeups {
     }
 
     pub(super) fn is_parked(&self, agent_id: &AgentId) -> bool {
-        self.agents.lock().polls.get(agent_id).is_some_and(|polls| !polls.is_empty())
+        self.agents.lock().agents.get(agent_id).is_some_and(|calls| !calls.line.is_empty())
+    }
+
+    pub(super) fn parked(&self, agent_id: &AgentId) -> usize {
+        self.agents.lock().agents.get(agent_id).map_or(0, |calls| calls.parked)
     }
 
     pub(super) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
     }
 
-    /// Lets every parked poll return, and those to come too.
+    /// Lets every parked call return, and those to come too.
     pub(super) fn stop(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
-        for polls in self.agents.lock().polls.values_mut() {
-            polls.drain(..).for_each(|waiter| waiter.woken.notify_one());
+        for calls in self.agents.lock().agents.values_mut() {
+            calls.line.drain(..).for_each(|waiter| waiter.woken.notify_one());
         }
     }
 
-    pub(super) async fn park(&self, agent_id: &AgentId, request_ids: Option<&[RequestId]>) -> Parked {
-        let waiter = Arc::new(Waiter { request_ids: request_ids.map(<[_]>::to_vec), woken: Notify::new() });
-        let parked = Parked { agents: self.agents.clone(), agent_id: agent_id.clone(), waiter: waiter.clone() };
-        let is_first = {
-            let mut waiting = self.agents.lock();
-            waiting.polls.entry(agent_id.clone()).or_default().push(waiter);
-            !std::mem::replace(&mut waiting.is_subscribed, true)
-        };
+    /// Parks a call where fewer than `most` of its agent wait.
+    pub(super) async fn park(&self, agent_id: &AgentId, waits_for: WaitsFor, most: usize) -> Result<Parked> {
+        let waiter = Arc::new(Waiter { waits_for, woken: Notify::new() });
+        let is_first = self.agents.add(agent_id, waiter.clone(), most);
+        let is_first = is_first.ok_or_else(|| Error::RateLimited { cap: format!("{most} waiting calls") })?;
+        let parked = Parked { agents: self.agents.clone(), agent_id: agent_id.clone(), waiter };
         if is_first {
             // In a task of its own: a poller that hangs up while it subscribes must not leave everybody without.
             let (nats, agents) = (self.nats.clone(), self.agents.clone());
             drop(tokio::spawn(subscribe(nats, agents)).await);
         }
-        parked
+        Ok(parked)
     }
 }
 
-/// One subscription while polls are parked, whatever their number and whosever they are: one for each agent cost 14 KiB
+/// One subscription while calls are parked, whatever their number and whosever they are: one for each agent cost 14 KiB
 /// of memory each, and a round trip to NATS for every agent's first poll. Returns once it is there.
 async fn subscribe(nats: Nats, agents: Arc<Agents>) {
     match nats.subscribe().await {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use relaytrace_domain::signing::ReceiptKeys;
 use relaytrace_domain::{
-    Actor, AgentId, Cause, ClientRequestKey, Digest, Outcome, Priority, RequestId, Status, Timestamp,
+    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Digest, Outcome, Priority, RequestId, Status, Timestamp,
 };
 use relaytrace_domain::{Error, Result};
 use relaytrace_store::{Delivered, RequestState};
@@ -26,13 +26,38 @@ pub struct RequestView {
     action_digest: Digest,
     /// The same key and envelope were submitted before.
     duplicate: bool,
+    /// The decision, if there is one; with its lease fields only where this answer leases it.
+    decision: Option<DecisionView>,
+    /// The rule that applied. No rule applies to any request yet.
+    #[schema(value_type = Option<Object>)]
+    rule: (),
+    approvals: Approvals,
+    /// How long the approval may be used. No approval ends yet.
+    #[schema(value_type = Option<Object>)]
+    permit: (),
+}
+
+/// People's approvals of a request.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct Approvals {
+    /// So many decide.
+    required: u8,
+    /// So many are there.
+    given: u8,
 }
 
 impl RequestView {
-    /// The view of this state.
-    #[must_use]
-    pub fn new(state: RequestState, duplicate: bool) -> Self {
-        Self {
+    /// The view of this state, with its decision and receipt if it is decided.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where what is stored is not what was hashed.
+    pub fn new(state: RequestState, delivered: Option<Delivered>, duplicate: bool, keys: &ReceiptKeys) -> Result<Self> {
+        let decision = delivered.map(|delivered| DecisionView::new(delivered, &state.agent_id, keys)).transpose()?;
+        let is_approved = |decision: &DecisionView| {
+            decision.outcome == Outcome::Approved && decision.decided_by.kind == ActorKind::Operator
+        };
+        let given = decision.as_ref().is_some_and(is_approved).into();
+        Ok(Self {
             agent_id: state.agent_id,
             request_id: state.request_id,
             client_request_key: state.client_request_key,
@@ -42,7 +67,11 @@ impl RequestView {
             respond_by: Timestamp(state.respond_by),
             action_digest: state.action_digest,
             duplicate,
-        }
+            decision,
+            rule: (),
+            approvals: Approvals { required: 1, given },
+            permit: (),
+        })
     }
 }
 

@@ -29,6 +29,16 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     )?;
     ensure!(days == scene.count, "{days} of {} keys end 7 days after their request", scene.count);
 
+    // A key is kept for a day from the decision, too: these were decided two days ago.
+    for request_id in &first {
+        crowd.0[0].decide_until_answered(&scene.operators[0], request_id, true).await;
+    }
+    scene.sql(
+        "BEGIN; ALTER TABLE hitl_decisions DISABLE TRIGGER hitl_decisions_append_only;
+        UPDATE hitl_decisions SET decided_at = decided_at - interval '2 days';
+        ALTER TABLE hitl_decisions ENABLE ALWAYS TRIGGER hitl_decisions_append_only; COMMIT",
+    )?;
+
     // Their last moments: so many seconds that all can be submitted before, and then the second itself.
     let seconds = 2 + scene.count / 50;
     scene.sql(&format!("UPDATE request_dedupe SET expires_at = now() + interval '{seconds} seconds'"))?;

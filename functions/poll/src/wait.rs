@@ -1,0 +1,95 @@
+//! Calls that wait: how long, and until what.
+
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use relaytrace_domain::{AgentId, Faults, Result};
+use relaytrace_service::AppState;
+use relaytrace_service::events::WaitsFor;
+use relaytrace_service::http::{clamped, preferred_wait};
+
+/// Longest wait that a call may ask for, in seconds.
+const LONGEST_SECONDS: u64 = 55;
+/// A waiting call looks again this often while NATS is away: the contract's 500 ms.
+const LOOK_AGAIN_WITHOUT_NATS: Duration = Duration::from_millis(500);
+/// And this often otherwise: a wake-up may be lost with the process that should have sent it. Each look is a statement:
+/// thousands of calls wait at the same time.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How many seconds a call is to wait: as the parameter says, else as `Prefer: wait=n` does, else not at all.
+pub fn wait_seconds(faults: &mut Faults, parameter: Option<String>, headers: &HeaderMap) -> u64 {
+    let asked = parameter.or_else(|| preferred_wait(headers));
+    clamped(faults, "wait_seconds", asked.as_deref(), 0, 0, LONGEST_SECONDS)
+}
+
+/// What a look at the database found.
+pub struct Look<T> {
+    /// The answer, if nothing better comes.
+    pub found: T,
+    /// Whether it is what the call waits for.
+    pub is_there: bool,
+    /// When it will be there, as far as the database knows.
+    pub there_in: Option<Duration>,
+}
+
+/// A look under way. Boxed: a call that is parked does not hold room for a statement.
+pub type Looking<'a, T> = Pin<Box<dyn Future<Output = Result<Look<T>>> + Send + 'a>>;
+
+/// Looks; if it is not there gets in line, looks again, and waits. Postgres is read, never NATS. `look` is told how far
+/// ahead it may look.
+///
+/// # Errors
+/// Those of a look, and [`RateLimited`](relaytrace_domain::Error::RateLimited) where too many calls of the agent wait.
+pub async fn look_or_wait<'a, T>(
+    state: &AppState,
+    agent_id: &AgentId,
+    waits_for: WaitsFor,
+    longest: Duration,
+    look: impl Fn(Duration) -> Looking<'a, T>,
+) -> Result<T> {
+    let deadline = Instant::now() + longest;
+    let first = look(Duration::ZERO).await?;
+    if first.is_there || longest.is_zero() {
+        return Ok(first.found);
+    }
+    let parked = Box::pin(state.events.park(agent_id, waits_for, state.delivery.max_parked_per_agent)).await?;
+    loop {
+        let look_again = if state.events.is_connected_now() { LOOK_AGAIN } else { LOOK_AGAIN_WITHOUT_NATS };
+        let seen = look(look_again).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if seen.is_there || left.is_zero() || state.events.is_stopping() {
+            return Ok(seen.found);
+        }
+        // A moment later than it becomes visible: the database compares microseconds.
+        let there_in = seen.there_in.map_or(look_again, |wait| wait + Duration::from_millis(1));
+        parked.wait(left.min(look_again).min(there_in)).await;
+        parked.requeue();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(parameter: Option<&str>, prefer: &[&str]) -> (u64, usize) {
+        let mut headers = HeaderMap::new();
+        for value in prefer {
+            headers.append("prefer", value.parse().unwrap());
+        }
+        let mut faults = Faults::default();
+        let seconds = wait_seconds(&mut faults, parameter.map(str::to_owned), &headers);
+        (seconds, faults.listed().len())
+    }
+
+    #[test]
+    fn the_parameter_wins_over_the_preference() {
+        assert_eq!(waiting(None, &[]), (0, 0));
+        assert_eq!(waiting(None, &["respond-async, wait=30"]), (30, 0));
+        assert_eq!(waiting(None, &["wait=900"]), (55, 0));
+        assert_eq!(waiting(Some("7"), &["wait=30"]), (7, 0));
+        assert_eq!(waiting(Some("0"), &["wait=30"]), (0, 0));
+        assert_eq!(waiting(Some("99"), &[]), (55, 0));
+        assert_eq!(waiting(Some("seven"), &["wait=30"]), (0, 1));
+    }
+}

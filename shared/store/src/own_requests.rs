@@ -1,0 +1,113 @@
+//! Lists of an agent's own requests.
+
+use chrono::{DateTime, Utc};
+
+use super::chain::digest;
+use super::pool::run;
+use super::{Caller, RequestState, Store};
+use relaytrace_domain::{ClientRequestKey, Error, Priority, RequestId, Result, Status};
+
+/// So many pending requests of the whole queue are looked through for one page: the queue's index is everybody's, and
+/// one of each agent's would cost every submission and decision.
+const LOOKED_THROUGH: i64 = 5_000;
+
+/// A place in the order of what is pending: behind this request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingPosition {
+    /// Its priority.
+    pub priority: Priority,
+    /// Its deadline.
+    pub respond_by: DateTime<Utc>,
+    /// Itself.
+    pub request_id: RequestId,
+}
+
+/// Some of an agent's pending requests, in the queue's order.
+#[derive(Clone, Debug)]
+pub struct PendingPage {
+    /// The requests.
+    pub items: Vec<RequestState>,
+    /// Where the next page starts; `None`: nothing follows.
+    pub next: Option<PendingPosition>,
+}
+
+impl Store {
+    /// The request that a key of the agent stands for, if any.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] where the key or agent is no longer active.
+    pub async fn request_of_key(&self, caller: &Caller, key: &ClientRequestKey) -> Result<Option<RequestId>> {
+        let found = run!(self, connection => sqlx::query_file!(
+            "sql/request_of_key.sql",
+            self.clock().for_database(),
+            caller.key_id.as_str(),
+            caller.agent_id.as_str(),
+            key.as_str(),
+        )
+        .fetch_optional(connection))?;
+        Ok(found.ok_or(Error::Unauthenticated("the key is revoked or its agent disabled"))?.request_id)
+    }
+
+    /// A page of the agent's pending requests, in the queue's order.
+    ///
+    /// A page looks through 5,000 pending requests of all agents at the most: it may hold fewer than `limit`, or none,
+    /// and still have a next one.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] where the key or agent is no longer active.
+    pub async fn pending_of(&self, caller: &Caller, after: Option<PendingPosition>, limit: i64) -> Result<PendingPage> {
+        let rows = run!(self, connection => sqlx::query_file!(
+            "sql/pending_of.sql",
+            caller.key_id.as_str(),
+            caller.agent_id.as_str(),
+            after.map(|after| after.priority as i16),
+            after.map(|after| after.respond_by),
+            after.map(|after| after.request_id.0),
+            limit,
+            LOOKED_THROUGH,
+        )
+        .fetch_all(connection))?;
+        let Some(first) = rows.first() else {
+            return Err(Error::Unauthenticated("the key is revoked or its agent disabled"));
+        };
+        let mut next = match (first.looked_priority, first.looked_respond_by, first.looked_request_id) {
+            (Some(priority), Some(respond_by), Some(request_id)) => {
+                Some(PendingPosition { priority, respond_by, request_id })
+            }
+            _ => None,
+        };
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (Some(request_id), Some(key), Some(priority), Some(created_at), Some(respond_by), Some(action)) = (
+                row.request_id,
+                row.client_request_key,
+                row.priority,
+                row.created_at,
+                row.respond_by,
+                row.action_digest,
+            ) else {
+                continue;
+            };
+            items.push(RequestState {
+                agent_id: caller.agent_id.clone(),
+                request_id,
+                client_request_key: key,
+                status: Status::Pending,
+                priority,
+                created_at,
+                respond_by,
+                action_digest: digest(action)?,
+            });
+        }
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        if items.len() > limit {
+            items.truncate(limit);
+            next = items.last().map(|last| PendingPosition {
+                priority: last.priority,
+                respond_by: last.respond_by,
+                request_id: last.request_id,
+            });
+        }
+        Ok(PendingPage { items, next })
+    }
+}
