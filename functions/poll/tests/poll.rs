@@ -417,3 +417,15 @@ async fn what_others_have_pending_does_not_hide_an_agents_own(owner: PgPool) {
     }
     assert_eq!((pages, found), (3, vec![json!(mine)]), "5,000 are looked through for each page");
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_retry_lets_a_parked_poll_look_when_it_is_due(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let id = app.submit(&agent, "k").await;
+    decide(&app, &id).await;
+    let delivered = poll(&app, &agent, "").await;
+    let parked = app.state.events.park(&"a".parse().unwrap(), WaitsFor::Delivery(None), 9).await.unwrap();
+    let answer = ack(&app, &agent, &delivered[0], "retry").await.json();
+    assert_eq!(answer["state"], "ready");
+    assert!(parked.wait(Duration::from_secs(10)).await, "nobody told it");
+}

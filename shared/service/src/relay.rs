@@ -3,7 +3,7 @@
 //! Each operation runs as a task of its own. A caller that hangs up between the commit and the announcement loses its
 //! answer and nothing else: the event goes out and the parked poll wakes all the same. Handlers never see an event.
 
-use relaytrace_domain::{Actor, Decision, Error, RequestId, Result, Submission};
+use relaytrace_domain::{Actor, Decision, DeliveryState, Error, RequestId, Result, Submission};
 use relaytrace_store::{
     Ack, Acked, Adjustment, Caller, DeadLetterRecord, Deciding, Delivered, OutboxEvent, RequestState, Store, Submitted,
 };
@@ -78,9 +78,13 @@ impl Relay {
     /// # Errors
     /// Those of [`Store::acknowledge`].
     pub async fn acknowledge(&self, ack: Ack) -> Result<Acked> {
-        let store = self.store.clone();
+        let (store, events) = (self.store.clone(), self.events.clone());
         self.finish(async move {
+            let (agent_id, request_id) = (ack.caller.agent_id.clone(), ack.request_id);
             let mut acked = store.acknowledge(ack).await?;
+            if acked.state == DeliveryState::Ready {
+                events.will_be_due(&agent_id, request_id);
+            }
             let event = acked.event.take();
             Ok((acked, event))
         })

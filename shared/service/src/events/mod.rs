@@ -12,7 +12,7 @@ mod wakeups;
 use std::sync::Arc;
 
 use crate::config::NatsConfig;
-use relaytrace_domain::{AgentId, Result};
+use relaytrace_domain::{AgentId, RequestId, Result};
 use relaytrace_store::{OutboxEvent, Store};
 
 pub use nats::STREAM;
@@ -72,6 +72,11 @@ impl Events {
             self.0.wakeups.wake(&event.agent_id, event.request_id);
         }
         publisher::publish(&self.0.nats, store, events).await
+    }
+
+    /// To be called where a delivery was put off: a parked poll that may take it looks again, and learns when it is due.
+    pub(crate) fn will_be_due(&self, agent_id: &AgentId, request_id: RequestId) {
+        self.0.wakeups.wake(agent_id, request_id);
     }
 
     /// Parks a call until what it waits for may be there. Park first, then read, then wait.
