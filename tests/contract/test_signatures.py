@@ -63,7 +63,7 @@ ANSWERS = {
     "405 submit": (405, "PUT", REQUESTS, json_body()),
     "409 cancel": (409, "POST", "{agent}/requests/{decided}/cancel", json_body()),
     "409 ack": (409, "POST", "{agent}/decisions/{decided}/ack", json_body(delivery_id=UNKNOWN, result="accepted")),
-    "413 submit": (413, "POST", REQUESTS, {"content": b'{"x": "' + b"x" * 300 * 1024 + b'"}', "headers": JSON}),
+    "413 submit": (413, "POST", REQUESTS, {"content": b'{"x": "' + b"x" * 600 * 1024 + b'"}', "headers": JSON}),
     "415 submit": (415, "POST", REQUESTS, {"content": b"{}", "headers": {"content-type": "text/plain"}}),
     "422 submit": (422, "POST", REQUESTS, json_body()),
     "422 poll": (422, "GET", "{agent}/decisions/poll?limit=ten", {}),

@@ -15,6 +15,7 @@
 //! | `ISSUER` | `iss` of operators' and administrators' tokens, https | required |
 //! | `ISSUER_JWKS_URL` | where its keys are, https | this or the next |
 //! | `ISSUER_JWKS` | its keys, as a JWK set | |
+//! | `ROLES_CLAIM`, `GROUPS_CLAIM` | JSON pointers to a person's roles and groups in their token | `/roles`, `/groups` |
 //! | `TOKEN_AUDIENCE` | `aud` of every token | `relaytrace` |
 //! | `AGENT_TOKEN_MAX_SECONDS` | longest life of an agent's token | 900 |
 //! | `TOKEN_LEEWAY_SECONDS` | how far clocks may differ, at most 30 | 30 |
@@ -56,7 +57,7 @@ use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
-use crate::auth::{Issuer, MasterSecrets, TokenRules};
+use crate::auth::{ClaimPlaces, Issuer, IssuerKeys, MasterSecrets, TokenRules};
 use crate::events::check_config;
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use relaytrace_domain::signing::{ReceiptKey, ReceiptKeys};
@@ -347,12 +348,17 @@ impl Reader {
 
     fn issuer(&mut self) -> Option<Issuer> {
         let name = self.required("ISSUER", |text| https(text).map(|_| text.to_owned()));
-        let pinned = self.optional("ISSUER_JWKS", jwk_set);
+        let pinned = self.optional("ISSUER_JWKS", issuer_keys);
+        let defaults = ClaimPlaces::default();
+        let places = ClaimPlaces {
+            roles: self.optional("ROLES_CLAIM", pointer).unwrap_or(defaults.roles),
+            groups: self.optional("GROUPS_CLAIM", pointer).unwrap_or(defaults.groups),
+        };
         let url = self.optional("ISSUER_JWKS_URL", https);
         match (name, pinned, url) {
-            (Some(name), Some(keys), None) => Some(Issuer::pinned(name, keys)),
+            (Some(name), Some(keys), None) => Some(Issuer::pinned(name, keys).with_places(places)),
             (Some(name), None, Some(url)) => match Issuer::remote(name, url) {
-                Ok(issuer) => Some(issuer),
+                Ok(issuer) => Some(issuer.with_places(places)),
                 Err(error) => {
                     self.faults.push(format!("ISSUER_JWKS_URL: {error}"));
                     None
@@ -387,6 +393,18 @@ fn origin(text: &str) -> Result<HeaderValue, &'static str> {
         return Err(RULE);
     }
     HeaderValue::from_str(text).map_err(|_| RULE)
+}
+
+fn issuer_keys(text: &str) -> Result<IssuerKeys, &'static str> {
+    match IssuerKeys::parse(text.as_bytes()) {
+        Ok(keys) if keys.is_empty() => Err("has no key that verifies signatures"),
+        Ok(keys) => Ok(keys),
+        Err(_) => Err("is not a JWK set"),
+    }
+}
+
+fn pointer(text: &str) -> Result<String, &'static str> {
+    if text.starts_with('/') { Ok(text.to_owned()) } else { Err("must be a JSON pointer such as /roles") }
 }
 
 fn jwk_set(text: &str) -> Result<JwkSet, &'static str> {

@@ -17,7 +17,7 @@ use tower::ServiceExt as _;
 
 use relaytrace_domain::Clock;
 use relaytrace_domain::signing::{ReceiptKey, ReceiptKeys};
-use relaytrace_service::auth::{Issuer, KeyAlg, MasterSecrets, PublicKey, TokenRules};
+use relaytrace_service::auth::{Issuer, IssuerKeys, KeyAlg, MasterSecrets, PublicKey, TokenRules};
 use relaytrace_service::config::{DeliveryRules, NatsConfig};
 use relaytrace_service::events::{Events, Publishing};
 use relaytrace_service::http::{Routes, service};
@@ -173,7 +173,8 @@ impl TestApp {
 
     fn build(owner: &PgPool, routes: Routes, nats_url: &str, clock: Clock, issuer_key: Arc<TestKey>) -> Self {
         let database = (*owner.connect_options()).clone().options([("role", "relaytrace_app")]).options(ROLE_SETTINGS);
-        let keys = serde_json::from_value(json!({"keys": [issuer_key.jwk("issuer-key")]})).expect("a JWK set");
+        let keys = json!({"keys": [issuer_key.jwk("issuer-key")]}).to_string();
+        let keys = IssuerKeys::parse(keys.as_bytes()).expect("a JWK set");
         let rules = TokenRules { audience: "relaytrace".into(), max_lifetime_seconds: 900, leeway_seconds: 30 };
         let masters = MasterSecrets::new(("m1".into(), vec![1; 32].into()), []);
         let receipt_key = ReceiptKey::from_pem(&TestKey::generate().private_pem().into()).expect("a key");
@@ -218,10 +219,18 @@ impl TestApp {
     /// A token of a person with these roles.
     #[must_use]
     pub fn person(&self, id: &str, roles: &[&str]) -> String {
+        self.person_with(&json!({"sub": id, "name": format!("{id} of the tests"), "roles": roles}))
+    }
+
+    /// A token of a person with these claims of their own, in time and for us.
+    #[must_use]
+    pub fn person_with(&self, claims: &Value) -> String {
         let now = self.clock.now().timestamp();
-        let claims = json!({"iss": ISSUER, "sub": id, "name": format!("{id} of the tests"), "aud": "relaytrace",
-            "roles": roles, "iat": now, "exp": now + 30 * 86_400});
-        self.issuer_key.token("issuer-key", &claims)
+        let mut all = json!({"iss": ISSUER, "aud": "relaytrace", "iat": now, "exp": now + 30 * 86_400});
+        for (name, value) in claims.as_object().expect("claims") {
+            all[name] = value.clone();
+        }
+        self.issuer_key.token("issuer-key", &all)
     }
 
     /// A token of an operator.

@@ -1,19 +1,23 @@
 //! Agents' public keys: their form, and the ring of those that were looked up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, VerificationAlgorithm};
 use chrono::{DateTime, TimeDelta, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use quick_cache::sync::Cache;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::IgnoredAny;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
-use super::Principal;
 use super::response_secret::{MasterSecrets, ResponseKey};
-use super::tokens::{TokenRules, Unverified, Validity};
+use super::tokens::{Claims, TokenRules, Unverified, Validity};
+use super::{Failed, Principal};
 use relaytrace_domain::{AgentId, KeyId};
 use relaytrace_domain::{Error, Result};
-use relaytrace_store::{Caller, Store};
+use relaytrace_store::{AgentKey, Caller, Store};
 
 /// What an agent's key signs with. The stored key says it; nothing in a token can choose it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, deserr::Deserr, utoipa::ToSchema)]
@@ -89,6 +93,10 @@ pub(super) struct KeyRing {
     store: Store,
     masters: Arc<MasterSecrets>,
     known: Cache<KeyId, Arc<KnownKey>>,
+    /// Names that no key had a moment ago.
+    unknown: Cache<KeyId, Instant>,
+    /// Places for looking up keys that are not known: strangers' tokens take no more connections than these.
+    lookups: Semaphore,
 }
 
 impl std::fmt::Debug for KeyRing {
@@ -97,17 +105,26 @@ impl std::fmt::Debug for KeyRing {
     }
 }
 
-#[derive(Deserialize)]
-struct Claims {
-    sub: String,
+/// A key that was found, and whether that is still so.
+enum Found {
+    /// It is active; `true`: no token of it has verified yet.
+    Active(Arc<KnownKey>, bool),
+    /// It was, and cannot be asked about.
+    OutOfReach(Arc<KnownKey>, Error),
 }
 
 impl KeyRing {
     const CAPACITY: usize = 10_000;
     const REMEMBERED_FOR: TimeDelta = TimeDelta::seconds(30);
+    /// A key that is registered works everywhere so soon after a token came too early.
+    const UNKNOWN_FOR: Duration = Duration::from_secs(2);
+    const LOOKUPS: usize = 4;
+    /// Longest wait for a place to look a key up.
+    const PATIENCE: Duration = Duration::from_secs(1);
 
     pub(super) fn new(store: Store, masters: Arc<MasterSecrets>) -> Self {
-        Self { store, masters, known: Cache::new(Self::CAPACITY) }
+        let (known, unknown) = (Cache::new(Self::CAPACITY), Cache::new(Self::CAPACITY));
+        Self { store, masters, known, unknown, lookups: Semaphore::new(Self::LOOKUPS) }
     }
 
     pub(super) async fn verify(
@@ -116,40 +133,56 @@ impl KeyRing {
         unverified: &Unverified,
         rules: &TokenRules,
         now: DateTime<Utc>,
-    ) -> Result<(Principal, Validity)> {
-        let key_id: KeyId = unverified.key_id.parse().map_err(|_| Error::Unauthenticated("the kid is no key_id"))?;
-        let (key, first_use) = self.key(&key_id, now).await?;
-        if unverified.header.alg != key.alg {
-            return Err(Error::Unauthenticated("the alg is not the key's"));
+    ) -> Result<(Principal, Validity), Failed> {
+        let Unverified { header, key_id, claims } = unverified;
+        let key_id: KeyId = key_id.parse().map_err(|_| Error::Unauthenticated("the kid is no key_id"))?;
+        is_an_agents(header.alg, claims, rules)?;
+        let found = self.key(&key_id, now).await?;
+        let (Found::Active(key, _) | Found::OutOfReach(key, _)) = &found;
+        if header.alg != key.alg {
+            return Err(Error::Unauthenticated("the alg is not the key's").into());
         }
-        let (claims, times): (Claims, _) = rules.verify(token, &key.decoding, key.alg, key.agent_id.as_str(), now)?;
         if claims.sub != key.agent_id.as_str() {
-            return Err(Error::Unauthenticated("sub is not the key's agent"));
+            return Err(Error::Unauthenticated("sub is not the key's agent").into());
         }
-        let iat = times.iat.ok_or(Error::Unauthenticated("no iat"))?;
-        #[expect(clippy::cast_precision_loss, reason = "minutes")]
-        if times.exp - iat > rules.max_lifetime_seconds as f64 {
-            return Err(Error::Unauthenticated("the token lives too long"));
+        rules.verify::<IgnoredAny>(token, &key.decoding, key.alg, key.agent_id.as_str())?;
+        match found {
+            Found::OutOfReach(key, error) => Err(Failed { error, response_key: Some(key.response_key.clone()) }),
+            Found::Active(key, is_first_use) => {
+                // Remembered once its first use is on record, so that the record cannot be skipped.
+                if is_first_use {
+                    self.store.mark_key_used(&key_id).await?;
+                    self.known.insert(key_id.clone(), key.clone());
+                }
+                let caller = Caller { agent_id: key.agent_id.clone(), key_id };
+                let principal = Principal::Agent { caller, response_key: key.response_key.clone() };
+                Ok((principal, rules.validity(&claims.times)))
+            }
         }
-        if first_use {
-            self.store.mark_key_used(&key_id).await?;
-        }
-        let caller = Caller { agent_id: key.agent_id.clone(), key_id };
-        let principal = Principal::Agent { caller, response_key: key.response_key.clone() };
-        Ok((principal, rules.validity(&times)))
     }
 
-    /// The key, and whether no token of it has verified yet.
-    async fn key(&self, key_id: &KeyId, now: DateTime<Utc>) -> Result<(Arc<KnownKey>, bool)> {
-        if let Some(known) = self.known.get(key_id)
+    async fn key(&self, key_id: &KeyId, now: DateTime<Utc>) -> Result<Found> {
+        let known = self.known.get(key_id);
+        if let Some(known) = &known
             && now - known.looked_up_at < Self::REMEMBERED_FOR
         {
-            return Ok((known, false));
+            return Ok(Found::Active(known.clone(), false));
         }
-        self.known.remove(key_id);
-        let key = self.store.agent_key(key_id).await.map_err(Error::into_unavailable)?;
-        let key = key.ok_or(Error::Unauthenticated("the kid is not known"))?;
+        let found = match &known {
+            Some(_) => self.store.agent_key(key_id).await,
+            None => self.look_up_unknown(key_id).await,
+        };
+        let key = match (found.map_err(Error::into_unavailable), known) {
+            (Ok(key), _) => key,
+            (Err(error), Some(known)) => return Ok(Found::OutOfReach(known, error)),
+            (Err(error), None) => return Err(error),
+        };
+        let Some(key) = key else {
+            self.unknown.insert(key_id.clone(), Instant::now());
+            return Err(Error::Unauthenticated("the kid is not known"));
+        };
         if !key.active {
+            self.known.remove(key_id);
             return Err(Error::Unauthenticated("the key is revoked or its agent disabled"));
         }
         let (alg, decoding) = match KeyAlg::from_column(&key.alg)? {
@@ -159,10 +192,39 @@ impl KeyRing {
         let response_key = Arc::new(self.masters.response_key(&key.master_id, &key.agent_id, key_id)?);
         let known = KnownKey { agent_id: key.agent_id, alg, decoding, response_key, looked_up_at: now };
         let known = Arc::new(known);
-        // A key is remembered once its first use is on record, so that the record cannot be skipped.
         if key.used {
             self.known.insert(key_id.clone(), known.clone());
         }
-        Ok((known, !key.used))
+        Ok(Found::Active(known, !key.used))
     }
+
+    /// Looks up what any stranger may have made up.
+    async fn look_up_unknown(&self, key_id: &KeyId) -> Result<Option<AgentKey>> {
+        let is_unknown = || self.unknown.get(key_id).is_some_and(|at| at.elapsed() < Self::UNKNOWN_FOR);
+        if is_unknown() {
+            return Ok(None);
+        }
+        let place = tokio::time::timeout(Self::PATIENCE, self.lookups.acquire()).await;
+        let _place = place.map_err(|_| Error::Unavailable(anyhow::anyhow!("too many unknown keys are looked up")))?;
+        if is_unknown() {
+            return Ok(None);
+        }
+        self.store.agent_key(key_id).await
+    }
+}
+
+/// Refuses a token that no registered key could make an agent's (contract, "Agents").
+fn is_an_agents(alg: Algorithm, claims: &Claims, rules: &TokenRules) -> Result<()> {
+    if !matches!(alg, Algorithm::EdDSA | Algorithm::ES256) {
+        return Err(Error::Unauthenticated("the alg is no agent's"));
+    }
+    if claims.iss != claims.sub || claims.sub.parse::<AgentId>().is_err() {
+        return Err(Error::Unauthenticated("iss and sub are not one agent_id"));
+    }
+    let iat = claims.times.iat.ok_or(Error::Unauthenticated("no iat"))?;
+    #[expect(clippy::cast_precision_loss, reason = "minutes")]
+    if claims.times.exp - iat > rules.max_lifetime_seconds as f64 {
+        return Err(Error::Unauthenticated("the token lives too long"));
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 
-use super::{Person, Principal};
+use super::{Failed, Person, Principal, ResponseKey};
 use relaytrace_domain::{Actor, ActorKind};
 use relaytrace_domain::{Error, Result};
 use relaytrace_store::Caller;
@@ -17,8 +17,8 @@ pub enum Identity {
     Known(Arc<Principal>),
     /// It did not, for this reason; the log's business only.
     Unknown(&'static str),
-    /// It could not be looked at: keys were out of reach.
-    Undecided(Arc<Error>),
+    /// It could not be looked at: keys were out of reach. An agent whose key is known gets a signed answer.
+    Undecided(Arc<Error>, Option<Arc<ResponseKey>>),
 }
 
 impl Identity {
@@ -27,7 +27,19 @@ impl Identity {
     pub fn principal(&self) -> Option<&Principal> {
         match self {
             Self::Known(principal) => Some(principal),
-            Self::Unknown(_) | Self::Undecided(_) => None,
+            Self::Unknown(_) | Self::Undecided(..) => None,
+        }
+    }
+
+    /// What the answer is signed with.
+    pub(crate) fn response_key(&self) -> Option<&Arc<ResponseKey>> {
+        match self {
+            Self::Known(principal) => match &**principal {
+                Principal::Agent { response_key, .. } => Some(response_key),
+                Principal::Person(_) => None,
+            },
+            Self::Undecided(_, response_key) => response_key.as_ref(),
+            Self::Unknown(_) => None,
         }
     }
 
@@ -35,18 +47,18 @@ impl Identity {
         match parts.extensions.get::<Self>() {
             Some(Self::Known(principal)) => Ok(principal),
             Some(Self::Unknown(reason)) => Err(Error::Unauthenticated(reason)),
-            Some(Self::Undecided(error)) => Err(Error::Unavailable(error.clone().into())),
+            Some(Self::Undecided(error, _)) => Err(Error::Unavailable(error.clone().into())),
             None => Err(Error::Unauthenticated("no token")),
         }
     }
 }
 
-impl From<Result<Arc<Principal>>> for Identity {
-    fn from(found: Result<Arc<Principal>>) -> Self {
+impl From<Result<Arc<Principal>, Failed>> for Identity {
+    fn from(found: Result<Arc<Principal>, Failed>) -> Self {
         match found {
             Ok(principal) => Self::Known(principal),
-            Err(Error::Unauthenticated(reason)) => Self::Unknown(reason),
-            Err(error) => Self::Undecided(Arc::new(error)),
+            Err(Failed { error: Error::Unauthenticated(reason), .. }) => Self::Unknown(reason),
+            Err(Failed { error, response_key }) => Self::Undecided(Arc::new(error), response_key),
         }
     }
 }

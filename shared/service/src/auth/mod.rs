@@ -6,6 +6,7 @@
 mod agent_keys;
 mod extract;
 mod issuer;
+mod issuer_keys;
 mod response_secret;
 mod tokens;
 
@@ -16,7 +17,7 @@ use http::{HeaderMap, header};
 
 pub use agent_keys::{KeyAlg, PublicKey};
 pub use extract::{Admin, Agent, Identity, Operator, SignedIn};
-pub use issuer::Issuer;
+pub use issuer::{ClaimPlaces, Issuer, IssuerKeys};
 pub use response_secret::{MasterSecrets, ResponseKey};
 pub use tokens::TokenRules;
 
@@ -50,6 +51,8 @@ pub struct Person {
     pub is_operator: bool,
     /// May administer. Neither role implies the other.
     pub is_admin: bool,
+    /// The groups of the token.
+    pub groups: Vec<String>,
 }
 
 impl Person {
@@ -66,6 +69,21 @@ impl Principal {
             Self::Agent { caller, .. } => caller.agent_id.as_str(),
             Self::Person(person) => &person.id,
         }
+    }
+}
+
+/// A token that did not verify.
+#[derive(Debug)]
+pub struct Failed {
+    /// [`Error::Unauthenticated`] with the reason for the log; [`Error::Unavailable`] where keys cannot be looked up.
+    pub error: Error,
+    /// Where only that is out of reach whether the key is still active: the agent's answer is signed all the same.
+    pub response_key: Option<Arc<ResponseKey>>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, response_key: None }
     }
 }
 
@@ -91,8 +109,8 @@ impl Authenticator {
     /// Who sends these headers.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] with the reason for the log; [`Error::Unavailable`] where keys cannot be looked up.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Principal>> {
+    /// The token did not verify.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Principal>, Failed> {
         let token = bearer_token(headers)?;
         let now = self.clock.now();
         if let Some(principal) = self.verified.get(token, now) {
@@ -102,9 +120,10 @@ impl Authenticator {
         Box::pin(self.verify(token, now)).await
     }
 
-    async fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Arc<Principal>> {
+    async fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Arc<Principal>, Failed> {
         let unverified = tokens::Unverified::read(token)?;
-        let (principal, good) = if unverified.issuer == self.issuer.name() {
+        self.rules.is_worth_a_key(&unverified.claims, now)?;
+        let (principal, good) = if unverified.claims.iss == self.issuer.name() {
             self.issuer.verify(token, &unverified, &self.rules, now).await?
         } else {
             self.agent_keys.verify(token, &unverified, &self.rules, now).await?
@@ -117,8 +136,8 @@ impl Authenticator {
 
 /// RFC 6750, section 2.1.
 fn bearer_token(headers: &HeaderMap) -> Result<&str> {
-    /// Longer ones are not even parsed.
-    const LONGEST: usize = 8 * 1024;
+    /// Longer ones are not even parsed (contract, "Limits").
+    const LONGEST: usize = 16 * 1024;
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().ok_or(Error::Unauthenticated("no token"))?;
     if values.next().is_some() {

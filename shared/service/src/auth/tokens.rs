@@ -23,61 +23,64 @@ pub struct TokenRules {
     pub leeway_seconds: i64,
 }
 
-/// What a token says before anything of it is believed: only where its key is to be looked for.
+/// What a token says before anything of it is believed: where its key is to be looked for, and whether that is worth
+/// it. Look-ups cost, and strangers can write tokens.
 pub(super) struct Unverified {
     pub header: Header,
     pub key_id: String,
-    pub issuer: String,
+    pub claims: Claims,
 }
 
-impl Unverified {
-    pub(super) fn read(token: &str) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Claims {
-            iss: String,
-        }
-        let header =
-            jsonwebtoken::decode_header(token).map_err(|_| Error::Unauthenticated("the header is no JOSE header"))?;
-        if header.crit.is_some() {
-            return Err(Error::Unauthenticated("crit is not supported"));
-        }
-        let key_id = header.kid.clone().ok_or(Error::Unauthenticated("no kid"))?;
-        let claims: Claims =
-            insecure_decode_claims(token).map_err(|_| Error::Unauthenticated("the claims hold no issuer"))?;
-        Ok(Self { header, key_id, issuer: claims.iss })
-    }
-}
-
-/// The times of a token, RFC 7519 section 4.1, as seconds since the epoch.
+/// The registered claims that every token has (RFC 7519, section 4.1).
 #[derive(Debug, Deserialize)]
+pub(super) struct Claims {
+    pub iss: String,
+    pub sub: String,
+    aud: Audience,
+    #[serde(flatten)]
+    pub times: Times,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// The times of a token, as seconds since the epoch.
+#[derive(Clone, Copy, Debug, Deserialize)]
 pub(super) struct Times {
     pub exp: f64,
     pub nbf: Option<f64>,
     pub iat: Option<f64>,
 }
 
-impl TokenRules {
-    /// Verifies the signature by this key and algorithm, and the issuer, audience and times. The algorithm is the
-    /// caller's choice, never the token's.
-    pub(super) fn verify<T: DeserializeOwned>(
-        &self,
-        token: &str,
-        key: &DecodingKey,
-        alg: Algorithm,
-        issuer: &str,
-        now: DateTime<Utc>,
-    ) -> Result<(T, Times)> {
-        let mut validation = Validation::new(alg);
-        validation.set_required_spec_claims(&["exp", "iss", "sub", "aud"]);
-        validation.set_issuer(&[issuer]);
-        validation.set_audience(&[&self.audience]);
-        // The times are compared below, against the clock that tests can move.
-        validation.validate_exp = false;
-        let verified = jsonwebtoken::decode::<T>(token, key, &validation)
-            .map_err(|_| Error::Unauthenticated("the signature, issuer or audience is wrong or a claim is missing"))?;
-        let times: Times =
-            insecure_decode_claims(token).map_err(|_| Error::Unauthenticated("exp, nbf or iat is not a number"))?;
+impl Unverified {
+    pub(super) fn read(token: &str) -> Result<Self> {
+        let header =
+            jsonwebtoken::decode_header(token).map_err(|_| Error::Unauthenticated("the header is no JOSE header"))?;
+        if header.crit.is_some() {
+            return Err(Error::Unauthenticated("crit is not supported"));
+        }
+        let key_id = header.kid.clone().ok_or(Error::Unauthenticated("no kid"))?;
+        let claims = insecure_decode_claims(token)
+            .map_err(|_| Error::Unauthenticated("iss, sub, aud or exp is missing, or a time is not a number"))?;
+        Ok(Self { header, key_id, claims })
+    }
+}
 
+impl TokenRules {
+    /// Refuses a token that no key could make a good one: for someone else, or not of this time.
+    pub(super) fn is_worth_a_key(&self, claims: &Claims, now: DateTime<Utc>) -> Result<()> {
+        let is_for_us = match &claims.aud {
+            Audience::One(audience) => *audience == self.audience,
+            Audience::Several(audiences) => audiences.contains(&self.audience),
+        };
+        if !is_for_us {
+            return Err(Error::Unauthenticated("the audience is another"));
+        }
+        let times = &claims.times;
         #[expect(clippy::cast_precision_loss, reason = "whole seconds of this age are exact")]
         let (now, leeway) = (now.timestamp() as f64, self.leeway_seconds as f64);
         if times.exp <= now - leeway {
@@ -89,7 +92,27 @@ impl TokenRules {
         if times.iat.is_some_and(|iat| iat > now + leeway) {
             return Err(Error::Unauthenticated("the token was issued in the future"));
         }
-        Ok((verified.claims, times))
+        Ok(())
+    }
+
+    /// Verifies the signature by this key and algorithm, and issuer and audience with it. The algorithm is the caller's
+    /// choice, never the token's. The times were compared before, by [`Self::is_worth_a_key`].
+    pub(super) fn verify<T: DeserializeOwned>(
+        &self,
+        token: &str,
+        key: &DecodingKey,
+        alg: Algorithm,
+        issuer: &str,
+    ) -> Result<T> {
+        let mut validation = Validation::new(alg);
+        validation.set_required_spec_claims(&["exp", "iss", "sub", "aud"]);
+        validation.set_issuer(&[issuer]);
+        validation.set_audience(&[&self.audience]);
+        // By the clock that tests can move.
+        validation.validate_exp = false;
+        let verified = jsonwebtoken::decode::<T>(token, key, &validation)
+            .map_err(|_| Error::Unauthenticated("the signature, issuer or audience is wrong or a claim is missing"))?;
+        Ok(verified.claims)
     }
 
     /// From and until when a token with these times is good.

@@ -341,7 +341,7 @@ fn url_login(urls: &str) -> anyhow::Result<Option<Login>> {
 
 /// What is wrong with these URLs of one cluster, or with the contents of a `.creds` file; found when a process starts.
 pub(crate) fn check_config(urls: &str, credentials: Option<&str>) -> Result<(), &'static str> {
-    if !urls.split(',').all(|url| url.trim() == url && url.parse::<ServerAddr>().is_ok()) {
+    if !urls.split(',').all(|url| !url.is_empty() && url.trim() == url && url.parse::<ServerAddr>().is_ok()) {
         return Err("is not a URL of NATS, or several, comma-separated");
     }
     let login = url_login(urls).map_err(|_| "has a user or password that is not percent-encoded UTF-8")?;

@@ -54,10 +54,7 @@ pub(super) async fn edge(
     request.extensions_mut().insert(Trace(trace.clone()));
     request.extensions_mut().insert(identity.clone());
 
-    let agent = match identity.principal() {
-        Some(Principal::Agent { response_key, .. }) => Some(response_key.clone()),
-        _ => None,
-    };
+    let agent = identity.response_key().cloned();
     let query = request.uri().query().filter(|_| is_api(&path) && identity.principal().is_some());
     let faults = route.as_deref().zip(query).map(|(route, query)| known.faults(route, &method, query));
     let response = match &nonce {
