@@ -1,13 +1,12 @@
 //! A synthetic agent: an Ed25519 key, a token, and the secret that responses to it are verified with.
 
 use anyhow::{Context, Result, ensure};
-use aws_lc_rs::hmac;
-use base64::prelude::{BASE64_STANDARD, Engine};
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
-use relaytrace_client::signature::{Expected, Received};
-use serde_json::json;
+use jsonwebtoken::get_current_timestamp;
+use relaytrace_client::Credentials;
+use relaytrace_client::signature::Received;
+use serde_json::{Value, json};
 
 use crate::http::{Answer, Connection, bearer};
 use crate::keys::NewKey;
@@ -21,8 +20,7 @@ const TOKEN_KEPT_FOR: u64 = 480;
 pub struct Agent {
     pub id: String,
     pub key_id: String,
-    key: EncodingKey,
-    secret: hmac::Key,
+    credentials: Credentials,
     token: HeaderValue,
     token_made_at: u64,
 }
@@ -47,16 +45,14 @@ impl Agent {
         id: String,
         key_id: String,
     ) -> Result<Self> {
-        let NewKey { pkcs8, public_pem } = NewKey::generate()?;
-        let key = json!({"key_id": key_id, "alg": "EdDSA", "public_key": public_pem});
+        let new = NewKey::generate()?;
+        let key = json!({"key_id": key_id, "alg": "EdDSA", "public_key": new.public_pem});
         let registered = connection.post(&format!("/v1/admin/agents/{id}/keys"), admin, &key).await?;
         registered.expect(StatusCode::CREATED)?;
         let registered = registered.json()?;
         let secret = registered["response_secret"].as_str().context("a registered key has no response_secret")?;
-        let secret = hmac::Key::new(hmac::HMAC_SHA256, &BASE64_STANDARD.decode(secret)?);
-
-        let key = EncodingKey::from_ed_der(&pkcs8);
-        let mut agent = Self { id, key_id, key, secret, token: HeaderValue::from_static(""), token_made_at: 0 };
+        let credentials = Credentials::new(&id, &key_id, &new.private_pem(), secret)?;
+        let mut agent = Self { id, key_id, credentials, token: HeaderValue::from_static(""), token_made_at: 0 };
         agent.refresh_token()?;
         Ok(agent)
     }
@@ -67,10 +63,7 @@ impl Agent {
         if now < self.token_made_at + TOKEN_KEPT_FOR {
             return Ok(());
         }
-        let claims =
-            json!({"iss": self.id, "sub": self.id, "aud": "relaytrace", "iat": now, "exp": now + TOKEN_LIFETIME});
-        let header = Header { kid: Some(self.key_id.clone()), ..Header::new(Algorithm::EdDSA) };
-        self.token = bearer(&encode(&header, &claims, &self.key)?)?;
+        self.token = bearer(&self.credentials.sign_token(now, TOKEN_LIFETIME)?)?;
         self.token_made_at = now;
         Ok(())
     }
@@ -80,12 +73,45 @@ impl Agent {
         &self.token
     }
 
-    /// Whether the response is the service's own.
-    pub fn verify(&self, answer: &Answer, method: &Method, nonce: &str) -> Result<()> {
+    /// Whether the response is the service's own, and about what was asked.
+    pub fn verify(&self, answer: &Answer, asked: &Asked<'_>) -> Result<()> {
         let now = i64::try_from(get_current_timestamp())?;
-        let expected = Expected { method: method.as_str(), nonce, key_id: &self.key_id, secret: &self.secret, now };
-        let received = Received { status: answer.status.as_u16(), headers: &answer.headers, body: &answer.body };
-        Ok(expected.verify(received)?)
+        let expected = self.credentials.expected(asked.method.as_str(), asked.nonce, now);
+        expected.verify(Received { status: answer.status.as_u16(), headers: &answer.headers, body: &answer.body })?;
+        let difference = asked.difference(self, answer.status, &answer.json().unwrap_or_default());
+        ensure!(difference.is_none(), "it answers another question: {}", difference.unwrap_or_default());
+        Ok(())
+    }
+}
+
+/// A call that was made.
+pub struct Asked<'a> {
+    pub method: &'a Method,
+    /// With its query.
+    pub path: &'a str,
+    pub body: &'a [u8],
+    pub nonce: &'a str,
+}
+
+impl Asked<'_> {
+    /// The first member of an answer that belongs to another question. Compared here with code of its own: relaytrace-client
+    /// is judged by this.
+    fn difference(&self, agent: &Agent, status: StatusCode, said: &Value) -> Option<String> {
+        let path = self.path.split('?').next().unwrap_or_default();
+        let differs = |member: &str, asked: &str| {
+            let answered = said[member].as_str().unwrap_or_default();
+            (answered != asked).then(|| format!("its {member} is {answered:?}, asked was {asked:?}"))
+        };
+        if !status.is_success() {
+            return differs("instance", path);
+        }
+        let sent: Value = serde_json::from_slice(self.body).unwrap_or_default();
+        let mut steps = path.split('/').skip_while(|step| !matches!(*step, "requests" | "decisions")).skip(1);
+        let request_id = steps.next().filter(|step| !matches!(*step, "" | "poll"));
+        differs("agent_id", &agent.id)
+            .or_else(|| request_id.and_then(|id| differs("request_id", id)))
+            .or_else(|| sent["client_request_key"].as_str().and_then(|key| differs("client_request_key", key)))
+            .or_else(|| sent["delivery_id"].as_str().and_then(|id| differs("delivery_id", id)))
     }
 }
 

@@ -81,13 +81,20 @@ impl Credentials {
         if now + TOKEN_MARGIN < kept.1 && kept.1 <= now + TOKEN_LIFETIME {
             return Ok(kept.0.clone());
         }
-        let Inner { agent_id, key_id, key, algorithm, .. } = &*self.0;
-        let expires = now + TOKEN_LIFETIME;
-        let claims = json!({"iss": agent_id, "sub": agent_id, "aud": AUDIENCE, "iat": now, "exp": expires});
-        let header = Header { kid: Some(key_id.clone()), ..Header::new(*algorithm) };
-        let token = jsonwebtoken::encode(&header, &claims, key)
-            .map_err(|error| Error::Configuration(format!("no token can be signed: {error}")))?;
-        *kept = (token.clone(), expires);
+        let token = self.sign_token(now, TOKEN_LIFETIME)?;
+        *kept = (token.clone(), now + TOKEN_LIFETIME);
         Ok(token)
+    }
+
+    /// A new token that is good from `now`, in seconds since the epoch, for `lifetime` seconds, at most 900.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] where the key cannot sign.
+    pub fn sign_token(&self, now: u64, lifetime: u64) -> Result<String> {
+        let Inner { agent_id, key_id, key, algorithm, .. } = &*self.0;
+        let claims = json!({"iss": agent_id, "sub": agent_id, "aud": AUDIENCE, "iat": now, "exp": now + lifetime});
+        let header = Header { kid: Some(key_id.clone()), ..Header::new(*algorithm) };
+        jsonwebtoken::encode(&header, &claims, key)
+            .map_err(|error| Error::Configuration(format!("no token can be signed: {error}")))
     }
 }

@@ -12,7 +12,7 @@ use super::cpu::{Usage, usage};
 use super::load::{Load, SAMPLE};
 use super::rows::Envelopes;
 use super::stack::Stack;
-use crate::agent::Nonces;
+use crate::agent::{Asked, Nonces};
 use crate::http::Connection;
 
 /// The measurement.
@@ -99,11 +99,12 @@ impl Handler {
     async fn call(&mut self, method: Method, path: &str, body: String, is_verified: bool) -> Result<Value> {
         let (agent, nonce) = (&self.load.agents[self.number], self.nonces.next());
         let request = self.agent.request(method.clone(), path, agent.token()).header("relaytrace-nonce", nonce.clone());
-        let answer = self.agent.send(request, Bytes::from(body)).await?;
+        let body = Bytes::from(body);
+        let answer = self.agent.send(request, body.clone()).await?;
         let said = String::from_utf8_lossy(&answer.body);
         ensure!(answer.status.is_success(), "{method} {path}: the service answered {}: {said}", answer.status);
         if is_verified {
-            agent.verify(&answer, &method, nonce.to_str()?)?;
+            agent.verify(&answer, &Asked { method: &method, path, body: &body, nonce: nonce.to_str()? })?;
         }
         answer.json()
     }

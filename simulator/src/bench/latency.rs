@@ -17,7 +17,7 @@ use tokio::time::sleep_until;
 
 use super::rows::{Batch, Envelopes};
 use super::stack::Stack;
-use crate::agent::{Agent, Nonces};
+use crate::agent::{Agent, Asked, Nonces};
 use crate::http::Connection;
 
 /// A poll counts as parked so long after it was sent; there is no way to see it from outside.
@@ -172,10 +172,12 @@ impl Waiter {
         let nonce: HeaderValue = self.nonces.next();
         let request = self.connection.request(method.clone(), path, self.agent().token());
         let request = request.header("relaytrace-nonce", nonce.clone());
-        let answer = self.connection.send(request, Bytes::from(body)).await?;
+        let body = Bytes::from(body);
+        let answer = self.connection.send(request, body.clone()).await?;
         let said = String::from_utf8_lossy(&answer.body);
         ensure!(answer.status.is_success(), "{method} {path}: the service answered {}: {said}", answer.status);
-        self.agent().verify(&answer, &method, nonce.to_str()?)?;
+        let asked = Asked { method: &method, path, body: &body, nonce: nonce.to_str()? };
+        self.agent().verify(&answer, &asked)?;
         answer.json()
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::sleep_until;
 use super::cpu::{Usage, usage};
 use super::kind::Kind;
 use super::rows::{Batch, DIGEST_HEX, Envelopes};
-use crate::agent::{Agent, Nonces};
+use crate::agent::{Agent, Asked, Nonces};
 use crate::http::{Answer, Connection};
 
 /// Of so many answers one is looked at closely: signature and content.
@@ -108,6 +108,7 @@ struct Caller<'a> {
 /// A call that is ready to be sent.
 struct Call<'a> {
     method: Method,
+    path: String,
     request: request::Builder,
     body: Bytes,
     /// The agent of a signed answer, and the nonce that it must cover.
@@ -130,8 +131,8 @@ impl<'a> Caller<'a> {
                 done.ran_out = true;
                 break;
             }
-            let call = self.prepare(row)?;
-            let answer = self.connection.send(call.request, call.body).await?;
+            let Call { method, path, request, body, signed_for } = self.prepare(row)?;
+            let answer = self.connection.send(request, body.clone()).await?;
             let is_looked_at = turn % SAMPLE == 0;
             let found = self.judge(&answer, is_looked_at).with_context(|| self.load.kind.name())?;
             if !found {
@@ -139,8 +140,9 @@ impl<'a> Caller<'a> {
                 break;
             }
             if is_looked_at {
-                if let Some((agent, nonce)) = call.signed_for {
-                    agent.verify(&answer, &call.method, nonce.to_str()?)?;
+                if let Some((agent, nonce)) = signed_for {
+                    let asked = Asked { method: &method, path: &path, body: &body, nonce: nonce.to_str()? };
+                    agent.verify(&answer, &asked)?;
                 }
                 done.verified += 1;
             }
@@ -182,11 +184,11 @@ impl<'a> Caller<'a> {
         if *kind == Kind::Decide {
             let token = &operators[self.number % operators.len()];
             let request = self.connection.request(method.clone(), &path, token);
-            return Ok(Call { method, request, body, signed_for: None });
+            return Ok(Call { method, path, request, body, signed_for: None });
         }
         let (agent, nonce) = (&agents[index % agents.len()], self.nonces.next());
         let request = self.connection.request(method.clone(), &path, agent.token()).header(NONCE, nonce.clone());
-        Ok(Call { method, request, body, signed_for: Some((agent, nonce)) })
+        Ok(Call { method, path, request, body, signed_for: Some((agent, nonce)) })
     }
 
     /// Checks the answer; `false` where a poll found nothing though it should have.

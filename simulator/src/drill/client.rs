@@ -1,5 +1,8 @@
 //! A client of the service that survives its faults: it connects again, never waits for ever, verifies every response
 //! to an agent, and writes down what it was told.
+//!
+//! It is not relaytrace-client: that hides what the drills judge. A drill has to see each try by itself: a 503 without
+//! `Retry-After`, an answer that hangs, a refusal that no fault excuses, a signature that does not verify.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::history::{History, Record};
 use super::scene::Person;
-use crate::agent::{Agent, Nonces};
+use crate::agent::{Agent, Asked, Nonces};
 use crate::http::{Answer, Connection};
 
 /// Longest wait for an answer, a poll's own waiting not counted: a call that takes longer hangs.
@@ -83,6 +86,12 @@ pub struct Client {
     connection: Option<Connection>,
     nonces: Nonces,
     history: Arc<History>,
+    excused: fn(u16, &str) -> bool,
+}
+
+/// What a fault may make of any call.
+fn is_excused(status: u16, code: &str) -> bool {
+    matches!((status, code), (503, "unavailable") | (409, "stale-delivery"))
 }
 
 impl Client {
@@ -90,7 +99,17 @@ impl Client {
     pub fn new(address: SocketAddr, history: Arc<History>) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let nonces = Nonces::new(NUMBER.fetch_add(1, Ordering::Relaxed));
-        Self { address, connection: None, nonces, history }
+        Self { address, connection: None, nonces, history, excused: is_excused }
+    }
+
+    /// The same client, for which these refusals are no violation: status and code.
+    pub fn excusing(self, excused: fn(u16, &str) -> bool) -> Self {
+        Self { excused, ..self }
+    }
+
+    /// The service's.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The history that it writes.
@@ -149,9 +168,9 @@ impl Client {
             request = request.header("relaytrace-nonce", nonce.clone());
         }
         let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
-        let answer = connection.send(request, body).await?;
+        let answer = connection.send(request, body.clone()).await?;
         if let Caller::Agent(agent) = caller {
-            self.verify(&answer, agent, method, path, nonce.to_str()?)?;
+            self.verify(&answer, agent, &Asked { method, path, body: &body, nonce: nonce.to_str()? })?;
         }
         if answer.status == StatusCode::SERVICE_UNAVAILABLE && !answer.headers.contains_key("retry-after") {
             self.history.violation("503 without Retry-After", format!("{method} {path}"));
@@ -160,21 +179,21 @@ impl Client {
     }
 
     /// An answer whose caller the service could not make out is not signed; every other is.
-    fn verify(&self, answer: &Answer, agent: &Agent, method: &Method, path: &str, nonce: &str) -> Result<()> {
+    fn verify(&self, answer: &Answer, agent: &Agent, asked: &Asked<'_>) -> Result<()> {
         let may_lack = matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::SERVICE_UNAVAILABLE);
         if may_lack && !answer.headers.contains_key("signature") {
             return Ok(());
         }
-        agent.verify(answer, method, nonce).inspect_err(|error| {
+        agent.verify(answer, asked).inspect_err(|error| {
+            let Asked { method, path, .. } = asked;
             self.history.violation("response that does not verify", format!("{method} {path}: {error:#}"));
         })
     }
 
     /// Notes an answer that refuses. What no fault can excuse is a violation.
-    fn refused(&self, call: &str, reply: &Reply) {
+    pub fn refused(&self, call: &str, reply: &Reply) {
         let (status, code) = (reply.status.as_u16(), reply.text("code"));
-        let is_excused = matches!((status, code.as_str()), (503, "unavailable") | (409, "stale-delivery"));
-        if !is_excused {
+        if !(self.excused)(status, &code) {
             self.history.violation("refusal", format!("{call}: {status} {}", reply.body));
         }
         self.history.add(Record::Refused { call: call.to_owned(), status, code });

@@ -1,6 +1,6 @@
 //! The history of a drill: calls and answers as its clients saw them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -50,6 +50,9 @@ struct Inner {
     outstanding: HashMap<String, HashSet<String>>,
     finished: HashSet<String>,
     slowest: Duration,
+    /// How often something was begun, by its name.
+    ticks: BTreeMap<&'static str, u64>,
+    outages: u64,
 }
 
 impl History {
@@ -59,7 +62,9 @@ impl History {
 
     /// Adds a record.
     pub fn add(&self, record: Record) {
-        self.lock().records.push(record);
+        let mut inner = self.lock();
+        inner.outages += u64::from(matches!(record, Record::Lost { .. } | Record::Refused { status: 503, .. }));
+        inner.records.push(record);
     }
 
     /// Notes something that must never happen.
@@ -96,6 +101,21 @@ impl History {
     /// How many decisions this agent has still to get.
     pub fn outstanding(&self, agent_id: &str) -> usize {
         self.lock().outstanding.get(agent_id).map_or(0, HashSet::len)
+    }
+
+    /// Calls so far that got no answer, or 503.
+    pub fn outages(&self) -> u64 {
+        self.lock().outages
+    }
+
+    /// Counts something that a client begins.
+    pub fn tick(&self, what: &'static str) {
+        *self.lock().ticks.entry(what).or_default() += 1;
+    }
+
+    /// How often each thing was begun.
+    pub fn ticks(&self) -> BTreeMap<&'static str, u64> {
+        self.lock().ticks.clone()
     }
 
     /// A copy of all records.

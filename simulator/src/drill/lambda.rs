@@ -26,7 +26,7 @@ use tokio::time::timeout;
 
 use super::scene::Scene;
 use super::service::Service;
-use crate::agent::{Agent, Nonces};
+use crate::agent::{Agent, Asked, Nonces};
 use crate::http::Answer;
 
 /// API Gateway gives up then.
@@ -100,7 +100,9 @@ impl Environment {
         let said = timeout(LONGEST, answer).await.context("the function did not answer")??;
         let said: Value = serde_json::from_slice(&said).context("the function answered with no JSON")?;
         let answer = answer_of(&said)?;
-        agent.verify(&answer, &Method::POST, nonce.to_str()?)?;
+        let body = body.to_string();
+        let asked = Asked { method: &Method::POST, path, body: body.as_bytes(), nonce: nonce.to_str()? };
+        agent.verify(&answer, &asked)?;
         Ok(answer)
     }
 }

@@ -3,10 +3,13 @@
 mod black_holes;
 mod failing_fsync;
 mod frozen_lambda;
+mod hang_ups;
 mod idle_transaction;
 mod key_rotation;
 mod killed_batches;
 mod killed_service;
+mod locked_table;
+mod mixed;
 mod nats_outage;
 mod postgres_restarts;
 mod publisher_killed;
@@ -34,6 +37,17 @@ pub const DRILLS: &[Drill] = &[
         full: 200,
         short: 5,
         run: |scene| Box::pin(killed_batches::run(scene)),
+    },
+    Drill {
+        name: "everything-at-once",
+        promise: "Whatever is done at once and whatever is killed meanwhile: no answer with 500, no row stuck, counters \
+                  exact, chains whole.",
+        does: "12 clients mix submissions, decisions, cancellations, acknowledgements of every kind, dispositions, caps, \
+               replays, dead letters, policies and key rotations; the service and Postgres are killed in between.",
+        unit: "seconds",
+        full: 60,
+        short: 10,
+        run: |scene| Box::pin(mixed::run(scene)),
     },
     Drill {
         name: "publisher-killed",
@@ -101,6 +115,26 @@ pub const DRILLS: &[Drill] = &[
         full: 30,
         short: 4,
         run: |scene| Box::pin(black_holes::run(scene)),
+    },
+    Drill {
+        name: "locked-table",
+        promise: "A lock on one table costs the calls that need it, and no others: never more than twice the pool's \
+                  sessions, and all is well within 5 s of the release.",
+        does: "Takes LOCK TABLE deliveries under 30 pollers, submits, administers and tries to decide meanwhile.",
+        unit: "seconds",
+        full: 60,
+        short: 6,
+        run: |scene| Box::pin(locked_table::run(scene)),
+    },
+    Drill {
+        name: "hang-ups",
+        promise: "Callers that hang up between request and answer lose nothing and keep no session; the agent learns a \
+                  decision within a second of it.",
+        does: "Cuts off each kind of call at a random moment, then repeats it as its client would.",
+        unit: "handoffs",
+        full: 2_000,
+        short: 80,
+        run: |scene| Box::pin(hang_ups::run(scene)),
     },
     Drill {
         name: "frozen-lambda",
