@@ -119,7 +119,8 @@ def check_answer(response: httpx.Response, agent_id: str) -> None:
     ids = [str(uuid.UUID(known)) for known in ids if known != "poll"]
     keys = []
     if asked.path.endswith("/v1/hitl/requests"):
-        keys = [json.loads(request.content)["client_request_key"]]
+        header = request.headers.get("idempotency-key")
+        keys = [json.loads(request.content).get("client_request_key", header)]
     if asked.path.endswith("/poll"):
         ids = [str(uuid.UUID(known)) for known in parse_qs(asked.query).get("request_id", [])]
     # Only a poll's answer names no request of its own.

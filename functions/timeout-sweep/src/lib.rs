@@ -39,7 +39,7 @@ pub struct SweepReport {
     pub dead_lettered: u64,
     /// Events left over in the outbox that the stream now has.
     pub relayed: u64,
-    /// Dedupe rows dropped after their 7 days.
+    /// Keys of submissions that were free and are forgotten.
     pub dedupe_dropped: u64,
     /// Unfinished replays that came a batch further, and are not finished by it.
     pub replays_advanced: u64,
