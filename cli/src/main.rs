@@ -1,5 +1,6 @@
 //! The command `relaytrace`.
 
+mod attestations;
 mod serve;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Command {
     Migrate,
     /// Run one sweep, print its counts as JSON, and exit: for a cron job.
     Sweep,
+    /// Print the list of the functions' attestation keys, as `ATTESTATION_JWKS` takes it.
+    AttestationJwks(attestations::Options),
     /// Exit with 0 if the server of this configuration is ready: a health check for container engines.
     Check,
 }
@@ -54,7 +57,8 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Serve(options) => serve::run(&options),
         Command::Migrate => runtime::run_migrations(),
-        Command::Sweep => runtime::run_once(timeout_sweep::run_once),
+        Command::Sweep => runtime::run_once(&timeout_sweep::router(), timeout_sweep::run_once),
+        Command::AttestationJwks(options) => attestations::run(&options),
         Command::Check => runtime::run_check(),
     }
 }

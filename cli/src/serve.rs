@@ -9,7 +9,7 @@ use relaytrace_domain::Clock;
 use relaytrace_service::config::{Config, ConfigFaults};
 use relaytrace_service::events::Publishing;
 use relaytrace_service::http::{common_routes, service};
-use relaytrace_service::{AppState, runtime, telemetry};
+use relaytrace_service::{AppState, DatabaseAuthority, runtime, telemetry};
 
 use crate::{UNAVAILABLE, USAGE};
 
@@ -35,7 +35,11 @@ pub fn run(options: &Options) -> ExitCode {
     let mut faults = Vec::new();
     let functions = options.functions(&mut faults);
     let period = options.period(&mut faults);
-    let config = Config::from_env().map_err(|ConfigFaults(found)| faults.extend(found));
+    let routes = routes(functions.clone());
+    // A sweep inside decides, whether or not its route is served.
+    let sweeps = period.map(|_| Function::TimeoutSweep.routes().needs().clone()).unwrap_or_default();
+    let config =
+        Config::from_env(&routes.needs().clone().and(sweeps)).map_err(|ConfigFaults(found)| faults.extend(found));
     let Ok(config) = config else { return refuse(USAGE, &faults) };
     if !faults.is_empty() {
         return refuse(USAGE, &faults);
@@ -57,7 +61,7 @@ async fn serve(config: Config, functions: Vec<Function>, period: Option<Duration
     let names: Vec<_> = functions.iter().map(|function| function.name()).collect();
     tracing::info!(functions = names.join(","), "serving");
     if let Some(period) = period {
-        tokio::spawn(timeout_sweep::schedule(state.clone(), period));
+        tokio::spawn(timeout_sweep::schedule(state.acting_by(DatabaseAuthority::Ops), period));
     }
     let router = service(routes(functions).merge(common_routes()), state.clone());
     match runtime::serve(router, &state, listen, runtime::interrupted()).await {

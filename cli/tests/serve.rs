@@ -8,6 +8,7 @@ use serde_json::Value;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 
+use relaytrace_domain::signing::attestation_jwk;
 use relaytrace_store::MIGRATOR;
 use relaytrace_testing::TestKey;
 
@@ -27,12 +28,17 @@ fn environment(owner: &PgPool, port: u16) -> HashMap<&'static str, String> {
     let mut url: reqwest::Url = server.parse().expect("a URL");
     url.set_path(name);
     let keys = serde_json::json!({"keys": [TestKey::generate().jwk("k")]});
+    let attestation_key = TestKey::generate().private_pem();
+    let causes = ["operator", "timeout", "admin", "agent", "policy"];
+    let listed = attestation_jwk(&attestation_key.as_str().into(), &causes).expect("a key");
     HashMap::from([
         ("DATABASE_URL", url.to_string()),
         ("NATS_URL", "nats://127.0.0.1:9".into()),
         ("DEPLOYMENT_NAME", "test".into()),
         ("MASTER_SECRETS", format!("m1:{}=", "A".repeat(43))),
         ("RECEIPT_KEY", TestKey::generate().private_pem()),
+        ("ATTESTATION_KEY", attestation_key),
+        ("ATTESTATION_JWKS", serde_json::json!({"keys": [listed]}).to_string()),
         ("ISSUER", "https://issuer.test".into()),
         ("ISSUER_JWKS", keys.to_string()),
         ("BIND_ADDRESS", "127.0.0.1".into()),
@@ -52,7 +58,15 @@ fn every_fault_of_arguments_and_configuration_is_said_at_once() {
     let mut command = command(&variables);
     let output = command.args(["serve", "--only", "ingest,nonsense", "--sweep-seconds", "never"]).output().unwrap();
     let said = refused(&output, 64);
-    for fault in ["nonsense", "timeout-sweep", "--sweep-seconds", "PORT", "DATABASE_URL is required", "RECEIPT_KEY"] {
+    for fault in [
+        "nonsense",
+        "timeout-sweep",
+        "--sweep-seconds",
+        "PORT",
+        "DATABASE_URL is required",
+        "MASTER_SECRETS",
+        "ATTESTATION_KEY",
+    ] {
         assert!(said.contains(fault), "{fault} is not in:\n{said}");
     }
 }

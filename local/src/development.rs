@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use relaytrace_domain::signing::attestation_jwk;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -21,6 +22,9 @@ const ISSUER_KEY_ID: &str = "development";
 /// The agent of `.local/dev.json`.
 pub const AGENT_ID: &str = "local-agent";
 const OPERATORS: [&str; 10] = ["Maria", "Jonas", "Aylin", "Pedro", "Ines", "Tomas", "Noor", "Lea", "Amir", "Sofia"];
+
+/// What ingest, decide, timeout-sweep and admin may decide for.
+const DECIDERS: [&[&str]; 4] = [&["agent", "policy"], &["operator"], &["timeout"], &["admin"]];
 
 /// An Ed25519 key as PKCS#8 PEM.
 #[derive(Clone, Serialize, Deserialize)]
@@ -68,6 +72,9 @@ impl PrivateKey {
 pub struct Secrets {
     master_secret: String,
     receipt_key: PrivateKey,
+    /// Those of ingest, decide, timeout-sweep and admin, in this order. Empty in a file from before there were any.
+    #[serde(default)]
+    attestation_keys: Vec<PrivateKey>,
     issuer_key: PrivateKey,
     /// Key of the agent of `.local/dev.json`.
     pub agent_key: PrivateKey,
@@ -79,17 +86,35 @@ impl Secrets {
     /// The checkout's secrets, made at the first run.
     pub fn load_or_make(path: &Path) -> anyhow::Result<Self> {
         if let Ok(text) = fs::read_to_string(path) {
-            return serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display()));
+            let mut secrets: Self =
+                serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display()))?;
+            if secrets.attestation_keys.is_empty() {
+                secrets.attestation_keys = Self::attestation_keys()?;
+                write_private(path, &serde_json::to_string_pretty(&secrets)?)?;
+            }
+            return Ok(secrets);
         }
         let secrets = Self {
             master_secret: BASE64_STANDARD.encode(rand::random::<[u8; 32]>()),
             receipt_key: PrivateKey::generate()?,
+            attestation_keys: Self::attestation_keys()?,
             issuer_key: PrivateKey::generate()?,
             agent_key: PrivateKey::generate()?,
             agent_key_id: format!("local-{:08x}", rand::random::<u32>()),
         };
         write_private(path, &serde_json::to_string_pretty(&secrets)?)?;
         Ok(secrets)
+    }
+
+    fn attestation_keys() -> anyhow::Result<Vec<PrivateKey>> {
+        DECIDERS.iter().map(|_| PrivateKey::generate()).collect()
+    }
+
+    /// The public halves, each with the causes that its function may decide for.
+    fn attestation_jwks(&self) -> anyhow::Result<Value> {
+        let keys = self.attestation_keys.iter().zip(DECIDERS);
+        let keys = keys.map(|(key, causes)| attestation_jwk(&key.0.clone().into(), causes).map_err(anyhow::Error::msg));
+        Ok(json!({"keys": keys.collect::<anyhow::Result<Vec<_>>>()?}))
     }
 
     /// What the functions are configured with.
@@ -101,6 +126,8 @@ impl Secrets {
             ("DEPLOYMENT_NAME", "relaytrace-local".to_owned()),
             ("MASTER_SECRETS", format!("1:{}", self.master_secret)),
             ("RECEIPT_KEY", self.receipt_key.0.clone()),
+            ("ATTESTATION_KEY", self.attestation_keys.iter().map(|key| key.0.as_str()).collect::<Vec<_>>().join("\n")),
+            ("ATTESTATION_JWKS", self.attestation_jwks()?.to_string()),
             ("ISSUER", ISSUER.to_owned()),
             ("ISSUER_JWKS", jwks.to_string()),
             ("BIND_ADDRESS", "127.0.0.1".to_owned()),

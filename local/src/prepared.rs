@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use relaytrace_domain::Clock;
-use relaytrace_service::AppState;
 use relaytrace_service::auth::{KeyAlg, PublicKey};
 use relaytrace_service::config::Config;
 use relaytrace_service::events::Publishing;
+use relaytrace_service::{AppState, DatabaseAuthority};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -67,8 +67,21 @@ pub async fn migrate(owner_url: &str) -> anyhow::Result<String> {
     let roles = relaytrace_store::RolePrefix::default();
     relaytrace_store::migrate(&owner, &roles).await?;
     relaytrace_store::prepare_role(&owner, &roles, SERVICE_ROLE, None).await?;
-    let mut url = Url::parse(owner_url).context("the database must be given as a URL")?;
-    url.set_username(SERVICE_ROLE).ok().context("the database's URL takes no user")?;
+    for authority in DatabaseAuthority::ALL {
+        relaytrace_store::prepare_login(&owner, &roles.of(authority), &login_of(authority), None).await?;
+    }
+    as_login(owner_url, SERVICE_ROLE)
+}
+
+/// The login of the functions of one authority.
+fn login_of(authority: DatabaseAuthority) -> String {
+    format!("{SERVICE_ROLE}_{}", authority.name())
+}
+
+/// A database's URL for another login; locally none has a password.
+fn as_login(url: &str, login: &str) -> anyhow::Result<String> {
+    let mut url = Url::parse(url).context("the database must be given as a URL")?;
+    url.set_username(login).ok().context("the database's URL takes no user")?;
     Ok(url.into())
 }
 
@@ -81,12 +94,23 @@ impl Prepared {
         addresses: Addresses,
     ) -> anyhow::Result<Self> {
         let secrets = Secrets::load_or_make(&dir.join("secrets.json"))?;
-        let environment = secrets.environment(service_database_url, service_nats_url)?;
+        let mut environment = secrets.environment(service_database_url, service_nats_url)?;
+        // `AUTHORITIES=1 make run`: a pool for each authority, as separate deployments of the functions have.
+        if std::env::var("AUTHORITIES").is_ok_and(|text| text == "1") {
+            for authority in DatabaseAuthority::ALL {
+                let url = as_login(service_database_url, &login_of(authority))?;
+                environment.insert(authority.variable().to_owned(), url);
+            }
+        }
         let mut variables = environment.clone();
         // The rules of delivery and tokens can be tried out: `LEASE_SECONDS=2 make run`.
         variables.extend(std::env::vars().filter(|(name, _)| !environment.contains_key(name)));
-        let state = AppState::new(Config::from_variables(variables)?, &Clock::system(), Publishing::Behind);
-        register_agent(&state, &secrets).await?;
+        let state = AppState::new(
+            Config::from_variables(variables, relaytrace_cli::routes(relaytrace_cli::Function::all()).needs())?,
+            &Clock::system(),
+            Publishing::Behind,
+        );
+        register_agent(&state.acting_by(DatabaseAuthority::Ops), &secrets).await?;
         Ok(Self { state, environment, secrets, addresses, description: dir.join("dev.json") })
     }
 

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use relaytrace_servers::{Durability, Nats, Postgres};
-use relaytrace_service::{runtime, telemetry};
+use relaytrace_service::{DatabaseAuthority, runtime, telemetry};
 
 use crate::prepared::{Addresses, Prepared};
 use crate::{RunOptions, demo, openapi, prepared};
@@ -77,10 +77,13 @@ async fn run_functions(options: &RunOptions, postgres: &Postgres, nats: &Nats) -
     print_banner(options, &base_url, &prepared.operator_token()?);
 
     if options.sweep_seconds > 0.0 {
-        tokio::spawn(timeout_sweep::schedule(state.clone(), Duration::from_secs_f64(options.sweep_seconds)));
+        tokio::spawn(timeout_sweep::schedule(
+            state.acting_by(DatabaseAuthority::Ops),
+            Duration::from_secs_f64(options.sweep_seconds),
+        ));
     }
     if options.demo == 1 {
-        demo::run(&state, &base_url);
+        demo::run(&state.acting_by(DatabaseAuthority::Ops), &base_url);
     }
     tokio::select! {
         ended = server => ended?,

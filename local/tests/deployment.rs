@@ -6,6 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use http::{Request, StatusCode};
 use relaytrace_domain::Clock;
+use relaytrace_domain::signing::attestation_jwk;
 use relaytrace_service::AppState;
 use relaytrace_service::config::Config;
 use relaytrace_service::events::Publishing;
@@ -55,17 +56,21 @@ fn owners() -> BTreeMap<Route, String> {
 /// A function without servers: good enough to see what it serves.
 fn alone(routes: Routes) -> Router {
     let key = TestKey::generate();
+    let causes = ["operator", "timeout", "admin", "agent"];
+    let jwk = attestation_jwk(&key.private_pem().into(), &causes).expect("a key");
     let variables = HashMap::from([
         ("DATABASE_URL", "postgres://nobody@127.0.0.1:9/none".to_owned()),
         ("NATS_URL", NO_NATS.to_owned()),
         ("DEPLOYMENT_NAME", "test".to_owned()),
         ("MASTER_SECRETS", format!("1:{}", "A".repeat(44))),
         ("RECEIPT_KEY", key.private_pem()),
+        ("ATTESTATION_KEY", key.private_pem()),
+        ("ATTESTATION_JWKS", json!({"keys": [jwk]}).to_string()),
         ("ISSUER", "https://issuer.test".to_owned()),
         ("ISSUER_JWKS", json!({"keys": [key.jwk("issuer-key")]}).to_string()),
     ]);
     let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    let config = Config::from_variables(variables).expect("a configuration");
+    let config = Config::from_variables(variables, routes.needs()).expect("a configuration");
     let state = AppState::new(config, &Clock::system(), Publishing::Behind);
     service(routes.merge(common_routes()), state)
 }

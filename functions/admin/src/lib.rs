@@ -8,6 +8,8 @@ mod disposition;
 mod policies;
 mod stale;
 
+use relaytrace_domain::Cause;
+use relaytrace_service::DatabaseAuthority;
 use relaytrace_service::http::Routes;
 
 /// The routes of this function.
@@ -28,4 +30,5 @@ pub fn router() -> Routes {
         dead_letters::discard,
         stale::list
     )
+    .needing(DatabaseAuthority::Ops, |needs| needs.responses().causes(&[Cause::Admin]))
 }

@@ -12,11 +12,11 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use http::StatusCode;
-use relaytrace_domain::{Decision, Digest, Faults, Reason, RequestId, Verdict};
+use relaytrace_domain::{Cause, Decision, Digest, Faults, Reason, RequestId, Verdict};
 use relaytrace_domain::{Error, Result};
-use relaytrace_service::AppState;
 use relaytrace_service::auth::Operator;
 use relaytrace_service::http::{JsonBody, Path, Problem, RequestOf, Routes, Trace};
+use relaytrace_service::{AppState, DatabaseAuthority};
 use relaytrace_store::Deciding;
 use utoipa::ToSchema;
 
@@ -26,6 +26,7 @@ pub fn router() -> Routes {
         .route("/v1/hitl/requests", MethodRouter::new().fallback(queue::not_allowed))
         .route("/", get(page::index))
         .route("/page/{file}", get(page::asset))
+        .needing(DatabaseAuthority::People, |needs| needs.receipts().causes(&[Cause::Operator]))
 }
 
 /// An operator's answer.

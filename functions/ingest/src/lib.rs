@@ -5,19 +5,20 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use relaytrace_domain::{
-    Actor, ActorKind, AgentId, ClientRequestKey, Decision, Envelope, InvalidText, Outcome, Reason, RequestId,
+    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Decision, Envelope, InvalidText, Outcome, Reason, RequestId,
     Submission,
 };
 use relaytrace_domain::{Error, Result};
-use relaytrace_service::AppState;
 use relaytrace_service::auth::Agent;
 use relaytrace_service::http::{JsonBody, JsonBytes, Path, Problem, RequestOf, RequestView, Routes, Trace};
+use relaytrace_service::{AppState, DatabaseAuthority};
 use relaytrace_store::Deciding;
 use utoipa::ToSchema;
 
 /// The routes of this function.
 pub fn router() -> Routes {
     relaytrace_service::routes!(submit, cancel)
+        .needing(DatabaseAuthority::Agent, |needs| needs.responses().causes(&[Cause::Agent]))
 }
 
 /// Ask a person
@@ -48,6 +49,8 @@ async fn submit(
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let location = format!("/v1/agents/{}/requests/{}", request.agent_id, request.request_id);
     let request_id = request.request_id;
+    // A receipt is signed elsewhere where this function is apart: its agent then looks at the request.
+    let delivered = delivered.filter(|_| state.receipt_keys.can_sign());
     let body = Json(RequestView::new(request, delivered, !is_new, &state.receipt_keys)?);
     let mut response = (status, body).into_response();
     response.extensions_mut().insert(RequestOf(request_id));

@@ -10,10 +10,10 @@ use axum::Json;
 use axum::extract::State;
 use http::HeaderMap;
 use relaytrace_domain::{AgentId, Faults, RequestId, Result, Timestamp};
-use relaytrace_service::AppState;
 use relaytrace_service::auth::Agent;
 use relaytrace_service::events::WaitsFor;
 use relaytrace_service::http::{DecisionView, Problem, Query, Routes, clamped, parse_list};
+use relaytrace_service::{AppState, DatabaseAuthority};
 use relaytrace_store::{Caller, LeaseOrder, Leased};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -24,6 +24,7 @@ use wait::{Look, Looking, look_or_wait, wait_seconds};
 /// The routes of this function.
 pub fn router() -> Routes {
     relaytrace_service::routes!(poll, acknowledge::acknowledge, requests::request, requests::list)
+        .needing(DatabaseAuthority::Agent, |needs| needs.responses().receipts())
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

@@ -9,9 +9,9 @@ use axum::extract::State;
 use http::StatusCode;
 use relaytrace_domain::{Error, Result};
 use relaytrace_domain::{Reason, ReplayKey, ReplayScope, ReplayState, ReplayTarget, Timestamp, mint_uuid};
-use relaytrace_service::AppState;
 use relaytrace_service::auth::Admin;
 use relaytrace_service::http::{JsonBody, Path, Problem, Routes};
+use relaytrace_service::{AppState, DatabaseAuthority};
 use relaytrace_store::{Replay, ReplayOrder};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -23,7 +23,7 @@ const BATCHES: usize = 10;
 
 /// The routes of this function.
 pub fn router() -> Routes {
-    relaytrace_service::routes!(order, show)
+    relaytrace_service::routes!(order, show).needing(DatabaseAuthority::Ops, |needs| needs)
 }
 
 /// What is to go out again.

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use relaytrace_domain::{Cause, RequestId, SweepPart};
 use relaytrace_domain::{Error, Result};
-use relaytrace_domain::{RequestId, SweepPart};
-use relaytrace_service::AppState;
 use relaytrace_service::auth::Admin;
 use relaytrace_service::events::Published;
 use relaytrace_service::http::{Problem, Routes};
+use relaytrace_service::{AppState, DatabaseAuthority};
 use relaytrace_store::OutboxEvent;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -49,7 +49,7 @@ pub struct SweepReport {
 
 /// The routes of this function.
 pub fn router() -> Routes {
-    relaytrace_service::routes!(sweep)
+    relaytrace_service::routes!(sweep).needing(DatabaseAuthority::Ops, |needs| needs.causes(&[Cause::Timeout]))
 }
 
 /// Run one sweep

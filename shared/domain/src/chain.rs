@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::decision::{Actor, Cause, Outcome};
-use super::ids::{Digest, RequestId};
+use super::ids::{ClientRequestKey, Digest, RequestId};
 use super::time::Timestamp;
 
 /// What an entry tells.
@@ -99,6 +99,23 @@ pub struct DecidedEntry {
     pub action_digest: Digest,
     /// The reason given.
     pub reason: Option<String>,
+}
+
+/// The members of a `submitted` entry's bytes that receipts name.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct SubmittedEntry {
+    /// The request.
+    pub request_id: RequestId,
+    /// The agent that asked.
+    pub actor: Actor,
+    /// Of its action.
+    pub action_digest: Digest,
+    /// The agent's own key; `None` in entries from before they named it.
+    #[serde(default)]
+    pub client_request_key: Option<ClientRequestKey>,
+    /// Type of its action; `None` in entries from before they named it.
+    #[serde(default)]
+    pub action_type: Option<String>,
 }
 
 /// The `prev_hash` of a chain's first entry: SHA-256 of `relaytrace-chain-v1:<request_id>`.

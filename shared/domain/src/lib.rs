@@ -24,7 +24,7 @@ mod stored;
 mod time;
 mod timeout;
 
-pub use chain::{Base64, ChainEntry, ChainHeader, ChainKind, DecidedEntry, chain_genesis, chain_hash};
+pub use chain::{Base64, ChainEntry, ChainHeader, ChainKind, DecidedEntry, SubmittedEntry, chain_genesis, chain_hash};
 pub use clock::Clock;
 #[cfg(feature = "database")]
 pub use database::Refusal;

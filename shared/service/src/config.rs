@@ -2,16 +2,19 @@
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
-//! | `DATABASE_URL` | Postgres, as a login role that is a member of `relaytrace_app` | required |
+//! | `DATABASE_URL` | Postgres, as a login role that is a member of `relaytrace_app`, or of the function's own authority | this or the next |
+//! | `DATABASE_URL_AGENT`, `DATABASE_URL_PEOPLE`, `DATABASE_URL_OPS` | the same for one authority each: as a member of `relaytrace_agent` (ingest, poll), `relaytrace_people` (decide), `relaytrace_ops` (timeout-sweep, replay, admin) | `DATABASE_URL` |
 //! | `DATABASE_MAX_CONNECTIONS` | pool size | 16; on Lambda 2 |
 //! | `DATABASE_SETTINGS` | where limits and planning are set: `role` (by `migrate`), or `connection` where the role cannot be altered and no pooler is between | `role` |
 //! | `NATS_URL` | NATS with JetStream; servers of one cluster comma-separated; `user:password@` or `token@` before the host, percent-encoded | required |
 //! | `NATS_CREDENTIALS` | contents of a `.creds` file, instead of a user in `NATS_URL` | none |
 //! | `NATS_REPLICAS` | replicas of the stream | 1 |
 //! | `DEPLOYMENT_NAME` | `iss` of receipts | required |
-//! | `MASTER_SECRETS` | `id:base64`, at least 32 bytes each, comma-separated; new keys use the first | required |
-//! | `RECEIPT_KEY` | Ed25519 private key, PKCS#8 PEM | required |
+//! | `MASTER_SECRETS` | `id:base64`, at least 32 bytes each, comma-separated; new keys use the first | required by ingest, poll, admin; a function without it knows no agents |
+//! | `RECEIPT_KEY` | Ed25519 private key, PKCS#8 PEM | required by poll, decide |
 //! | `RECEIPT_OLD_KEYS` | JWK set: public halves of earlier receipt keys | none |
+//! | `ATTESTATION_KEY` | Ed25519 private key of this function, PKCS#8 PEM; several functions in one process: a block for each | required by ingest, decide, timeout-sweep, admin |
+//! | `ATTESTATION_JWKS` | JWK set: public halves of all functions' attestation keys, each with its `causes`; earlier ones too | required by these and poll |
 //! | `ISSUER` | `iss` of operators' and administrators' tokens, https | required |
 //! | `ISSUER_JWKS_URL` | where its keys are, https | this or the next |
 //! | `ISSUER_JWKS` | its keys, as a JWK set | |
@@ -42,7 +45,7 @@
 //! Where `DATABASE_URL` is not set and there is no Lambda runtime, the file `.local/dev.json` of a running local
 //! stack gives what the environment does not. Nothing has a default that would let someone in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -60,13 +63,16 @@ use url::Url;
 use crate::auth::{ClaimPlaces, Issuer, IssuerKeys, MasterSecrets, TokenRules};
 use crate::events::check_config;
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
-use relaytrace_domain::signing::{ReceiptKey, ReceiptKeys};
+use crate::needs::{DatabaseAuthority, Needs};
+use relaytrace_domain::signing::{AttestationKeys, Attestor, ReceiptKey, ReceiptKeys};
 
 /// Everything that a function is configured with.
 #[derive(Debug)]
 pub struct Config {
     /// Postgres.
     pub database: PgConnectOptions,
+    /// The same for authorities that have connections of their own.
+    pub authorities: BTreeMap<DatabaseAuthority, PgConnectOptions>,
     /// Pool size.
     pub database_max_connections: usize,
     /// NATS.
@@ -75,6 +81,8 @@ pub struct Config {
     pub master_secrets: Arc<MasterSecrets>,
     /// Receipts are signed with these.
     pub receipt_keys: ReceiptKeys,
+    /// Decisions are signed with these.
+    pub attestor: Attestor,
     /// Whose tokens people carry.
     pub issuer: Issuer,
     /// What every token must be.
@@ -187,31 +195,30 @@ impl Config {
     ///
     /// # Errors
     /// Every fault at once.
-    pub fn from_env() -> Result<Self, ConfigFaults> {
+    pub fn from_env(needs: &Needs) -> Result<Self, ConfigFaults> {
         let mut variables: HashMap<String, String> = std::env::vars().collect();
         if !variables.contains_key("DATABASE_URL") && !variables.contains_key("AWS_LAMBDA_RUNTIME_API") {
             for (name, value) in local_stack() {
                 variables.entry(name).or_insert(value);
             }
         }
-        Self::from_variables(variables)
+        Self::from_variables(variables, needs)
     }
 
-    /// Reads these variables.
+    /// Reads these variables, as functions with these needs are configured.
     ///
     /// # Errors
     /// Every fault at once.
-    pub fn from_variables(variables: HashMap<String, String>) -> Result<Self, ConfigFaults> {
+    pub fn from_variables(variables: HashMap<String, String>, needs: &Needs) -> Result<Self, ConfigFaults> {
         let mut read = Reader { variables, faults: Vec::new() };
         let on_lambda = read.variables.contains_key("AWS_LAMBDA_RUNTIME_API");
 
-        let database =
-            read.required("DATABASE_URL", |text| PgConnectOptions::from_str(text).map_err(|_| "is not a Postgres URL"));
         let settings_of_connection = read.optional("DATABASE_SETTINGS", |text| match text {
             "role" => Ok(false),
             "connection" => Ok(true),
             _ => Err("must be role or connection"),
         });
+        let (database, authorities) = read.databases(needs);
         let database_max_connections =
             read.number("DATABASE_MAX_CONNECTIONS", if on_lambda { 2 } else { 16 }, 1, 1_000);
         let credentials = read.optional("NATS_CREDENTIALS", |text| {
@@ -222,9 +229,11 @@ impl Config {
         let nats_url = read.required("NATS_URL", |text| check_config(text, given).map(|()| text.to_owned()));
         let replicas = read.number("NATS_REPLICAS", 1, 1, 5);
         let name = read.required("DEPLOYMENT_NAME", |text| Ok::<_, &str>(text.to_owned()));
-        let masters = read.required("MASTER_SECRETS", master_secrets);
-        let receipt_key = read.required("RECEIPT_KEY", |text| ReceiptKey::from_pem(&SecretString::from(text)));
+        let masters = read.needed(needs.responses, "MASTER_SECRETS", master_secrets);
+        let receipt_key =
+            read.needed(needs.receipts, "RECEIPT_KEY", |text| ReceiptKey::from_pem(&SecretString::from(text)));
         let old_keys = read.optional("RECEIPT_OLD_KEYS", jwk_set);
+        let (attestations, attestor) = read.attestations(needs);
         let issuer = read.issuer();
         let token_rules = TokenRules {
             audience: read
@@ -251,22 +260,24 @@ impl Config {
         let max_body_bytes = read.number("MAX_BODY_BYTES", MAX_BODY_BYTES, 1_024, MAX_BODY_BYTES);
         let server = read.server();
 
-        match (database, nats_url, name, masters, receipt_key, issuer) {
-            (Some(database), Some(url), Some(name), Some(masters), Some(receipt_key), Some(issuer))
-                if read.faults.is_empty() =>
-            {
-                let database = match settings_of_connection {
+        match (database, nats_url, name, issuer) {
+            (Some(database), Some(url), Some(name), Some(issuer)) if read.faults.is_empty() => {
+                let settled = |database: PgConnectOptions| match settings_of_connection {
                     Some(true) => database.options(relaytrace_store::ROLE_SETTINGS),
                     _ => database,
                 };
+                let authorities = authorities.into_iter().map(|(of, database)| (of, settled(database))).collect();
+                let database = settled(database);
                 let old_keys = old_keys.map(|set| set.keys).unwrap_or_default().into_iter();
                 let old_keys = old_keys.map(|key| serde_json::to_value(key).unwrap_or_default());
                 Ok(Self {
                     database,
+                    authorities,
                     database_max_connections,
                     nats: NatsConfig { url, credentials, replicas },
-                    master_secrets: Arc::new(masters),
-                    receipt_keys: ReceiptKeys::new(name, receipt_key, old_keys),
+                    master_secrets: Arc::new(masters.unwrap_or_default()),
+                    receipt_keys: ReceiptKeys::new(name, receipt_key, old_keys, &attestations),
+                    attestor,
                     issuer,
                     token_rules,
                     submissions,
@@ -298,6 +309,59 @@ impl Reader {
                 None
             }
         }
+    }
+
+    fn needed<T, E: Display>(
+        &mut self,
+        is_needed: bool,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        if is_needed { self.required(name, parse) } else { self.optional(name, parse) }
+    }
+
+    /// The database as the process uses it, and as those authorities do that have connections of their own.
+    fn databases(
+        &mut self,
+        needs: &Needs,
+    ) -> (Option<PgConnectOptions>, BTreeMap<DatabaseAuthority, PgConnectOptions>) {
+        let parse = |text: &str| PgConnectOptions::from_str(text).map_err(|_| "is not a Postgres URL");
+        let of_all = self.optional("DATABASE_URL", parse);
+        let mut own = BTreeMap::new();
+        for authority in DatabaseAuthority::ALL {
+            let Some(database) = self.optional(authority.variable(), parse) else { continue };
+            if needs.authorities.is_empty() || needs.authorities.contains(&authority) {
+                own.insert(authority, database);
+            }
+        }
+        let is_covered = needs.authorities.iter().all(|of| own.contains_key(of));
+        let database = of_all.or_else(|| own.values().next().filter(|_| is_covered).cloned());
+        let is_given = self.variables.get("DATABASE_URL").is_some_and(|text| !text.is_empty());
+        if database.is_none() && !is_given {
+            let variables: Vec<_> = needs.authorities.iter().map(|authority| authority.variable()).collect();
+            self.faults.push(format!("DATABASE_URL is required, or instead of it {}", variables.join(" and ")));
+        }
+        (database, own)
+    }
+
+    /// The public keys that may attest decisions, and the private ones of this process.
+    fn attestations(&mut self, needs: &Needs) -> (AttestationKeys, Attestor) {
+        let decides = !needs.causes.is_empty();
+        let list = |text: &str| {
+            let jwks = serde_json::from_str(text).map_err(|_| "is not a JWK set")?;
+            AttestationKeys::from_jwks(&jwks)
+        };
+        let Some(listed) = self.needed(decides || needs.receipts, "ATTESTATION_JWKS", list) else {
+            self.needed(decides, "ATTESTATION_KEY", |_| Ok::<_, &str>(()));
+            return Default::default();
+        };
+        let key = |text: &str| Attestor::from_pem(&SecretString::from(text), &listed);
+        let Some(attestor) = self.needed(decides, "ATTESTATION_KEY", key) else { return (listed, Attestor::default()) };
+        for cause in needs.causes.iter().filter(|cause| !attestor.speaks_for(cause.as_str())) {
+            let cause = cause.as_str();
+            self.faults.push(format!("ATTESTATION_KEY holds no key that ATTESTATION_JWKS lists for the cause {cause}"));
+        }
+        (listed, attestor)
     }
 
     fn required<T, E: Display>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
@@ -440,11 +504,16 @@ fn local_stack() -> HashMap<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use relaytrace_domain::Cause;
+    use relaytrace_domain::signing::attestation_jwk;
+    use serde_json::json;
+
     use super::*;
 
     fn faults(variables: &[(&str, &str)]) -> Vec<String> {
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Config::from_variables(variables).unwrap_err().0
+        let needs = Needs::of(DatabaseAuthority::People).receipts().responses().causes(&[Cause::Operator]);
+        Config::from_variables(variables, &needs).unwrap_err().0
     }
 
     #[test]
@@ -463,6 +532,8 @@ mod tests {
             "DEPLOYMENT_NAME",
             "MASTER_SECRETS",
             "RECEIPT_KEY",
+            "ATTESTATION_KEY",
+            "ATTESTATION_JWKS",
             "ISSUER",
             "PORT",
             "TOKEN_LEEWAY_SECONDS",
@@ -470,6 +541,48 @@ mod tests {
         ] {
             assert!(names.contains(&name), "{name} is not among {found:?}");
         }
+    }
+
+    fn private_key() -> String {
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        let pkcs8 = aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8v1(&random).unwrap();
+        pem::encode(&pem::Pem::new("PRIVATE KEY", pkcs8.as_ref()))
+    }
+
+    #[test]
+    fn an_attestation_key_must_be_listed_for_what_its_function_decides() {
+        let key = private_key();
+        let jwks = |causes| json!({"keys": [attestation_jwk(&key.clone().into(), causes).unwrap()]}).to_string();
+        let others = attestation_jwk(&private_key().into(), &["operator"]).unwrap();
+        let about = |key: &str, jwks: &str| {
+            let found = faults(&[("ATTESTATION_KEY", key), ("ATTESTATION_JWKS", jwks)]);
+            found.into_iter().filter(|fault| fault.contains("ATTESTATION")).collect::<Vec<_>>()
+        };
+        assert_eq!(about(&key, &jwks(&["operator"])), [""; 0]);
+        let of_another = about(&key, &jwks(&["timeout"]));
+        assert_eq!(of_another, ["ATTESTATION_KEY holds no key that ATTESTATION_JWKS lists for the cause operator"]);
+        let unlisted = about(&key, &json!({"keys": [others]}).to_string());
+        assert_eq!(unlisted, ["ATTESTATION_KEY holds a key that ATTESTATION_JWKS does not list"]);
+        assert_eq!(about("no key", &jwks(&["operator"])).len(), 1);
+        assert_eq!(about(&key, "{}"), ["ATTESTATION_JWKS is not a JWK set"]);
+    }
+
+    #[test]
+    fn a_function_needs_its_own_secrets_and_no_others() {
+        let given = HashMap::from(
+            [
+                ("DATABASE_URL_OPS", "postgres://ops@h/d"),
+                ("NATS_URL", "nats://h"),
+                ("DEPLOYMENT_NAME", "d"),
+                ("ISSUER", "https://i"),
+                ("ISSUER_JWKS", r#"{"keys": []}"#),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        let config = Config::from_variables(given.clone(), &Needs::of(DatabaseAuthority::Ops)).unwrap();
+        assert!(config.authorities.contains_key(&DatabaseAuthority::Ops) && config.database.get_username() == "ops");
+        let of_agents = Config::from_variables(given, &Needs::of(DatabaseAuthority::Agent)).unwrap_err().0;
+        assert_eq!(of_agents, ["DATABASE_URL is required, or instead of it DATABASE_URL_AGENT"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod config;
 pub mod events;
 pub mod http;
+pub mod needs;
 pub mod relay;
 pub mod replay;
 pub mod runtime;
@@ -13,4 +14,5 @@ pub mod state;
 pub mod telemetry;
 pub mod vitals;
 
+pub use needs::{DatabaseAuthority, Needs};
 pub use state::AppState;

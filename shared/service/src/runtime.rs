@@ -29,6 +29,7 @@ use tower::ServiceExt as _;
 use crate::config::Config;
 use crate::events::Publishing;
 use crate::http::{Routes, common_routes, server, service};
+use crate::needs::{DatabaseAuthority, Needs};
 use crate::state::AppState;
 use crate::telemetry;
 use relaytrace_domain::Clock;
@@ -48,7 +49,7 @@ async fn run_until_stopped(routes: Routes) -> anyhow::Result<()> {
     if is_asked_to("check") {
         return check().await;
     }
-    let (state, listen) = start().await?;
+    let (state, listen) = start(routes.needs()).await?;
     let router = service(routes.merge(common_routes()), state.clone());
     if is_lambda() {
         let handler = service_fn(move |call| answer(router.clone(), call));
@@ -75,7 +76,8 @@ where
     if is_asked_to("check") {
         return check().await;
     }
-    let (state, listen) = start().await?;
+    let (state, listen) = start(routes.needs()).await?;
+    let once = move |state: AppState| once(state.acting_by(DatabaseAuthority::Ops));
     if is_asked_to("once") {
         println!("{}", serde_json::to_string(&once(state).await?)?);
         return Ok(());
@@ -97,16 +99,16 @@ where
     serve(router, &state, listen, interrupted()).await
 }
 
-/// Does a scheduled function's work once, as a command, and prints its report as JSON.
+/// Does the work of a scheduled function with these routes once, as a command, and prints its report as JSON.
 #[must_use]
-pub fn run_once<F, R>(once: fn(AppState) -> F) -> ExitCode
+pub fn run_once<F, R>(routes: &Routes, once: fn(AppState) -> F) -> ExitCode
 where
     F: Future<Output = relaytrace_domain::Result<R>> + Send + 'static,
     R: serde::Serialize + 'static,
 {
     exit_code(block_on(async move {
-        let (state, _) = start().await?;
-        println!("{}", serde_json::to_string(&once(state).await?)?);
+        let (state, _) = start(routes.needs()).await?;
+        println!("{}", serde_json::to_string(&once(state.acting_by(DatabaseAuthority::Ops)).await?)?);
         Ok(())
     }))
 }
@@ -138,7 +140,7 @@ async fn migrate_when_asked() -> anyhow::Result<()> {
 }
 
 async fn migrate() -> anyhow::Result<()> {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let owner = variable("DATABASE_URL").context("DATABASE_URL is required: the URL of the owner")?;
     let owner =
         PgConnectOptions::from_str(&owner).map_err(|_| anyhow::anyhow!("DATABASE_URL is not a Postgres URL"))?;
@@ -146,10 +148,12 @@ async fn migrate() -> anyhow::Result<()> {
     let roles: RolePrefix = prefix.map_err(|fault| anyhow::anyhow!("ROLE_PREFIX {fault}"))?.unwrap_or_default();
     relaytrace_store::migrate(&owner, &roles).await?;
     tracing::info!("the database is up to date");
-    if let Some(login) = variable("FUNCTIONS_ROLE") {
-        let password = variable("FUNCTIONS_PASSWORD").map(SecretString::from);
-        relaytrace_store::prepare_role(&owner, &roles, &login, password.as_ref()).await?;
-        tracing::info!(role = login, "the functions' role is prepared");
+    let logins = DatabaseAuthority::ALL.map(|of| (format!("_{}", of.name().to_uppercase()), roles.of(of)));
+    for (of, group) in [(String::new(), roles.app())].into_iter().chain(logins) {
+        let Some(login) = variable(&format!("FUNCTIONS_ROLE{of}")) else { continue };
+        let password = variable(&format!("FUNCTIONS_PASSWORD{of}")).map(SecretString::from);
+        relaytrace_store::prepare_login(&owner, &group, &login, password.as_ref()).await?;
+        tracing::info!(role = login, of = group, "the functions' role is prepared");
     }
     Ok(())
 }
@@ -204,7 +208,7 @@ pub async fn serve(
     };
     server::serve(listener, router, state.server, stopping).await;
     state.events.shut_down().await;
-    state.store.close();
+    state.close();
     Ok(())
 }
 
@@ -246,7 +250,7 @@ fn is_asked_to(what: &str) -> bool {
 }
 
 async fn check() -> anyhow::Result<()> {
-    let port = Config::from_env()?.listen.1;
+    let port = Config::from_env(&Needs::default())?.listen.1;
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(3)).build()?;
     client.get(format!("http://127.0.0.1:{port}/readyz")).send().await?.error_for_status()?;
     Ok(())
@@ -256,9 +260,9 @@ fn is_lambda() -> bool {
     std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
 }
 
-async fn start() -> anyhow::Result<(AppState, SocketAddr)> {
+async fn start(needs: &Needs) -> anyhow::Result<(AppState, SocketAddr)> {
     telemetry::init();
-    let config = Config::from_env()?;
+    let config = Config::from_env(needs)?;
     let listen = SocketAddr::from(config.listen);
     if !is_lambda() {
         return Ok((AppState::new(config, &Clock::system(), Publishing::Behind), listen));

@@ -1,13 +1,15 @@
 //! What every handler shares: built once for each process, in the init phase, without waiting for any server.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::auth::Authenticator;
 use crate::config::{Config, DeliveryRules, PageSettings, SubmissionRules, TimeoutRules};
 use crate::events::{Events, Publishing};
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
+use crate::needs::DatabaseAuthority;
 use relaytrace_domain::Clock;
-use relaytrace_domain::signing::ReceiptKeys;
+use relaytrace_domain::signing::{Attestor, ReceiptKeys};
 use relaytrace_store::Store;
 
 use crate::relay::Relay;
@@ -30,6 +32,8 @@ pub struct AppState {
     pub receipt_keys: Arc<ReceiptKeys>,
     /// How submissions are taken.
     pub submissions: SubmissionRules,
+    /// Signs decisions before they are made.
+    pub attestor: Arc<Attestor>,
     /// How decisions are delivered.
     pub delivery: Arc<DeliveryRules>,
     /// What a timeout may do.
@@ -44,14 +48,23 @@ pub struct AppState {
     pub vitals: Vitals,
     /// The time.
     pub clock: Clock,
+    /// Connections of the authorities that have their own.
+    authorities: Arc<BTreeMap<DatabaseAuthority, Store>>,
 }
 
 impl AppState {
     /// State from the configuration. Must be called within a runtime.
     #[must_use]
     pub fn new(config: Config, clock: &Clock, publishing: Publishing) -> Self {
-        let store = Store::connect_lazily(config.database, config.database_max_connections, clock.clone());
-        let store = if publishing == Publishing::Behind { store.in_batches() } else { store };
+        let connect = |database| {
+            let store = Store::connect_lazily(database, config.database_max_connections, clock.clone());
+            if publishing == Publishing::Behind { store.in_batches() } else { store }
+        };
+        let store = connect(config.database);
+        let authorities = config.authorities.into_iter().map(|(authority, database)| (authority, connect(database)));
+        let authorities = Arc::new(authorities.collect::<BTreeMap<_, _>>());
+        // Keys of agents are the agents' authority's to read.
+        let store = authorities.get(&DatabaseAuthority::Agent).cloned().unwrap_or(store);
         let state = Self::with_store(
             store,
             Events::new(config.nats, publishing),
@@ -59,6 +72,7 @@ impl AppState {
             config.token_rules,
             config.master_secrets,
             config.receipt_keys,
+            config.attestor,
             config.delivery,
         );
         Self {
@@ -67,6 +81,7 @@ impl AppState {
             page: config.page,
             max_body_bytes: config.max_body_bytes,
             server: config.server,
+            authorities,
             ..state
         }
     }
@@ -74,10 +89,48 @@ impl AppState {
     /// Connects to Postgres and NATS, so that the first call need not. A server that is away is not waited for longer
     /// than a statement is; connections are made again when they are needed.
     pub async fn connect(&self) {
-        let (postgres, ()) = tokio::join!(self.store.ping(), self.events.connect());
+        let (postgres, ()) = tokio::join!(self.ping(), self.events.connect());
         if let Err(error) = postgres {
             tracing::warn!(error = format!("{error:#}"), "Postgres is not there yet");
         }
+    }
+
+    async fn ping(&self) -> relaytrace_domain::Result<()> {
+        for store in self.stores() {
+            store.ping().await?;
+        }
+        Ok(())
+    }
+
+    /// The same state over the connections of this authority, where it has its own.
+    #[must_use]
+    pub fn acting_by(&self, authority: DatabaseAuthority) -> Self {
+        let Some(store) = self.authorities.get(&authority) else { return self.clone() };
+        let relay = Relay::new(store.clone(), self.events.clone());
+        Self { store: store.clone(), relay, ..self.clone() }
+    }
+
+    /// Whether the database takes writes, of each authority.
+    ///
+    /// # Errors
+    /// The first that it does not take.
+    pub async fn can_write(&self) -> relaytrace_domain::Result<()> {
+        for store in self.stores() {
+            store.can_write().await?;
+        }
+        Ok(())
+    }
+
+    /// The pools of this process.
+    fn stores(&self) -> impl Iterator<Item = &Store> {
+        let of_all = self.authorities.is_empty().then_some(&self.store);
+        self.authorities.values().chain(of_all)
+    }
+
+    /// Lets nobody have a connection any more.
+    pub fn close(&self) {
+        self.store.close();
+        self.authorities.values().for_each(Store::close);
     }
 
     /// State over a given store.
@@ -89,6 +142,7 @@ impl AppState {
         token_rules: crate::auth::TokenRules,
         master_secrets: Arc<crate::auth::MasterSecrets>,
         receipt_keys: ReceiptKeys,
+        attestor: Attestor,
         delivery: DeliveryRules,
     ) -> Self {
         let authenticator = Authenticator::new(token_rules, store.clone(), issuer, master_secrets.clone());
@@ -101,6 +155,7 @@ impl AppState {
             master_secrets,
             receipt_keys: Arc::new(receipt_keys),
             submissions: SubmissionRules::default(),
+            attestor: Arc::new(attestor),
             delivery: Arc::new(delivery),
             timeouts: TimeoutRules::default(),
             page: PageSettings::default(),
@@ -108,6 +163,7 @@ impl AppState {
             server: ServerLimits::default(),
             vitals: Vitals::default(),
             clock,
+            authorities: Arc::default(),
         }
     }
 }

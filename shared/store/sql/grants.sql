@@ -1,13 +1,115 @@
--- What the application's role may do. `migrate` applies this file each time, with the deployment's own names: it is safe
--- to repeat, and makes the grants again in a cluster that a dump was restored into. What is final it can only add to and
--- read.
-GRANT USAGE ON SCHEMA public TO relaytrace_app;
-GRANT SELECT ON ALL TABLES IN SCHEMA public TO relaytrace_app;
-GRANT INSERT, UPDATE ON
-    agents, agent_keys, hitl_requests, deliveries, agent_polls, dead_letters, replays, agent_caps, tenants, freezes
-    TO relaytrace_app;
-GRANT INSERT, UPDATE, DELETE ON request_dedupe, outbox, timeout_policies, sweep_failures TO relaytrace_app;
-GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app;
-GRANT INSERT ON
-    request_envelopes, hitl_decisions, approval_chain, decision_values, request_groups, rules, admin_log
-    TO relaytrace_app;
+-- What the functions' roles may do. `migrate` applies this file each time, with the deployment's own names: it is safe to
+-- repeat, and makes the grants again in a cluster that a dump was restored into.
+--
+-- Three authorities, and relaytrace_app, which is all of them in one:
+--   relaytrace_agent   what agents do: ingest, poll
+--   relaytrace_people  what operators do: decide
+--   relaytrace_ops     what time and administrators do: timeout-sweep, replay, admin
+-- Each may read what it shows. Decisions and chain entries it adds only of causes and kinds that are its own; what is
+-- final, nobody changes (triggers) and no role here may change (grants).
+SET LOCAL lock_timeout = '2s';
+
+-- ---------------------------------------------------------------- to read
+GRANT USAGE ON SCHEMA public TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
+-- No secret is in a table: keys are public halves.
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO relaytrace_app, relaytrace_ops;
+GRANT SELECT ON
+    agents, agent_keys, active_keys, agent_caps, agent_polls, tenants, timeout_policies, rules, freezes, hitl_requests,
+    request_envelopes, request_dedupe, request_groups, hitl_decisions, decision_values, approval_chain, deliveries,
+    dead_letters, outbox, outcomes_due, attestation_start, _sqlx_migrations
+    TO relaytrace_agent, relaytrace_people;
+
+-- ---------------------------------------------------------------- all authorities
+-- Events go out by whoever has written them, and what is refused becomes a dead letter.
+GRANT INSERT, UPDATE, DELETE ON outbox TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
+GRANT INSERT ON dead_letters TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
+GRANT UPDATE (first_used_at) ON agent_keys TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
+GRANT UPDATE (pending, pending_p1) ON agent_caps
+    TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
+GRANT INSERT ON hitl_decisions, decision_values, approval_chain
+    TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
+GRANT INSERT (request_id, agent_id, visible_at, expires_at) ON deliveries
+    TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
+-- The head of a chain, and what a decision and its use leave in the request's row. Never what was asked.
+GRANT UPDATE (status, changed_at, chain_length, chain_head, approvals_given, voters, permit_expires_at, consumed_at,
+    consumed_by, consume_key, execution) ON hitl_requests
+    TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
+
+-- ---------------------------------------------------------------- relaytrace_agent
+GRANT INSERT ON hitl_requests, request_envelopes, request_groups TO relaytrace_app, relaytrace_agent;
+GRANT INSERT, UPDATE ON request_dedupe, agent_polls TO relaytrace_app, relaytrace_agent;
+GRANT UPDATE (state, attempt, visible_at, expires_at, delivery_id, lease_expires_at, result, error_code, error_message,
+    named_only, dead_letter_id) ON deliveries TO relaytrace_app, relaytrace_agent;
+GRANT UPDATE ON dead_letters TO relaytrace_app, relaytrace_agent;
+GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_agent;
+
+-- ---------------------------------------------------------------- relaytrace_people
+GRANT UPDATE (assigned_groups, assigned_operators) ON hitl_requests TO relaytrace_app, relaytrace_people;
+GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_people;
+
+-- ---------------------------------------------------------------- relaytrace_ops
+GRANT UPDATE (priority, respond_by, on_timeout, escalate_at, escalated_at, counted) ON hitl_requests
+    TO relaytrace_app, relaytrace_ops;
+GRANT UPDATE (state, visible_at, expires_at, replayed, replayed_seq, replayed_by, replay_reason, dead_letter_id)
+    ON deliveries TO relaytrace_app, relaytrace_ops;
+GRANT INSERT, UPDATE ON agents, agent_keys, agent_caps, replays, tenants, freezes TO relaytrace_app, relaytrace_ops;
+GRANT UPDATE ON dead_letters TO relaytrace_app, relaytrace_ops;
+GRANT INSERT, UPDATE, DELETE ON timeout_policies, sweep_failures TO relaytrace_app, relaytrace_ops;
+GRANT INSERT ON rules, admin_log TO relaytrace_app, relaytrace_ops;
+GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_ops;
+-- The purge. A lock on a row needs the right to update some column of it.
+GRANT UPDATE (expires_at), DELETE ON request_dedupe TO relaytrace_app, relaytrace_ops;
+
+-- ---------------------------------------------------------------- causes and kinds
+DO $$
+BEGIN
+    IF NOT (SELECT relrowsecurity FROM pg_class WHERE oid = 'hitl_decisions'::regclass) THEN
+        ALTER TABLE hitl_decisions ENABLE ROW LEVEL SECURITY;
+    END IF;
+    IF NOT (SELECT relrowsecurity FROM pg_class WHERE oid = 'approval_chain'::regclass) THEN
+        ALTER TABLE approval_chain ENABLE ROW LEVEL SECURITY;
+    END IF;
+END
+$$;
+
+-- A decision is its cause's, an entry its kind's. Roles are named in the check and not as the policy's own: a dump would
+-- not restore where they are missing.
+CREATE FUNCTION pg_temp.may_write(value text, of_agent text[], of_people text[], of_ops text[]) RETURNS text
+    LANGUAGE sql AS $$
+    SELECT format(
+        'pg_has_role(current_user, ''relaytrace_app'', ''USAGE'')
+            OR (%1$s = ANY (%2$L::text[]) AND pg_has_role(current_user, ''relaytrace_agent'', ''USAGE''))
+            OR (%1$s = ANY (%3$L::text[]) AND pg_has_role(current_user, ''relaytrace_people'', ''USAGE''))
+            OR (%1$s = ANY (%4$L::text[]) AND pg_has_role(current_user, ''relaytrace_ops'', ''USAGE''))',
+        value, of_agent, of_people, of_ops)
+$$;
+-- Made again only where it says something else: a policy takes its table's lock.
+CREATE FUNCTION pg_temp.make_policy(policy text, of_table text, command text, holds text) RETURNS void
+    LANGUAGE plpgsql AS $$
+DECLARE
+    said text := 'md5 of what it says: ' || md5(holds);
+BEGIN
+    IF said IS DISTINCT FROM (
+        SELECT obj_description(p.oid, 'pg_policy') FROM pg_policy p
+        WHERE p.polname = policy AND p.polrelid = of_table::regclass
+    ) THEN
+        EXECUTE format('DROP POLICY IF EXISTS %I ON %I', policy, of_table);
+        EXECUTE format('CREATE POLICY %I ON %I FOR %s %s', policy, of_table, command, holds);
+        EXECUTE format('COMMENT ON POLICY %I ON %I IS %L', policy, of_table, said);
+    END IF;
+END
+$$;
+SELECT pg_temp.make_policy('hitl_decisions_read', 'hitl_decisions', 'SELECT', 'USING (true)');
+SELECT pg_temp.make_policy('approval_chain_read', 'approval_chain', 'SELECT', 'USING (true)');
+SELECT pg_temp.make_policy('hitl_decisions_of_own_cause', 'hitl_decisions', 'INSERT', 'WITH CHECK ('
+    || pg_temp.may_write('cause', ARRAY['agent', 'policy'], ARRAY['operator'], ARRAY['timeout', 'admin']) || ')');
+-- A decided entry is never dated before attestations were asked for: what has none by then gets no receipt.
+SELECT pg_temp.make_policy('approval_chain_of_own_kind', 'approval_chain', 'INSERT', 'WITH CHECK (('
+    || pg_temp.may_write('kind',
+        ARRAY['submitted', 'decided', 'acknowledged', 'dead_lettered', 'consumed', 'outcome'],
+        ARRAY['decided', 'voted', 'rerouted', 'consumed', 'outcome'],
+        ARRAY['decided', 'escalated', 'extended', 'reprioritised', 'dead_lettered', 'replayed', 'rerouted', 'outcome'])
+    || format(') AND (kind <> ''decided'' OR at >= LEAST(%L::timestamptz, now())))', attested_from))
+FROM attestation_start;
+DROP FUNCTION pg_temp.make_policy;
+DROP FUNCTION pg_temp.may_write;

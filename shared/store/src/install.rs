@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
 
+use crate::DatabaseAuthority;
 use crate::pool;
 
 /// The migrations of `migrations/`.
@@ -74,6 +75,12 @@ impl RolePrefix {
         format!("{}_app", self.0)
     }
 
+    /// The role of one authority.
+    #[must_use]
+    pub fn of(&self, authority: DatabaseAuthority) -> String {
+        format!("{}_{}", self.0, authority.name())
+    }
+
     /// A script that names the roles of the default deployment, for this one.
     fn apply(&self, script: &str) -> String {
         let roles = ["app", "agent", "people", "ops"];
@@ -92,9 +99,10 @@ pub async fn migrate(owner: &PgConnectOptions, roles: &RolePrefix) -> anyhow::Re
     let mut connection = alone(owner).await?;
     drop_unfinished_indexes(&mut connection).await?;
     MIGRATOR.run(&mut connection).await?;
-    let app = roles.app();
-    if !exists(&mut connection, &app).await? {
-        as_owner(&mut connection, &[Command::new("CREATE ROLE %I NOLOGIN", &app)]).await?;
+    for role in [roles.app()].into_iter().chain(DatabaseAuthority::ALL.map(|authority| roles.of(authority))) {
+        if !exists(&mut connection, &role).await? {
+            as_owner(&mut connection, &[Command::new("CREATE ROLE %I NOLOGIN", &role)]).await?;
+        }
     }
     let mut transaction = connection.begin().await?;
     if *roles != RolePrefix::default() {
@@ -119,14 +127,26 @@ pub async fn prepare_role(
     login: &str,
     password: Option<&SecretString>,
 ) -> anyhow::Result<()> {
+    prepare_login(owner, &roles.app(), login, password).await
+}
+
+/// The same for a login that is a member of another role: of one authority's.
+///
+/// # Errors
+/// As [`prepare_role`].
+pub async fn prepare_login(
+    owner: &PgConnectOptions,
+    group: &str,
+    login: &str,
+    password: Option<&SecretString>,
+) -> anyhow::Result<()> {
     let mut connection = alone(owner).await?;
-    let app = roles.app();
     let mut commands = Vec::new();
     if !exists(&mut connection, login).await? {
         commands.push(Command::new("CREATE ROLE %I LOGIN", login));
     }
-    if !is_member(&mut connection, login, &app).await? {
-        commands.push(Command { format: "GRANT %2$I TO %1$I", role: login.into(), value: Some(app.clone()) });
+    if !is_member(&mut connection, login, group).await? {
+        commands.push(Command { format: "GRANT %2$I TO %1$I", role: login.into(), value: Some(group.into()) });
     }
     if let Some(password) = password {
         let value = Some(password.expose_secret().to_owned());

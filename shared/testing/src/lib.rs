@@ -1,6 +1,6 @@
 //! For tests of every crate: an application over a test's own database, keys, tokens and a clock that stands still.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -11,12 +11,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tower::ServiceExt as _;
 
 use relaytrace_domain::Clock;
-use relaytrace_domain::signing::{ReceiptKey, ReceiptKeys};
+use relaytrace_domain::signing::{AttestationKeys, Attestor, ReceiptKey, ReceiptKeys, attestation_jwk};
 use relaytrace_service::auth::{Issuer, IssuerKeys, KeyAlg, MasterSecrets, PublicKey, TokenRules};
 use relaytrace_service::config::{DeliveryRules, NatsConfig};
 use relaytrace_service::events::{Events, Publishing};
@@ -178,6 +179,8 @@ impl TestApp {
         let rules = TokenRules { audience: "relaytrace".into(), max_lifetime_seconds: 900, leeway_seconds: 30 };
         let masters = MasterSecrets::new(("m1".into(), vec![1; 32].into()), []);
         let receipt_key = ReceiptKey::from_pem(&TestKey::generate().private_pem().into()).expect("a key");
+        let (attestation_key, attestations) = attestation();
+        let attestor = Attestor::from_pem(&attestation_key, &attestations).expect("a listed key");
         let nats = NatsConfig { url: nats_url.into(), credentials: None, replicas: 1 };
         let state = AppState::with_store(
             Store::connect_lazily(database, 40, clock.clone()).in_batches(),
@@ -185,7 +188,8 @@ impl TestApp {
             Issuer::pinned(ISSUER.into(), keys),
             rules,
             Arc::new(masters),
-            ReceiptKeys::new("test".into(), receipt_key, []),
+            ReceiptKeys::new("test".into(), Some(receipt_key), [], &attestations),
+            attestor,
             DeliveryRules::default(),
         );
         Self { router: service(routes, state.clone()), state, owner: owner.clone(), clock, issuer_key }
@@ -292,6 +296,16 @@ async fn send(router: Router, request: Request<Body>) -> Answer {
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.expect("a body").to_bytes().to_vec();
     Answer { status: parts.status, headers: parts.headers, bytes }
+}
+
+/// The attestation key of a deployment whose functions are one process, and its public half.
+///
+/// The same in every process of the tests, so that one attests what another one gives receipts of.
+fn attestation() -> (SecretString, AttestationKeys) {
+    static KEY: LazyLock<String> = LazyLock::new(|| TestKey::generate().private_pem());
+    let key = SecretString::from(KEY.as_str());
+    let jwk = attestation_jwk(&key, &["operator", "timeout", "admin", "agent", "policy"]).expect("a key");
+    (key, AttestationKeys::from_jwks(&json!({"keys": [jwk]})).expect("a list"))
 }
 
 /// Waits until this is so, asking again every few milliseconds.

@@ -8,8 +8,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::{Actor, AgentId, Cause, ClientRequestKey, DecidedEntry, Digest, Outcome, RequestId, Timestamp, chain_hash};
-use crate::{Error, Result};
+use super::attestation::AttestationKeys;
+use crate::{Actor, AgentId, Cause, ClientRequestKey, DecidedEntry, Digest, Outcome, RequestId, Timestamp};
+use crate::{Error, Result, chain_hash};
 
 /// The private key that receipts are signed with.
 pub struct ReceiptKey {
@@ -32,8 +33,7 @@ impl ReceiptKey {
         let pem = pem::parse(text.expose_secret()).map_err(|_| "is not PEM")?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pem.contents())
             .map_err(|_| "is not an Ed25519 private key in PKCS#8")?;
-        let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, public(&pair));
-        let key_id = BASE64_URL_SAFE_NO_PAD.encode(Digest::of(canonical.as_bytes()).0);
+        let key_id = thumbprint(pair.public_key().as_ref());
         Ok(Self { pair, key_id })
     }
 
@@ -42,16 +42,31 @@ impl ReceiptKey {
     }
 }
 
-fn public(pair: &Ed25519KeyPair) -> String {
+pub(super) fn public(pair: &Ed25519KeyPair) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(pair.public_key())
 }
 
-/// The current key and the public halves of older ones.
+/// The thumbprint of an Ed25519 public key (RFC 7638).
+pub(super) fn thumbprint(public: &[u8]) -> String {
+    let x = BASE64_URL_SAFE_NO_PAD.encode(public);
+    let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
+    BASE64_URL_SAFE_NO_PAD.encode(Digest::of(canonical.as_bytes()).0)
+}
+
+/// What signs receipts: the current key, its header, and whose it is.
 #[derive(Debug)]
-pub struct ReceiptKeys {
-    current: ReceiptKey,
+struct Signer {
+    key: ReceiptKey,
     /// Base64url of the JWS header: the same for every receipt of this key.
     header: String,
+}
+
+/// The key that receipts are signed with, the public halves of older ones, and the keys that attest decisions: no receipt
+/// is signed of a decision that nobody attests.
+#[derive(Debug)]
+pub struct ReceiptKeys {
+    /// `None`: this process signs no receipts.
+    signer: Option<Signer>,
     /// The deployment's name.
     issuer: String,
     jwks: serde_json::Value,
@@ -62,9 +77,9 @@ pub struct ReceiptKeys {
 pub struct StoredDecision<'a> {
     /// The request.
     pub request_id: RequestId,
-    /// The agent's own key for it.
+    /// The agent's own key as the request's row has it: for entries from before they named it.
     pub client_request_key: &'a ClientRequestKey,
-    /// Type of its action.
+    /// Type of the action as the request's row has it: for entries from before they named it.
     pub action_type: &'a str,
     /// The exact bytes of the entry.
     pub entry: &'a [u8],
@@ -78,7 +93,7 @@ pub struct StoredDecision<'a> {
 struct Claims<'a> {
     iss: &'a str,
     sub: RequestId,
-    agent_id: &'a AgentId,
+    agent_id: &'a str,
     client_request_key: &'a ClientRequestKey,
     action_type: &'a str,
     action_digest: Digest,
@@ -92,17 +107,30 @@ struct Claims<'a> {
 }
 
 impl ReceiptKeys {
-    /// Keys of the deployment named `issuer`; receipts of older keys stay verifiable by `older`.
+    /// Keys of the deployment named `issuer`; receipts of older keys stay verifiable by `older`. Without `current`
+    /// nothing can be signed.
     #[must_use]
-    pub fn new(issuer: String, current: ReceiptKey, older: impl IntoIterator<Item = serde_json::Value>) -> Self {
-        let header = json!({"alg": "EdDSA", "typ": "relaytrace-receipt+jwt", "kid": current.key_id});
-        let header = BASE64_URL_SAFE_NO_PAD.encode(header.to_string());
-        let keys: Vec<_> = [current.jwk()].into_iter().chain(older).collect();
-        let jwks = json!({"keys": keys});
-        Self { current, header, issuer, jwks }
+    pub fn new(
+        issuer: String,
+        current: Option<ReceiptKey>,
+        older: impl IntoIterator<Item = serde_json::Value>,
+        attestations: &AttestationKeys,
+    ) -> Self {
+        let keys: Vec<_> = current.iter().map(ReceiptKey::jwk).chain(older).chain(attestations.jwks()).collect();
+        let signer = current.map(|key| {
+            let header = json!({"alg": "EdDSA", "typ": "relaytrace-receipt+jwt", "kid": key.key_id});
+            Signer { header: BASE64_URL_SAFE_NO_PAD.encode(header.to_string()), key }
+        });
+        Self { signer, issuer, jwks: json!({"keys": keys}) }
     }
 
-    /// The public keys as a JWK set (RFC 7517).
+    /// Whether this process has a key to sign with.
+    #[must_use]
+    pub fn can_sign(&self) -> bool {
+        self.signer.is_some()
+    }
+
+    /// The public keys as a JWK set (RFC 7517): of receipts (`use` `sig`) and of attestations (`use` `attestation`).
     #[must_use]
     pub fn jwks(&self) -> &serde_json::Value {
         &self.jwks
@@ -110,21 +138,24 @@ impl ReceiptKeys {
 
     /// The receipt of a delivered decision, and the entry that it states.
     ///
-    /// Its claims come from the stored bytes of the `decided` entry, re-hashed first: what was changed in the
-    /// database is not signed. The same decision and key give the same bytes.
+    /// Its claims come from the stored bytes of the `submitted` and `decided` entries, re-hashed first, and whoever
+    /// decided has attested them: what was changed in the database, or decided there, is not signed. The same decision
+    /// and key give the same bytes.
     ///
     /// # Errors
-    /// [`Error::Internal`] where the entry does not have its hash, or is not what it should be.
+    /// [`Error::Internal`] where an entry does not have its hash, is not what it should be, is of another agent, or is
+    /// not attested.
     pub fn receipt(&self, stored: &StoredDecision<'_>, agent_id: &AgentId) -> Result<(DecidedEntry, String)> {
+        let wrong = |what: &str| Error::internal(anyhow::anyhow!("the decision of {} {what}", stored.request_id));
+        let signer = self.signer.as_ref().ok_or_else(|| wrong("is asked for where no receipt key is"))?;
         if chain_hash(stored.prev_hash, stored.entry) != stored.hash {
-            let request_id = stored.request_id;
-            return Err(Error::internal(anyhow::anyhow!("the decided entry of {request_id} does not have its hash")));
+            return Err(wrong("has an entry that does not have its hash"));
         }
         let decided: DecidedEntry = serde_json::from_slice(stored.entry).map_err(Error::internal)?;
         let claims = Claims {
             iss: &self.issuer,
             sub: decided.request_id,
-            agent_id,
+            agent_id: agent_id.as_str(),
             client_request_key: stored.client_request_key,
             action_type: stored.action_type,
             action_digest: decided.action_digest,
@@ -138,8 +169,8 @@ impl ReceiptKeys {
             iat: decided.at.0.timestamp(),
         };
         let claims = serde_json::to_vec(&claims).map_err(Error::internal)?;
-        let mut receipt = format!("{}.{}", self.header, BASE64_URL_SAFE_NO_PAD.encode(claims));
-        let signature = self.current.pair.sign(receipt.as_bytes());
+        let mut receipt = format!("{}.{}", signer.header, BASE64_URL_SAFE_NO_PAD.encode(claims));
+        let signature = signer.key.pair.sign(receipt.as_bytes());
         receipt.push('.');
         receipt.push_str(&BASE64_URL_SAFE_NO_PAD.encode(signature));
         Ok((decided, receipt))

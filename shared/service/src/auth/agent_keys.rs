@@ -134,6 +134,9 @@ impl KeyRing {
         rules: &TokenRules,
         now: DateTime<Utc>,
     ) -> Result<(Principal, Validity), Failed> {
+        if self.masters.is_empty() {
+            return Err(Error::Unauthenticated("this function has no master secret and knows no agents").into());
+        }
         let Unverified { header, key_id, claims } = unverified;
         let key_id: KeyId = key_id.parse().map_err(|_| Error::Unauthenticated("the kid is no key_id"))?;
         is_an_agents(header.alg, claims, rules)?;

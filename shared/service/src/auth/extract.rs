@@ -1,4 +1,4 @@
-//! Authority as a parameter type: [`Agent`], [`Operator`], [`Admin`], [`SignedIn`].
+//! DatabaseAuthority as a parameter type: [`Agent`], [`Operator`], [`Admin`], [`SignedIn`].
 
 use std::sync::Arc;
 

@@ -12,6 +12,7 @@ use relaytrace_domain::{Error, Result};
 
 /// Master secrets by their id. New keys are derived from the current one; older ones serve the keys whose rows name
 /// them.
+#[derive(Default)]
 pub struct MasterSecrets {
     current: String,
     secrets: HashMap<String, SecretSlice<u8>>,
@@ -51,6 +52,12 @@ impl MasterSecrets {
     pub fn new(current: (String, SecretSlice<u8>), older: impl IntoIterator<Item = (String, SecretSlice<u8>)>) -> Self {
         let name = current.0.clone();
         Self { current: name, secrets: older.into_iter().chain([current]).collect() }
+    }
+
+    /// Whether there is none: this process knows no agents.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.secrets.is_empty()
     }
 
     /// Id of the secret that new keys are derived from.

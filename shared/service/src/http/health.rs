@@ -45,7 +45,7 @@ pub struct Readiness {
     (status = 503, description = "It does not", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn readiness(State(state): State<AppState>) -> Result<Json<Readiness>, Error> {
-    let (postgres, nats) = tokio::join!(state.store.can_write(), state.events.is_connected());
+    let (postgres, nats) = tokio::join!(state.can_write(), state.events.is_connected());
     postgres.map_err(Error::into_unavailable)?;
     let now = state.clock.now();
     if !state.vitals.can_write(now) {

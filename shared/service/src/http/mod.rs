@@ -46,11 +46,10 @@ pub fn common_routes() -> Routes {
 pub fn service(routes: Routes, state: AppState) -> Router {
     let known = Arc::new(routes.known_parameters());
     routes
-        .into_router()
+        .into_router(&state)
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(problem::after_panic))
         .layer(axum::middleware::from_fn_with_state((state.clone(), known), edge::edge))
         .layer(option_layer(cors::layer(&state.page.origins)))
-        .with_state(state)
 }

@@ -6,6 +6,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::known::{Describe, KnownParameters};
+use crate::needs::{DatabaseAuthority, Needs};
 use crate::state::AppState;
 
 /// Routes that know how they are described. Descriptions are made only for who asks: making them is a third of what a
@@ -13,7 +14,9 @@ use crate::state::AppState;
 #[derive(Clone, Debug, Default)]
 #[must_use = "routes do nothing until they are served"]
 pub struct Routes {
-    router: Router<AppState>,
+    /// Each with the authority that its handlers act by.
+    routers: Vec<(Option<DatabaseAuthority>, Router<AppState>)>,
+    needs: Needs,
     descriptions: Vec<(String, Describe)>,
 }
 
@@ -30,14 +33,32 @@ impl Routes {
     }
 
     /// Adds a route that the document says nothing of.
-    pub fn route(self, path: &str, methods: MethodRouter<AppState>) -> Self {
-        Self { router: self.router.route(path, methods), ..self }
+    pub fn route(mut self, path: &str, methods: MethodRouter<AppState>) -> Self {
+        let (authority, router) = self.routers.pop().unwrap_or_default();
+        self.routers.push((authority, router.route(path, methods)));
+        self
+    }
+
+    /// Says what the function of these routes needs, and by which authority it acts.
+    pub fn needing(mut self, authority: DatabaseAuthority, needs: fn(Needs) -> Needs) -> Self {
+        self.needs = self.needs.and(needs(Needs::of(authority)));
+        for (of, _) in &mut self.routers {
+            *of = Some(authority);
+        }
+        self
+    }
+
+    /// What the functions of these routes need.
+    #[must_use]
+    pub fn needs(&self) -> &Needs {
+        &self.needs
     }
 
     /// Adds the routes of another.
     pub fn merge(mut self, other: Self) -> Self {
         self.descriptions.extend(other.descriptions);
-        Self { router: self.router.merge(other.router), ..self }
+        self.routers.extend(other.routers);
+        Self { needs: self.needs.and(other.needs), ..self }
     }
 
     /// The document of these routes, upon what is said of all.
@@ -52,8 +73,12 @@ impl Routes {
         KnownParameters::of(&self.descriptions)
     }
 
-    pub(super) fn into_router(self) -> Router<AppState> {
-        self.router
+    /// The routes, each over the connections of its own authority.
+    pub(super) fn into_router(self, state: &AppState) -> Router {
+        let of = |(authority, router): (Option<DatabaseAuthority>, Router<AppState>)| {
+            router.with_state(authority.map_or_else(|| state.clone(), |authority| state.acting_by(authority)))
+        };
+        self.routers.into_iter().map(of).fold(Router::new(), Router::merge)
     }
 }
 

@@ -1,0 +1,335 @@
+//! Attestations: what the function that decides says of its decision, before the database holds it (contract,
+//! "Attestation").
+//!
+//! A `decided` entry holds `attestation: {kid, sig}`: an Ed25519 signature over the entry itself, but for what only the
+//! database knows when it writes it. Whoever can write to the database and does not hold the key of a function that may
+//! speak for the cause cannot make a decision that gets a receipt.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize as _;
+use serde_json::{Map, Value, json};
+
+use super::receipt::{public, thumbprint};
+use crate::{Actor, Cause, Digest, Error, Outcome, RequestId, Result};
+
+/// Separates these messages from everything else that is signed with Ed25519.
+const TYP: &str = "relaytrace-attestation-v1";
+/// Members of an entry that are not signed: known only in the statement that writes it, or the signature itself.
+const UNSIGNED: [&str; 3] = ["seq", "at", "attestation"];
+
+/// A decision as its decider knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Statement<'a> {
+    /// The request.
+    pub request_id: RequestId,
+    /// What is decided.
+    pub outcome: Outcome,
+    /// By what right.
+    pub cause: Cause,
+    /// Who decides.
+    pub actor: &'a Actor,
+    /// The action that is decided on.
+    pub action_digest: Digest,
+    /// The reason given.
+    pub reason: Option<&'a str>,
+}
+
+impl Statement<'_> {
+    /// The signed members as the `decided` entry has them.
+    fn members(&self) -> Map<String, Value> {
+        let mut actor = json!({"kind": self.actor.kind, "id": self.actor.id});
+        if let Some(name) = &self.actor.name {
+            actor["name"] = name.as_str().into();
+        }
+        let members = [
+            ("request_id", json!(self.request_id)),
+            ("kind", json!("decided")),
+            ("actor", actor),
+            ("outcome", json!(self.outcome)),
+            ("cause", json!(self.cause)),
+            ("action_digest", json!(self.action_digest)),
+            ("reason", json!(self.reason)),
+        ];
+        members.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+    }
+}
+
+/// The bytes that are signed: the RFC 8785 form of the entry's signed members and `typ`.
+fn message(mut members: Map<String, Value>) -> Result<Vec<u8>> {
+    members.insert("typ".into(), TYP.into());
+    serde_json_canonicalizer::to_vec(&Value::Object(members)).map_err(Error::internal)
+}
+
+/// What an entry says of who attests it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attestation {
+    /// By a listed key that may speak for the entry's cause.
+    Valid,
+    /// The entry has none, as all from before there were attestations.
+    Absent,
+    /// It does not hold, and why.
+    Invalid(&'static str),
+}
+
+/// The public keys of the functions that decide, each with the causes that it may speak for.
+#[derive(Clone, Debug, Default)]
+pub struct AttestationKeys {
+    listed: HashMap<String, Listed>,
+}
+
+#[derive(Clone, Debug)]
+struct Listed {
+    public: Vec<u8>,
+    causes: Vec<String>,
+}
+
+impl AttestationKeys {
+    /// Reads a JWK set (RFC 7517) whose keys have `causes`. Keys with another `use` than `attestation` are passed over.
+    ///
+    /// # Errors
+    /// A sentence for whoever configures it.
+    pub fn from_jwks(jwks: &Value) -> Result<Self, &'static str> {
+        let keys = jwks.get("keys").and_then(Value::as_array).ok_or("is not a JWK set")?;
+        let mut listed = HashMap::new();
+        for jwk in keys.iter().filter(|jwk| jwk.get("use").is_none_or(|of| of == "attestation")) {
+            let text = |name| jwk.get(name).and_then(Value::as_str);
+            let x = text("x").filter(|_| text("kty") == Some("OKP") && text("crv") == Some("Ed25519"));
+            let public = x.and_then(|x| BASE64_URL_SAFE_NO_PAD.decode(x).ok()).filter(|public| public.len() == 32);
+            let public = public.ok_or("holds a key that is not Ed25519 (kty OKP, crv, x)")?;
+            let causes: Option<Vec<String>> = jwk.get("causes").and_then(|causes| Vec::deserialize(causes).ok());
+            let causes = causes.filter(|causes| !causes.is_empty()).ok_or("holds a key without causes")?;
+            let key_id = text("kid").map_or_else(|| thumbprint(&public), str::to_owned);
+            if listed.insert(key_id, Listed { public, causes }).is_some() {
+                return Err("holds two keys of one kid");
+            }
+        }
+        Ok(Self { listed })
+    }
+
+    /// The keys as they are published, in an order that does not change.
+    #[must_use]
+    pub fn jwks(&self) -> Vec<Value> {
+        let mut keys: Vec<_> = self.listed.iter().collect();
+        keys.sort_unstable_by_key(|(key_id, _)| *key_id);
+        let jwk = |(key_id, key): (&String, &Listed)| {
+            let x = BASE64_URL_SAFE_NO_PAD.encode(&key.public);
+            json!({"kty": "OKP", "crv": "Ed25519", "x": x, "kid": key_id, "use": "attestation", "causes": key.causes})
+        };
+        keys.into_iter().map(jwk).collect()
+    }
+
+    /// Checks the attestation in the bytes of a `decided` entry.
+    #[must_use]
+    pub fn check(&self, entry: &[u8]) -> Attestation {
+        let Ok(Value::Object(mut members)) = serde_json::from_slice(entry) else {
+            return Attestation::Invalid("is in an entry that is no JSON object");
+        };
+        let Some(attestation) = members.get("attestation") else { return Attestation::Absent };
+        let text = |name| attestation.get(name).and_then(Value::as_str);
+        let signature = text("sig").and_then(|sig| BASE64_URL_SAFE_NO_PAD.decode(sig).ok());
+        let (Some(key_id), Some(signature)) = (text("kid"), signature) else {
+            return Attestation::Invalid("has no kid or sig");
+        };
+        let Some(key) = self.listed.get(key_id) else { return Attestation::Invalid("is by a key that is not listed") };
+        let cause = members.get("cause").and_then(Value::as_str);
+        if !key.causes.iter().any(|may| Some(may.as_str()) == cause) {
+            return Attestation::Invalid("is by a key that may not speak for this cause");
+        }
+        members.retain(|name, _| !UNSIGNED.contains(&name.as_str()));
+        let holds = message(members)
+            .is_ok_and(|message| UnparsedPublicKey::new(&ED25519, &key.public).verify(&message, &signature).is_ok());
+        if holds { Attestation::Valid } else { Attestation::Invalid("does not verify") }
+    }
+}
+
+/// The private keys of a process, and which of them speaks for a cause.
+#[derive(Default)]
+pub struct Attestor {
+    by_cause: HashMap<String, (String, std::sync::Arc<Ed25519KeyPair>)>,
+}
+
+impl fmt::Debug for Attestor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut causes: Vec<_> =
+            self.by_cause.iter().map(|(cause, (key_id, _))| format!("{cause}: {key_id}")).collect();
+        causes.sort_unstable();
+        write!(f, "Attestor({})", causes.join(", "))
+    }
+}
+
+impl Attestor {
+    /// Ed25519 keys as PKCS#8 PEM, one block or several: a process that decides for more than one cause may hold a key
+    /// for each. What a key may speak for is what its public half is listed with.
+    ///
+    /// # Errors
+    /// A sentence for whoever configures it.
+    pub fn from_pem(text: &SecretString, listed: &AttestationKeys) -> Result<Self, &'static str> {
+        let blocks = pem::parse_many(text.expose_secret()).map_err(|_| "is not PEM")?;
+        let mut by_cause = HashMap::new();
+        for block in &blocks {
+            let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(block.contents())
+                .map_err(|_| "holds what is not an Ed25519 private key in PKCS#8")?;
+            let is_ours = |(_, key): &(&String, &Listed)| key.public == pair.public_key().as_ref();
+            let (key_id, key) =
+                listed.listed.iter().find(is_ours).ok_or("holds a key that ATTESTATION_JWKS does not list")?;
+            let pair = std::sync::Arc::new(pair);
+            by_cause.extend(key.causes.iter().map(|cause| (cause.clone(), (key_id.clone(), pair.clone()))));
+        }
+        if by_cause.is_empty() { Err("holds no key") } else { Ok(Self { by_cause }) }
+    }
+
+    /// Whether a key here speaks for this cause.
+    #[must_use]
+    pub fn speaks_for(&self, cause: &str) -> bool {
+        self.by_cause.contains_key(cause)
+    }
+
+    /// Signs: the JSON text of the entry's member `attestation`.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where no key of this process speaks for the cause.
+    pub fn attest(&self, statement: &Statement<'_>) -> Result<String> {
+        let cause = statement.cause.as_str();
+        let missing = || Error::internal(anyhow::anyhow!("no key of this process may attest the cause {cause}"));
+        let (key_id, pair) = self.by_cause.get(cause).ok_or_else(missing)?;
+        let signature = pair.sign(&message(statement.members())?);
+        Ok(json!({"kid": key_id, "sig": BASE64_URL_SAFE_NO_PAD.encode(signature)}).to_string())
+    }
+}
+
+/// The JWK that lists the public half of a private key (PKCS#8 PEM) with these causes.
+///
+/// # Errors
+/// A sentence for whoever configures it.
+pub fn attestation_jwk(private_key: &SecretString, causes: &[&str]) -> Result<Value, &'static str> {
+    let pem = pem::parse(private_key.expose_secret()).map_err(|_| "is not PEM")?;
+    let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pem.contents())
+        .map_err(|_| "is not an Ed25519 private key in PKCS#8")?;
+    let key_id = thumbprint(pair.public_key().as_ref());
+    Ok(json!({
+        "kty": "OKP", "crv": "Ed25519", "x": public(&pair), "kid": key_id, "use": "attestation", "causes": causes,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: &str = "01990c3e-8f00-7000-8000-000000000001";
+
+    fn key() -> SecretString {
+        let pkcs8 = Ed25519KeyPair::generate_pkcs8v1(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
+        pem::encode(&pem::Pem::new("PRIVATE KEY", pkcs8.as_ref())).into()
+    }
+
+    fn listed(keys: &[(&SecretString, &[&str])]) -> AttestationKeys {
+        let keys: Vec<_> = keys.iter().map(|(key, causes)| attestation_jwk(key, causes).unwrap()).collect();
+        AttestationKeys::from_jwks(&json!({"keys": keys})).unwrap()
+    }
+
+    /// A `decided` entry as the statement writes it, by this attestor.
+    fn entry(attestor: &Attestor) -> Value {
+        let actor =
+            Actor {
+                kind: crate::ActorKind::Operator, id: "maria".into(), name: Some("Maria “K.” \u{1F600}".into())
+            };
+        let statement = Statement {
+            request_id: REQUEST.parse().unwrap(),
+            outcome: Outcome::Approved,
+            cause: Cause::Operator,
+            actor: &actor,
+            action_digest: Digest::of(b"action"),
+            reason: Some("within\nbudget"),
+        };
+        let mut entry = Value::Object(statement.members());
+        (entry["seq"], entry["at"]) = (2.into(), "2026-11-22T10:00:00.000000Z".into());
+        entry["attestation"] = serde_json::from_str(&attestor.attest(&statement).unwrap()).unwrap();
+        entry
+    }
+
+    fn check(keys: &AttestationKeys, entry: &Value) -> Attestation {
+        keys.check(entry.to_string().as_bytes())
+    }
+
+    #[test]
+    fn what_is_signed_holds_and_whatever_is_changed_does_not() {
+        let key = key();
+        let keys = listed(&[(&key, &["operator"])]);
+        let attestor = Attestor::from_pem(&key, &keys).unwrap();
+        let good = entry(&attestor);
+        assert_eq!(check(&keys, &good), Attestation::Valid);
+        let mut later = good.clone();
+        (later["seq"], later["at"]) = (5.into(), "2026-11-23T10:00:00.000000Z".into());
+        assert_eq!(check(&keys, &later), Attestation::Valid, "only the statement knows seq and at");
+        for (member, value) in [
+            ("request_id", json!("01990c3e-8f00-7000-8000-000000000002")),
+            ("kind", json!("voted")),
+            ("outcome", json!("rejected")),
+            ("actor", json!({"kind": "operator", "id": "jonas"})),
+            ("action_digest", json!(Digest::of(b"another"))),
+            ("reason", Value::Null),
+            ("for", json!("jonas")),
+            ("typ", json!("another")),
+        ] {
+            let mut forged = good.clone();
+            forged[member] = value;
+            assert_eq!(check(&keys, &forged), Attestation::Invalid("does not verify"), "{member}");
+        }
+        let mut without = good;
+        without.as_object_mut().unwrap().remove("attestation");
+        assert_eq!(check(&keys, &without), Attestation::Absent);
+    }
+
+    #[test]
+    fn a_key_speaks_for_its_own_causes_only() {
+        let (people, agents) = (key(), key());
+        let keys = listed(&[(&people, &["operator"]), (&agents, &["agent", "policy"])]);
+        let theirs = Attestor::from_pem(&agents, &keys).unwrap();
+        assert!(theirs.speaks_for("agent") && !theirs.speaks_for("operator"));
+        // The same key, listed elsewhere for what it may not say here.
+        let elsewhere = listed(&[(&agents, &["operator"])]);
+        let forged = entry(&Attestor::from_pem(&agents, &elsewhere).unwrap());
+        assert_eq!(check(&keys, &forged), Attestation::Invalid("is by a key that may not speak for this cause"));
+        let unlisted = listed(&[(&people, &["operator"])]);
+        assert_eq!(check(&unlisted, &forged), Attestation::Invalid("is by a key that is not listed"));
+        assert!(Attestor::from_pem(&agents, &unlisted).is_err());
+    }
+
+    #[test]
+    fn the_message_is_the_canonical_form_that_the_contract_shows() {
+        let actor = Actor::timeout_sweep();
+        let statement = Statement {
+            request_id: REQUEST.parse().unwrap(),
+            outcome: Outcome::Rejected,
+            cause: Cause::Timeout,
+            actor: &actor,
+            action_digest: Digest([0; 32]),
+            reason: None,
+        };
+        let zeros = "0".repeat(64);
+        let expected = format!(
+            r#"{{"action_digest":"sha256:{zeros}","actor":{{"id":"timeout-sweep","kind":"system"}},"cause":"timeout","kind":"decided","outcome":"rejected","reason":null,"request_id":"{REQUEST}","typ":"relaytrace-attestation-v1"}}"#
+        );
+        assert_eq!(String::from_utf8(message(statement.members()).unwrap()).unwrap(), expected);
+    }
+
+    #[test]
+    fn lists_that_say_too_little_are_refused() {
+        let key = key();
+        let good = attestation_jwk(&key, &["operator"]).unwrap();
+        for (member, value) in
+            [("causes", json!([])), ("causes", json!("operator")), ("crv", json!("P-256")), ("x", json!("AA"))]
+        {
+            let mut bad = good.clone();
+            bad[member] = value;
+            assert!(AttestationKeys::from_jwks(&json!({"keys": [bad]})).is_err(), "{member}");
+        }
+        assert!(AttestationKeys::from_jwks(&json!({"keys": [good, good]})).is_err());
+        assert!(AttestationKeys::from_jwks(&json!([])).is_err());
+    }
+}

@@ -1,0 +1,53 @@
+//! What a function holds: it is configured with the secrets that it needs, and connects as its own authority.
+
+use std::collections::BTreeSet;
+
+use relaytrace_domain::Cause;
+pub use relaytrace_store::DatabaseAuthority;
+
+/// What the functions of a process need; of several functions, what any of them does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Authorities that they connect as.
+    pub authorities: BTreeSet<DatabaseAuthority>,
+    /// They sign receipts.
+    pub receipts: bool,
+    /// They answer agents, whose responses are signed with secrets derived from the master secret.
+    pub responses: bool,
+    /// Causes that they decide for.
+    pub causes: Vec<Cause>,
+}
+
+impl Needs {
+    /// A function of this authority.
+    #[must_use]
+    pub fn of(authority: DatabaseAuthority) -> Self {
+        Self { authorities: [authority].into(), ..Self::default() }
+    }
+
+    /// It signs receipts.
+    #[must_use]
+    pub fn receipts(self) -> Self {
+        Self { receipts: true, ..self }
+    }
+
+    /// It answers agents.
+    #[must_use]
+    pub fn responses(self) -> Self {
+        Self { responses: true, ..self }
+    }
+
+    /// It decides for these causes.
+    #[must_use]
+    pub fn causes(self, causes: &[Cause]) -> Self {
+        Self { causes: causes.to_vec(), ..self }
+    }
+
+    /// What both need.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.authorities.extend(other.authorities);
+        self.causes.extend(other.causes);
+        Self { receipts: self.receipts || other.receipts, responses: self.responses || other.responses, ..self }
+    }
+}
