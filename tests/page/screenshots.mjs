@@ -25,13 +25,19 @@ const hostile = await mail.ask({
   priority: "P3", title: "Send \u202Etxt.exe\u202C to <script>alert(1)</script>", summary: "![pixel](https://evil.example/p.png) [Open the bank](https://evil.example/login)",
   action: { type: "mail.send", arguments: { to: "all\u200B@example.org", subject: "W".repeat(90) } },
 });
+const quick = [];
+for (const [agent, title, type] of [
+  [billing, "Refund 84.00 EUR to customer 71120", "refund.create"], [billing, "Refund 5,000.00 EUR to customer 10442", "refund.create"],
+  [mail, "Send the outage notice to 310 customers", "mail.send"], [mail, "Send a voucher to customer 20911", "mail.send"],
+]) quick.push({ ...await agent.ask({ title, action: { type, arguments: { note: title } } }), agentId: agent.agentId });
+const agentOf = new Map(quick.map(({ request_id: id, agentId }) => [id, agentId]));
 await deploy.poll();
 
-async function draw(name, { query = "", colorScheme = "light", phone = false, act = async () => {} }) {
+async function draw(name, { query = "", colorScheme = "light", phone = false, act = async () => {}, ready = (tab) => tab.locator("#detail-title").waitFor() }) {
   const context = await browser.newContext({ viewport: phone ? PHONE : WIDE, isMobile: phone, hasTouch: phone, colorScheme, reducedMotion: "reduce" });
   const tab = await context.newPage();
   await tab.goto(`${stack.base_url}/${query}#token=${stack.operator.token}`);
-  await tab.locator("#detail-title").waitFor();
+  await ready(tab);
   await act(tab);
   await pause(300);
   await tab.screenshot({ path: `docs/operator-page-${name}.png` });
@@ -52,4 +58,12 @@ await draw("kept", { query: open(refund), act: async (tab) => {
   await billing.acknowledge(given);
   await pause(1500);
 } });
+for (const [n, asked] of quick.entries()) await decide(asked.request_id, n === 3 ? "reject" : "approve", n === 3 ? "Wrong template" : null, stack.operators[n % 3].token);
+for (const given of [...(await billing.poll()).decisions, ...(await mail.poll()).decisions]) {
+  const agent = [billing, mail].find(({ agentId }) => agentOf.get(given.request_id) === agentId) ?? billing;
+  if (given.request_id === quick[1].request_id) await agent.acknowledge(given, "failed", { code: "provider_declined", message: "The payment provider declined: the card has expired." });
+  else await agent.acknowledge(given);
+}
+await draw("history", { query: `?status=decided&id=${quick[1].request_id}` });
+await draw("history-phone", { query: "?status=decided", phone: true, ready: (tab) => tab.locator("#list .when").first().waitFor() });
 await browser.close();

@@ -6,7 +6,7 @@ use relaytrace_domain::Result;
 use relaytrace_domain::{AgentId, DeadLetterKind, Faults, Reason, RequestId, Resolution, Timestamp};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Admin;
-use relaytrace_service::http::{Cursor, JsonBody, Page, Path, Problem, Query, Trace, clamped, parse_list};
+use relaytrace_service::http::{Cursor, JsonBody, Page, Path, Problem, Query, Trace, clamped, parse_list, parse_one};
 use relaytrace_store::{DeadLetterFilter, DeadLetterRecord};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -17,10 +17,8 @@ use uuid::Uuid;
 pub struct DeadLetterQuery {
     /// `open` (default), `resolved` or `all`.
     status: Option<String>,
-    /// Any of `delivery`, `event` and `sweep`, repeated or separated by commas.
-    #[serde(default)]
-    #[param(value_type = Option<String>)]
-    kind: Vec<String>,
+    /// `delivery`, `event` or `sweep`.
+    kind: Option<String>,
     /// Of any of these agents, repeated or separated by commas.
     #[serde(default)]
     #[param(value_type = Option<String>)]
@@ -108,7 +106,7 @@ pub async fn list(
             None
         }
     };
-    let kinds: Vec<DeadLetterKind> = parse_list(&mut faults, "kind", &query.kind);
+    let kind = parse_one::<DeadLetterKind>(&mut faults, "kind", query.kind.as_deref());
     let agent_ids: Vec<AgentId> = parse_list(&mut faults, "agent_id", &query.agent_id);
     let limit = clamped(&mut faults, "limit", query.limit.as_deref(), 50, 1, 200).cast_signed();
     if !faults.is_empty() {
@@ -116,7 +114,7 @@ pub async fn list(
     }
     let after = query.cursor.as_deref().map(DeadLetterCursor::decode).transpose()?;
     let after = after.map(|DeadLetterCursor(Timestamp(at), id)| (at, id));
-    let filter = DeadLetterFilter { is_open, kinds: &kinds, agent_ids: &agent_ids, after, limit: limit + 1 };
+    let filter = DeadLetterFilter { is_open, kinds: kind.as_slice(), agent_ids: &agent_ids, after, limit: limit + 1 };
     let found = state.store.dead_letters(&filter).await?;
     Ok(Json(Page::of(found, limit, |last| DeadLetterCursor(Timestamp(last.last_at), last.dead_letter_id))))
 }

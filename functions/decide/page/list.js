@@ -46,7 +46,9 @@ function fillRow(row, item) {
   parts.facts.replaceChildren(
     person ? h('span', { class: 'person' }, 'by ', h('bdi', {}, safeText(person))) : '',
     became ? h('span', { class: 'fate', 'data-failed': isFailed(item) }, safeText(became)) : '',
-    h('span', { class: 'action-type' }, safeText(item.action_type)), h('span', { class: 'agent' }, safeText(item.agent_id)),
+    // A line of history has room for what was done by whom, not for what its title says already.
+    done ? '' : h('span', { class: 'action-type' }, safeText(item.action_type)),
+    person ? '' : h('span', { class: 'agent' }, safeText(item.agent_id)),
     !done && item.escalated_at ? h('span', { class: 'escalated' }, 'escalated') : '',
   );
   setAttr(parts.when, 'datetime', done ? item.decided_at : null);

@@ -120,13 +120,18 @@ async fn the_queue_pages_through_everything_in_order(owner: PgPool) {
             let Some(next) = page["next_cursor"].as_str() else { break };
             cursor = format!("&cursor={next}");
         }
-        let keys: Vec<_> = items
-            .iter()
-            .map(|item| {
-                [&item["priority"], &item["respond_by"], &item["request_id"]]
-                    .map(|part| part.as_str().unwrap().to_owned())
-            })
-            .collect();
+        let key = |item: &Value| {
+            let members = if status == "decided" {
+                ["decided_at", "decided_at", "request_id"]
+            } else {
+                ["priority", "respond_by", "request_id"]
+            };
+            members.map(|member| item[member].as_str().unwrap().to_owned())
+        };
+        let mut keys: Vec<_> = items.iter().map(key).collect();
+        if status == "decided" {
+            keys.reverse(); // the newest decision comes first
+        }
         assert_eq!(keys.len(), expected, "{status}");
         assert!(keys.is_sorted_by(|a, b| a < b), "{status}: {keys:?}");
     }
