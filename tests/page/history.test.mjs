@@ -33,7 +33,7 @@ for (const [where, options] of [["wide", {}], ["360 px wide", { viewport: PHONE 
       ["cancelled by agent", "", "agent has not fetched it"],
       ["rejected", "by Jonas K.", "agent has not fetched it"],
       ["approved", "by Jonas K.", "agent has it"],
-      ["approved, failed", `by ${stack.operators[2].name}`, "agent failed: provider_declined"],
+      ["approved, failed", `by ${stack.operators[2].name}`, "provider_declined"],
     ]);
     for (const when of await tab.locator("#list .when").all()) {
       assert.match(await when.innerText(), /^(just now|\d+ s ago)$/);

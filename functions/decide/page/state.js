@@ -127,7 +127,10 @@ const DELIVERIES = { ready: 'agent has not fetched it', leased: 'agent has not c
 
 /** What became of a decision, in words; '' where nothing is known. */
 export function fate(item) {
-  if (item.delivery_error) return `agent failed: ${item.delivery_error.code || item.delivery_error.message || 'no reason given'}`;
+  if (item.delivery_error) {
+    const said = item.delivery_error.code || item.delivery_error.message || 'no reason given';
+    return item.outcome === 'approved' ? said : `agent failed: ${said}`; // "approved, failed" stands beside it
+  }
   if (item.execution && item.execution !== 'none') return EXECUTIONS[item.execution] ?? String(item.execution);
   return DELIVERIES[item.delivery_state] ?? '';
 }
