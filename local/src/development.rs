@@ -1,4 +1,4 @@
-//! What only a development stack has: an issuer of its own, people with tokens for 30 days, and keys on disk.
+//! Parts of a development stack only: an issuer, people with tokens for 30 days, and keys on disk.
 //!
 //! Everything is random for each checkout and lives below `.local/`, readable by its owner only.
 
@@ -117,7 +117,7 @@ impl Secrets {
         Ok(json!({"keys": keys.collect::<anyhow::Result<Vec<_>>>()?}))
     }
 
-    /// What the functions are configured with.
+    /// The functions' configuration.
     pub fn environment(&self, database_url: &str, nats_url: &str) -> anyhow::Result<HashMap<String, String>> {
         let jwks = json!({"keys": [self.issuer_key.jwk(ISSUER_KEY_ID)?]});
         let variables = [

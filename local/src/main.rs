@@ -46,7 +46,7 @@ enum Command {
     Errors,
 }
 
-/// What to prepare.
+/// Options of `prepare`.
 #[derive(clap::Args, Clone, Debug)]
 struct PrepareOptions {
     /// The database's owner, as a URL.
@@ -63,7 +63,7 @@ struct PrepareOptions {
     dir: PathBuf,
 }
 
-/// How to run.
+/// Options of `run`.
 #[derive(clap::Args, Clone, Debug)]
 struct RunOptions {
     /// Port on 127.0.0.1.
@@ -80,7 +80,7 @@ struct RunOptions {
     dir: PathBuf,
 }
 
-/// What a command is run beside.
+/// Options of `beside`.
 #[derive(clap::Args, Clone, Debug)]
 struct BesideOptions {
     /// Port on 127.0.0.1 where the command serves the functions.
@@ -97,7 +97,7 @@ struct BesideOptions {
     command: Vec<OsString>,
 }
 
-/// What is attended to.
+/// Options of `attend`.
 #[derive(clap::Args, Clone, Debug)]
 struct AttendOptions {
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! What every token must be (contract, "Tokens"), and the cache of those that verified.
+//! Rules for tokens (contract, "Tokens"), and the cache of verified ones.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::Principal;
 use relaytrace_domain::{Error, Result};
 
-/// What a deployment demands of tokens.
+/// A deployment's rules for tokens.
 #[derive(Clone, Debug)]
 pub struct TokenRules {
     /// The `aud` of every token.

@@ -54,7 +54,7 @@ impl Events {
         }))
     }
 
-    /// To be called right after the commit of what `event` tells.
+    /// To be called right after the commit that `event` tells.
     pub async fn committed(&self, store: &Store, event: OutboxEvent) {
         if event.is_for_polls() {
             self.0.wakeups.wake(&event.agent_id, event.request_id);
@@ -99,12 +99,12 @@ impl Events {
         self.0.wakeups.parked(agent_id)
     }
 
-    /// Connects, and waits for it only while there is hope.
+    /// Tries to connect until the first failure.
     pub async fn connect(&self) {
         self.0.nats.connect().await;
     }
 
-    /// Whether the stream can be reached. Connects if nobody has yet.
+    /// Whether the stream is reachable. Connects where no connection was made yet.
     pub async fn is_connected(&self) -> bool {
         self.0.nats.is_connected().await
     }

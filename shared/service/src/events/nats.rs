@@ -31,7 +31,7 @@ const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Events published together at the most: far below what the client lets wait for acknowledgement, 5,000, because it
 /// waits for room among them without a limit.
 const PART: usize = 512;
-/// After a failure nobody tries again for so long.
+/// Pause after a failure, for all callers of this process.
 const BREAK_FOR: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Debug)]
@@ -85,12 +85,12 @@ impl Trouble {
     }
 }
 
-/// What became of one event.
+/// The result of publishing one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Publication {
     /// The stream has it.
     Acknowledged,
-    /// Nobody was there to say anything.
+    /// NATS was not reached, or did not answer.
     Unreached,
     /// The stream refused it.
     Refused(String),
@@ -197,7 +197,7 @@ impl Nats {
         self.0.client.get().is_some_and(|client| client.connection_state() == State::Connected)
     }
 
-    /// Connects and finds or makes the stream, for as long as no attempt to connect has failed.
+    /// Tries to connect, and to find or make the stream, until the first failure.
     pub(super) async fn connect(&self) {
         let connected = async {
             let client = self.wait_until_connected(CONNECT_TIMEOUT).await?;
@@ -297,7 +297,7 @@ impl Nats {
         }
     }
 
-    /// What other processes announce for polls.
+    /// Subjects on which other processes announce deliveries to polls.
     pub(super) async fn subscribe(&self) -> anyhow::Result<impl Stream<Item = Message> + use<>> {
         let client = self.client().await?;
         let subscribed = async {

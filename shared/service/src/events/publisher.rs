@@ -11,7 +11,7 @@ use relaytrace_domain::RequestId;
 use relaytrace_domain::Result;
 use relaytrace_store::{OutboxEvent, RefusedEvent, Store};
 
-/// Events held in memory at the most; what does not fit waits in the outbox for the sweep.
+/// At most so many events are held in memory; others stay in the outbox for the sweep.
 const QUEUE_LENGTH: usize = 16_384;
 /// Events published together at the most.
 const BATCH: usize = 512;
@@ -37,7 +37,7 @@ impl Queue {
         }
     }
 
-    /// Waits until the queue is empty, at most a second. What is left waits in the outbox.
+    /// Waits at most a second for the queue to become empty. The rest stays in the outbox.
     pub(super) async fn drain(&self) {
         let empty = async {
             while self.waiting.load(Ordering::Relaxed) > 0 {
@@ -81,7 +81,7 @@ pub(super) async fn attempt(nats: &Nats, store: &Store, event: OutboxEvent) {
     }
 }
 
-/// What became of a batch of events.
+/// The result of publishing a batch of events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {
     /// How many the stream acknowledged.
@@ -90,7 +90,7 @@ pub struct Published {
     pub unreached: Vec<(RequestId, i32)>,
 }
 
-/// Publishes, deletes the outbox rows of what the stream acknowledged, and notes what it refused.
+/// Publishes, deletes the outbox rows of acknowledged events, and notes refusals.
 pub(super) async fn publish(nats: &Nats, store: &Store, events: Vec<OutboxEvent>) -> Result<Published> {
     let publications = nats.publish(&events).await;
     let (mut acknowledged, mut refused, mut unreached) = (Vec::new(), Vec::new(), Vec::new());

@@ -98,7 +98,7 @@ async fn is_on_stream(context: &Context, event: &OutboxEvent, sequence: u64) -> 
     Ok(is_there && message.payload.as_ref() == event.payload.as_slice())
 }
 
-/// What a failed acknowledgement says of its event.
+/// Classifies a failed acknowledgement.
 fn publication_of(error: &PublishError) -> Publication {
     match error.kind() {
         PublishErrorKind::MaxPayloadExceeded => Publication::TooLong,

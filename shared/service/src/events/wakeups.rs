@@ -135,7 +135,7 @@ impl Agents {
         }
     }
 
-    /// Ends a subscription that nobody has needed for a while. `false`: it is still needed.
+    /// Ends an idle subscription. `false`: it is in use.
     fn end_if_idle(&self) -> bool {
         let mut waiting = self.lock();
         waiting.is_subscribed = !waiting.agents.is_empty();

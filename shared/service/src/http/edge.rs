@@ -1,4 +1,4 @@
-//! The edge: what happens to every call around its handler.
+//! The edge: the frame of every call around its handler.
 //!
 //! It continues the trace, authenticates, lets the handler run, renders its error, signs what an agent receives over
 //! the exact bytes, and writes the one log line.

@@ -1,4 +1,4 @@
-//! A function's routes, and what the `OpenAPI` document says of them.
+//! A function's routes and their descriptions for the `OpenAPI` document.
 
 use axum::Router;
 use axum::routing::{MethodFilter, MethodRouter};
@@ -9,7 +9,7 @@ use super::known::{Describe, KnownParameters};
 use crate::needs::{DatabaseAuthority, Needs};
 use crate::state::AppState;
 
-/// Routes that know how they are described. Descriptions are made only for who asks: making them is a third of what a
+/// Routes with their descriptions, which are made on demand only: making them is a third of what a
 /// function does in its init phase on Lambda.
 #[derive(Clone, Debug, Default)]
 #[must_use = "routes do nothing until they are served"]
@@ -61,7 +61,7 @@ impl Routes {
         Self { needs: self.needs.and(other.needs), ..self }
     }
 
-    /// The document of these routes, upon what is said of all.
+    /// The document of these routes, on top of the common part.
     #[must_use]
     pub fn document(&self, of_all: OpenApi) -> OpenApi {
         let document = OpenApiRouter::with_openapi(of_all);

@@ -1,7 +1,7 @@
-//! What of a request's body its handler did not read.
+//! The part of a request body that the handler left unread.
 //!
 //! A connection whose request was not read to its end is closed, and a caller that is still sending may never see the
-//! answer. So what is left is read and dropped before the answer goes out, within bounds.
+//! answer. So the rest is read and dropped before the answer goes out, within bounds.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use axum::body::{Body, BodyDataStream};
 use bytes::Bytes;
 use futures_util::stream::{Fuse, Stream, StreamExt as _, poll_fn};
 
-/// Bytes read and dropped at the most; who sends more loses the connection.
+/// At most so many bytes are read and dropped; beyond them the connection is closed.
 const MOST: usize = 4 * 1024 * 1024;
 /// Longest wait for them.
 const LONGEST: Duration = Duration::from_secs(2);
@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 pub(super) struct Unread(Arc<Mutex<Fuse<BodyDataStream>>>);
 
 impl Unread {
-    /// The body for the handler, and a hold on what it leaves.
+    /// The body for the handler, and a handle on the part that it leaves unread.
     pub(super) fn of(body: Body) -> (Body, Self) {
         let shared = Arc::new(Mutex::new(body.into_data_stream().fuse()));
         let for_handler = Self(shared.clone());
