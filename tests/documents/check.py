@@ -6,7 +6,9 @@
 Checked are the files that git knows:
 - relative links of Markdown, with their anchors;
 - paths of this repository in Markdown's code spans, and paths of Markdown files in comments;
-- citations of the wire contract (`contract, "Submit"`), wherever they stand: each names a heading below contract/.
+- citations of the wire contract (`contract, "Submit"`), wherever they stand: each names a heading below contract/;
+- routes: the contract's table of endpoints is that of `contract/openapi.json`;
+- examples in JSON below contract/.
 """
 
 import json
@@ -26,6 +28,7 @@ PLAIN_PATH = re.compile(r"[\w.@-]+(?:/[\w.@-]+)*/?")
 MARKDOWN_PATH = re.compile(r"(?<![\w/.-])(?:[\w.-]+/)*[\w.-]+\.md\b")
 CITATION = re.compile(r'\bcontract, ((?:"[^"]+"(?:, | and |; )?)+)')
 HEADING = re.compile(r"^(#{1,6}) (.+?)\s*$")
+ENDPOINT = re.compile(r"\| [\w-]+ \| `([A-Z]+ [^`]+)` \|")
 COMMENT = re.compile(r"^\s*(?:///|//!|//|#|--|\*)?\s?")
 GENERATED = ("target/", ".local/")
 
@@ -138,6 +141,21 @@ def dead_examples(root: Path, name: str) -> Iterator[Fault]:
             yield Fault(name, line_of(text, block.start()), f"the example is not valid JSON: {fault}")
 
 
+def lost_routes(root: Path) -> Iterator[Fault]:
+    """The contract's table of endpoints and the served document name the same routes."""
+    contract, document = root / "contract" / "README.md", root / "contract" / "openapi.json"
+    if not document.exists():
+        return
+    told = {route.group(1): number for number, line in enumerate(contract.read_text().splitlines(), 1)
+            if (route := ENDPOINT.match(line))}
+    paths = json.loads(document.read_text())["paths"]
+    served = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
+    for route in sorted(told.keys() - served):
+        yield Fault("contract/README.md", told[route], f"{route} is not in openapi.json")
+    for route in sorted(served - told.keys()):
+        yield Fault("contract/openapi.json", 1, f"{route} is not in the contract's table of endpoints")
+
+
 def faults(root: Path) -> Iterator[Fault]:
     names = tracked(root)
     top = {name.split("/")[0] for name in names if "/" in name}
@@ -160,6 +178,7 @@ def faults(root: Path) -> Iterator[Fault]:
         else:
             yield from dead_mentions(root, name)
         yield from dead_citations(root, name, known)
+    yield from lost_routes(root)
 
 
 def main() -> int:

@@ -47,6 +47,15 @@ class Check(unittest.TestCase):
         self.assertEqual(len(faults), 1)
         self.assertIn("contract/events.md:3: the example is not valid JSON", faults[0])
 
+    def test_a_route_that_only_one_side_knows(self):
+        table = "# The contract\n\n| poll | `GET /v1/told` | agent |\n"
+        document = '{"paths": {"/v1/served": {"post": {}}}}'
+        faults = self.found(**{"contract/README.md": table, "contract/openapi.json": document})
+        self.assertEqual(faults, [
+            "contract/README.md:3: GET /v1/told is not in openapi.json",
+            "contract/openapi.json:1: POST /v1/served is not in the contract's table of endpoints",
+        ])
+
 
 if __name__ == "__main__":
     unittest.main()
