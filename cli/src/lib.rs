@@ -17,7 +17,7 @@ pub enum Function {
     TimeoutSweep,
     /// Deliveries and events are sent again.
     Replay,
-    /// Agents, keys, policies, what is stuck.
+    /// Agents, keys, policies, stuck work.
     Admin,
 }
 

@@ -11,7 +11,7 @@ use relaytrace_service::runtime;
 
 /// `EX_USAGE` of sysexits.h: arguments or configuration are wrong.
 const USAGE: u8 = 64;
-/// `EX_UNAVAILABLE` of sysexits.h: something that is needed cannot be had.
+/// `EX_UNAVAILABLE` of sysexits.h: a port, a runtime or the schema is missing.
 const UNAVAILABLE: u8 = 69;
 
 /// Human approval for AI agents: durable, decided once, signed, traceable.
@@ -21,7 +21,7 @@ const UNAVAILABLE: u8 = 69;
 #[command(
     name = "relaytrace",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 64 wrong arguments or configuration, 69 something that is needed cannot be had."
+    after_help = "Exit codes: 0 done, 1 failed, 64 wrong arguments or configuration, 69 a port, a runtime or the schema is missing."
 )]
 struct Arguments {
     #[command(subcommand)]

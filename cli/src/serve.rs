@@ -13,7 +13,7 @@ use relaytrace_service::{AppState, DatabaseAuthority, runtime, telemetry};
 
 use crate::{UNAVAILABLE, USAGE};
 
-/// What to serve.
+/// Options of `serve`.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:
   relaytrace serve                                all functions; something else triggers sweeps
@@ -29,7 +29,7 @@ pub struct Options {
     sweep_seconds: Option<String>,
 }
 
-/// Serves until Ctrl-C or SIGTERM. Everything that is wrong is said at once.
+/// Serves until Ctrl-C or SIGTERM. All faults are reported at once.
 pub fn run(options: &Options) -> ExitCode {
     telemetry::init();
     let mut faults = Vec::new();
@@ -70,7 +70,7 @@ async fn serve(config: Config, functions: Vec<Function>, period: Option<Duration
     }
 }
 
-/// What keeps this process from serving now. A database that is away does not: it may come back.
+/// Faults that keep this process from serving. An unreachable database is none: it may come back.
 async fn unavailable(state: &AppState, listen: SocketAddr) -> Vec<String> {
     let mut faults = Vec::new();
     if let Err(error) = tokio::net::TcpListener::bind(listen).await {
