@@ -66,7 +66,7 @@ pub struct QueueQuery {
     #[param(value_type = Option<String>)]
     pub(crate) to: Vec<String>,
     /// Words that are all in the title, the action's type, its arguments, the agent's id or key, or the request's id.
-    /// Arguments are read in the first 16 MiB of envelopes of what is looked through.
+    /// Arguments are read in the first 2 MiB of envelopes of each status and priority looked through.
     pub(crate) q: Option<String>,
     /// From the page before, of the same order.
     cursor: Option<String>,

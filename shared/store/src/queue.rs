@@ -19,8 +19,8 @@ use relaytrace_domain::{
 /// priority asked for, or of all decisions. No index finds a part of a text; one that did would cost every submission.
 const LOOKED_THROUGH: i64 = 20_000;
 
-/// Of these rows, a search reads the arguments of so many bytes of envelopes.
-const BYTES_LOOKED_THROUGH: i64 = 16 << 20;
+/// Of these rows, a search reads the arguments in so many bytes of envelopes: some 2,000 to 4,000 of usual ones.
+const BYTES_LOOKED_THROUGH: i64 = 2 << 20;
 
 /// Pending requests of a priority are counted up to here (contract 1.1, "Changes to 1.0": `counts.capped`).
 const COUNTED: i64 = 10_000;
