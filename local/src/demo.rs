@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use relaytrace_service::AppState;
 use relaytrace_service::auth::{KeyAlg, PublicKey};
+use relaytrace_store::Scope;
 use serde_json::{Value, json};
 
 use crate::development::PrivateKey;
@@ -43,10 +44,14 @@ impl Agent {
     async fn register(state: &AppState, base_url: String, agent_id: &'static str) -> anyhow::Result<Self> {
         let (key, key_id) = (PrivateKey::generate()?, format!("{agent_id}-{:08x}", rand::random::<u32>()));
         let id = agent_id.parse()?;
-        state.store.register_agent(&id, "Demo agent").await?;
+        let scope = Scope::of_program("demo");
+        state.store.register_agent(&scope, &id, "Demo agent").await?;
         let public = PublicKey::from_pem(KeyAlg::EdDsa, &key.public_pem()?).map_err(anyhow::Error::msg)?;
         let master_id = state.master_secrets.current();
-        state.store.register_key(&id, &key_id.parse()?, KeyAlg::EdDsa.as_str(), &public.spki, master_id).await?;
+        state
+            .store
+            .register_key(&scope, &id, &key_id.parse()?, KeyAlg::EdDsa.as_str(), &public.spki, master_id)
+            .await?;
         Ok(Self { state: state.clone(), client: reqwest::Client::new(), base_url, agent_id, key_id, key })
     }
 

@@ -11,6 +11,7 @@ use relaytrace_service::auth::{KeyAlg, PublicKey};
 use relaytrace_service::config::Config;
 use relaytrace_service::events::Publishing;
 use relaytrace_service::{AppState, DatabaseAuthority};
+use relaytrace_store::Scope;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -168,12 +169,13 @@ impl Prepared {
 /// The agent of `.local/dev.json`.
 async fn register_agent(state: &AppState, secrets: &Secrets) -> anyhow::Result<()> {
     let agent_id = AGENT_ID.parse()?;
-    if state.store.agent(&agent_id).await?.is_some_and(|agent| !agent.keys.is_empty()) {
+    let scope = Scope::of_program("relaytrace-local");
+    if state.store.agent(&scope, &agent_id).await?.is_some_and(|agent| !agent.keys.is_empty()) {
         return Ok(());
     }
-    state.store.register_agent(&agent_id, "The agent of this checkout").await?;
+    state.store.register_agent(&scope, &agent_id, "The agent of this checkout").await?;
     let key = PublicKey::from_pem(KeyAlg::EdDsa, &secrets.agent_key.public_pem()?).map_err(anyhow::Error::msg)?;
     let (key_id, master_id) = (secrets.agent_key_id.parse()?, state.master_secrets.current());
-    state.store.register_key(&agent_id, &key_id, KeyAlg::EdDsa.as_str(), &key.spki, master_id).await?;
+    state.store.register_key(&scope, &agent_id, &key_id, KeyAlg::EdDsa.as_str(), &key.spki, master_id).await?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use relaytrace_domain::{Error, Result};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::{Admin, KeyAlg, PublicKey};
 use relaytrace_service::http::{Cursor, JsonBody, Page, Path, Problem, Query, clamped};
-use relaytrace_store::{AgentChange as Change, AgentRecord, KeyRecord, Registered};
+use relaytrace_store::{AgentChange as Change, AgentRecord, KeyRecord, Registered, Scope};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -101,7 +101,7 @@ impl Cursor for AgentCursor {}
     )
 )]
 pub async fn list(
-    _: Admin,
+    Admin(scope): Admin,
     State(state): State<AppState>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<AgentView>>> {
@@ -111,7 +111,7 @@ pub async fn list(
         return Err(faults.into());
     }
     let after = query.cursor.as_deref().map(AgentCursor::decode).transpose()?;
-    let agents = state.store.agents(after.as_ref().map(|AgentCursor(id)| id.as_str()), limit + 1).await?;
+    let agents = state.store.agents(&scope, after.as_ref().map(|AgentCursor(id)| id.as_str()), limit + 1).await?;
     Ok(Json(Page::of(agents, limit, |last| AgentCursor(last.agent_id.clone()))))
 }
 
@@ -134,13 +134,13 @@ pub struct NewAgent {
     )
 )]
 pub async fn register(
-    _: Admin,
+    Admin(scope): Admin,
     State(state): State<AppState>,
     JsonBody(new): JsonBody<NewAgent>,
 ) -> Result<(StatusCode, Json<AgentView>)> {
-    let is_new = state.store.register_agent(&new.agent_id, new.name.as_str()).await?;
+    let is_new = state.store.register_agent(&scope, &new.agent_id, new.name.as_str()).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, show_agent(&state, &new.agent_id).await?))
+    Ok((status, show_agent(&state, &scope, &new.agent_id).await?))
 }
 
 /// See an agent and its keys
@@ -152,12 +152,16 @@ pub async fn register(
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn show(_: Admin, Path(agent_id): Path<AgentId>, State(state): State<AppState>) -> Result<Json<AgentView>> {
-    show_agent(&state, &agent_id).await
+pub async fn show(
+    Admin(scope): Admin,
+    Path(agent_id): Path<AgentId>,
+    State(state): State<AppState>,
+) -> Result<Json<AgentView>> {
+    show_agent(&state, &scope, &agent_id).await
 }
 
-async fn show_agent(state: &AppState, agent_id: &AgentId) -> Result<Json<AgentView>> {
-    let agent = state.store.agent(agent_id).await?.ok_or(Error::NotFound)?;
+async fn show_agent(state: &AppState, scope: &Scope, agent_id: &AgentId) -> Result<Json<AgentView>> {
+    let agent = state.store.agent(scope, agent_id).await?.ok_or(Error::NotFound)?;
     Ok(Json(AgentView::new(agent, true)))
 }
 
@@ -217,7 +221,7 @@ impl AgentChange {
     )
 )]
 pub async fn change(
-    _: Admin,
+    Admin(scope): Admin,
     Path(agent_id): Path<AgentId>,
     State(state): State<AppState>,
     JsonBody(change): JsonBody<AgentChange>,
@@ -232,10 +236,10 @@ pub async fn change(
         max_pending: change.max_pending.map(|cap| cap.map(u32::cast_signed)),
         max_pending_p1: change.max_pending_p1.map(|cap| cap.map(u32::cast_signed)),
     };
-    if !state.store.change_agent(&agent_id, change).await? {
+    if !state.store.change_agent(&scope, &agent_id, change).await? {
         return Err(Error::NotFound);
     }
-    show_agent(&state, &agent_id).await
+    show_agent(&state, &scope, &agent_id).await
 }
 
 /// A new key of an agent.
@@ -269,7 +273,7 @@ pub struct RegisteredKey {
     )
 )]
 pub async fn register_key(
-    _: Admin,
+    Admin(scope): Admin,
     Path(agent_id): Path<AgentId>,
     State(state): State<AppState>,
     JsonBody(new): JsonBody<NewKey>,
@@ -277,7 +281,8 @@ pub async fn register_key(
     let key = PublicKey::from_pem(new.alg, &new.public_key).map_err(|rule| Error::invalid("/public_key", rule))?;
     let masters = &state.master_secrets;
     let current = masters.current();
-    let registered = state.store.register_key(&agent_id, &new.key_id, new.alg.as_str(), &key.spki, current).await?;
+    let registered =
+        state.store.register_key(&scope, &agent_id, &new.key_id, new.alg.as_str(), &key.spki, current).await?;
     let (status, master_id) = match &registered {
         Registered::Created => (StatusCode::CREATED, current),
         Registered::Unchanged { master_id } => (StatusCode::OK, master_id.as_str()),
@@ -296,9 +301,13 @@ pub async fn register_key(
     )
 )]
 pub async fn revoke_key(
-    _: Admin,
+    Admin(scope): Admin,
     Path((agent_id, key_id)): Path<(AgentId, KeyId)>,
     State(state): State<AppState>,
 ) -> Result<StatusCode> {
-    if state.store.revoke_key(&agent_id, &key_id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(Error::NotFound) }
+    if state.store.revoke_key(&scope, &agent_id, &key_id).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Error::NotFound)
+    }
 }

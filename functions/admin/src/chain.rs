@@ -43,8 +43,12 @@ struct Entry {
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn export(_: Admin, Path(request_id): Path<RequestId>, State(state): State<AppState>) -> Result<Json<Chain>> {
-    let chain = state.store.chain(request_id).await?.ok_or(Error::NotFound)?;
+pub async fn export(
+    Admin(scope): Admin,
+    Path(request_id): Path<RequestId>,
+    State(state): State<AppState>,
+) -> Result<Json<Chain>> {
+    let chain = state.store.chain(&scope, request_id).await?.ok_or(Error::NotFound)?;
     let entries = chain.entries.into_iter().map(|entry| {
         let header = ChainHeader::of(&entry).map_err(Error::internal)?;
         let (prev_hash, hash) = (entry.prev_hash, entry.hash);

@@ -92,7 +92,7 @@ impl Cursor for DeadLetterCursor {}
     )
 )]
 pub async fn list(
-    _: Admin,
+    Admin(scope): Admin,
     State(state): State<AppState>,
     Query(query): Query<DeadLetterQuery>,
 ) -> Result<Json<Page<DeadLetterView>>> {
@@ -115,7 +115,7 @@ pub async fn list(
     let after = query.cursor.as_deref().map(DeadLetterCursor::decode).transpose()?;
     let after = after.map(|DeadLetterCursor(Timestamp(at), id)| (at, id));
     let filter = DeadLetterFilter { is_open, kinds: kind.as_slice(), agent_ids: &agent_ids, after, limit: limit + 1 };
-    let found = state.store.dead_letters(&filter).await?;
+    let found = state.store.dead_letters(&scope, &filter).await?;
     Ok(Json(Page::of(found, limit, |last| DeadLetterCursor(Timestamp(last.last_at), last.dead_letter_id))))
 }
 
@@ -131,13 +131,12 @@ pub async fn list(
     )
 )]
 pub async fn retry(
-    Admin(actor): Admin,
+    Admin(scope): Admin,
     Path(id): Path<Uuid>,
     State(state): State<AppState>,
     Extension(Trace(trace)): Extension<Trace>,
 ) -> Result<Json<DeadLetterView>> {
-    let max_age = state.delivery.max_age_seconds;
-    let dead_letter = state.relay.retry_dead_letter(id, actor, max_age, trace.traceparent.clone()).await?;
+    let dead_letter = state.relay.retry_dead_letter(scope, id, trace.traceparent.clone()).await?;
     Ok(Json(dead_letter.into()))
 }
 
@@ -161,10 +160,10 @@ pub struct Discard {
     )
 )]
 pub async fn discard(
-    Admin(actor): Admin,
+    Admin(scope): Admin,
     Path(id): Path<Uuid>,
     State(state): State<AppState>,
     JsonBody(discard): JsonBody<Discard>,
 ) -> Result<Json<DeadLetterView>> {
-    Ok(Json(state.store.discard_dead_letter(id, &actor, discard.reason.as_str()).await?.into()))
+    Ok(Json(state.store.discard_dead_letter(&scope, id, discard.reason.as_str()).await?.into()))
 }

@@ -2,14 +2,12 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use relaytrace_domain::{
-    Actor, Decision, DeliveryState, Faults, Outcome, Priority, Reason, RequestId, Status, Timestamp,
-};
+use relaytrace_domain::{Decision, DeliveryState, Faults, Outcome, Priority, Reason, RequestId, Status, Timestamp};
 use relaytrace_domain::{Error, Result};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Admin;
 use relaytrace_service::http::{JsonBody, Path, Problem, Trace};
-use relaytrace_store::{Adjustment, Deciding};
+use relaytrace_store::{Adjustment, Authority, Deciding, Scope};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -106,15 +104,15 @@ struct DisposedDelivery {
     )
 )]
 pub async fn dispose(
-    Admin(actor): Admin,
+    Admin(scope): Admin,
     Path(request_id): Path<RequestId>,
     State(state): State<AppState>,
     Extension(Trace(trace)): Extension<Trace>,
     JsonBody(new): JsonBody<NewDisposition>,
 ) -> Result<Json<Disposed>> {
     let disposition = new.parse()?;
-    perform(&state, request_id, &disposition, actor, new.reason.into(), trace.traceparent.clone()).await?;
-    let detail = state.store.detail(request_id).await?.ok_or(Error::NotFound)?;
+    perform(&state, request_id, &disposition, scope.clone(), new.reason.into(), trace.traceparent.clone()).await?;
+    let detail = state.store.detail(&scope, request_id).await?.ok_or(Error::NotFound)?;
     Ok(Json(Disposed {
         request_id,
         action: new.action,
@@ -130,19 +128,18 @@ async fn perform(
     state: &AppState,
     request_id: RequestId,
     disposition: &Disposition,
-    actor: Actor,
+    scope: Scope,
     reason: String,
     traceparent: String,
 ) -> Result<()> {
-    let (relay, max_age) = (&state.relay, state.delivery.max_age_seconds);
+    let relay = &state.relay;
     match *disposition {
         Disposition::Decide(outcome) => {
             let (reason, traceparent, action_digest) = (Some(reason), Some(traceparent), None);
-            let deciding =
-                Deciding { request_id, actor, outcome, reason, action_digest, longest_age: max_age, traceparent };
-            relay.decide_as_admin(deciding).await
+            let by = Authority::Admin(scope);
+            relay.decide(Deciding { request_id, by, outcome, reason, action_digest, traceparent }).await.map(drop)
         }
-        Disposition::Adjust(adjustment) => relay.adjust(request_id, adjustment, actor, reason).await,
-        Disposition::Requeue => relay.requeue(request_id, actor, reason, max_age, traceparent).await,
+        Disposition::Adjust(adjustment) => relay.adjust(scope, request_id, adjustment, reason).await,
+        Disposition::Requeue => relay.requeue(scope, request_id, reason, traceparent).await,
     }
 }

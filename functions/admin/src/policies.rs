@@ -66,8 +66,8 @@ pub struct Policies {
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub async fn list(_: Admin, State(state): State<AppState>) -> Result<Json<Policies>> {
-    let items = state.store.policies().await?.into_iter().map(PolicyView::from).collect();
+pub async fn list(Admin(scope): Admin, State(state): State<AppState>) -> Result<Json<Policies>> {
+    let items = state.store.policies(&scope).await?.into_iter().map(PolicyView::from).collect();
     Ok(Json(Policies { items }))
 }
 
@@ -142,10 +142,10 @@ impl NewPolicy {
     )
 )]
 pub async fn set(
-    Admin(actor): Admin,
+    Admin(scope): Admin,
     State(state): State<AppState>,
     JsonBody(new): JsonBody<NewPolicy>,
 ) -> Result<Json<PolicyView>> {
     let rule = new.parse(state.timeouts.allow_auto_approve)?;
-    Ok(Json(state.store.set_policy(&rule, &actor.id).await?.into()))
+    Ok(Json(state.store.set_policy(&scope, &rule).await?.into()))
 }

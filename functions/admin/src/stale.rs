@@ -75,7 +75,7 @@ impl Cursor for StaleCursor {}
     )
 )]
 pub async fn list(
-    _: Admin,
+    Admin(scope): Admin,
     State(state): State<AppState>,
     Query(query): Query<StaleQuery>,
 ) -> Result<Json<Page<StaleView>>> {
@@ -93,6 +93,6 @@ pub async fn list(
         after: after.map(|StaleCursor(Timestamp(since), why, key)| (since, why, key)),
         limit: limit + 1,
     };
-    let found = state.store.stale(&filter).await?;
+    let found = state.store.stale(&scope, &filter).await?;
     Ok(Json(Page::of(found, limit, |last| StaleCursor(Timestamp(last.since), last.why, last.key.clone()))))
 }

@@ -113,12 +113,12 @@ struct Shown<'a> {
     )
 )]
 pub async fn detail(
-    _: Operator,
+    Operator(scope): Operator,
     Path(request_id): Path<RequestId>,
     State(state): State<AppState>,
     headers: HeaderMap,
 ) -> Result<Response> {
-    let detail = state.store.detail(request_id).await?.ok_or(Error::NotFound)?;
+    let detail = state.store.detail(&scope, request_id).await?.ok_or(Error::NotFound)?;
     let receipt = receipt(&state, request_id, &detail)?;
     let shown: Shown = serde_json::from_slice(&detail.envelope).map_err(Error::internal)?;
     let body = RequestDetail {
@@ -130,7 +130,7 @@ pub async fn detail(
         action_digest: detail.action_digest,
         context: shown.context,
         decision: detail.decision,
-        delivery: detail.delivery.map(|seen| Delivery::of(seen, state.delivery.lease_seconds)),
+        delivery: detail.delivery.map(|seen| Delivery::of(seen, state.store.rules().lease_seconds)),
         agent_last_polled_at: detail.agent_last_polled_at.map(Timestamp),
         chain: chain(&detail.chain)?,
         receipt,

@@ -17,7 +17,7 @@ use relaytrace_domain::{Error, Result};
 use relaytrace_service::auth::Operator;
 use relaytrace_service::http::{JsonBody, Path, Problem, RequestOf, Routes, Trace};
 use relaytrace_service::{AppState, DatabaseAuthority};
-use relaytrace_store::Deciding;
+use relaytrace_store::{Authority, Deciding};
 use utoipa::ToSchema;
 
 /// The routes of this function.
@@ -56,7 +56,7 @@ struct Answer {
     )
 )]
 async fn decide(
-    Operator(actor): Operator,
+    Operator(scope): Operator,
     Path(request_id): Path<RequestId>,
     State(state): State<AppState>,
     Extension(Trace(trace)): Extension<Trace>,
@@ -69,11 +69,10 @@ async fn decide(
     }
     let deciding = Deciding {
         request_id,
-        actor,
+        by: Authority::Operator(scope),
         outcome: answer.decision.outcome(),
         reason: answer.reason.map(Into::into),
         action_digest: answer.action_digest,
-        longest_age: state.delivery.max_age_seconds,
         traceparent: Some(trace.traceparent.clone()),
     };
     let (decision, is_new) = state.relay.decide(deciding).await?;

@@ -244,20 +244,20 @@ pub async fn not_allowed() -> impl IntoResponse {
     )
 )]
 pub async fn list(
-    Operator(caller): Operator,
+    Operator(scope): Operator,
     State(state): State<AppState>,
     headers: HeaderMap,
     Query(query): Query<QueueQuery>,
 ) -> Result<Response> {
     let mut faults = Faults::default();
     let statuses = query.statuses(&mut faults);
-    let filter: QueueFilter = filter::read(&mut faults, &query, &caller);
+    let filter: QueueFilter = filter::read(&mut faults, &query, &scope.actor);
     let limit = clamped(&mut faults, "limit", query.limit.as_deref(), 50, 1, 200).cast_signed();
     if !faults.is_empty() {
         return Err(faults.into());
     }
     let after = query.after(statuses)?;
-    let page = state.store.queue(&QueueOrder { statuses, filter: &filter, after, limit }).await?;
+    let page = state.store.queue(&scope, &QueueOrder { statuses, filter: &filter, after, limit }).await?;
     let next_cursor = page.items.last().filter(|_| page.has_more).map(|item| cursor(item, statuses));
     let items = page.items.into_iter().map(Item::from).map(|mut item| {
         item.delivery_error = item.delivery_error.map(DeliveryError::cut);

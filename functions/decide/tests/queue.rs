@@ -68,7 +68,8 @@ async fn counting_costs_no_more_with_ten_times_as_much_pending(owner: PgPool) {
     let id = app.submit(&agent, "k").await;
     let statement = include_str!("../../../shared/store/sql/pending_counts.sql")
         .replace("$1::bigint", "10000")
-        .replace("$1", "10000");
+        .replace("$1", "10000")
+        .replace("$2", "'default'");
     copy(&app, &id, 12_000).await;
     sqlx::raw_sql("VACUUM ANALYZE hitl_requests").execute(&app.owner).await.expect("vacuum");
     let few = blocks_of(&app, &statement).await;

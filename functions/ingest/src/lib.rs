@@ -5,14 +5,13 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode, header};
 use relaytrace_domain::{
-    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Decision, Envelope, InvalidText, Outcome, Reason, RequestId,
-    Submission,
+    AgentId, Cause, ClientRequestKey, Decision, Envelope, InvalidText, Outcome, Reason, RequestId, Submission,
 };
 use relaytrace_domain::{Error, Result};
 use relaytrace_service::auth::Agent;
 use relaytrace_service::http::{JsonBody, JsonBytes, Path, Problem, RequestOf, RequestView, Routes, Trace};
 use relaytrace_service::{AppState, DatabaseAuthority};
-use relaytrace_store::Deciding;
+use relaytrace_store::{Authority, Deciding};
 use utoipa::ToSchema;
 
 /// The routes of this function.
@@ -106,17 +105,15 @@ async fn cancel(
     Extension(Trace(trace)): Extension<Trace>,
     JsonBody(cancel): JsonBody<Cancel>,
 ) -> Result<Json<Cancelled>> {
-    let actor = Actor { kind: ActorKind::Agent, id: caller.agent_id.to_string(), name: None };
+    let agent_id = caller.agent_id.clone();
     let deciding = Deciding {
         request_id,
-        actor,
+        by: Authority::Agent(caller),
         outcome: Outcome::Cancelled,
         reason: cancel.reason.map(Into::into),
         action_digest: None,
-        longest_age: state.delivery.max_age_seconds,
         traceparent: Some(trace.traceparent.clone()),
     };
-    let agent_id = caller.agent_id.clone();
-    let decision = state.relay.cancel(caller, deciding).await?;
+    let (decision, _) = state.relay.decide(deciding).await?;
     Ok(Json(Cancelled { agent_id, decision }))
 }

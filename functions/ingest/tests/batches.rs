@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use futures_util::future::join_all;
 use relaytrace_service::runtime;
-use relaytrace_store::{MIGRATOR, WRITERS};
+use relaytrace_store::{MIGRATOR, Scope, WRITERS};
 use relaytrace_testing::{Answer, TestAgent, TestApp, until, until_blocked};
 use serde_json::Value;
 use sqlx::{PgPool, Postgres, Transaction};
@@ -78,7 +78,7 @@ async fn what_waits_is_written_together_and_answered_each_by_itself(owner: PgPoo
     let standing = app.submit(&agent, "standing").await;
     app.submit(&revoked, "first-use").await;
     let (agent_id, key_id) = (revoked.agent_id.parse().unwrap(), revoked.key_id.parse().unwrap());
-    assert!(app.state.store.revoke_key(&agent_id, &key_id).await.unwrap());
+    assert!(app.state.store.revoke_key(&Scope::of_program("test"), &agent_id, &key_id).await.unwrap());
     let (mut other, mut late) = (agent.envelope("new-1"), agent.envelope("late"));
     other["title"] = "another".into();
     late["respond_by"] = "2020-01-01T00:00:00Z".into();

@@ -1,7 +1,7 @@
 //! Submitting and cancelling against a real database.
 
 use futures_util::future::join_all;
-use relaytrace_store::MIGRATOR;
+use relaytrace_store::{MIGRATOR, Scope};
 use relaytrace_testing::{TestAgent, TestApp};
 use serde_json::json;
 use sqlx::PgPool;
@@ -87,7 +87,7 @@ async fn a_revoked_key_is_refused_by_the_statement_itself(owner: PgPool) {
     // The token is cached as verified; the next statement still asks.
     app.submit(&agent, "first").await;
     let (agent_id, key_id) = (agent.agent_id.parse().unwrap(), agent.key_id.parse().unwrap());
-    assert!(app.state.store.revoke_key(&agent_id, &key_id).await.unwrap());
+    assert!(app.state.store.revoke_key(&Scope::of_program("test"), &agent_id, &key_id).await.unwrap());
     for key in ["first", "second"] {
         let answer = app.post("/v1/hitl/requests", &agent.token(), &agent.envelope(key)).await;
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (401, "unauthenticated"));

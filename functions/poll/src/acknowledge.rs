@@ -77,7 +77,6 @@ pub async fn acknowledge(
         result: said.result,
         error_code: code.map(Into::into),
         error_message: message.flatten().map(Into::into),
-        max_attempts: state.delivery.max_attempts,
         traceparent: Some(trace.traceparent.clone()),
     };
     let acked = state.relay.acknowledge(ack).await?;

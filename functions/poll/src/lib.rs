@@ -97,7 +97,7 @@ async fn poll(
     Query(query): Query<PollQuery>,
 ) -> Result<Json<Polled>> {
     let asked = query.parse(&headers)?;
-    let wait_seconds = asked.wait_seconds.min(state.delivery.max_wait_seconds);
+    let wait_seconds = asked.wait_seconds.min(state.store.rules().max_wait_seconds);
     let leased = lease_or_wait(&state, &caller, &asked, Duration::from_secs(wait_seconds)).await?;
     let was_cut_short = wait_seconds < asked.wait_seconds && leased.deliveries.is_empty();
     let (polled_at, has_more) = (Timestamp(leased.polled_at), leased.has_more);
@@ -116,14 +116,7 @@ async fn lease_or_wait(state: &AppState, caller: &Caller, asked: &Asked, longest
     let ids: Option<Vec<Uuid>> = asked.request_ids.as_ref().map(|ids| ids.iter().map(|id| id.0).collect());
     let ids = ids.as_deref();
     let lease = |look_ahead| -> Looking<_> {
-        let order = LeaseOrder {
-            caller,
-            limit: asked.limit,
-            request_ids: ids,
-            lease_seconds: state.delivery.lease_seconds,
-            max_attempts: state.delivery.max_attempts,
-            look_ahead,
-        };
+        let order = LeaseOrder { caller, limit: asked.limit, request_ids: ids, look_ahead };
         Box::pin(async move {
             let leased = state.store.lease(&order).await?;
             let there_in = leased.next_visible_at.and_then(|at| (at - leased.polled_at).to_std().ok());

@@ -48,7 +48,7 @@ pub async fn request(
     if !faults.is_empty() {
         return Err(faults.into());
     }
-    let longest = Duration::from_secs(seconds.min(state.delivery.max_wait_seconds));
+    let longest = Duration::from_secs(seconds.min(state.store.rules().max_wait_seconds));
     let (store, caller) = (&state.store, &caller);
     let look = |_| -> Looking<_> {
         Box::pin(async move {

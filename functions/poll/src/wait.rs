@@ -53,7 +53,7 @@ pub async fn look_or_wait<'a, T>(
     if first.is_there || longest.is_zero() {
         return Ok(first.found);
     }
-    let parked = Box::pin(state.events.park(agent_id, waits_for, state.delivery.max_parked_per_agent)).await?;
+    let parked = Box::pin(state.events.park(agent_id, waits_for, state.store.rules().max_parked_per_agent)).await?;
     loop {
         let look_again = if state.events.is_connected_now() { LOOK_AGAIN } else { LOOK_AGAIN_WITHOUT_NATS };
         let seen = look(look_again).await?;

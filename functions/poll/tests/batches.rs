@@ -1,7 +1,7 @@
 //! Acknowledgements that wait for one another: written together, answered each by itself.
 
 use futures_util::future::join_all;
-use relaytrace_store::{MIGRATOR, WRITERS};
+use relaytrace_store::{MIGRATOR, Scope, WRITERS};
 use relaytrace_testing::{TestAgent, TestApp, until, until_blocked};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -35,7 +35,7 @@ async fn what_waits_is_written_together_and_answered_each_by_itself(owner: PgPoo
     let (mut stale, refused) = (delivered(&app, &agent, "stale").await, delivered(&app, &revoked, "refused").await);
     stale["delivery_id"] = accepted["delivery_id"].clone();
     let (agent_id, key_id) = (revoked.agent_id.parse().unwrap(), revoked.key_id.parse().unwrap());
-    assert!(app.state.store.revoke_key(&agent_id, &key_id).await.unwrap());
+    assert!(app.state.store.revoke_key(&Scope::of_program("test"), &agent_id, &key_id).await.unwrap());
     app.submit(&other, "first-use").await;
 
     let mut blocking = owner.begin().await.expect("a transaction");

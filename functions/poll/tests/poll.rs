@@ -126,7 +126,7 @@ async fn an_accepted_delivery_closes_the_dead_letter_that_a_sweep_made_of_it(own
     decide(&app, &id).await;
     let delivery = poll(&app, &agent, "").await.remove(0);
     app.advance(86_400.0);
-    assert_eq!(app.state.store.dead_letter_exhausted(10, None, 20).await.unwrap().len(), 1);
+    assert_eq!(app.state.store.dead_letter_exhausted(10, None).await.unwrap().len(), 1);
     assert_eq!(ack(&app, &agent, &delivery, "accepted").await.json()["state"], "acknowledged");
     let open: i64 = sqlx::query_scalar("SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL")
         .fetch_one(&app.owner)
@@ -342,9 +342,9 @@ async fn a_look_returns_with_the_decision_and_costs_no_poll_its_wake_up(owner: P
 
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_call_too_many_does_not_wait(owner: PgPool) {
-    let (mut app, agent) = app(owner).await;
-    std::sync::Arc::make_mut(&mut app.state.delivery).max_parked_per_agent = 2;
-    app.router = relaytrace_service::http::service(routes(), app.state.clone());
+    let delivery = relaytrace_domain::DeliveryRules { max_parked_per_agent: 2, ..Default::default() };
+    let app = TestApp::delivering(&owner, routes(), delivery);
+    let agent = app.agent("a").await;
     let (id, agent_id) = (app.submit(&agent, "k").await, agent.agent_id.parse().unwrap());
     let parked = join_all((0..2).map(|_| app.state.events.park(&agent_id, WaitsFor::Delivery(None), 2))).await;
     assert!(parked.iter().all(Result::is_ok));

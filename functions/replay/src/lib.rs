@@ -12,7 +12,7 @@ use relaytrace_domain::{Reason, ReplayKey, ReplayScope, ReplayState, ReplayTarge
 use relaytrace_service::auth::Admin;
 use relaytrace_service::http::{JsonBody, Path, Problem, Routes};
 use relaytrace_service::{AppState, DatabaseAuthority};
-use relaytrace_store::{Replay, ReplayOrder};
+use relaytrace_store::{Replay, ReplayOrder, Scope};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -95,7 +95,7 @@ impl TryFrom<Replay> for ReplayView {
     )
 )]
 async fn order(
-    Admin(actor): Admin,
+    Admin(scope): Admin,
     State(state): State<AppState>,
     JsonBody(order): JsonBody<Order>,
 ) -> Result<(StatusCode, Json<ReplayView>)> {
@@ -107,7 +107,7 @@ async fn order(
             target: order.target,
             scope: &order.scope,
             reason: order.reason.as_str(),
-            actor: &actor,
+            by: &scope,
             dry_run: order.dry_run,
         })
         .await?;
@@ -121,7 +121,7 @@ async fn order(
             }
         }
     }
-    Ok((StatusCode::ACCEPTED, view(&state, replay.replay_id).await?))
+    Ok((StatusCode::ACCEPTED, view(&state, &scope, replay.replay_id).await?))
 }
 
 /// See how far a replay is
@@ -133,10 +133,14 @@ async fn order(
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     )
 )]
-async fn show(_: Admin, Path(replay_id): Path<Uuid>, State(state): State<AppState>) -> Result<Json<ReplayView>> {
-    view(&state, replay_id).await
+async fn show(
+    Admin(scope): Admin,
+    Path(replay_id): Path<Uuid>,
+    State(state): State<AppState>,
+) -> Result<Json<ReplayView>> {
+    view(&state, &scope, replay_id).await
 }
 
-async fn view(state: &AppState, replay_id: Uuid) -> Result<Json<ReplayView>> {
-    state.store.replay(replay_id).await?.ok_or(Error::NotFound)?.try_into().map(Json)
+async fn view(state: &AppState, scope: &Scope, replay_id: Uuid) -> Result<Json<ReplayView>> {
+    state.store.replay(scope, replay_id).await?.ok_or(Error::NotFound)?.try_into().map(Json)
 }

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use futures_util::future::join_all;
-use relaytrace_domain::{Actor, ActorKind, ReplayScope, ReplayState, ReplayTarget, RequestId, Timestamp, mint_uuid};
+use relaytrace_domain::{
+    Actor, ActorKind, ReplayScope, ReplayState, ReplayTarget, RequestId, TenantId, Timestamp, mint_uuid,
+};
 use relaytrace_servers::{Durability, Nats};
 use relaytrace_service::events::{STREAM, WaitsFor};
 use relaytrace_service::http::Routes;
-use relaytrace_store::{MIGRATOR, ReplayOrder};
+use relaytrace_store::{MIGRATOR, ReplayOrder, Scope};
 use relaytrace_testing::{Answer, TestAgent, TestApp, until};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -53,6 +55,11 @@ async fn replay(app: &TestApp, order: &Value) -> Answer {
     app.post("/v1/admin/replay", &app.person("ada", &["admin"]), order).await
 }
 
+fn ada() -> Scope {
+    let actor = Actor { kind: ActorKind::Admin, id: "ada".into(), name: None };
+    Scope { tenant: TenantId::default(), actor }
+}
+
 /// An order whose process died before its first batch.
 async fn only_ordered(app: &TestApp, key: &str, scope: &ReplayScope) -> Uuid {
     let ordered = ReplayOrder {
@@ -61,7 +68,7 @@ async fn only_ordered(app: &TestApp, key: &str, scope: &ReplayScope) -> Uuid {
         target: ReplayTarget::Deliveries,
         scope,
         reason: "the agent lost its disk",
-        actor: &Actor { kind: ActorKind::Admin, id: "ada".into(), name: None },
+        by: &ada(),
         dry_run: false,
     };
     let (replay, is_new) = app.state.store.order_replay(&ordered).await.expect("an order");
@@ -174,9 +181,9 @@ async fn a_replay_cut_off_in_the_middle_is_finished_by_the_sweep(owner: PgPool) 
     let replay_id = only_ordered(&app, "cut", &ReplayScope::Requests { request_ids }).await;
     let store = &app.state.store;
     while count(&app.owner, "SELECT done FROM replays").await < 14 {
-        store.advance_replay(replay_id, 7, 86_400.0).await.unwrap();
+        store.advance_replay(replay_id, 7).await.unwrap();
         // Whoever is at a batch is gone after a moment, wherever it was.
-        drop(tokio::time::timeout(Duration::from_micros(500), store.advance_replay(replay_id, 2, 86_400.0)).await);
+        drop(tokio::time::timeout(Duration::from_micros(500), store.advance_replay(replay_id, 2)).await);
     }
     let done = count(&app.owner, "SELECT done FROM replays").await;
     assert!(done < 40, "{done}");
@@ -184,7 +191,7 @@ async fn a_replay_cut_off_in_the_middle_is_finished_by_the_sweep(owner: PgPool) 
     let sweeps = join_all((0..2).map(|_| timeout_sweep::run_once(app.state.clone()))).await;
     assert!(sweeps.into_iter().all(|sweep| sweep.is_ok()));
     timeout_sweep::run_once(app.state.clone()).await.unwrap();
-    assert_eq!(store.replay(replay_id).await.unwrap().unwrap().state, ReplayState::Finished);
+    assert_eq!(store.replay(&ada(), replay_id).await.unwrap().unwrap().state, ReplayState::Finished);
     let replayed = replay(&app, &order("cut", "deliveries", &scope)).await;
     assert_eq!(replayed.json()["state"], "finished");
     assert_eq!((&replayed.json()["matched"], &replayed.json()["done"]), (&json!(DECIDED), &json!(DECIDED)));
@@ -215,11 +222,11 @@ async fn workers_at_once_replay_nothing_twice(owner: PgPool) {
         to: Timestamp(app.now() + Duration::from_secs(1)),
     };
     let replay_id = only_ordered(&app, "workers", &scope).await;
-    while app.state.store.replay(replay_id).await.unwrap().unwrap().state == ReplayState::Running {
-        let steps = (0..10).map(|_| app.state.store.advance_replay(replay_id, 3, 86_400.0));
+    while app.state.store.replay(&ada(), replay_id).await.unwrap().unwrap().state == ReplayState::Running {
+        let steps = (0..10).map(|_| app.state.store.advance_replay(replay_id, 3));
         assert!(join_all(steps).await.into_iter().all(|step| step.is_ok()));
     }
-    assert_eq!(app.state.store.replay(replay_id).await.unwrap().unwrap().done, 30);
+    assert_eq!(app.state.store.replay(&ada(), replay_id).await.unwrap().unwrap().done, 30);
     assert_eq!(count(&app.owner, "SELECT count(*) FROM approval_chain WHERE kind = 'replayed'").await, 60);
 }
 

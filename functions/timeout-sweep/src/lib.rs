@@ -233,15 +233,15 @@ async fn row_by_row(state: &AppState, part: SweepPart) -> Result<Done> {
 }
 
 async fn perform(state: &AppState, part: SweepPart, only: Option<RequestId>) -> Result<Done> {
-    let (store, delivery) = (&state.store, &state.delivery);
+    let store = &state.store;
     match part {
         SweepPart::Raise => Ok(Done { count: store.raise_due(BATCH, only).await?, ..Done::default() }),
         SweepPart::Expire => {
             let allow_auto_approve = state.timeouts.allow_auto_approve;
-            store.expire_due(BATCH, only, delivery.max_age_seconds, allow_auto_approve).await.map(Done::from)
+            store.expire_due(BATCH, only, allow_auto_approve).await.map(Done::from)
         }
         SweepPart::Escalate => store.escalate_due(BATCH, only).await.map(Done::from),
-        SweepPart::DeadLetter => store.dead_letter_exhausted(BATCH, only, delivery.max_attempts).await.map(Done::from),
+        SweepPart::DeadLetter => store.dead_letter_exhausted(BATCH, only).await.map(Done::from),
     }
 }
 

@@ -4,12 +4,11 @@ mod checking;
 mod sending;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use chrono::DateTime;
 use relaytrace_domain::Timestamp;
-use relaytrace_service::config::{DeliveryRules, TimeoutRules};
+use relaytrace_service::config::TimeoutRules;
 use relaytrace_service::http::Routes;
 use relaytrace_testing::{Answer, TestAgent, TestApp};
 use relaytrace_verify::verify_chain;
@@ -41,9 +40,9 @@ impl Real {
     /// With the policies that the model knows.
     pub async fn new(owner: &PgPool) -> Result<Self> {
         observed::prepare(owner).await?;
-        let mut app = TestApp::new(owner, routes());
+        let delivery = relaytrace_domain::DeliveryRules { max_attempts: MAX_ATTEMPTS, ..Default::default() };
+        let mut app = TestApp::delivering(owner, routes(), delivery);
         app.state.timeouts = TimeoutRules { allow_auto_approve: true };
-        app.state.delivery = Arc::new(DeliveryRules { max_attempts: MAX_ATTEMPTS, ..DeliveryRules::default() });
         app.router = relaytrace_service::http::service(routes(), app.state.clone());
         let agents = [app.agent(AGENTS[0]).await, app.agent(AGENTS[1]).await];
         let of = |agent: usize, action_type: &str, priority: &str, seconds: i64| {

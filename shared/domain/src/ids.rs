@@ -100,6 +100,20 @@ text!(
 );
 
 text!(
+    /// A tenant, `[a-z0-9][a-z0-9-]{0,62}`: nothing of another one exists for its people.
+    TenantId,
+    |text| made_of(text, 63, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') && !text.starts_with('-'),
+    "must be 1 to 63 characters of a-z, 0-9 and -, starting with a letter or digit"
+);
+
+impl Default for TenantId {
+    /// The tenant that always exists.
+    fn default() -> Self {
+        Self("default".to_owned())
+    }
+}
+
+text!(
     /// The agent's own key of a request, `[A-Za-z0-9._:-]{1,128}`, case-sensitive, kept as given (contract, "Submit").
     ClientRequestKey,
     |text| made_of(text, 128, |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-')),

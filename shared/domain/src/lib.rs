@@ -9,6 +9,7 @@ mod clock;
 mod database;
 mod dead_letter;
 mod decision;
+mod delivery;
 mod envelope;
 mod error;
 pub mod failure;
@@ -30,13 +31,14 @@ pub use clock::Clock;
 pub use database::Refusal;
 pub use dead_letter::{DeadLetterKind, Resolution};
 pub use decision::{Actor, ActorKind, Cause, Decision, Execution, Outcome, Verdict};
+pub use delivery::DeliveryRules;
 pub use envelope::{Action, Envelope, Submission, action_digest};
 pub use error::{Error, Result};
 pub use failure::Failure;
 pub use faults::{Fault, Faults};
 pub use ids::{
     ActionType, AgentId, ClientRequestKey, Digest, ErrorCode, GroupKey, InvalidText, KeyId, Priority, Reason,
-    ReplayKey, RequestId, Summary, Title, mint_uuid,
+    ReplayKey, RequestId, Summary, TenantId, Title, mint_uuid,
 };
 pub use json::{Json, ParseError, from_object};
 pub use replay::{ReplayScope, ReplayState, ReplayTarget};

@@ -64,6 +64,7 @@ use crate::auth::{ClaimPlaces, Issuer, IssuerKeys, MasterSecrets, TokenRules};
 use crate::events::check_config;
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use crate::needs::{DatabaseAuthority, Needs};
+use relaytrace_domain::DeliveryRules;
 use relaytrace_domain::signing::{AttestationKeys, Attestor, ReceiptKey, ReceiptKeys};
 
 /// Everything that a function is configured with.
@@ -112,33 +113,6 @@ pub struct NatsConfig {
     pub credentials: Option<SecretString>,
     /// Replicas of the stream.
     pub replicas: usize,
-}
-
-/// How decisions are delivered (contract, "Poll and acknowledge").
-#[derive(Clone, Debug)]
-pub struct DeliveryRules {
-    /// Length of a lease, in seconds.
-    pub lease_seconds: f64,
-    /// The attempt after which a retry dead-letters.
-    pub max_attempts: i32,
-    /// Age at which a delivery dead-letters, in seconds.
-    pub max_age_seconds: f64,
-    /// Longest wait of a call, in seconds.
-    pub max_wait_seconds: u64,
-    /// Calls of one agent that wait at a time, in this process.
-    pub max_parked_per_agent: usize,
-}
-
-impl Default for DeliveryRules {
-    fn default() -> Self {
-        Self {
-            lease_seconds: 30.0,
-            max_attempts: 20,
-            max_age_seconds: 86_400.0,
-            max_wait_seconds: 55,
-            max_parked_per_agent: 256,
-        }
-    }
 }
 
 /// How submissions are taken (contract, "Repeated submissions").

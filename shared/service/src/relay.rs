@@ -3,9 +3,10 @@
 //! Each operation runs as a task of its own. A caller that hangs up between the commit and the announcement loses its
 //! answer and nothing else: the event goes out and the parked poll wakes all the same. Handlers never see an event.
 
-use relaytrace_domain::{Actor, Decision, DeliveryState, Error, RequestId, Result, Submission};
+use relaytrace_domain::{Decision, DeliveryState, Error, RequestId, Result, Submission};
 use relaytrace_store::{
-    Ack, Acked, Adjustment, Caller, DeadLetterRecord, Deciding, Delivered, OutboxEvent, RequestState, Store, Submitted,
+    Ack, Acked, Adjustment, Caller, DeadLetterRecord, Deciding, Delivered, OutboxEvent, RequestState, Scope, Store,
+    Submitted,
 };
 use uuid::Uuid;
 
@@ -47,7 +48,7 @@ impl Relay {
         .await
     }
 
-    /// An operator's decision: the decision as it stands, and whether this call made it.
+    /// A decision, whoever decides: the decision as it stands, and whether this call made it.
     ///
     /// # Errors
     /// Those of [`Store::decide`].
@@ -56,19 +57,6 @@ impl Relay {
         self.finish(async move {
             let decided = store.decide(deciding).await?;
             Ok(((decided.decision, decided.event.is_some()), decided.event))
-        })
-        .await
-    }
-
-    /// An agent's cancel: the decision as it stands.
-    ///
-    /// # Errors
-    /// Those of [`Store::cancel`].
-    pub async fn cancel(&self, caller: Caller, deciding: Deciding) -> Result<Decision> {
-        let store = self.store.clone();
-        self.finish(async move {
-            let decided = store.cancel(&caller, &deciding).await?;
-            Ok((decided.decision, decided.event))
         })
         .await
     }
@@ -91,54 +79,31 @@ impl Relay {
         .await
     }
 
-    /// An administrator's `cancel` or `reject`.
-    ///
-    /// # Errors
-    /// Those of [`Store::decide_as_admin`].
-    pub async fn decide_as_admin(&self, deciding: Deciding) -> Result<()> {
-        let store = self.store.clone();
-        self.finish(async move { Ok(((), store.decide_as_admin(&deciding).await?.event)) }).await
-    }
-
     /// An administrator's change of a deadline or a priority; it has no event.
     ///
     /// # Errors
     /// Those of [`Store::adjust`].
-    pub async fn adjust(&self, id: RequestId, adjustment: Adjustment, actor: Actor, reason: String) -> Result<()> {
+    pub async fn adjust(&self, scope: Scope, id: RequestId, adjustment: Adjustment, reason: String) -> Result<()> {
         let store = self.store.clone();
-        self.finish(async move { Ok((store.adjust(id, adjustment, &actor, &reason).await?, None)) }).await
+        self.finish(async move { Ok((store.adjust(&scope, id, adjustment, &reason).await?, None)) }).await
     }
 
     /// Delivers a decision once more, by an administrator's order.
     ///
     /// # Errors
     /// Those of [`Store::requeue`].
-    pub async fn requeue(
-        &self,
-        id: RequestId,
-        actor: Actor,
-        reason: String,
-        max_age: f64,
-        traceparent: String,
-    ) -> Result<()> {
+    pub async fn requeue(&self, scope: Scope, id: RequestId, reason: String, traceparent: String) -> Result<()> {
         let store = self.store.clone();
-        self.finish(async move { Ok(((), store.requeue(id, &actor, &reason, max_age, Some(&traceparent)).await?)) })
-            .await
+        self.finish(async move { Ok(((), store.requeue(&scope, id, &reason, Some(&traceparent)).await?)) }).await
     }
 
     /// Tries again what a dead letter is about.
     ///
     /// # Errors
     /// Those of [`Store::retry_dead_letter`].
-    pub async fn retry_dead_letter(
-        &self,
-        id: Uuid,
-        actor: Actor,
-        max_age: f64,
-        traceparent: String,
-    ) -> Result<DeadLetterRecord> {
+    pub async fn retry_dead_letter(&self, scope: Scope, id: Uuid, traceparent: String) -> Result<DeadLetterRecord> {
         let store = self.store.clone();
-        self.finish(async move { store.retry_dead_letter(id, &actor, max_age, Some(&traceparent)).await }).await
+        self.finish(async move { store.retry_dead_letter(&scope, id, Some(&traceparent)).await }).await
     }
 
     /// Runs a write and what follows its commit to their end, whatever becomes of the caller.

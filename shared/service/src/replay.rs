@@ -13,7 +13,7 @@ const BATCH: i64 = 500;
 /// take the events, which wait in the outbox. A failure of ours is noted:
 /// it is tried again later, and given up in the end.
 pub async fn advance(state: &AppState, replay_id: Uuid) -> Result<bool> {
-    let batch = match state.store.advance_replay(replay_id, BATCH, state.delivery.max_age_seconds).await {
+    let batch = match state.store.advance_replay(replay_id, BATCH).await {
         Err(error @ Error::Internal(_)) => {
             state.store.note_replay_failure(replay_id, &error).await?;
             return Err(error);

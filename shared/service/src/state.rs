@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::auth::Authenticator;
-use crate::config::{Config, DeliveryRules, PageSettings, SubmissionRules, TimeoutRules};
+use crate::config::{Config, PageSettings, SubmissionRules, TimeoutRules};
 use crate::events::{Events, Publishing};
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use crate::needs::DatabaseAuthority;
@@ -34,8 +34,6 @@ pub struct AppState {
     pub submissions: SubmissionRules,
     /// Signs decisions before they are made.
     pub attestor: Arc<Attestor>,
-    /// How decisions are delivered.
-    pub delivery: Arc<DeliveryRules>,
     /// What a timeout may do.
     pub timeouts: TimeoutRules,
     /// The operator page as this process serves it.
@@ -58,6 +56,7 @@ impl AppState {
     pub fn new(config: Config, clock: &Clock, publishing: Publishing) -> Self {
         let connect = |database| {
             let store = Store::connect_lazily(database, config.database_max_connections, clock.clone());
+            let store = store.delivering(config.delivery.clone());
             if publishing == Publishing::Behind { store.in_batches() } else { store }
         };
         let store = connect(config.database);
@@ -73,7 +72,6 @@ impl AppState {
             config.master_secrets,
             config.receipt_keys,
             config.attestor,
-            config.delivery,
         );
         Self {
             submissions: config.submissions,
@@ -130,7 +128,7 @@ impl AppState {
     /// Lets nobody have a connection any more.
     pub fn close(&self) {
         self.store.close();
-        self.authorities.values().for_each(Store::close);
+        self.authorities.values().for_each(|store| store.close());
     }
 
     /// State over a given store.
@@ -143,7 +141,6 @@ impl AppState {
         master_secrets: Arc<crate::auth::MasterSecrets>,
         receipt_keys: ReceiptKeys,
         attestor: Attestor,
-        delivery: DeliveryRules,
     ) -> Self {
         let authenticator = Authenticator::new(token_rules, store.clone(), issuer, master_secrets.clone());
         let clock = store.clock().clone();
@@ -156,7 +153,6 @@ impl AppState {
             receipt_keys: Arc::new(receipt_keys),
             submissions: SubmissionRules::default(),
             attestor: Arc::new(attestor),
-            delivery: Arc::new(delivery),
             timeouts: TimeoutRules::default(),
             page: PageSettings::default(),
             max_body_bytes: MAX_BODY_BYTES,

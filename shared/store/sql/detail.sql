@@ -1,16 +1,16 @@
 /* relaytrace: detail */
--- One request in full, with its whole chain. $1 request; $2 now, NULL for the database's clock.
+-- One request in full, with its whole chain. $1 request; $2 now, NULL for the database's clock; $3 tenant.
 SELECT r.agent_id AS "agent_id: AgentId", r.title, r.priority AS "priority: Priority", r.status AS "status: Status",
     r.action_type, r.created_at, r.respond_by, r.escalated_at,
     r.client_request_key AS "client_request_key: ClientRequestKey", r.action_digest, e.envelope,
-    COALESCE($2::timestamptz, now()) >= r.respond_by AS "is_over!",
+    at_or_now($2) >= r.respond_by AS "is_over!",
     d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause", d.decided_by_kind AS "decided_by_kind?: ActorKind",
     d.decided_by_id AS "decided_by_id?", d.decided_by_name, d.reason, d.decided_at AS "decided_at?",
     v.state AS "delivery_state?: DeliveryState", v.attempt AS "attempt?", v.lease_expires_at AS "lease_expires_at?",
     v.result AS "delivery_result?", v.error_code, v.error_message,
     COALESCE(r.execution, CASE
         WHEN d.outcome IS DISTINCT FROM 'approved' OR r.permit_expires_at IS NULL THEN 'none'
-        WHEN COALESCE($2::timestamptz, now()) < r.permit_expires_at THEN 'waiting'
+        WHEN at_or_now($2) < r.permit_expires_at THEN 'waiting'
         ELSE 'unused'
     END) AS "execution!: Execution",
     p.last_polled_at AS "last_polled_at?", c.entries AS "entries!", c.hashes AS "hashes!"
@@ -23,4 +23,4 @@ CROSS JOIN LATERAL (
     SELECT array_agg(c.entry ORDER BY c.seq) AS entries, array_agg(c.hash ORDER BY c.seq) AS hashes
     FROM approval_chain c WHERE c.request_id = r.request_id
 ) c
-WHERE r.request_id = $1
+WHERE r.request_id = $1 AND r.tenant_id = $3

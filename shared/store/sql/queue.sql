@@ -7,7 +7,7 @@
 --   $13 from, $14 to (exclusive), of the decision or else of the submission
 --   $15 patterns that must all be found, $16 bytes of envelopes looked through in each status and priority
 --   $17 groups of requests; $18 operator and $19 groups of operators that it is assigned to; NULL admits all
---   $20 now, NULL for the database's clock
+--   $20 now, NULL for the database's clock; $21 tenant
 WITH page AS (
     SELECT q.*
     FROM UNNEST($1::text[]) AS s (status)
@@ -26,7 +26,7 @@ WITH page AS (
                         SELECT octet_length(e.envelope) FROM request_envelopes e WHERE e.request_id = r.request_id
                     ) END AS bytes
                 FROM hitl_requests r
-                WHERE r.status = s.status AND r.priority = p.priority
+                WHERE r.status = s.status AND r.priority = p.priority AND r.tenant_id = $21
                     AND (r.respond_by, r.request_id) > (
                         CASE WHEN p.priority = $3::smallint THEN $4::timestamptz ELSE '-infinity' END,
                         CASE WHEN p.priority = $3 THEN $5::uuid ELSE '00000000-0000-0000-0000-000000000000' END
@@ -70,7 +70,7 @@ SELECT q.request_id AS "request_id!: RequestId", q.agent_id AS "agent_id!: Agent
     v.state AS "delivery_state?: DeliveryState", v.result AS "delivery_result?", v.error_code, v.error_message,
     COALESCE(q.execution, CASE
         WHEN d.outcome IS DISTINCT FROM 'approved' OR q.permit_expires_at IS NULL THEN 'none'
-        WHEN COALESCE($20::timestamptz, now()) < q.permit_expires_at THEN 'waiting'
+        WHEN at_or_now($20) < q.permit_expires_at THEN 'waiting'
         ELSE 'unused'
     END) AS "execution!: Execution"
 FROM page q

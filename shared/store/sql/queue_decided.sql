@@ -16,7 +16,7 @@ SELECT r.request_id AS "request_id!: RequestId", r.agent_id AS "agent_id!: Agent
     v.state AS "delivery_state?: DeliveryState", v.result AS "delivery_result?", v.error_code, v.error_message,
     COALESCE(r.execution, CASE
         WHEN d.outcome IS DISTINCT FROM 'approved' OR r.permit_expires_at IS NULL THEN 'none'
-        WHEN COALESCE($18::timestamptz, now()) < r.permit_expires_at THEN 'waiting'
+        WHEN at_or_now($18) < r.permit_expires_at THEN 'waiting'
         ELSE 'unused'
     END) AS "execution!: Execution"
 FROM (

@@ -2,10 +2,12 @@
 
 use chrono::{DateTime, Utc};
 
-use super::Store;
-use super::pool::run;
-use relaytrace_domain::{Actor, ActorKind, Priority, RequestId, Status, Timestamp};
-use relaytrace_domain::{Error, Result};
+use relaytrace_domain::{Actor, ActorKind, Error, Priority, RequestId, Result, Status, TenantId, Timestamp};
+use uuid::Uuid;
+
+use crate::Scope;
+use crate::batches::column;
+use crate::database::Database;
 
 /// What an administrator wants of a pending request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,180 +18,119 @@ pub enum Adjustment {
     Reprioritise(Priority),
 }
 
-/// The statement that adjusts, for whatever rows `$target` locks.
-///
-/// `$target` selects from `hitl_requests r` under `FOR NO KEY UPDATE` and adds `kind`, `new_priority`,
-/// `new_respond_by`, `new_on_timeout`, `new_escalate_at`, `new_escalated_at`, `policy_id` (null: no policy did it) and
-/// `not_after`, the moment from which on it is too late. Parameters: $1 now, $2 to $4 the actor, $5 the reason (the
-/// tuple); the target's own start at $6.
-macro_rules! adjusting {
-    ($name:literal, $target:literal, ($store:expr, $actor:expr, $reason:expr), $($argument:expr),* $(,)?) => {
-        sqlx::query_scalar!(
-            "/* relaytrace: " + $name + " */ WITH target AS (" + $target + r#"), timed AS MATERIALIZED (
-                SELECT t.*, t.chain_length + 1 AS seq,
-                    GREATEST(t.changed_at, COALESCE($1::timestamptz, clock_timestamp())) AS at
-                FROM target t
-            ), entries AS MATERIALIZED (
-                SELECT t.*, chain_entry(t.request_id, t.seq, t.kind, t.at, chain_actor($2::text, $3::text, $4::text),
-                    '"priority":"P' || t.new_priority || '","respond_by":"' || rfc3339(t.new_respond_by)
-                    || '","previous":{"priority":"P' || t.priority || '","respond_by":"' || rfc3339(t.respond_by)
-                    || '"},"reason":' || json_text($5::text)
-                    || COALESCE(',"policy_id":"' || t.policy_id::text || '"', '')) AS entry
-                FROM timed t WHERE t.at < t.not_after
-            ), linked AS MATERIALIZED (
-                SELECT e.*, sha256(e.chain_head || e.entry) AS hash FROM entries e
-            ), adjusted AS (
-                UPDATE hitl_requests r
-                SET priority = l.new_priority, respond_by = l.new_respond_by, on_timeout = l.new_on_timeout,
-                    escalate_at = l.new_escalate_at, escalated_at = l.new_escalated_at,
-                    changed_at = l.at, chain_length = l.seq, chain_head = l.hash
-                FROM linked l WHERE r.request_id = l.request_id AND r.status = 'pending'
-                RETURNING l.*
-            ), recounted AS (
-                -- A cap refuses what an agent asks, not what becomes of it.
-                UPDATE agent_caps c SET pending_p1 = c.pending_p1 + n.more
-                FROM (
-                    SELECT agent_id, sum((new_priority = 1)::integer - (priority = 1)::integer)::integer AS more
-                    FROM adjusted WHERE counted AND new_priority <> priority GROUP BY agent_id ORDER BY agent_id
-                ) n
-                WHERE c.agent_id = n.agent_id
-            )
-            INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
-            SELECT request_id, seq, kind, at, entry, chain_head, hash FROM adjusted
-            RETURNING request_id"#,
-            $store.clock().for_database(),
-            $actor.kind as ActorKind,
-            &$actor.id,
-            $actor.name.as_deref(),
-            $reason,
-            $($argument),*
-        )
-    };
+/// One element of the statement: a request, and what it is to become.
+struct Adjusting<'a> {
+    request_id: RequestId,
+    tenant: Option<&'a TenantId>,
+    kind: &'static str,
+    priority: Option<i16>,
+    respond_by: Option<DateTime<Utc>>,
+    /// The policy that does it, and when it escalates next.
+    policy: Option<(Uuid, Option<DateTime<Utc>>)>,
+    actor: &'a Actor,
+    reason: Option<&'a str>,
 }
 
-impl Store {
-    /// Gives a pending request more time, or another priority.
+impl Database {
+    /// Gives a pending request more time, or another priority. Where the priority changes, its time stays.
     ///
     /// # Errors
     /// [`Error::NotFound`]; but for the same administrator's same adjustment: [`Error::Expired`] where more time
     /// comes too late, [`Error::Conflict`] where it is decided or as wanted already, [`Error::Invalid`] where it is
     /// not more time.
-    pub async fn adjust(&self, request_id: RequestId, wanted: Adjustment, actor: &Actor, reason: &str) -> Result<()> {
-        let adjusted = match wanted {
-            Adjustment::Extend(respond_by) => self.extend(request_id, respond_by, actor, reason).await?,
-            Adjustment::Reprioritise(priority) => self.reprioritise(request_id, priority, actor, reason).await?,
+    pub async fn adjust(&self, scope: &Scope, request_id: RequestId, wanted: Adjustment, reason: &str) -> Result<()> {
+        let (kind, priority, respond_by) = match wanted {
+            Adjustment::Extend(until) => ("extended", None, Some(until.0)),
+            Adjustment::Reprioritise(priority) => ("reprioritised", Some(priority as i16), None),
         };
-        if adjusted { Ok(()) } else { self.adjusted_before(request_id, wanted, actor, reason).await }
-    }
-
-    async fn extend(&self, request_id: RequestId, until: Timestamp, actor: &Actor, reason: &str) -> Result<bool> {
-        let extended = run!(self, connection => adjusting!(
-                    "extend",
-                    "SELECT r.*, 'extended' AS kind, r.priority AS new_priority, $7::timestamptz AS new_respond_by,
-                        r.on_timeout AS new_on_timeout, r.escalate_at AS new_escalate_at,
-                        r.escalated_at AS new_escalated_at, NULL::uuid AS policy_id, r.respond_by AS not_after
-                    FROM hitl_requests r
-                    WHERE r.request_id = $6 AND r.status = 'pending' AND r.respond_by < $7
-                    FOR NO KEY UPDATE OF r",
-                    (self, actor, reason),
-                    request_id.0,
-                    until.0,
-                )
-                .fetch_optional(connection))?;
-        Ok(extended.is_some())
-    }
-
-    /// Its time stays. What a policy would have approved by itself at another priority is rejected.
-    async fn reprioritise(&self, request_id: RequestId, to: Priority, actor: &Actor, reason: &str) -> Result<bool> {
-        let reprioritised = run!(self, connection => adjusting!(
-                    "reprioritise",
-                    "SELECT r.*, 'reprioritised' AS kind, $7::smallint AS new_priority, r.respond_by AS new_respond_by,
-                        CASE WHEN r.on_timeout = 'auto_approve' THEN 'auto_reject' ELSE r.on_timeout END AS new_on_timeout,
-                        r.escalate_at AS new_escalate_at, r.escalated_at AS new_escalated_at, NULL::uuid AS policy_id,
-                        'infinity'::timestamptz AS not_after
-                    FROM hitl_requests r
-                    WHERE r.request_id = $6 AND r.status = 'pending' AND r.priority <> $7
-                    FOR NO KEY UPDATE OF r",
-                    (self, actor, reason),
-                    request_id.0,
-                    to as i16,
-                )
-                .fetch_optional(connection))?;
-        Ok(reprioritised.is_some())
+        let (tenant, actor, reason_given) = (Some(&scope.tenant), &scope.actor, Some(reason));
+        let adjusting =
+            Adjusting { request_id, tenant, kind, priority, respond_by, policy: None, actor, reason: reason_given };
+        if self.adjust_all(&[&adjusting]).await? == 1 {
+            return Ok(());
+        }
+        self.adjusted_before(scope, request_id, wanted, reason).await
     }
 
     /// Raises the priority of up to twice `limit` requests whose time is over and whose policy says so, or only of
     /// `only`: one step, with that step's time, never past the agent's own deadline. Safe when overlapping.
     pub async fn raise_due(&self, limit: i64, only: Option<RequestId>) -> Result<u64> {
+        let due = self
+            .all(|| sqlx::query_file!("sql/raise_due.sql", self.clock().for_database(), limit, only.map(|id| id.0)))
+            .await?;
+        if due.is_empty() {
+            return Ok(0);
+        }
         let actor = Actor::timeout_sweep();
-        let raised = run!(self, connection => adjusting!(
-                    "raise_due",
-                    "SELECT r.*, 'reprioritised' AS kind, (r.priority - 1)::smallint AS new_priority,
-                        t.respond_by AS new_respond_by, r.on_timeout AS new_on_timeout,
-                        t.now + (t.respond_by - t.now) * p.escalate_after_percent / 100 AS new_escalate_at,
-                        NULL::timestamptz AS new_escalated_at, p.policy_id, 'infinity'::timestamptz AS not_after
-                    FROM (VALUES (2::smallint), (3::smallint)) AS s (priority)
-                    CROSS JOIN LATERAL (
-                        SELECT r.* FROM hitl_requests r
-                        WHERE r.status = 'pending' AND r.priority = s.priority
-                            AND r.respond_by <= COALESCE($1::timestamptz, now())
-                            AND may_be_raised(
-                                r.on_timeout, r.priority, r.requested_respond_by, COALESCE($1::timestamptz, now())
-                            )
-                            AND ($7::uuid IS NULL OR r.request_id = $7)
-                            AND NOT EXISTS (
-                                SELECT FROM sweep_failures f WHERE f.part = 'raise' AND f.request_id = r.request_id
-                                    AND f.retry_at > COALESCE($1::timestamptz, now())
-                            )
-                        ORDER BY r.respond_by LIMIT $6
-                        FOR NO KEY UPDATE SKIP LOCKED
-                    ) r
-                    CROSS JOIN LATERAL applying_policy(r.agent_id, r.action_type, (r.priority - 1)::smallint) p
-                    CROSS JOIN LATERAL (
-                        SELECT COALESCE($1::timestamptz, now()) AS now, LEAST(
-                            COALESCE($1::timestamptz, now()) + make_interval(secs => p.respond_within_seconds),
-                            r.requested_respond_by
-                        ) AS respond_by
-                    ) t",
-                    (self, actor, None::<&str>),
-                    limit,
-                    only.map(|id| id.0),
+        let adjusting: Vec<_> = due
+            .into_iter()
+            .map(|due| Adjusting {
+                request_id: due.request_id,
+                tenant: None,
+                kind: "reprioritised",
+                priority: i16::try_from(due.priority).ok(),
+                respond_by: Some(due.respond_by),
+                policy: Some((due.policy_id, due.escalate_at)),
+                actor: &actor,
+                reason: None,
+            })
+            .collect();
+        self.adjust_all(&adjusting.iter().collect::<Vec<_>>()).await
+    }
+
+    /// How many were adjusted.
+    async fn adjust_all(&self, rows: &[&Adjusting<'_>]) -> Result<u64> {
+        let adjusted = self
+            .all(|| {
+                sqlx::query_file!(
+                    "sql/adjust.sql",
+                    self.clock().for_database(),
+                    &column(rows, |row| row.request_id.0),
+                    &column(rows, |row| row.tenant.map(TenantId::as_str)) as &[Option<&str>],
+                    &column(rows, |row| row.kind) as &[&str],
+                    &column(rows, |row| row.priority) as &[Option<i16>],
+                    &column(rows, |row| row.respond_by) as &[Option<DateTime<Utc>>],
+                    &column(rows, |row| row.policy.map(|(policy_id, _)| policy_id)) as &[Option<Uuid>],
+                    &column(rows, |row| row.policy.and_then(|(_, escalate_at)| escalate_at))
+                        as &[Option<DateTime<Utc>>],
+                    &column(rows, |row| row.actor.kind) as &[ActorKind],
+                    &column(rows, |row| row.actor.id.as_str()) as &[&str],
+                    &column(rows, |row| row.actor.name.as_deref()) as &[Option<&str>],
+                    &column(rows, |row| row.reason) as &[Option<&str>],
                 )
-                .fetch_all(connection))?;
-        Ok(raised.len() as u64)
+            })
+            .await?;
+        Ok(adjusted.len() as u64)
     }
 
     /// Why an adjustment changed nothing: it was made before, or the state does not allow it.
     async fn adjusted_before(
         &self,
+        scope: &Scope,
         request_id: RequestId,
         wanted: Adjustment,
-        actor: &Actor,
         reason: &str,
     ) -> Result<()> {
-        let found = run!(self, connection => sqlx::query!(
-                    r#"/* relaytrace: adjusted_before */
-                    SELECT r.status AS "status: Status", r.respond_by, COALESCE($1::timestamptz, clock_timestamp()) AS "now!: DateTime<Utc>",
-                        ARRAY(
-                            SELECT c.entry FROM approval_chain c
-                            WHERE c.request_id = r.request_id AND c.kind IN ('extended', 'reprioritised')
-                            ORDER BY c.seq DESC
-                        ) AS "entries!"
-                    FROM hitl_requests r WHERE r.request_id = $2"#,
+        let found = self
+            .optional(|| {
+                sqlx::query_file!(
+                    "sql/adjusted_before.sql",
                     self.clock().for_database(),
                     request_id.0,
+                    scope.tenant.as_str()
                 )
-                .fetch_optional(connection))?
-        .ok_or(Error::NotFound)?;
+            })
+            .await?
+            .ok_or(Error::NotFound)?;
         let mut entries = found.entries.iter().map(|bytes| serde_json::from_slice::<AdjustedEntry>(bytes));
         // A later deadline never comes back, so any entry will do; a priority may, so only the newest one.
         let is_repeated = match wanted {
-            Adjustment::Extend(until) => entries
-                .flatten()
-                .any(|entry| entry.kind == "extended" && entry.respond_by == until && entry.is_by(actor, reason)),
+            Adjustment::Extend(until) => entries.flatten().any(|entry| {
+                entry.kind == "extended" && entry.respond_by == until && entry.is_by(&scope.actor, reason)
+            }),
             Adjustment::Reprioritise(to) => entries
                 .find_map(|entry| entry.ok().filter(|entry| entry.kind == "reprioritised"))
-                .is_some_and(|entry| entry.priority == to && entry.is_by(actor, reason)),
+                .is_some_and(|entry| entry.priority == to && entry.is_by(&scope.actor, reason)),
         };
         match wanted {
             _ if is_repeated => Ok(()),

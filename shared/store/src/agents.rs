@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
-use super::Store;
-use super::pool::run;
+use crate::Scope;
+use crate::database::Database;
 use relaytrace_domain::{AgentId, KeyId};
 use relaytrace_domain::{Error, Result};
 
@@ -97,65 +97,38 @@ pub enum Registered {
     },
 }
 
-impl Store {
+impl Database {
     /// The key with this id, revoked or not.
     pub async fn agent_key(&self, key_id: &KeyId) -> Result<Option<AgentKey>> {
-        run!(self, connection => sqlx::query_as!(
-                AgentKey,
-                r#"SELECT k.key_id AS "key_id: KeyId", k.agent_id AS "agent_id: AgentId", k.alg, k.public_key, k.master_id,
-                       k.first_used_at IS NOT NULL AS "used!",
-                       k.revoked_at IS NULL AND a.status = 'active' AS "active!"
-                FROM agent_keys k JOIN agents a USING (agent_id)
-                WHERE k.key_id = $1"#,
-                key_id.as_str(),
-            )
-            .fetch_optional(connection))
+        self.optional(|| sqlx::query_file_as!(AgentKey, "sql/agent_key.sql", key_id.as_str(),)).await
     }
 
     /// Notes that a token of this key has verified: from now on its response secret is not shown again.
     pub async fn mark_key_used(&self, key_id: &KeyId) -> Result<()> {
-        run!(self, connection => sqlx::query!(
-                "UPDATE agent_keys SET first_used_at = now() WHERE key_id = $1 AND first_used_at IS NULL",
-                key_id.as_str(),
-            )
-            .execute(connection))?;
+        self.execute(|| sqlx::query_file!("sql/mark_key_used.sql", key_id.as_str(),)).await?;
         Ok(())
     }
 
     /// Registers an agent. The same agent with the same name again is no error.
-    pub async fn register_agent(&self, agent_id: &AgentId, name: &str) -> Result<bool> {
-        let created = run!(self, connection => sqlx::query!(
-                    "WITH registered AS (
-                        INSERT INTO agents (agent_id, name) VALUES ($1, $2) ON CONFLICT (agent_id) DO NOTHING
-                        RETURNING agent_id
-                    )
-                    INSERT INTO agent_caps (agent_id) SELECT agent_id FROM registered",
-                    agent_id.as_str(),
-                    name,
-                )
-                .execute(connection))?
-        .rows_affected();
+    pub async fn register_agent(&self, scope: &Scope, agent_id: &AgentId, name: &str) -> Result<bool> {
+        let created = self
+            .execute(|| sqlx::query_file!("sql/register_agent.sql", agent_id.as_str(), name, scope.tenant.as_str()))
+            .await?
+            .rows_affected();
         if created == 1 {
             return Ok(true);
         }
-        match self.agent(agent_id).await? {
+        match self.agent(scope, agent_id).await? {
             Some(agent) if agent.name == name => Ok(false),
             _ => Err(Error::Conflict("an agent with this id is registered under another name")),
         }
     }
 
     /// Agents in the order of their ids, after `cursor`, at most `limit`.
-    pub async fn agents(&self, cursor: Option<&str>, limit: i64) -> Result<Vec<AgentRecord>> {
-        let rows = run!(self, connection => sqlx::query!(
-                    r#"SELECT a.agent_id AS "agent_id: AgentId", a.name, a.status, a.created_at,
-                           p.last_polled_at AS "last_polled_at?",
-                           c.max_pending AS "max_pending?", c.max_pending_p1 AS "max_pending_p1?"
-                    FROM agents a LEFT JOIN agent_polls p USING (agent_id) LEFT JOIN agent_caps c USING (agent_id)
-                    WHERE a.agent_id > $1 ORDER BY a.agent_id LIMIT $2"#,
-                    cursor.unwrap_or_default(),
-                    limit,
-                )
-                .fetch_all(connection))?;
+    pub async fn agents(&self, scope: &Scope, cursor: Option<&str>, limit: i64) -> Result<Vec<AgentRecord>> {
+        let rows = self
+            .all(|| sqlx::query_file!("sql/agents.sql", cursor.unwrap_or_default(), limit, scope.tenant.as_str()))
+            .await?;
         Ok(rows
             .into_iter()
             .map(|row| AgentRecord {
@@ -171,21 +144,8 @@ impl Store {
     }
 
     /// One agent with its keys.
-    pub async fn agent(&self, agent_id: &AgentId) -> Result<Option<AgentRecord>> {
-        let rows = run!(self, connection => sqlx::query!(
-                    r#"SELECT a.agent_id AS "agent_id: AgentId", a.name, a.status, a.created_at,
-                           p.last_polled_at AS "last_polled_at?",
-                           c.max_pending AS "max_pending?", c.max_pending_p1 AS "max_pending_p1?",
-                           k.key_id AS "key_id?: KeyId", k.alg AS "alg?", k.created_at AS "key_created_at?",
-                           k.first_used_at AS "first_used_at?", k.revoked_at AS "revoked_at?"
-                    FROM agents a
-                    LEFT JOIN agent_polls p USING (agent_id)
-                    LEFT JOIN agent_caps c USING (agent_id)
-                    LEFT JOIN agent_keys k USING (agent_id)
-                    WHERE a.agent_id = $1 ORDER BY k.created_at, k.key_id"#,
-                    agent_id.as_str(),
-                )
-                .fetch_all(connection))?;
+    pub async fn agent(&self, scope: &Scope, agent_id: &AgentId) -> Result<Option<AgentRecord>> {
+        let rows = self.all(|| sqlx::query_file!("sql/agent.sql", agent_id.as_str(), scope.tenant.as_str())).await?;
         let mut agent = None;
         for row in rows {
             let agent = agent.get_or_insert(AgentRecord {
@@ -206,17 +166,11 @@ impl Store {
     }
 
     /// Changes an agent. `false`: there is no such agent.
-    pub async fn change_agent(&self, agent_id: &AgentId, change: AgentChange<'_>) -> Result<bool> {
-        let changed = run!(self, connection => sqlx::query!(
-                    "WITH changed AS (
-                        UPDATE agents SET name = COALESCE($2, name), status = COALESCE($3, status) WHERE agent_id = $1
-                        RETURNING agent_id
-                    )
-                    INSERT INTO agent_caps AS c (agent_id, max_pending, max_pending_p1)
-                    SELECT agent_id, $5::integer, $7::integer FROM changed
-                    ON CONFLICT (agent_id) DO UPDATE
-                    SET max_pending = CASE WHEN $4::boolean THEN excluded.max_pending ELSE c.max_pending END,
-                        max_pending_p1 = CASE WHEN $6::boolean THEN excluded.max_pending_p1 ELSE c.max_pending_p1 END",
+    pub async fn change_agent(&self, scope: &Scope, agent_id: &AgentId, change: AgentChange<'_>) -> Result<bool> {
+        let changed = self
+            .execute(|| {
+                sqlx::query_file!(
+                    "sql/change_agent.sql",
                     agent_id.as_str(),
                     change.name,
                     change.status,
@@ -224,46 +178,31 @@ impl Store {
                     change.max_pending.flatten(),
                     change.max_pending_p1.is_some(),
                     change.max_pending_p1.flatten(),
+                    scope.tenant.as_str(),
                 )
-                .execute(connection))?;
+            })
+            .await?;
+        if changed.rows_affected() == 0 {
+            return Ok(false);
+        }
         // After the caps: what is submitted from now on counts itself.
         if change.max_pending.flatten().or(change.max_pending_p1.flatten()).is_some() {
             while self.count_pending(agent_id).await? == COUNTED_AT_ONCE {}
         }
-        Ok(changed.rows_affected() == 1)
+        Ok(true)
     }
 
     /// Lets the agent's caps count what it has pending already: a batch of it. Says how many rows that was.
     async fn count_pending(&self, agent_id: &AgentId) -> Result<i64> {
-        run!(self, connection => sqlx::query_scalar!(
-                r#"/* relaytrace: count_pending */
-                WITH uncounted AS (
-                    SELECT r.request_id FROM hitl_requests r
-                    WHERE r.status = 'pending' AND r.agent_id = $1 AND NOT r.counted
-                    ORDER BY r.request_id LIMIT $2
-                    FOR NO KEY UPDATE
-                ), counted AS (
-                    UPDATE hitl_requests r SET counted = true FROM uncounted u
-                    WHERE r.request_id = u.request_id AND r.status = 'pending' AND NOT r.counted
-                    RETURNING r.priority
-                ), total AS (
-                    SELECT count(*)::integer AS pending, (count(*) FILTER (WHERE priority = 1))::integer AS pending_p1
-                    FROM counted
-                ), added AS (
-                    UPDATE agent_caps c
-                    SET pending = c.pending + t.pending, pending_p1 = c.pending_p1 + t.pending_p1
-                    FROM total t WHERE c.agent_id = $1 AND t.pending > 0
-                )
-                SELECT count(*) AS "count!" FROM uncounted"#,
-                agent_id.as_str(),
-                COUNTED_AT_ONCE,
-            )
-            .fetch_one(connection))
+        let counted =
+            self.one(|| sqlx::query_file!("sql/count_pending.sql", agent_id.as_str(), COUNTED_AT_ONCE)).await?;
+        Ok(counted.count)
     }
 
     /// Registers a key. The same key again is no error before its first use; another key under its id is.
     pub async fn register_key(
         &self,
+        scope: &Scope,
         agent_id: &AgentId,
         key_id: &KeyId,
         alg: &str,
@@ -271,22 +210,24 @@ impl Store {
         master_id: &str,
     ) -> Result<Registered> {
         // The agent is looked up in the statement: its absence is an answer here, not a broken foreign key.
-        let created = run!(self, connection => sqlx::query!(
-                    "INSERT INTO agent_keys (key_id, agent_id, alg, public_key, master_id)
-                    SELECT $1, a.agent_id, $3, $4, $5 FROM agents a WHERE a.agent_id = $2
-                    ON CONFLICT (key_id) DO NOTHING",
+        let created = self
+            .execute(|| {
+                sqlx::query_file!(
+                    "sql/register_key.sql",
                     key_id.as_str(),
                     agent_id.as_str(),
                     alg,
                     public_key,
                     master_id,
+                    scope.tenant.as_str(),
                 )
-                .execute(connection))?
-        .rows_affected();
+            })
+            .await?
+            .rows_affected();
         if created == 1 {
             return Ok(Registered::Created);
         }
-        if self.agent(agent_id).await?.is_none() {
+        if self.agent(scope, agent_id).await?.is_none() {
             return Err(Error::NotFound);
         }
         match self.agent_key(key_id).await? {
@@ -303,13 +244,12 @@ impl Store {
     }
 
     /// Revokes a key for good. `false`: the agent has no such key.
-    pub async fn revoke_key(&self, agent_id: &AgentId, key_id: &KeyId) -> Result<bool> {
-        let revoked = run!(self, connection => sqlx::query!(
-                    "UPDATE agent_keys SET revoked_at = COALESCE(revoked_at, now()) WHERE key_id = $1 AND agent_id = $2",
-                    key_id.as_str(),
-                    agent_id.as_str(),
-                )
-                .execute(connection))?;
+    pub async fn revoke_key(&self, scope: &Scope, agent_id: &AgentId, key_id: &KeyId) -> Result<bool> {
+        let revoked = self
+            .execute(|| {
+                sqlx::query_file!("sql/revoke_key.sql", key_id.as_str(), agent_id.as_str(), scope.tenant.as_str())
+            })
+            .await?;
         Ok(revoked.rows_affected() == 1)
     }
 }

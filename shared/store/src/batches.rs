@@ -19,7 +19,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::Store;
+use crate::database::Database;
 use relaytrace_domain::RequestId;
 use relaytrace_domain::{Error, Result};
 
@@ -53,7 +53,7 @@ pub(super) trait Row: Send + Sync + Sized + 'static {
     fn size(&self) -> usize;
 
     /// The one statement: what each row wrote, in their order; `None`: nothing.
-    fn write(store: &Store, rows: &[&Self]) -> impl Future<Output = Result<Vec<Option<Self::Written>>>> + Send;
+    fn write(database: &Database, rows: &[&Self]) -> impl Future<Output = Result<Vec<Option<Self::Written>>>> + Send;
 }
 
 /// Where rows of one kind wait. Its writers start with the first row.
@@ -101,13 +101,13 @@ impl<R: Row> Batches<R> {
     ///
     /// # Errors
     /// [`Error::Unavailable`] where too much waits, or the time of a statement has passed; and those of the statement.
-    pub(super) async fn write(&self, store: &Store, row: Arc<R>) -> Result<Option<R::Written>> {
+    pub(super) async fn write(&self, database: &Database, row: Arc<R>) -> Result<Option<R::Written>> {
         let kibibytes = u32::try_from(row.size() / 1024 + 1).unwrap_or(u32::MAX);
         let room = self.room.clone().try_acquire_many_owned(kibibytes);
         let room = room.map_err(|_| Error::Unavailable(anyhow!("too many writes wait already")))?;
         let (answer, mut answered) = oneshot::channel();
         let turn = Arc::new(Turn::default());
-        let queue = self.queue.get_or_init(|| start::<R>(store));
+        let queue = self.queue.get_or_init(|| start::<R>(database));
         drop(queue.send(Waiting { row: row.clone(), turn: turn.clone(), answer, _room: room }));
         let answer = match timeout(QUEUE_DEADLINE, &mut answered).await {
             Ok(answer) => answer,
@@ -119,7 +119,7 @@ impl<R: Row> Batches<R> {
         };
         match answer {
             Ok(Answer::Written(written)) => Ok(written),
-            Ok(Answer::Alone) => alone(store, &*row).await,
+            Ok(Answer::Alone) => alone(database, &*row).await,
             Ok(Answer::Failed(error)) => Err(error),
             Err(_) => Err(Error::internal(anyhow!("a writer dropped a row"))),
         }
@@ -134,8 +134,8 @@ impl<R: Row> Batches<R> {
 }
 
 /// Writes a row with a statement of its own.
-pub(super) async fn alone<R: Row>(store: &Store, row: &R) -> Result<Option<R::Written>> {
-    Ok(R::write(store, &[row]).await?.pop().flatten())
+pub(super) async fn alone<R: Row>(database: &Database, row: &R) -> Result<Option<R::Written>> {
+    Ok(R::write(database, &[row]).await?.pop().flatten())
 }
 
 /// One parameter of the statement: a value of each row.
@@ -153,16 +153,16 @@ pub(super) fn in_order<R, W>(
     rows.iter().map(|row| written.remove(&request_id(row))).collect()
 }
 
-fn start<R: Row>(store: &Store) -> UnboundedSender<Waiting<R>> {
+fn start<R: Row>(database: &Database) -> UnboundedSender<Waiting<R>> {
     let (sender, receiver) = unbounded_channel();
     let receiver = Arc::new(Mutex::new(receiver));
     for _ in 0..WRITERS {
-        tokio::spawn(write_what_waits(store.clone(), receiver.clone()));
+        tokio::spawn(write_what_waits(database.clone(), receiver.clone()));
     }
     sender
 }
 
-async fn write_what_waits<R: Row>(store: Store, queue: Arc<Mutex<UnboundedReceiver<Waiting<R>>>>) {
+async fn write_what_waits<R: Row>(database: Database, queue: Arc<Mutex<UnboundedReceiver<Waiting<R>>>>) {
     let mut taken = Vec::with_capacity(MOST_ROWS);
     loop {
         let mut turn = queue.lock().await;
@@ -170,7 +170,7 @@ async fn write_what_waits<R: Row>(store: Store, queue: Arc<Mutex<UnboundedReceiv
             return;
         }
         // A panic ends the calls that were in that statement, not the writer.
-        let mut written = pin!(AssertUnwindSafe(write_all(&store, &mut taken)).catch_unwind());
+        let mut written = pin!(AssertUnwindSafe(write_all(&database, &mut taken)).catch_unwind());
         if timeout(ITS_TURN, &mut written).await.is_err() {
             drop(turn);
             drop(written.await);
@@ -178,10 +178,10 @@ async fn write_what_waits<R: Row>(store: Store, queue: Arc<Mutex<UnboundedReceiv
     }
 }
 
-async fn write_all<R: Row>(store: &Store, taken: &mut Vec<Waiting<R>>) {
+async fn write_all<R: Row>(database: &Database, taken: &mut Vec<Waiting<R>>) {
     while !taken.is_empty() {
         let rest = taken.split_off(within_bounds(taken));
-        write_together(store, std::mem::replace(taken, rest)).await;
+        write_together(database, std::mem::replace(taken, rest)).await;
     }
 }
 
@@ -195,14 +195,14 @@ fn within_bounds<R: Row>(waiting: &[Waiting<R>]) -> usize {
     too_long.map_or(waiting.len(), |at| at.max(1))
 }
 
-async fn write_together<R: Row>(store: &Store, mut batch: Vec<Waiting<R>>) {
+async fn write_together<R: Row>(database: &Database, mut batch: Vec<Waiting<R>>) {
     batch.retain(|waiting| !waiting.answer.is_closed() && waiting.turn.take());
     if batch.is_empty() {
         return;
     }
     let (batch, others) = first_of_each_key(batch);
     let rows: Vec<&R> = batch.iter().map(|waiting| &*waiting.row).collect();
-    let answers: Vec<_> = match R::write(store, &rows).await {
+    let answers: Vec<_> = match R::write(database, &rows).await {
         Ok(written) => written.into_iter().map(Answer::Written).collect(),
         Err(error) if rows.len() == 1 => vec![Answer::Failed(error)],
         Err(error @ Error::Unavailable(_)) => {
@@ -241,7 +241,7 @@ mod tests {
 
     /// The database of these tests: statements that it was sent, and how many it may answer.
     #[derive(Default)]
-    struct Database {
+    struct Answering {
         statements: Mutex<Vec<Vec<u32>>>,
         answers: Option<Semaphore>,
     }
@@ -252,7 +252,7 @@ mod tests {
     struct Number {
         number: u32,
         size: usize,
-        database: Arc<Database>,
+        database: Arc<Answering>,
     }
 
     impl Row for Number {
@@ -267,7 +267,7 @@ mod tests {
             self.size
         }
 
-        async fn write(_: &Store, rows: &[&Self]) -> Result<Vec<Option<u32>>> {
+        async fn write(_: &Database, rows: &[&Self]) -> Result<Vec<Option<u32>>> {
             assert!(rows.iter().all(|row| row.number != UNLUCKY), "a panic on purpose");
             let database = &rows[0].database;
             database.statements.lock().unwrap().push(rows.iter().map(|row| row.number).collect());
@@ -279,16 +279,16 @@ mod tests {
     }
 
     struct Writing {
-        store: Store,
+        store: Database,
         batches: Arc<Batches<Number>>,
-        database: Arc<Database>,
+        database: Arc<Answering>,
     }
 
     impl Writing {
         /// Every writer waits for its answer.
         async fn blocked() -> (Self, Vec<tokio::task::JoinHandle<Result<Option<u32>>>>) {
-            let store = Store::connect_lazily("postgres://127.0.0.1:9".parse().unwrap(), 1, Clock::system());
-            let database = Database { answers: Some(Semaphore::new(0)), ..Database::default() };
+            let store = Database::connect_lazily("postgres://127.0.0.1:9".parse().unwrap(), 1, Clock::system());
+            let database = Answering { answers: Some(Semaphore::new(0)), ..Answering::default() };
             let writing = Self { store, batches: Arc::default(), database: Arc::new(database) };
             let mut calls = Vec::new();
             for number in 0..WRITERS {
@@ -368,7 +368,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_its_calls_and_not_the_writers() {
-        let store = Store::connect_lazily("postgres://127.0.0.1:9".parse().unwrap(), 1, Clock::system());
+        let store = Database::connect_lazily("postgres://127.0.0.1:9".parse().unwrap(), 1, Clock::system());
         let writing = Writing { store, batches: Arc::default(), database: Arc::default() };
         for _ in 0..=WRITERS {
             let failed = writing.call(UNLUCKY, 1).await.unwrap();

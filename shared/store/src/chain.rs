@@ -1,7 +1,7 @@
 //! Reading the approval chain.
 
-use super::Store;
-use super::pool::run;
+use crate::Scope;
+use crate::database::Database;
 use relaytrace_domain::Result;
 use relaytrace_domain::{ChainEntry, Digest, RequestId};
 
@@ -18,18 +18,10 @@ pub struct ChainExport {
     pub entries: Vec<ChainEntry>,
 }
 
-impl Store {
+impl Database {
     /// Everything that is needed to verify a request's chain offline.
-    pub async fn chain(&self, request_id: RequestId) -> Result<Option<ChainExport>> {
-        let rows = run!(self, connection => sqlx::query!(
-                    r#"SELECT e.envelope, r.chain_length, r.chain_head, c.seq, c.entry, c.prev_hash, c.hash
-                    FROM hitl_requests r
-                    JOIN request_envelopes e USING (request_id)
-                    JOIN approval_chain c USING (request_id)
-                    WHERE r.request_id = $1 ORDER BY c.seq"#,
-                    request_id.0,
-                )
-                .fetch_all(connection))?;
+    pub async fn chain(&self, scope: &Scope, request_id: RequestId) -> Result<Option<ChainExport>> {
+        let rows = self.all(|| sqlx::query_file!("sql/chain.sql", request_id.0, scope.tenant.as_str())).await?;
         let mut export: Option<ChainExport> = None;
         for row in rows {
             if export.is_none() {
@@ -46,5 +38,5 @@ impl Store {
 
 /// A digest from a column whose constraint says that it is one.
 pub(super) fn digest(bytes: Vec<u8>) -> Result<Digest> {
-    bytes.try_into().map_err(crate::Error::internal)
+    bytes.try_into().map_err(relaytrace_domain::Error::internal)
 }

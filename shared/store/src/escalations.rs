@@ -1,59 +1,23 @@
 //! Escalating: half of the time is over and nobody has answered.
 
-use super::pool::run;
-use super::{OutboxEvent, Store};
+use crate::OutboxEvent;
+use crate::database::Database;
 use relaytrace_domain::Result;
 use relaytrace_domain::{AgentId, RequestId};
 
-impl Store {
+impl Database {
     /// Escalates up to `limit` pending requests whose time for it has come, or only `only` of them. Safe when
     /// overlapping.
     pub async fn escalate_due(&self, limit: i64, only: Option<RequestId>) -> Result<Vec<OutboxEvent>> {
-        run!(self, connection => sqlx::query_as!(
+        self.all(|| {
+            sqlx::query_file_as!(
                 OutboxEvent,
-                r#"/* relaytrace: escalate_due */
-                WITH target AS (
-                    SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
-                        r.chain_length, r.chain_head
-                    FROM hitl_requests r
-                    WHERE r.status = 'pending' AND r.escalated_at IS NULL AND r.escalate_at IS NOT NULL
-                        AND r.escalate_at <= COALESCE($1::timestamptz, now())
-                        AND ($3::uuid IS NULL OR r.request_id = $3)
-                        AND NOT EXISTS (
-                            SELECT FROM sweep_failures f WHERE f.part = 'escalate' AND f.request_id = r.request_id
-                                AND f.retry_at > COALESCE($1::timestamptz, now())
-                        )
-                    ORDER BY r.escalate_at LIMIT $2
-                    FOR NO KEY UPDATE SKIP LOCKED
-                ), timed AS MATERIALIZED (
-                    SELECT t.*, t.chain_length + 1 AS seq,
-                        GREATEST(t.changed_at, COALESCE($1::timestamptz, clock_timestamp())) AS at
-                    FROM target t
-                ), entries AS MATERIALIZED (
-                    SELECT t.*, chain_entry(t.request_id, t.seq, 'escalated', t.at,
-                        chain_actor('system', 'timeout-sweep', NULL), '') AS entry
-                    FROM timed t
-                ), linked AS MATERIALIZED (
-                    SELECT e.*, sha256(e.chain_head || e.entry) AS hash FROM entries e
-                ), requests AS (
-                    UPDATE hitl_requests r
-                    SET escalated_at = l.at, changed_at = l.at, chain_length = l.seq, chain_head = l.hash
-                    FROM linked l WHERE r.request_id = l.request_id
-                ), chain AS (
-                    INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
-                    SELECT request_id, seq, 'escalated', at, entry, chain_head, hash FROM linked
-                )
-                INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
-                SELECT request_id, seq, 'escalated', agent_id,
-                    handoff_event('escalated', request_id, seq, at, agent_id, client_request_key, priority,
-                        action_digest, hash, NULL, NULL),
-                    NULL, at, at + interval '10 seconds'
-                FROM linked
-                RETURNING request_id AS "request_id: RequestId", seq, kind, agent_id AS "agent_id: AgentId", payload, traceparent"#,
+                "sql/escalate_due.sql",
                 self.clock().for_database(),
                 limit,
                 only.map(|id| id.0),
             )
-            .fetch_all(connection))
+        })
+        .await
     }
 }

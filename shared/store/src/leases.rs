@@ -5,23 +5,22 @@ use relaytrace_domain::{Error, Result};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::Store;
-use super::deliveries::{LeaseOrder, Leased};
-use super::pool::run;
+use crate::database::Database;
+use crate::deliveries::{LeaseOrder, Leased};
 
 /// What was leased, on its way to its poll. Dropped before the poll has it, it goes back.
 struct OnItsWay {
     leased: Option<Leased>,
-    store: Store,
+    database: Database,
 }
 
 impl Drop for OnItsWay {
     fn drop(&mut self) {
         let Some(leased) = self.leased.take().filter(|leased| !leased.deliveries.is_empty()) else { return };
-        let store = self.store.clone();
+        let database = self.database.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             drop(runtime.spawn(async move {
-                if let Err(error) = store.release_leases(&leased).await {
+                if let Err(error) = database.release_leases(&leased).await {
                     tracing::debug!(error = format!("{error:#}"), "leases that nobody has end by their time");
                 }
             }));
@@ -29,7 +28,7 @@ impl Drop for OnItsWay {
     }
 }
 
-impl Store {
+impl Database {
     /// Leases what is due for a poll. Concurrent polls get disjoint sets. Where the caller hangs up, the statement goes on
     /// and what it leased is given back.
     ///
@@ -37,14 +36,14 @@ impl Store {
     /// [`Error::Unauthenticated`] where the key or agent is no longer active.
     pub async fn lease(&self, order: &LeaseOrder<'_>) -> Result<Leased> {
         let (answer, answered) = oneshot::channel();
-        let store = self.clone();
+        let database = self.clone();
         let (caller, request_ids) = (order.caller.clone(), order.request_ids.map(<[Uuid]>::to_vec));
-        let LeaseOrder { limit, lease_seconds, max_attempts, look_ahead, .. } = *order;
+        let LeaseOrder { limit, look_ahead, .. } = *order;
         tokio::spawn(async move {
             let request_ids = request_ids.as_deref();
-            let order = LeaseOrder { caller: &caller, limit, request_ids, lease_seconds, max_attempts, look_ahead };
-            let leased = store.lease_now(&order).await;
-            drop(answer.send(leased.map(|leased| OnItsWay { leased: Some(leased), store })));
+            let order = LeaseOrder { caller: &caller, limit, request_ids, look_ahead };
+            let leased = database.lease_now(&order).await;
+            drop(answer.send(leased.map(|leased| OnItsWay { leased: Some(leased), database })));
         });
         let mut on_its_way = answered.await.map_err(Error::internal)??;
         on_its_way.leased.take().ok_or_else(|| Error::internal(anyhow::anyhow!("a lease was taken twice")))
@@ -53,13 +52,10 @@ impl Store {
     async fn release_leases(&self, leased: &Leased) -> Result<()> {
         let ids = leased.deliveries.iter().filter_map(|delivered| Some((delivered.request_id.0, delivered.lease?.0)));
         let (requests, deliveries): (Vec<_>, Vec<_>) = ids.unzip();
-        run!(on self.polls, connection => sqlx::query_file!(
-            "sql/release_leases.sql",
-            self.clock().for_database(),
-            &requests,
-            &deliveries,
-        )
-        .execute(connection))?;
+        self.all_for_polls(|| {
+            sqlx::query_file!("sql/release_leases.sql", self.clock().for_database(), &requests, &deliveries)
+        })
+        .await?;
         Ok(())
     }
 }

@@ -2,8 +2,7 @@
 
 use uuid::Uuid;
 
-use super::Store;
-use super::pool::run;
+use crate::database::Database;
 use relaytrace_domain::Result;
 use relaytrace_domain::{AgentId, RequestId};
 
@@ -41,52 +40,20 @@ impl OutboxEvent {
     }
 }
 
-impl Store {
+impl Database {
     /// Deletes events that the stream has acknowledged.
     pub async fn forget_events(&self, published: &[(RequestId, i32)]) -> Result<()> {
         let (ids, sequence): (Vec<Uuid>, Vec<i32>) = published.iter().map(|(id, seq)| (id.0, *seq)).unzip();
-        run!(self, connection => sqlx::query!(
-                r#"/* relaytrace: forget_events */
-                DELETE FROM outbox o USING UNNEST($1::uuid[], $2::integer[]) AS p (request_id, seq)
-                WHERE o.request_id = p.request_id AND o.seq = p.seq"#,
-                &ids,
-                &sequence,
-            )
-            .execute(connection))?;
+        self.execute(|| sqlx::query_file!("sql/forget_events.sql", &ids, &sequence,)).await?;
         Ok(())
     }
 
     /// Claims up to `limit` events that whoever wrote them has not published in time, for the next 30 seconds.
     pub async fn claim_events(&self, limit: i64) -> Result<Vec<OutboxEvent>> {
         let scan = self.left_over.begin(&(), self.clock().now(), self.connections.unseen_ends());
-        let rows = run!(self, connection => sqlx::query!(
-                r#"/* relaytrace: claim_events */
-                WITH left_over AS (
-                    SELECT request_id, seq FROM outbox
-                    WHERE claimed_until >= COALESCE($3::timestamptz, '-infinity')
-                        AND claimed_until <= COALESCE($1::timestamptz, now())
-                    ORDER BY claimed_until LIMIT $2
-                    FOR NO KEY UPDATE SKIP LOCKED
-                ), claimed AS (
-                    UPDATE outbox o SET claimed_until = COALESCE($1, now()) + interval '30 seconds'
-                    FROM left_over l WHERE o.request_id = l.request_id AND o.seq = l.seq
-                    RETURNING o.request_id, o.seq, o.kind, o.agent_id, o.payload, o.traceparent
-                )
-                SELECT t.now AS "now!", (
-                        -- As it was before this statement, held by another or not: see floors.rs.
-                        SELECT f.claimed_until FROM outbox f
-                        WHERE f.claimed_until >= COALESCE($3, '-infinity') AND f.claimed_until <= COALESCE($1, now())
-                        ORDER BY f.claimed_until LIMIT 1
-                    ) AS first_left_over,
-                    c.request_id AS "request_id?: RequestId", c.seq AS "seq?", c.kind AS "kind?",
-                    c.agent_id AS "agent_id?: AgentId", c.payload AS "payload?", c.traceparent
-                FROM (SELECT COALESCE($1, now()) AS now) t LEFT JOIN claimed c ON true"#,
-                self.clock().for_database(),
-                limit,
-                scan.from,
-            )
-            .fetch_all(connection));
-        let rows = rows?;
+        let rows = self
+            .all(|| sqlx::query_file!("sql/claim_events.sql", self.clock().for_database(), limit, scan.from))
+            .await?;
         if let Some(first) = rows.first() {
             scan.record(first.now, first.first_left_over);
         }
@@ -105,15 +72,8 @@ impl Store {
     /// Gives claimed events back at once: they could not be published.
     pub async fn release_events(&self, unpublished: &[(RequestId, i32)]) -> Result<()> {
         let (ids, sequence): (Vec<Uuid>, Vec<i32>) = unpublished.iter().map(|(id, seq)| (id.0, *seq)).unzip();
-        run!(self, connection => sqlx::query!(
-                "UPDATE outbox o SET claimed_until = COALESCE($3::timestamptz, now())
-                FROM UNNEST($1::uuid[], $2::integer[]) AS p (request_id, seq)
-                WHERE o.request_id = p.request_id AND o.seq = p.seq",
-                &ids,
-                &sequence,
-                self.clock().for_database(),
-            )
-            .execute(connection))?;
+        self.execute(|| sqlx::query_file!("sql/release_events.sql", &ids, &sequence, self.clock().for_database(),))
+            .await?;
         Ok(())
     }
 }

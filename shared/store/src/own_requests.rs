@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
-use super::chain::digest;
-use super::pool::run;
-use super::{Caller, RequestState, Store};
+use crate::chain::digest;
+use crate::database::Database;
+use crate::{Caller, RequestState};
 use relaytrace_domain::{ClientRequestKey, Error, Priority, RequestId, Result, Status};
 
 /// So many pending requests of the whole queue are looked through for one page: the queue's index is everybody's, and
@@ -31,20 +31,23 @@ pub struct PendingPage {
     pub next: Option<PendingPosition>,
 }
 
-impl Store {
+impl Database {
     /// The request that a key of the agent stands for, if any.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] where the key or agent is no longer active.
     pub async fn request_of_key(&self, caller: &Caller, key: &ClientRequestKey) -> Result<Option<RequestId>> {
-        let found = run!(self, connection => sqlx::query_file!(
-            "sql/request_of_key.sql",
-            self.clock().for_database(),
-            caller.key_id.as_str(),
-            caller.agent_id.as_str(),
-            key.as_str(),
-        )
-        .fetch_optional(connection))?;
+        let found = self
+            .optional(|| {
+                sqlx::query_file!(
+                    "sql/request_of_key.sql",
+                    self.clock().for_database(),
+                    caller.key_id.as_str(),
+                    caller.agent_id.as_str(),
+                    key.as_str(),
+                )
+            })
+            .await?;
         Ok(found.ok_or(Error::Unauthenticated("the key is revoked or its agent disabled"))?.request_id)
     }
 
@@ -56,17 +59,20 @@ impl Store {
     /// # Errors
     /// [`Error::Unauthenticated`] where the key or agent is no longer active.
     pub async fn pending_of(&self, caller: &Caller, after: Option<PendingPosition>, limit: i64) -> Result<PendingPage> {
-        let rows = run!(self, connection => sqlx::query_file!(
-            "sql/pending_of.sql",
-            caller.key_id.as_str(),
-            caller.agent_id.as_str(),
-            after.map(|after| after.priority as i16),
-            after.map(|after| after.respond_by),
-            after.map(|after| after.request_id.0),
-            limit,
-            LOOKED_THROUGH,
-        )
-        .fetch_all(connection))?;
+        let rows = self
+            .all(|| {
+                sqlx::query_file!(
+                    "sql/pending_of.sql",
+                    caller.key_id.as_str(),
+                    caller.agent_id.as_str(),
+                    after.map(|after| after.priority as i16),
+                    after.map(|after| after.respond_by),
+                    after.map(|after| after.request_id.0),
+                    limit,
+                    LOOKED_THROUGH,
+                )
+            })
+            .await?;
         let Some(first) = rows.first() else {
             return Err(Error::Unauthenticated("the key is revoked or its agent disabled"));
         };

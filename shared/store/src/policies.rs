@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::Store;
-use super::pool::run;
+use crate::Scope;
+use crate::database::Database;
 use relaytrace_domain::{ActionType, AgentId, OnTimeout, Priority};
 use relaytrace_domain::{Error, Result};
 
@@ -52,45 +52,23 @@ pub struct PolicyRecord {
     pub updated_by: String,
 }
 
-impl Store {
+impl Database {
     /// All policies, the widest first.
-    pub async fn policies(&self) -> Result<Vec<PolicyRecord>> {
-        run!(self, connection => sqlx::query_as!(
-                    PolicyRecord,
-                    r#"SELECT policy_id, agent_id AS "agent_id: AgentId", action_type AS "action_type: ActionType",
-                        priority AS "priority: Priority", respond_within_seconds, escalate_after_percent,
-                        on_timeout AS "on_timeout: OnTimeout", lowest_priority AS "lowest_priority: Priority",
-                        updated_at, updated_by
-                    FROM timeout_policies
-                    ORDER BY agent_id NULLS FIRST, action_type NULLS FIRST, priority"#,
-                )
-                .fetch_all(connection))
+    pub async fn policies(&self, scope: &Scope) -> Result<Vec<PolicyRecord>> {
+        self.all(|| sqlx::query_file_as!(PolicyRecord, "sql/policies.sql", scope.tenant.as_str())).await
     }
 
     /// Sets the policy of a scope. What was submitted before keeps the policy that applied then.
     ///
     /// # Errors
     /// [`Error::Invalid`] where there is no such agent.
-    pub async fn set_policy(&self, rule: &PolicyRule, updated_by: &str) -> Result<PolicyRecord> {
+    pub async fn set_policy(&self, scope: &Scope, rule: &PolicyRule) -> Result<PolicyRecord> {
         // The agent is looked up in the statement: its absence is an answer here, not a broken foreign key.
-        let row = run!(self, connection => sqlx::query_as!(
+        let row = self
+            .optional(|| {
+                sqlx::query_file_as!(
                     PolicyRecord,
-                    r#"/* relaytrace: set_policy */
-                    INSERT INTO timeout_policies (
-                        agent_id, action_type, priority, respond_within_seconds, escalate_after_percent, on_timeout,
-                        lowest_priority, updated_at, updated_by
-                    )
-                    SELECT $2::text, $3, $4, $5, $6, $7, $8, COALESCE($1::timestamptz, now()), $9
-                    WHERE $2 IS NULL OR EXISTS (SELECT FROM agents a WHERE a.agent_id = $2)
-                    ON CONFLICT ON CONSTRAINT timeout_policies_scope_key DO UPDATE
-                    SET respond_within_seconds = excluded.respond_within_seconds,
-                        escalate_after_percent = excluded.escalate_after_percent, on_timeout = excluded.on_timeout,
-                        lowest_priority = excluded.lowest_priority, updated_at = excluded.updated_at,
-                        updated_by = excluded.updated_by
-                    RETURNING policy_id, agent_id AS "agent_id: AgentId", action_type AS "action_type: ActionType",
-                        priority AS "priority: Priority", respond_within_seconds, escalate_after_percent,
-                        on_timeout AS "on_timeout: OnTimeout", lowest_priority AS "lowest_priority: Priority",
-                        updated_at, updated_by"#,
+                    "sql/set_policy.sql",
                     self.clock().for_database(),
                     rule.agent_id.as_ref().map(AgentId::as_str),
                     rule.action_type.as_ref().map(ActionType::as_str),
@@ -99,9 +77,11 @@ impl Store {
                     rule.escalate_after_percent,
                     rule.on_timeout as OnTimeout,
                     rule.lowest_priority.map(|priority| priority as i16),
-                    updated_by,
+                    &scope.actor.id,
+                    scope.tenant.as_str(),
                 )
-                .fetch_optional(connection))?;
+            })
+            .await?;
         row.ok_or_else(|| Error::invalid("/agent_id", "is no registered agent"))
     }
 }

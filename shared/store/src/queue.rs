@@ -1,14 +1,12 @@
 //! What operators see: the queue and one request in full.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
 use chrono::{DateTime, Utc};
 
-use super::Store;
-use super::chain::digest;
-use super::decisions::FoundDecision;
-use super::pool::run;
+use crate::Scope;
+use crate::chain::digest;
+use crate::counts::{COUNTED, Counts};
+use crate::database::Database;
+use crate::decisions::FoundDecision;
 use relaytrace_domain::Result;
 use relaytrace_domain::{
     Actor, ActorKind, AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Execution, Outcome, Priority,
@@ -21,18 +19,6 @@ const LOOKED_THROUGH: i64 = 20_000;
 
 /// Of these rows, a search reads the arguments in so many bytes of envelopes: some 2,000 to 4,000 of usual ones.
 const BYTES_LOOKED_THROUGH: i64 = 2 << 20;
-
-/// Pending requests of a priority are counted up to here (contract 1.1, "Changes to 1.0": `counts.capped`).
-const COUNTED: i64 = 10_000;
-
-/// The only tenant so far.
-const TENANT: &str = "default";
-
-/// From so many pending requests on, one count serves the whole process for [`COUNT_LASTS`]; fewer cost next to nothing.
-const COUNT_SHARED_FROM: i64 = 1_000;
-
-/// How old a shared count may be.
-const COUNT_LASTS: Duration = Duration::from_secs(1);
 
 /// One line of the queue.
 #[derive(Clone, Debug)]
@@ -163,43 +149,6 @@ pub struct QueueOrder<'a> {
     pub limit: i64,
 }
 
-/// How much is pending, whatever the filter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Of P1, P2, P3: each a lower bound where it has reached 10,000.
-    pub pending: [i64; 3],
-}
-
-impl Counts {
-    /// Whether there may be more.
-    #[must_use]
-    pub fn is_capped(&self) -> bool {
-        self.pending.iter().any(|count| *count >= COUNTED)
-    }
-}
-
-/// The latest count of much that is pending, for all callers of this process.
-#[derive(Debug, Default)]
-pub(super) struct SharedCounts(Mutex<Option<(Instant, Counts)>>);
-
-impl SharedCounts {
-    /// The count to use. `None`: the caller counts, and the others go on with what is known meanwhile.
-    fn known(&self) -> Option<Counts> {
-        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, counts) =
-            latest.as_mut().filter(|(_, counts)| counts.pending.iter().sum::<i64>() >= COUNT_SHARED_FROM)?;
-        if at.elapsed() < COUNT_LASTS {
-            return Some(*counts);
-        }
-        *at = Instant::now();
-        None
-    }
-
-    fn learn(&self, counts: Counts) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), counts));
-    }
-}
-
 /// One page of the queue, in its order: priority, then deadline.
 #[derive(Clone, Debug)]
 pub struct QueuePage {
@@ -249,13 +198,13 @@ pub struct Detail {
     pub chain: Vec<(Vec<u8>, Digest)>,
 }
 
-impl Store {
+impl Database {
     /// A page of the queue with the counts of what is pending.
-    pub async fn queue(&self, order: &QueueOrder<'_>) -> Result<QueuePage> {
-        let counts = self.pending_counts().await?;
+    pub async fn queue(&self, scope: &Scope, order: &QueueOrder<'_>) -> Result<QueuePage> {
+        let counts = self.pending_counts(scope).await?;
         let rows = match order.statuses {
-            [Status::Decided] => self.decided_rows(order).await?,
-            _ => self.queued_rows(order).await?,
+            [Status::Decided] => self.decided_rows(scope, order).await?,
+            _ => self.queued_rows(scope, order).await?,
         };
         let mut items: Vec<QueueItem> = rows.into_iter().map(QueueItem::from).collect();
         let limit = usize::try_from(order.limit).unwrap_or(usize::MAX);
@@ -264,7 +213,7 @@ impl Store {
         Ok(QueuePage { items, has_more, counts })
     }
 
-    async fn queued_rows(&self, order: &QueueOrder<'_>) -> Result<Vec<QueueRow>> {
+    async fn queued_rows(&self, scope: &Scope, order: &QueueOrder<'_>) -> Result<Vec<QueueRow>> {
         let filter = order.filter;
         let after = order.after.and_then(|after| match after {
             QueuePosition::Queued { priority, respond_by, request_id } => {
@@ -272,10 +221,11 @@ impl Store {
             }
             QueuePosition::Decided { .. } => None,
         });
-        let (priorities, patterns, now) = (filter.priorities(), filter.patterns(), self.clock.for_database());
+        let (priorities, patterns, now) = (filter.priorities(), filter.patterns(), self.clock().for_database());
         let assignee = filter.assigned_to.as_ref();
         let (wanted, looked_through) = filter.bounds(order.limit, false);
-        run!(self, connection => sqlx::query_file_as!(
+        self.all(|| {
+            sqlx::query_file_as!(
                 QueueRow,
                 "sql/queue.sql",
                 order.statuses as &[Status],
@@ -298,20 +248,23 @@ impl Store {
                 assignee.map(|assignee| assignee.id.as_str()),
                 assignee.map(|assignee| assignee.groups.as_slice()),
                 now,
+                scope.tenant.as_str(),
             )
-            .fetch_all(connection))
+        })
+        .await
     }
 
-    async fn decided_rows(&self, order: &QueueOrder<'_>) -> Result<Vec<QueueRow>> {
+    async fn decided_rows(&self, scope: &Scope, order: &QueueOrder<'_>) -> Result<Vec<QueueRow>> {
         let filter = order.filter;
         let after = order.after.and_then(|after| match after {
             QueuePosition::Decided { decided_at, request_id } => Some((decided_at, request_id.0)),
             QueuePosition::Queued { .. } => None,
         });
-        let (priorities, patterns, now) = (filter.priorities(), filter.patterns(), self.clock.for_database());
+        let (priorities, patterns, now) = (filter.priorities(), filter.patterns(), self.clock().for_database());
         let assignee = filter.assigned_to.as_ref();
         let (wanted, looked_through) = filter.bounds(order.limit, true);
-        run!(self, connection => sqlx::query_file_as!(
+        self.all(|| {
+            sqlx::query_file_as!(
                 QueueRow,
                 "sql/queue_decided.sql",
                 after.map(|after| after.0),
@@ -332,25 +285,27 @@ impl Store {
                 assignee.map(|assignee| assignee.id.as_str()),
                 assignee.map(|assignee| assignee.groups.as_slice()),
                 now,
-                TENANT,
+                scope.tenant.as_str(),
             )
-            .fetch_all(connection))
+        })
+        .await
     }
 
-    async fn pending_counts(&self) -> Result<Counts> {
-        if let Some(counts) = self.counts.known() {
+    async fn pending_counts(&self, scope: &Scope) -> Result<Counts> {
+        if let Some(counts) = self.counts.known(&scope.tenant) {
             return Ok(counts);
         }
-        let row = run!(self, connection => sqlx::query_file!("sql/pending_counts.sql", COUNTED).fetch_one(connection))?;
+        let row = self.one(|| sqlx::query_file!("sql/pending_counts.sql", COUNTED, scope.tenant.as_str())).await?;
         let counts = Counts { pending: [row.p1, row.p2, row.p3] };
-        self.counts.learn(counts);
+        self.counts.learn(&scope.tenant, counts);
         Ok(counts)
     }
 
     /// One request in full.
-    pub async fn detail(&self, request_id: RequestId) -> Result<Option<Detail>> {
-        let now = self.clock.for_database();
-        let row = run!(self, connection => sqlx::query_file!("sql/detail.sql", request_id.0, now).fetch_optional(connection))?;
+    pub async fn detail(&self, scope: &Scope, request_id: RequestId) -> Result<Option<Detail>> {
+        let now = self.clock().for_database();
+        let row =
+            self.optional(|| sqlx::query_file!("sql/detail.sql", request_id.0, now, scope.tenant.as_str())).await?;
         let Some(row) = row else { return Ok(None) };
         let action_digest = digest(row.action_digest)?;
         let found = FoundDecision {

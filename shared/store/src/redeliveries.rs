@@ -1,37 +1,30 @@
 //! Sending a delivery out again, because an administrator says so.
 
+use relaytrace_domain::{Actor, ActorKind, AgentId, DeliveryState, Error, RequestId, Result, Status};
 use uuid::Uuid;
 
-use super::pool::run;
-use super::{OutboxEvent, Store};
-use relaytrace_domain::{Actor, ActorKind, AgentId, DeliveryState, RequestId, Status};
-use relaytrace_domain::{Error, Result};
+use crate::database::Database;
+use crate::{OutboxEvent, Scope};
 
-/// The statement that makes one delivery ready again: the attempt goes on counting, its age starts anew, and an open
-/// dead letter of it is resolved as retried.
+/// The statement that makes deliveries ready again: the attempt goes on counting, its age starts anew, and its open dead
+/// letter is resolved as retried. An administrator's requeue, the retry of a dead letter and each batch of a replay.
 ///
-/// `$request` selects from `hitl_requests r` under `FOR NO KEY UPDATE`; `$condition` says which states of the locked
-/// delivery `d` allow it. Parameters: $1 now, $2 longest age of a delivery in seconds, $3 to $5 the actor, $6 the
-/// reason, $7 trace context (the tuple), $8 what names the request.
+/// `$head` begins with `WITH` and ends with a CTE `delivery` of locked rows: a request's `request_id, tenant_id,
+/// agent_id, client_request_key, priority, action_digest, changed_at, chain_length, chain_head`, the `attempt` and
+/// `dead_letter_id` of its delivery, the `actor_kind, actor_id, actor_name, reason` and `traceparent` of who asks, and
+/// the `replay_id` if a replay does. `$rest` follows the CTE `announced`, which returns the events. Parameters: $1 now,
+/// $2 age in seconds at which a delivery is given up.
 macro_rules! redelivering {
-    (
-        $name:literal, $request:literal, $condition:literal,
-        ($store:expr, $longest_age:expr, $actor:expr, $reason:expr, $traceparent:expr), $named:expr $(,)?
-    ) => {
+    ($record:ident, $head:literal, $rest:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
-            OutboxEvent,
-            "/* relaytrace: " + $name + " */ WITH request AS (" + $request + "), delivery AS (
-                SELECT r.*, d.attempt FROM request r JOIN deliveries d ON d.request_id = r.request_id
-                WHERE " + $condition + r#"
-                FOR NO KEY UPDATE OF d
-            ), timed AS MATERIALIZED (
-                SELECT d.*, d.chain_length + 1 AS seq,
-                    GREATEST(d.changed_at, COALESCE($1::timestamptz, clock_timestamp())) AS at
-                FROM delivery d
+            $record,
+            $head + r#", timed AS MATERIALIZED (
+                SELECT d.*, d.chain_length + 1 AS seq, GREATEST(d.changed_at, at_or_clock($1)) AS at FROM delivery d
             ), entries AS MATERIALIZED (
                 SELECT t.*, chain_entry(t.request_id, t.seq, 'replayed', t.at,
-                    chain_actor($3::text, $4::text, $5::text),
-                    '"attempt":' || t.attempt || ',"reason":' || json_text($6::text)) AS entry
+                    chain_actor(t.actor_kind, t.actor_id, t.actor_name),
+                    '"attempt":' || t.attempt || COALESCE(',"replay_id":"' || t.replay_id || '"', '')
+                    || ',"reason":' || json_text(t.reason)) AS entry
                 FROM timed t
             ), linked AS MATERIALIZED (
                 SELECT e.*, sha256(e.chain_head || e.entry) AS hash FROM entries e
@@ -39,40 +32,52 @@ macro_rules! redelivering {
                 UPDATE hitl_requests r SET changed_at = l.at, chain_length = l.seq, chain_head = l.hash
                 FROM linked l WHERE r.request_id = l.request_id
             ), redelivered AS (
+                -- What the agent said of its latest attempt stays: the same words again must not end this one.
                 UPDATE deliveries d
                 SET state = 'ready', visible_at = l.at, expires_at = l.at + make_interval(secs => $2::double precision),
-                    replayed = true, replayed_seq = l.seq, replayed_by = $4, replay_reason = $6
+                    replayed = true, replayed_seq = l.seq, replayed_by = l.actor_id, replay_reason = l.reason,
+                    dead_letter_id = NULL
                 FROM linked l WHERE d.request_id = l.request_id
             ), resolved AS (
-                UPDATE dead_letters x
-                SET resolved_at = l.at, resolution = 'retried', resolved_by = $4, resolve_reason = $6
+                -- Named by the locked delivery, and written by way of the conflict: an UPDATE would not see a dead
+                -- letter that was committed while this statement waited for its locks.
+                INSERT INTO dead_letters AS x (
+                    dead_letter_id, kind, request_id, tenant_id, agent_id, cause, attempts, first_at, last_at,
+                    resolved_at, resolution, resolved_by, resolve_reason
+                )
+                SELECT o.dead_letter_id, 'delivery', l.request_id, l.tenant_id, l.agent_id, 'agent_failed', l.attempt,
+                    l.at, l.at, l.at, 'retried', l.actor_id, l.reason
                 FROM linked l
-                WHERE x.request_id = l.request_id AND x.kind = 'delivery' AND x.resolved_at IS NULL
+                CROSS JOIN LATERAL (
+                    -- The second is for what a release before this column has left.
+                    SELECT COALESCE(l.dead_letter_id, (
+                        SELECT y.dead_letter_id FROM dead_letters y
+                        WHERE y.request_id = l.request_id AND y.kind = 'delivery' AND y.resolved_at IS NULL
+                    )) AS dead_letter_id
+                ) o
+                WHERE o.dead_letter_id IS NOT NULL
+                ON CONFLICT (dead_letter_id) DO UPDATE
+                SET resolved_at = excluded.resolved_at, resolution = excluded.resolution,
+                    resolved_by = excluded.resolved_by, resolve_reason = excluded.resolve_reason
+                WHERE x.resolved_at IS NULL
             ), chain AS (
                 INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
                 SELECT request_id, seq, 'replayed', at, entry, chain_head, hash FROM linked
-            )
-            INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
-            SELECT l.request_id, l.seq, 'replayed', l.agent_id,
-                handoff_event('replayed', l.request_id, l.seq, l.at, l.agent_id, l.client_request_key, l.priority,
-                    l.action_digest, l.hash, h.outcome, h.cause),
-                $7::text, l.at, l.at + interval '10 seconds'
-            FROM linked l JOIN hitl_decisions h USING (request_id)
-            RETURNING request_id AS "request_id: RequestId", seq, kind, agent_id AS "agent_id: AgentId", payload,
-                traceparent"#,
-            $store.clock().for_database(),
-            $longest_age,
-            $actor.kind as ActorKind,
-            &$actor.id,
-            $actor.name.as_deref(),
-            $reason,
-            $traceparent,
-            $named,
+            ), announced AS (
+                INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
+                SELECT l.request_id, l.seq, 'replayed', l.agent_id,
+                    handoff_event('replayed', l.request_id, l.seq, l.at, l.agent_id, l.client_request_key, l.priority,
+                        l.action_digest, l.hash, h.outcome, h.cause, l.tenant_id),
+                    l.traceparent, l.at, l.at + interval '10 seconds'
+                FROM linked l JOIN hitl_decisions h USING (request_id)
+                RETURNING request_id, seq, kind, agent_id, payload, traceparent
+            )"# + $rest,
+            $($argument),*
         )
     };
 }
 
-impl Store {
+impl Database {
     /// Sends the decision of a request out again, unless its agent has acknowledged it. `None`: the same
     /// administrator did so before, and nothing has become of it since.
     ///
@@ -80,59 +85,91 @@ impl Store {
     /// [`Error::NotFound`], [`Error::Conflict`] where it is pending or acknowledged.
     pub async fn requeue(
         &self,
+        scope: &Scope,
         request_id: RequestId,
-        actor: &Actor,
         reason: &str,
-        longest_age: f64,
         traceparent: Option<&str>,
     ) -> Result<Option<OutboxEvent>> {
-        let event = run!(self, connection => redelivering!(
-                    "requeue",
-                    "SELECT r.* FROM hitl_requests r WHERE r.request_id = $8 AND r.status = 'decided'
-                    FOR NO KEY UPDATE OF r",
-                    "d.state <> 'acknowledged' AND (d.replayed_seq, d.replayed_by, d.replay_reason)
-                        IS DISTINCT FROM (r.chain_length, $4::text, $6::text)",
-                    (self, longest_age, actor, reason, traceparent),
-                    request_id.0,
-                )
-                .fetch_optional(connection))?;
-        if event.is_some() {
-            return Ok(event);
+        // A decision that was committed while the statement waited for the request is there for the next one.
+        const TRIES: usize = 3;
+        for _ in 0..TRIES {
+            let event = self.redeliver(scope, request_id, None, Some(reason), traceparent).await?;
+            if event.is_some() {
+                return Ok(event);
+            }
+            let standing = self
+                .optional(|| {
+                    sqlx::query_file!(
+                        "sql/redelivery_standing.sql",
+                        request_id.0,
+                        scope.tenant.as_str(),
+                        &scope.actor.id,
+                        reason
+                    )
+                })
+                .await?
+                .ok_or(Error::NotFound)?;
+            match (standing.status, standing.state) {
+                (Status::Pending, _) => {
+                    return Err(Error::Conflict("the request is not decided: there is nothing to deliver"));
+                }
+                (_, Some(DeliveryState::Acknowledged)) => {
+                    return Err(Error::Conflict("the agent has acknowledged the decision"));
+                }
+                _ if standing.is_repeated => return Ok(None),
+                _ => {}
+            }
         }
-        let standing = run!(self, connection => sqlx::query!(
-                    r#"SELECT r.status AS "status: Status", d.state AS "state?: DeliveryState"
-                    FROM hitl_requests r LEFT JOIN deliveries d USING (request_id) WHERE r.request_id = $1"#,
-                    request_id.0,
-                )
-                .fetch_optional(connection))?
-        .ok_or(Error::NotFound)?;
-        match (standing.status, standing.state) {
-            (Status::Pending, _) => Err(Error::Conflict("the request is not decided: there is nothing to deliver")),
-            (_, Some(DeliveryState::Acknowledged)) => Err(Error::Conflict("the agent has acknowledged the decision")),
-            _ => Ok(None),
-        }
+        Err(Error::Unavailable(anyhow::anyhow!("the delivery was not sent out again and no reason was found")))
     }
 
-    /// Sends the delivery of an open dead letter out again. `None`: it is no open dead letter of a delivery.
-    pub async fn redeliver_dead_letter(
+    /// Sends one delivery out again: one that is not acknowledged, or the one of this open dead letter.
+    pub(crate) async fn redeliver(
         &self,
-        dead_letter_id: Uuid,
-        actor: &Actor,
-        longest_age: f64,
+        scope: &Scope,
+        request_id: RequestId,
+        dead_letter_id: Option<Uuid>,
+        reason: Option<&str>,
         traceparent: Option<&str>,
     ) -> Result<Option<OutboxEvent>> {
-        run!(self, connection => redelivering!(
-                "redeliver_dead_letter",
-                "SELECT r.* FROM hitl_requests r
-                WHERE r.request_id = (
-                    SELECT x.request_id FROM dead_letters x
-                    WHERE x.dead_letter_id = $8 AND x.kind = 'delivery' AND x.resolved_at IS NULL
-                )
-                FOR NO KEY UPDATE OF r",
-                "d.state = 'dead_lettered'",
-                (self, longest_age, actor, None::<&str>, traceparent),
+        let actor: &Actor = &scope.actor;
+        self.optional(|| {
+            redelivering!(
+                OutboxEvent,
+                "/* relaytrace: redeliver */
+                WITH request AS (
+                    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest,
+                        r.changed_at, r.chain_length, r.chain_head
+                    FROM hitl_requests r
+                    WHERE r.request_id = $3 AND r.tenant_id = $4 AND r.status = 'decided'
+                    FOR NO KEY UPDATE OF r
+                ), delivery AS (
+                    SELECT r.*, d.attempt, d.dead_letter_id, NULL::uuid AS replay_id, $6::text AS actor_kind,
+                        $7::text AS actor_id, $8::text AS actor_name, $9::text AS reason, $10::text AS traceparent
+                    FROM request r JOIN deliveries d ON d.request_id = r.request_id
+                    WHERE CASE WHEN $5::uuid IS NULL
+                        -- Not the same call again with nothing in between.
+                        THEN d.state <> 'acknowledged' AND (d.replayed_seq, d.replayed_by, d.replay_reason)
+                            IS DISTINCT FROM (r.chain_length, $7, $9)
+                        ELSE d.state = 'dead_lettered' AND COALESCE(d.dead_letter_id, $5) = $5
+                    END
+                    FOR NO KEY UPDATE OF d
+                )",
+                r#" SELECT request_id AS "request_id: RequestId", seq, kind, agent_id AS "agent_id: AgentId", payload,
+                    traceparent
+                FROM announced"#,
+                self.clock().for_database(),
+                self.rules.max_age_seconds,
+                request_id.0,
+                scope.tenant.as_str(),
                 dead_letter_id,
+                actor.kind as ActorKind,
+                &actor.id,
+                actor.name.as_deref(),
+                reason,
+                traceparent,
             )
-            .fetch_optional(connection))
+        })
+        .await
     }
 }

@@ -8,11 +8,11 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::pool::run;
-use super::sweep_failures::described;
-use super::{OutboxEvent, Store};
+use crate::database::Database;
+use crate::sweep_failures::described;
+use crate::{OutboxEvent, Scope};
 use relaytrace_domain::Failure;
-use relaytrace_domain::{Actor, AgentId, ReplayKey, ReplayScope, ReplayState, ReplayTarget, RequestId};
+use relaytrace_domain::{AgentId, ReplayKey, ReplayScope, ReplayState, ReplayTarget, RequestId, TenantId};
 use relaytrace_domain::{Error, Result};
 
 /// What an administrator orders.
@@ -28,8 +28,8 @@ pub struct ReplayOrder<'a> {
     pub scope: &'a ReplayScope,
     /// Why.
     pub reason: &'a str,
-    /// Who orders it.
-    pub actor: &'a Actor,
+    /// Who orders it, and of which tenant.
+    pub by: &'a Scope,
     /// Only count.
     pub dry_run: bool,
 }
@@ -120,7 +120,7 @@ macro_rules! batch {
         sqlx::query_as!(
             Row,
             "/* relaytrace: " + $name + r#" */ WITH replay AS MATERIALIZED (
-                SELECT p.replay_id, p.scope, p.reason, p.requested_by, p.requested_by_name, p.created_at, p.dry_run,
+                SELECT p.replay_id, p.scope, p.reason, p.requested_by, p.requested_by_name, p.created_at, p.dry_run, p.tenant_id,
                     COALESCE(p.position, '00000000-0000-0000-0000-000000000000') AS position,
                     p.scope ->> 'agent_id' AS agent_id,
                     (p.scope ->> 'from')::timestamptz AS from_at, (p.scope ->> 'to')::timestamptz AS to_at
@@ -149,9 +149,11 @@ macro_rules! batch {
             ), candidates AS MATERIALIZED (
                 SELECT l.request_id, l.is_named
                 FROM replay p CROSS JOIN looked_at l JOIN hitl_requests r ON r.request_id = l.request_id
-                WHERE p.from_at IS NULL
+                WHERE r.tenant_id = p.tenant_id AND (
+                    p.from_at IS NULL
                     OR r.changed_at >= p.from_at AND r.created_at < p.to_at
                         AND r.agent_id = COALESCE(p.agent_id, r.agent_id)
+                )
             ), "# + $items + ", " + $work + r#", passed AS (
                 SELECT count(*) < $4 AS is_last, (array_agg(request_id ORDER BY request_id DESC))[1] AS position
                 FROM looked_at
@@ -159,10 +161,10 @@ macro_rules! batch {
                 UPDATE replays r
                 SET matched = r.matched + g.matched, done = r.done + g.done, failures = 0, retry_at = NULL,
                     position = CASE WHEN s.is_last AND $3 THEN NULL ELSE COALESCE(s.position, r.position) END,
-                    counted_at = CASE WHEN s.is_last AND $3 THEN COALESCE($1::timestamptz, now()) ELSE r.counted_at END,
+                    counted_at = CASE WHEN s.is_last AND $3 THEN at_or_now($1) ELSE r.counted_at END,
                     state = CASE WHEN s.is_last AND (r.dry_run OR NOT $3) THEN 'finished' ELSE 'running' END,
                     finished_at = CASE WHEN s.is_last AND (r.dry_run OR NOT $3)
-                        THEN COALESCE($1::timestamptz, now()) END
+                        THEN at_or_now($1) END
                 FROM replay p, passed s, progress g WHERE r.replay_id = p.replay_id
                 RETURNING r.state
             )
@@ -174,35 +176,33 @@ macro_rules! batch {
     };
 }
 
-impl Store {
+impl Database {
     /// Orders a replay, or finds the one that its key stands for. The flag says whether it is new.
     ///
     /// # Errors
     /// [`Error::Conflict`] where the key stands for another order, [`Error::Invalid`] where the agent is not known.
     pub async fn order_replay(&self, order: &ReplayOrder<'_>) -> Result<(Replay, bool)> {
         let scope = serde_json::to_string(order.scope).map_err(Error::internal)?;
-        let made = run!(self, connection => sqlx::query!(
-                r#"/* relaytrace: order_replay */
-                INSERT INTO replays (replay_id, replay_key, target, scope, reason, requested_by, requested_by_name, dry_run,
-                    created_at)
-                SELECT $2::uuid, $3::text, $4::text, $5::text::jsonb, $6::text, $7::text, $8::text, $9::boolean,
-                    COALESCE($1::timestamptz, now())
-                WHERE $10::text IS NULL OR EXISTS (SELECT FROM agents WHERE agent_id = $10)
-                ON CONFLICT (replay_key) DO NOTHING"#,
-                self.clock().for_database(),
-                order.replay_id,
-                order.replay_key.as_str(),
-                order.target as ReplayTarget,
-                scope,
-                order.reason,
-                order.actor.id,
-                order.actor.name,
-                order.dry_run,
-                order.scope.agent_id().map(AgentId::as_str),
-            )
-            .execute(connection))?;
+        let made = self
+            .execute(|| {
+                sqlx::query_file!(
+                    "sql/order_replay.sql",
+                    self.clock().for_database(),
+                    order.replay_id,
+                    order.replay_key.as_str(),
+                    order.target as ReplayTarget,
+                    scope,
+                    order.reason,
+                    order.by.actor.id,
+                    order.by.actor.name,
+                    order.dry_run,
+                    order.scope.agent_id().map(AgentId::as_str),
+                    order.by.tenant.as_str(),
+                )
+            })
+            .await?;
         let is_new = made.rows_affected() == 1;
-        let replay = self.find_replay(None, Some(order.replay_key), &scope).await?;
+        let replay = self.find_replay(Some(&order.by.tenant), None, Some(order.replay_key), &scope).await?;
         let Some((replay, same_scope)) = replay else {
             return Err(Error::invalid("/scope/agent_id", "is not a registered agent"));
         };
@@ -214,28 +214,29 @@ impl Store {
     }
 
     /// How a replay stands.
-    pub async fn replay(&self, replay_id: Uuid) -> Result<Option<Replay>> {
-        Ok(self.find_replay(Some(replay_id), None, "null").await?.map(|(replay, _)| replay))
+    pub async fn replay(&self, scope: &Scope, replay_id: Uuid) -> Result<Option<Replay>> {
+        Ok(self.find_replay(Some(&scope.tenant), Some(replay_id), None, "null").await?.map(|(replay, _)| replay))
     }
 
     /// The replay of this id or key, and whether its scope is this one.
     async fn find_replay(
         &self,
+        tenant: Option<&TenantId>,
         replay_id: Option<Uuid>,
         replay_key: Option<&ReplayKey>,
         scope: &str,
     ) -> Result<Option<(Replay, bool)>> {
-        let row = run!(self, connection => sqlx::query!(
-                r#"SELECT replay_id, replay_key AS "replay_key: ReplayKey", target AS "target: ReplayTarget",
-                    scope::text AS "scope!", scope = $3::text::jsonb AS "same_scope!", reason, requested_by, dry_run,
-                    state AS "state: ReplayState", matched, done, created_at, counted_at, finished_at,
-                    error_message
-                FROM replays WHERE replay_id = $1 OR replay_key = $2"#,
-                replay_id,
-                replay_key.map(ReplayKey::as_str),
-                scope,
-            )
-            .fetch_optional(connection))?;
+        let row = self
+            .optional(|| {
+                sqlx::query_file!(
+                    "sql/find_replay.sql",
+                    replay_id,
+                    replay_key.map(ReplayKey::as_str),
+                    scope,
+                    tenant.map(TenantId::as_str)
+                )
+            })
+            .await?;
         Ok(row.map(|row| {
             let replay = Replay {
                 replay_id: row.replay_id,
@@ -259,46 +260,38 @@ impl Store {
 
     /// Up to `limit` replays that are not finished, oldest first. What has failed waits its time.
     pub async fn running_replays(&self, limit: i64) -> Result<Vec<Uuid>> {
-        run!(self, connection => sqlx::query_scalar!(
-                "SELECT replay_id FROM replays
-                WHERE state = 'running' AND (retry_at IS NULL OR retry_at <= COALESCE($1::timestamptz, now()))
-                ORDER BY created_at LIMIT $2",
-                self.clock().for_database(),
-                limit,
-            )
-            .fetch_all(connection))
+        let running =
+            self.all(|| sqlx::query_file!("sql/running_replays.sql", self.clock().for_database(), limit)).await?;
+        Ok(running.into_iter().map(|replay| replay.replay_id).collect())
     }
 
     /// Notes that a batch of it failed; after too many in a row the replay itself has.
     pub async fn note_replay_failure(&self, replay_id: Uuid, error: &Error) -> Result<()> {
-        run!(self, connection => sqlx::query!(
-                "/* relaytrace: note_replay_failure */
-                UPDATE replays
-                SET failures = failures + 1, error_message = $3,
-                    retry_at = COALESCE($1::timestamptz, now())
-                        + (failures + 1) * make_interval(secs => $5::double precision),
-                    state = CASE WHEN failures + 1 >= $4::integer THEN 'failed' ELSE state END
-                WHERE replay_id = $2 AND state = 'running'",
+        self.execute(|| {
+            sqlx::query_file!(
+                "sql/note_replay_failure.sql",
                 self.clock().for_database(),
                 replay_id,
                 described(error).1,
                 Failure::ReplayBatch.tries().cast_signed(),
                 Failure::ReplayBatch.pause().as_secs_f64(),
             )
-            .execute(connection))?;
+        })
+        .await?;
         Ok(())
     }
 
     /// One batch of a replay over up to `limit` requests. `None`: it is finished, or someone else is at it.
     ///
-    /// A replayed delivery is due at once, for `longest_age` seconds.
-    pub async fn advance_replay(&self, replay_id: Uuid, limit: i64, longest_age: f64) -> Result<Option<ReplayBatch>> {
-        let Some(replay) = self.replay(replay_id).await?.filter(|replay| replay.state == ReplayState::Running) else {
+    /// A replayed delivery is due at once.
+    pub async fn advance_replay(&self, replay_id: Uuid, limit: i64) -> Result<Option<ReplayBatch>> {
+        let found = self.find_replay(None, Some(replay_id), None, "null").await?;
+        let Some((replay, _)) = found.filter(|(replay, _)| replay.state == ReplayState::Running) else {
             return Ok(None);
         };
         let rows = match (replay.counted_at, replay.target) {
             (None, target) => self.count_batch(replay_id, target, limit).await?,
-            (Some(_), ReplayTarget::Deliveries) => self.delivery_batch(replay_id, limit, longest_age).await?,
+            (Some(_), ReplayTarget::Deliveries) => self.delivery_batch(replay_id, limit).await?,
             (Some(_), ReplayTarget::Events) => self.event_batch(replay_id, limit).await?,
         };
         let Some(state) = rows.first().map(|row| row.state) else { return Ok(None) };
@@ -308,7 +301,7 @@ impl Store {
     async fn count_batch(&self, replay_id: Uuid, target: ReplayTarget, limit: i64) -> Result<Vec<Row>> {
         macro_rules! counting {
             ($target:ident: $name:literal) => {
-                run!(self, connection => batch!(
+                self.all(|| batch!(
                         $target: $name,
                         "announced AS (
                             SELECT request_id, seq, kind, agent_id, payload FROM outbox WHERE false
@@ -316,8 +309,7 @@ impl Store {
                             SELECT count(*) AS matched, 0 AS done FROM items
                         )",
                         self.clock().for_database(), replay_id, true, limit,
-                    )
-                    .fetch_all(connection))
+                    )).await
             };
         }
         match target {
@@ -327,12 +319,12 @@ impl Store {
     }
 
     /// Makes deliveries due again. What is decided stays as it is.
-    async fn delivery_batch(&self, replay_id: Uuid, limit: i64, longest_age: f64) -> Result<Vec<Row>> {
-        run!(self, connection => batch!(
+    async fn delivery_batch(&self, replay_id: Uuid, limit: i64) -> Result<Vec<Row>> {
+        self.all(|| batch!(
                 deliveries: "replay_deliveries",
                 r#"request AS (
                     -- Waited for, not skipped: the position moves past them.
-                    SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
+                    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
                         r.chain_length, r.chain_head, i.is_named
                     FROM hitl_requests r JOIN items i ON i.request_id = r.request_id
                     ORDER BY r.request_id
@@ -344,7 +336,7 @@ impl Store {
                     FOR NO KEY UPDATE OF d
                 ), entries AS MATERIALIZED (
                     SELECT d.*, d.chain_length + 1 AS seq,
-                        GREATEST(d.changed_at, COALESCE($1::timestamptz, clock_timestamp())) AS at
+                        GREATEST(d.changed_at, at_or_clock($1)) AS at
                     FROM delivery d
                 ), written AS MATERIALIZED (
                     SELECT e.*, p.requested_by, p.reason, chain_entry(e.request_id, e.seq, 'replayed', e.at,
@@ -376,7 +368,7 @@ impl Store {
                     INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
                     SELECT l.request_id, l.seq, 'replayed', l.agent_id,
                         handoff_event('replayed', l.request_id, l.seq, l.at, l.agent_id, l.client_request_key,
-                            l.priority, l.action_digest, l.hash, h.outcome, h.cause),
+                            l.priority, l.action_digest, l.hash, h.outcome, h.cause, l.tenant_id),
                         NULL, l.at, l.at + interval '10 seconds'
                     FROM linked l JOIN hitl_decisions h USING (request_id)
                     RETURNING request_id, seq, kind, agent_id, payload
@@ -387,19 +379,18 @@ impl Store {
                 replay_id,
                 false,
                 limit,
-                longest_age,
-            )
-            .fetch_all(connection))
+                self.rules.max_age_seconds,
+            )).await
     }
 
     /// Puts events into the outbox again, with the ids and bytes that they had.
     async fn event_batch(&self, replay_id: Uuid, limit: i64) -> Result<Vec<Row>> {
-        run!(self, connection => batch!(
+        self.all(|| batch!(
                 events: "replay_events",
                 r#"rebuilt AS MATERIALIZED (
                     SELECT i.request_id, i.seq, r.agent_id, k.kind,
                         handoff_event(k.kind, i.request_id, i.seq, i.at, r.agent_id, r.client_request_key, s.priority,
-                            r.action_digest, i.hash, h.outcome, h.cause) AS payload
+                            r.action_digest, i.hash, h.outcome, h.cause, r.tenant_id) AS payload
                     FROM items i
                     JOIN hitl_requests r ON r.request_id = i.request_id
                     CROSS JOIN LATERAL (
@@ -416,8 +407,8 @@ impl Store {
                 ), announced AS (
                     -- What still waits there goes out anyway.
                     INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
-                    SELECT request_id, seq, kind, agent_id, payload, NULL, COALESCE($1::timestamptz, now()),
-                        COALESCE($1::timestamptz, now()) + interval '10 seconds'
+                    SELECT request_id, seq, kind, agent_id, payload, NULL, at_or_now($1),
+                        at_or_now($1) + interval '10 seconds'
                     FROM rebuilt ORDER BY request_id, seq
                     ON CONFLICT (request_id, seq) DO NOTHING
                     RETURNING request_id, seq, kind, agent_id, payload
@@ -428,8 +419,7 @@ impl Store {
                 replay_id,
                 false,
                 limit,
-            )
-            .fetch_all(connection))
+            )).await
     }
 }
 

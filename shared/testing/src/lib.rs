@@ -16,14 +16,14 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use tower::ServiceExt as _;
 
-use relaytrace_domain::Clock;
 use relaytrace_domain::signing::{AttestationKeys, Attestor, ReceiptKey, ReceiptKeys, attestation_jwk};
+use relaytrace_domain::{Clock, DeliveryRules};
 use relaytrace_service::auth::{Issuer, IssuerKeys, KeyAlg, MasterSecrets, PublicKey, TokenRules};
-use relaytrace_service::config::{DeliveryRules, NatsConfig};
+use relaytrace_service::config::NatsConfig;
 use relaytrace_service::events::{Events, Publishing};
 use relaytrace_service::http::{Routes, service};
 use relaytrace_service::state::AppState;
-use relaytrace_store::{ROLE_SETTINGS, Store};
+use relaytrace_store::{ROLE_SETTINGS, Scope, Store};
 
 /// The issuer of [`TestApp`]'s operators and administrators.
 pub const ISSUER: &str = "https://issuer.test";
@@ -163,16 +163,38 @@ impl TestApp {
     pub fn with_nats(owner: &PgPool, routes: Routes, nats_url: &str) -> Self {
         #[expect(clippy::disallowed_methods, reason = "tests start at the real time and move on from there")]
         let clock = Clock::fixed(Utc::now());
-        Self::build(owner, routes, nats_url, clock, Arc::new(TestKey::generate()))
+        Self::build(owner, routes, nats_url, clock, Arc::new(TestKey::generate()), DeliveryRules::default())
+    }
+
+    /// An application without NATS that delivers by these rules.
+    #[must_use]
+    pub fn delivering(owner: &PgPool, routes: Routes, delivery: DeliveryRules) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "tests start at the real time and move on from there")]
+        let clock = Clock::fixed(Utc::now());
+        Self::build(owner, routes, NO_NATS, clock, Arc::new(TestKey::generate()), delivery)
     }
 
     /// Another process of the same deployment: the same database, time and issuer.
     #[must_use]
     pub fn another_process(&self, routes: Routes, nats_url: &str) -> Self {
-        Self::build(&self.owner, routes, nats_url, self.clock.clone(), self.issuer_key.clone())
+        Self::build(
+            &self.owner,
+            routes,
+            nats_url,
+            self.clock.clone(),
+            self.issuer_key.clone(),
+            self.state.store.rules().clone(),
+        )
     }
 
-    fn build(owner: &PgPool, routes: Routes, nats_url: &str, clock: Clock, issuer_key: Arc<TestKey>) -> Self {
+    fn build(
+        owner: &PgPool,
+        routes: Routes,
+        nats_url: &str,
+        clock: Clock,
+        issuer_key: Arc<TestKey>,
+        delivery: DeliveryRules,
+    ) -> Self {
         let database = (*owner.connect_options()).clone().options([("role", "relaytrace_app")]).options(ROLE_SETTINGS);
         let keys = json!({"keys": [issuer_key.jwk("issuer-key")]}).to_string();
         let keys = IssuerKeys::parse(keys.as_bytes()).expect("a JWK set");
@@ -183,14 +205,13 @@ impl TestApp {
         let attestor = Attestor::from_pem(&attestation_key, &attestations).expect("a listed key");
         let nats = NatsConfig { url: nats_url.into(), credentials: None, replicas: 1 };
         let state = AppState::with_store(
-            Store::connect_lazily(database, 40, clock.clone()).in_batches(),
+            Store::connect_lazily(database, 40, clock.clone()).delivering(delivery).in_batches(),
             Events::new(nats, Publishing::Behind),
             Issuer::pinned(ISSUER.into(), keys),
             rules,
             Arc::new(masters),
             ReceiptKeys::new("test".into(), Some(receipt_key), [], &attestations),
             attestor,
-            DeliveryRules::default(),
         );
         Self { router: service(routes, state.clone()), state, owner: owner.clone(), clock, issuer_key }
     }
@@ -213,10 +234,11 @@ impl TestApp {
         let key_id = format!("{agent_id}-key");
         let id = agent_id.parse().expect("an agent id");
         let public = PublicKey::from_pem(KeyAlg::EdDsa, &key.public_pem()).expect("a public key");
+        let scope = Scope::of_program("test");
         let store = &self.state.store;
-        store.register_agent(&id, agent_id).await.expect("registered");
+        store.register_agent(&scope, &id, agent_id).await.expect("registered");
         let (key_name, master) = (key_id.parse().expect("a key id"), self.state.master_secrets.current());
-        store.register_key(&id, &key_name, "EdDSA", &public.spki, master).await.expect("registered");
+        store.register_key(&scope, &id, &key_name, "EdDSA", &public.spki, master).await.expect("registered");
         TestAgent { agent_id: agent_id.into(), key_id, key, clock: self.clock.clone() }
     }
 

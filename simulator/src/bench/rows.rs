@@ -111,6 +111,7 @@ pub fn variables(clients: usize) -> Vec<(&'static str, String)> {
         ("outcome", "approved".to_owned()),
         ("result", "accepted".to_owned()),
         ("max_age_seconds", "86400".to_owned()),
+        ("kept_seconds", "604800".to_owned()),
         ("lease_seconds", "30".to_owned()),
         ("max_attempts", "20".to_owned()),
         ("longest_backoff_seconds", "300".to_owned()),

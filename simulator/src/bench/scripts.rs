@@ -72,7 +72,8 @@ fn submit(batch: Batch, row: &str, array: impl Fn(&str) -> String) -> Vec<Argume
         ("text[]", ":traceparent::text".to_owned()),
     ];
     let arrays = elements.into_iter().map(|(kind, element)| (kind, array(&element)));
-    [now()].into_iter().chain(arrays).collect()
+    let kept_seconds = ("float8", ":kept_seconds".to_owned());
+    [now()].into_iter().chain(arrays).chain([kept_seconds]).collect()
 }
 
 fn decide(batch: Batch) -> Vec<Argument> {
@@ -82,12 +83,15 @@ fn decide(batch: Batch) -> Vec<Argument> {
         ("float8", ":max_age_seconds".to_owned()),
         ("uuid[]", format!("ARRAY[{}]", batch.request_sql(ROW))),
         text("outcome"),
+        text("operator"),
         text("nothing"),
         ("bytea[]", "ARRAY[:digest::bytea]".to_owned()),
         text("operator"),
         text("operator_id"),
         text("operator_name"),
         text("traceparent"),
+        text("nothing"),
+        ("text[]", "ARRAY['default'::text]".to_owned()),
     ]
 }
 

@@ -6,9 +6,9 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 
 use super::{Failed, Person, Principal, ResponseKey};
-use relaytrace_domain::{Actor, ActorKind};
+use relaytrace_domain::ActorKind;
 use relaytrace_domain::{Error, Result};
-use relaytrace_store::Caller;
+use relaytrace_store::{Caller, Scope};
 
 /// What the edge found out about the caller; an extension of every request.
 #[derive(Clone, Debug)]
@@ -69,11 +69,11 @@ pub struct Agent(pub Caller);
 
 /// A person with the role `operator`.
 #[derive(Clone, Debug)]
-pub struct Operator(pub Actor);
+pub struct Operator(pub Scope);
 
 /// A person with the role `admin`.
 #[derive(Clone, Debug)]
-pub struct Admin(pub Actor);
+pub struct Admin(pub Scope);
 
 /// A person, whatever their roles.
 #[derive(Clone, Debug)]
@@ -111,7 +111,7 @@ impl<S: Sync> FromRequestParts<S> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
         match Identity::require(parts)? {
-            Principal::Person(person) if person.is_operator => Ok(Self(person.clone().actor(ActorKind::Operator))),
+            Principal::Person(person) if person.is_operator => Ok(Self(person.clone().scope(ActorKind::Operator))),
             _ => Err(Error::Forbidden("the role operator is needed")),
         }
     }
@@ -122,7 +122,7 @@ impl<S: Sync> FromRequestParts<S> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
         match Identity::require(parts)? {
-            Principal::Person(person) if person.is_admin => Ok(Self(person.clone().actor(ActorKind::Admin))),
+            Principal::Person(person) if person.is_admin => Ok(Self(person.clone().scope(ActorKind::Admin))),
             _ => Err(Error::Forbidden("the role admin is needed")),
         }
     }

@@ -22,9 +22,9 @@ pub use response_secret::{MasterSecrets, ResponseKey};
 pub use tokens::TokenRules;
 
 use relaytrace_domain::Clock;
-use relaytrace_domain::{Actor, ActorKind};
+use relaytrace_domain::{Actor, ActorKind, TenantId};
 use relaytrace_domain::{Error, Result};
-use relaytrace_store::{Caller, Store};
+use relaytrace_store::{Caller, Scope, Store};
 
 /// Someone whose token verified.
 #[derive(Clone, Debug)]
@@ -56,8 +56,9 @@ pub struct Person {
 }
 
 impl Person {
-    fn actor(self, kind: ActorKind) -> Actor {
-        Actor { kind, id: self.id, name: self.name }
+    /// The one tenant of a deployment with one issuer, and who asks.
+    fn scope(self, kind: ActorKind) -> Scope {
+        Scope { tenant: TenantId::default(), actor: Actor { kind, id: self.id, name: self.name } }
     }
 }
 

@@ -1,0 +1,9 @@
+/* relaytrace: agent_key */
+-- A key as tokens are verified with it, revoked or not.
+--
+-- $1 key_id
+SELECT k.key_id AS "key_id: KeyId", k.agent_id AS "agent_id: AgentId", k.alg, k.public_key, k.master_id,
+       k.first_used_at IS NOT NULL AS "used!",
+       k.revoked_at IS NULL AND a.status = 'active' AS "active!"
+FROM agent_keys k JOIN agents a USING (agent_id)
+WHERE k.key_id = $1

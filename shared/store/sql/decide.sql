@@ -1,0 +1,91 @@
+/* relaytrace: decide */
+-- The one statement by which requests stop being pending, whoever decides: an operator, an administrator, the agent
+-- that takes its request back, the sweep. A row that is not returned was not decided; a second statement finds out why.
+--
+-- $1 now (null: the database's clock), $2 age in seconds at which a delivery is given up
+-- Arrays, one element for each decision: $3 request_id, $4 outcome, $5 cause, $6 reason (null: none),
+-- $7 action_digest that was seen (null: not said), $8 actor_kind, $9 actor_id, $10 actor_name (null: none),
+-- $11 traceparent (null: none), $12 key_id (of an agent), $13 tenant_id (of a person)
+WITH target AS (
+    -- Locked in key order. Status, chain head and length come from the locked row: a second look at the table would
+    -- see what was there before the lock was granted.
+    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
+        r.chain_length, r.chain_head, r.counted, i.outcome, i.cause, i.reason, i.actor_kind, i.actor_id, i.actor_name,
+        i.traceparent,
+        -- A person's answer counts before respond_by, an agent's or administrator's as long as no sweep has run.
+        CASE WHEN i.cause = 'operator' THEN r.respond_by ELSE 'infinity' END AS not_after
+    FROM hitl_requests r
+    JOIN UNNEST(
+        $3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::text[], $10::text[], $11::text[],
+        $12::text[], $13::text[]
+    ) AS i (
+        request_id, outcome, cause, reason, action_digest, actor_kind, actor_id, actor_name, traceparent, key_id,
+        tenant_id
+    ) ON i.request_id = r.request_id
+    WHERE r.status = 'pending' AND r.action_digest = COALESCE(i.action_digest, r.action_digest)
+        AND CASE i.cause
+            WHEN 'agent' THEN r.agent_id = i.actor_id AND EXISTS (
+                SELECT FROM active_keys k WHERE k.key_id = i.key_id AND k.agent_id = i.actor_id
+            )
+            -- The sweep has looked without a lock: it is still due, and its policy still says so.
+            WHEN 'timeout' THEN r.respond_by <= at_or_now($1)
+                AND NOT may_be_raised(r.on_timeout, r.priority, r.requested_respond_by, at_or_now($1))
+                AND (i.outcome = 'rejected' OR (r.on_timeout = 'auto_approve' AND r.priority > 1))
+            ELSE r.tenant_id = i.tenant_id
+        END
+    ORDER BY r.request_id
+    FOR NO KEY UPDATE OF r
+), timed AS MATERIALIZED (
+    SELECT t.*, GREATEST(t.changed_at, at_or_clock($1)) AS at FROM target t
+), entries AS MATERIALIZED (
+    SELECT t.*, t.chain_length + 1 AS seq,
+        chain_entry(t.request_id, t.chain_length + 1, 'decided', t.at,
+            chain_actor(t.actor_kind, t.actor_id, t.actor_name),
+            '"outcome":"' || t.outcome || '","cause":"' || t.cause
+            || '","action_digest":"' || digest_text(t.action_digest)
+            || '","reason":' || json_text(t.reason)) AS entry
+    FROM timed t WHERE t.at < t.not_after
+), linked AS MATERIALIZED (
+    SELECT e.*, sha256(e.chain_head || e.entry) AS hash FROM entries e
+), decided AS (
+    UPDATE hitl_requests r
+    SET status = 'decided', changed_at = l.at, chain_length = l.seq, chain_head = l.hash
+    FROM linked l WHERE r.request_id = l.request_id AND r.status = 'pending'
+    RETURNING l.*
+), caps AS (
+    -- Locked before anything is computed from it: a CHECK is evaluated on the counts that this statement saw first,
+    -- also where another one changes them meanwhile.
+    SELECT c.agent_id, c.pending - n.pending AS pending, c.pending_p1 - n.pending_p1 AS pending_p1
+    FROM (
+        SELECT agent_id, count(*)::integer AS pending, (count(*) FILTER (WHERE priority = 1))::integer AS pending_p1
+        FROM decided WHERE counted GROUP BY agent_id
+    ) n
+    JOIN agent_caps c ON c.agent_id = n.agent_id
+    ORDER BY c.agent_id
+    FOR NO KEY UPDATE OF c
+), uncounted AS (
+    UPDATE agent_caps c SET pending = l.pending, pending_p1 = l.pending_p1 FROM caps l WHERE c.agent_id = l.agent_id
+), decisions AS (
+    INSERT INTO hitl_decisions (
+        request_id, tenant_id, outcome, cause, decided_by_kind, decided_by_id, decided_by_name, reason, decided_at,
+        chain_seq
+    )
+    SELECT request_id, tenant_id, outcome, cause, actor_kind, actor_id, actor_name, reason, at, seq FROM decided
+), chain AS (
+    INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
+    SELECT request_id, seq, 'decided', at, entry, chain_head, hash FROM decided
+), delivered AS (
+    INSERT INTO deliveries (request_id, agent_id, visible_at, expires_at)
+    SELECT request_id, agent_id, at, at + make_interval(secs => $2::double precision) FROM decided
+), announced AS (
+    INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
+    SELECT request_id, seq, 'decided', agent_id,
+        handoff_event('decided', request_id, seq, at, agent_id, client_request_key, priority, action_digest, hash,
+            outcome, cause, tenant_id),
+        traceparent, at, at + interval '10 seconds'
+    FROM decided
+    RETURNING request_id, payload
+)
+SELECT request_id AS "request_id!: RequestId", agent_id AS "agent_id!: AgentId", at AS "at!", seq AS "seq!",
+    action_digest AS "action_digest!", payload AS "payload!"
+FROM decided JOIN announced USING (request_id)

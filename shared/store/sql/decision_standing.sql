@@ -1,0 +1,10 @@
+/* relaytrace: decision_standing */
+-- How a request stands that was not decided.
+--
+-- $1 now (null: the database's clock), $2 request_id, $3 tenant_id (null: any)
+SELECT at_or_clock($1) AS "now!", r.respond_by, r.action_digest,
+    d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause",
+    d.decided_by_kind AS "decided_by_kind?: ActorKind", d.decided_by_id AS "decided_by_id?",
+    d.decided_by_name, d.reason, d.decided_at AS "decided_at?"
+FROM hitl_requests r LEFT JOIN hitl_decisions d USING (request_id)
+WHERE r.request_id = $2 AND r.tenant_id = COALESCE($3::text, r.tenant_id)

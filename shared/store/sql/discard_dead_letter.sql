@@ -1,0 +1,20 @@
+/* relaytrace: discard_dead_letter */
+-- Gives up what a dead letter is about.
+--
+-- $1 now (null: the database's clock), $2 dead_letter_id, $3 the administrator, $4 reason, $5 tenant_id
+WITH delivery AS (
+    -- Delivery before dead letter, as everywhere. What a dead letter is about never changes, and may be read without a
+    -- lock.
+    SELECT d.request_id
+    FROM dead_letters x JOIN deliveries d ON d.request_id = x.request_id
+    WHERE x.dead_letter_id = $2 AND x.tenant_id = $5 AND x.kind = 'delivery' AND d.dead_letter_id = $2
+    FOR NO KEY UPDATE OF d
+), given_up AS (
+    UPDATE deliveries d SET dead_letter_id = NULL FROM delivery g WHERE d.request_id = g.request_id
+    RETURNING d.request_id
+)
+UPDATE dead_letters x
+SET resolved_at = at_or_now($1), resolution = 'discarded', resolved_by = $3, resolve_reason = $4
+WHERE x.dead_letter_id = $2 AND x.tenant_id = $5 AND x.resolved_at IS NULL
+    -- Always so, and known only when the delivery is locked: without it the dead letter would be locked first.
+    AND (SELECT count(*) FROM given_up) >= 0

@@ -1,0 +1,12 @@
+/* relaytrace: order_replay */
+-- Orders a replay, unless its key stands for one.
+--
+-- $1 now (null: the database's clock), $2 replay_id, $3 replay_key, $4 target, $5 scope (JSON), $6 reason,
+-- $7 and $8 id and name of the administrator, $9 whether it only counts, $10 agent_id of the scope (null: any),
+-- $11 tenant_id
+INSERT INTO replays (replay_id, replay_key, target, scope, reason, requested_by, requested_by_name, dry_run,
+    created_at, tenant_id)
+SELECT $2::uuid, $3::text, $4::text, $5::text::jsonb, $6::text, $7::text, $8::text, $9::boolean,
+    at_or_now($1), $11::text
+WHERE $10::text IS NULL OR EXISTS (SELECT FROM agents a WHERE a.agent_id = $10 AND a.tenant_id = $11)
+ON CONFLICT (replay_key) DO NOTHING

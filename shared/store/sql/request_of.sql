@@ -1,0 +1,16 @@
+/* relaytrace: request_of */
+-- A request as its agent may see it, with its decision if it has one. No row: the key or agent is not active.
+--
+-- $1 key_id, $2 agent_id, $3 request_id
+SELECT r.request_id AS "request_id?", r.client_request_key AS "client_request_key?: ClientRequestKey",
+    r.status AS "status?: Status", r.priority AS "priority?: Priority", r.created_at AS "created_at?",
+    r.respond_by AS "respond_by?", r.action_digest AS "action_digest?", r.action_type AS "action_type?",
+    c.entry AS "entry?", c.prev_hash AS "prev_hash?", c.hash AS "hash?", e.resume AS "resume?",
+    v.attempt AS "attempt?", v.replayed AS "replayed?"
+FROM active_keys k
+LEFT JOIN hitl_requests r ON r.request_id = $3 AND r.agent_id = k.agent_id
+LEFT JOIN hitl_decisions d ON d.request_id = r.request_id
+LEFT JOIN approval_chain c ON c.request_id = d.request_id AND c.seq = d.chain_seq
+LEFT JOIN deliveries v ON v.request_id = r.request_id
+LEFT JOIN request_envelopes e ON e.request_id = r.request_id
+WHERE k.key_id = $1 AND k.agent_id = $2

@@ -1,0 +1,110 @@
+/* relaytrace: submit */
+-- Stores submissions as new requests: each whole, or not at all. A row that is not returned inserted nothing: its key
+-- stands for a request already, its key or agent is not active, or a policy refuses it; a second statement finds out.
+--
+-- $1 now (null: the database's clock), $15 how long a key is kept at the least, in seconds
+-- Arrays, one element for each submission: $2 request_id, $3 agent_id, $4 key_id, $5 client_request_key,
+-- $6 fingerprint, $7 priority, $8 title, $9 action_type, $10 action_digest, $11 requested_respond_by (null: none),
+-- $12 envelope, $13 resume (null: none), $14 traceparent (null: none)
+WITH input AS (
+    SELECT * FROM UNNEST(
+        $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::smallint[], $8::text[], $9::text[],
+        $10::bytea[], $11::timestamptz[], $12::bytea[], $13::bytea[], $14::text[]
+    ) AS i (
+        request_id, agent_id, key_id, client_request_key, fingerprint, priority, title, action_type,
+        action_digest, requested_respond_by, envelope, resume, traceparent
+    )
+), timed AS (
+    SELECT i.*, k.tenant_id, at_or_now($1) AS created_at,
+        p.policy_id, p.on_timeout AS policy_on_timeout, p.escalate_after_percent, p.lowest_priority,
+        at_or_now($1) + make_interval(secs => p.respond_within_seconds) AS latest
+    FROM input i
+    JOIN active_keys k ON k.key_id = i.key_id AND k.agent_id = i.agent_id
+    CROSS JOIN LATERAL applying_policy(i.agent_id, i.action_type, i.priority) p
+), accepted AS (
+    -- A second submission of the key waits here for the first one's commit, and then finds no row to take: the
+    -- statement has inserted nothing.
+    INSERT INTO request_dedupe AS d (agent_id, client_request_key, fingerprint, request_id, expires_at)
+    SELECT agent_id, client_request_key, fingerprint, request_id, created_at + make_interval(secs => $15::double precision)
+    FROM timed
+    WHERE (
+            requested_respond_by IS NULL
+            OR (requested_respond_by > created_at AND requested_respond_by <= latest)
+        )
+        AND (lowest_priority IS NULL OR priority <= lowest_priority)
+    ORDER BY agent_id, client_request_key
+    ON CONFLICT (agent_id, client_request_key) DO UPDATE
+    SET fingerprint = excluded.fingerprint, request_id = excluded.request_id, expires_at = excluded.expires_at
+    -- Free after its time, but not while its request is pending, nor for 24 h from the decision.
+    WHERE d.expires_at <= at_or_now($1)
+        AND EXISTS (
+            SELECT FROM hitl_decisions h
+            WHERE h.request_id = d.request_id AND h.decided_at <= at_or_now($1) - interval '24 hours'
+        )
+    RETURNING d.request_id
+), judged AS (
+    SELECT t.*, LEAST(t.latest, t.requested_respond_by) AS respond_by,
+        -- Nothing is approved by a timeout that had less than the policy's full time.
+        CASE WHEN t.policy_on_timeout = 'auto_approve' AND t.requested_respond_by < t.latest
+            THEN 'auto_reject' ELSE t.policy_on_timeout END AS on_timeout
+    FROM timed t JOIN accepted USING (request_id)
+), entries AS MATERIALIZED (
+    SELECT t.*, chain_genesis(t.request_id) AS prev_hash,
+        chain_entry(t.request_id, 1, 'submitted', t.created_at, chain_actor('agent', t.agent_id, NULL),
+            '"client_request_key":"' || t.client_request_key
+            || '","envelope_sha256":"' || digest_text(sha256(t.envelope))
+            || '","action_digest":"' || digest_text(t.action_digest)
+            || '","priority":"P' || t.priority
+            || '","respond_by":"' || rfc3339(t.respond_by)
+            || '","policy_id":"' || t.policy_id || '","on_timeout":"' || t.on_timeout || '"') AS entry
+    FROM judged t
+), linked AS MATERIALIZED (
+    SELECT e.*, sha256(e.prev_hash || e.entry) AS hash FROM entries e
+), events AS MATERIALIZED (
+    SELECT l.*, handoff_event('requested', l.request_id, 1, l.created_at, l.agent_id, l.client_request_key,
+        l.priority, l.action_digest, l.hash, NULL, NULL, l.tenant_id) AS payload
+    FROM linked l
+), caps AS (
+    -- Locked before anything is computed from it: an expression of the UPDATE is evaluated on the counts that this
+    -- statement saw first, also where another one changes them meanwhile. An agent without a cap is not locked.
+    SELECT c.agent_id, c.max_pending, c.max_pending_p1, c.pending, c.pending_p1,
+        n.pending AS more, n.pending_p1 AS more_p1
+    FROM (
+        SELECT agent_id, count(*)::integer AS pending, (count(*) FILTER (WHERE priority = 1))::integer AS pending_p1
+        FROM events GROUP BY agent_id
+    ) n
+    JOIN agent_caps c ON c.agent_id = n.agent_id AND (c.max_pending IS NOT NULL OR c.max_pending_p1 IS NOT NULL)
+    ORDER BY c.agent_id
+    FOR NO KEY UPDATE OF c
+), counted AS (
+    -- What is over a cap refuses the whole statement.
+    UPDATE agent_caps c
+    SET pending = within_cap(l.pending + l.more, l.max_pending, 'max_pending'),
+        pending_p1 = CASE WHEN l.more_p1 = 0 THEN l.pending_p1
+            ELSE within_cap(l.pending_p1 + l.more_p1, l.max_pending_p1, 'max_pending_p1') END
+    FROM caps l WHERE c.agent_id = l.agent_id
+    RETURNING c.agent_id
+), requests AS (
+    INSERT INTO hitl_requests (
+        request_id, tenant_id, agent_id, client_request_key, priority, title, action_type, action_digest, created_at,
+        respond_by, requested_respond_by, on_timeout, escalate_at, changed_at, chain_length, chain_head, counted
+    )
+    SELECT request_id, tenant_id, agent_id, client_request_key, priority, title, action_type, action_digest,
+        created_at, respond_by, requested_respond_by, on_timeout,
+        created_at + (respond_by - created_at) * escalate_after_percent / 100, created_at, 1, hash,
+        agent_id IN (SELECT agent_id FROM counted)
+    FROM events
+), envelopes AS (
+    INSERT INTO request_envelopes (request_id, envelope, resume)
+    SELECT request_id, envelope, resume FROM events
+), chain AS (
+    INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
+    SELECT request_id, 1, 'submitted', created_at, entry, prev_hash, hash FROM events
+), announced AS (
+    INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
+    SELECT request_id, 1, 'requested', agent_id, payload, traceparent, created_at, created_at + interval '10 seconds'
+    FROM events
+)
+SELECT request_id AS "request_id!: RequestId", created_at AS "created_at!", respond_by AS "respond_by!",
+    payload AS "payload!"
+FROM events

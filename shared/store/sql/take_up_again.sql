@@ -1,0 +1,19 @@
+/* relaytrace: take_up_again */
+-- Tries again what a dead letter of the stream or the sweep is about: the event goes back into the outbox, the item is
+-- no longer left out.
+--
+-- $1 now (null: the database's clock), $2 dead_letter_id, $3 the administrator
+WITH resolved AS (
+    UPDATE dead_letters x
+    SET resolved_at = at_or_now($1), resolution = 'retried', resolved_by = $3
+    WHERE x.dead_letter_id = $2 AND x.kind IN ('event', 'sweep') AND x.resolved_at IS NULL
+    RETURNING x.kind, x.request_id, x.agent_id, x.first_at, x.resolved_at, x.sweep_part, x.event_seq,
+        x.event_kind, x.event_payload
+), cleared AS (
+    DELETE FROM sweep_failures f USING resolved x
+    WHERE x.kind = 'sweep' AND f.part = x.sweep_part AND f.request_id = x.request_id
+)
+INSERT INTO outbox (request_id, seq, kind, agent_id, payload, created_at, claimed_until)
+SELECT request_id, event_seq, event_kind, agent_id, event_payload, first_at, resolved_at
+FROM resolved WHERE kind = 'event'
+ON CONFLICT (request_id, seq) DO NOTHING

@@ -1,0 +1,30 @@
+//! Whose data an operation is about: every one names its caller, none is without.
+
+use relaytrace_domain::{Actor, ActorKind, AgentId, KeyId, TenantId};
+
+/// An agent and the key that its token was signed with: every statement of an agent asks whether both are active.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's `sub`.
+    pub agent_id: AgentId,
+    /// The token's `kid`.
+    pub key_id: KeyId,
+}
+
+/// A person, and the tenant that they see: nothing of another tenant exists for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Their tenant.
+    pub tenant: TenantId,
+    /// Who asks.
+    pub actor: Actor,
+}
+
+impl Scope {
+    /// A program of the deployment itself, in the tenant that always exists.
+    #[must_use]
+    pub fn of_program(name: &str) -> Self {
+        let actor = Actor { kind: ActorKind::System, id: name.to_owned(), name: None };
+        Self { tenant: TenantId::default(), actor }
+    }
+}

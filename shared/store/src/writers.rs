@@ -1,0 +1,156 @@
+//! The writes that come often: submissions, decisions and acknowledgements, in batches where a process may keep running.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use relaytrace_domain::{Clock, DeliveryRules, Error, RequestId, Result};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::acknowledgements::{Ack, Acked};
+use crate::batches::{Batches, Row, alone};
+use crate::database::Database;
+use crate::decisions::{Decided, Deciding};
+use crate::requests::{Submitted, Submitting};
+use crate::{Caller, OutboxEvent};
+use relaytrace_domain::Submission;
+
+/// The database, and what is written together.
+#[derive(Clone, Debug)]
+pub struct Store {
+    database: Database,
+    /// `None`: each write has a statement of its own.
+    batches: Option<Arc<Batched>>,
+}
+
+/// What is written together with what waits beside it.
+#[derive(Debug, Default)]
+struct Batched {
+    submitting: Batches<Submitting>,
+    acknowledging: Batches<Ack>,
+    deciding: Batches<Deciding>,
+}
+
+impl Deref for Store {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.database
+    }
+}
+
+impl Store {
+    /// A store that connects when it is first used, so that starting does not need the database.
+    #[must_use]
+    pub fn connect_lazily(options: PgConnectOptions, max_connections: usize, clock: Clock) -> Self {
+        Self { database: Database::connect_lazily(options, max_connections, clock), batches: None }
+    }
+
+    /// Delivers by these rules, not by the default ones.
+    #[must_use]
+    pub fn delivering(mut self, rules: DeliveryRules) -> Self {
+        self.database.deliver_by(rules);
+        self
+    }
+
+    /// Writes submissions, decisions and acknowledgements that come at the same time together, by tasks of this process:
+    /// not where nothing may be left running after an answer.
+    #[must_use]
+    pub fn in_batches(self) -> Self {
+        Self { batches: Some(Arc::default()), ..self }
+    }
+
+    /// Writes a row: with those that wait beside it, or with a statement of its own. `None`: nothing was written.
+    async fn write<R: Row>(&self, batches: fn(&Batched) -> &Batches<R>, row: &Arc<R>) -> Result<Option<R::Written>> {
+        match &self.batches {
+            Some(batched) => batches(batched).write(self, row.clone()).await,
+            None => alone(self, &**row).await,
+        }
+    }
+
+    /// KiB of submissions, decisions and acknowledgements that wait to be written or are being written, in batches.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let waiting = |of: &Arc<Batched>| of.submitting.waiting() + of.acknowledging.waiting() + of.deciding.waiting();
+        self.batches.as_ref().map_or(0, waiting)
+    }
+
+    /// Stores a submission as a new request, or finds the one that it repeats.
+    ///
+    /// # Errors
+    /// [`Error::IdempotencyKeyReused`], [`Error::Invalid`] where `respond_by` is past or lengthens the policy's
+    /// time or the priority is lower than a policy lets this action have, [`Error::Unauthenticated`] where the key or
+    /// agent is no longer active, [`Error::RateLimited`] where the agent has a cap and has reached it.
+    pub async fn submit(
+        &self,
+        caller: &Caller,
+        submission: Submission,
+        kept_seconds: f64,
+        traceparent: Option<&str>,
+    ) -> Result<Submitted> {
+        const TRIES: usize = 3;
+        let submission = Arc::new(submission);
+        for _ in 0..TRIES {
+            let row = Arc::new(Submitting {
+                request_id: RequestId::mint(self.clock().now()),
+                caller: caller.clone(),
+                submission: submission.clone(),
+                kept_seconds,
+                traceparent: traceparent.map(str::to_owned),
+            });
+            if let Some(created) = self.write(|batched| &batched.submitting, &row).await? {
+                return Ok(created);
+            }
+            if let Some(standing) = self.standing_request(caller, &submission).await? {
+                let (request, delivered) = self.request_of(caller, standing).await?;
+                return Ok(Submitted::Duplicate(request, delivered));
+            }
+        }
+        Err(Error::Unavailable(anyhow::anyhow!("a submission found neither its place nor what took it")))
+    }
+
+    /// Decides a request, whoever does: an operator before `respond_by`, on the action that they saw; its agent, also
+    /// past `respond_by` as long as no sweep has run; an administrator, as long as it is pending.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] where the agent's key is no longer active, [`Error::NotFound`], or the first that
+    /// applies of [`Error::AlreadyDecided`] (but for the same decision by the same one), [`Error::Expired`] and
+    /// [`Error::ActionMismatch`].
+    pub async fn decide(&self, deciding: Deciding) -> Result<Decided> {
+        let deciding = Arc::new(deciding);
+        match self.write(|batched| &batched.deciding, &deciding).await? {
+            Some(decided) => Ok(decided),
+            None => self.decided_before(&deciding).await,
+        }
+    }
+
+    /// Records what an agent says of its latest attempt.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] where the key or agent is no longer active, [`Error::NotFound`],
+    /// [`Error::StaleDelivery`], [`Error::Conflict`] where something else was said of it before.
+    pub async fn acknowledge(&self, ack: Ack) -> Result<Acked> {
+        let ack = Arc::new(ack);
+        match self.write(|batched| &batched.acknowledging, &ack).await? {
+            Some(acked) => Ok(acked),
+            None => self.acknowledged_before(&ack).await,
+        }
+    }
+
+    /// Decides up to three times `limit` requests whose time is over, or only `only` of them: rejects, or approves
+    /// where the policy says so and the deployment allows it. Safe when overlapping: rows that another sweep holds
+    /// are skipped.
+    pub async fn expire_due(
+        &self,
+        limit: i64,
+        only: Option<RequestId>,
+        allow_auto_approve: bool,
+    ) -> Result<Vec<OutboxEvent>> {
+        let due = self.due_to_expire(limit, only, allow_auto_approve).await?;
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows: Vec<&Deciding> = due.iter().collect();
+        let decided = Deciding::write(self, &rows).await?;
+        Ok(decided.into_iter().filter_map(|decided| decided?.event).collect())
+    }
+}
