@@ -42,8 +42,8 @@
 //! | `LOG_FORMAT` | `json` or `text` | `json`; `text` in a terminal |
 //! | `RUST_LOG` | log filter | `info` |
 //!
-//! Where `DATABASE_URL` is not set and there is no Lambda runtime, the file `.local/dev.json` of a running local
-//! stack gives what the environment does not. Nothing has a default that would let someone in.
+//! Where `RELAYTRACE_DEV_JSON` names the description of a running local stack, and `DATABASE_URL` is not set, it gives what
+//! the environment does not. White space around a value does not count. Nothing has a default that would let someone in.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -61,6 +61,7 @@ use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
 use crate::auth::{ClaimPlaces, Issuer, IssuerKeys, MasterSecrets, TokenRules};
+use crate::database_url;
 use crate::events::check_config;
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use crate::needs::{DatabaseAuthority, Needs};
@@ -171,8 +172,13 @@ impl Config {
     /// Every fault at once.
     pub fn from_env(needs: &Needs) -> Result<Self, ConfigFaults> {
         let mut variables: HashMap<String, String> = std::env::vars().collect();
-        if !variables.contains_key("DATABASE_URL") && !variables.contains_key("AWS_LAMBDA_RUNTIME_API") {
-            for (name, value) in local_stack() {
+        let path = variables.get("RELAYTRACE_DEV_JSON").filter(|path| !path.is_empty()).cloned();
+        if let Some(path) = path
+            && !variables.contains_key("DATABASE_URL")
+            && !variables.contains_key("AWS_LAMBDA_RUNTIME_API")
+        {
+            let of_stack = local_stack(&path).map_err(|fault| ConfigFaults(vec![fault]))?;
+            for (name, value) in of_stack {
                 variables.entry(name).or_insert(value);
             }
         }
@@ -202,7 +208,7 @@ impl Config {
         let given = credentials.as_ref().map(|credentials| credentials.expose_secret());
         let nats_url = read.required("NATS_URL", |text| check_config(text, given).map(|()| text.to_owned()));
         let replicas = read.number("NATS_REPLICAS", 1, 1, 5);
-        let name = read.required("DEPLOYMENT_NAME", |text| Ok::<_, &str>(text.to_owned()));
+        let name = read.required("DEPLOYMENT_NAME", one_line);
         let masters = read.needed(needs.responses, "MASTER_SECRETS", master_secrets);
         let receipt_key =
             read.needed(needs.receipts, "RECEIPT_KEY", |text| ReceiptKey::from_pem(&SecretString::from(text)));
@@ -210,9 +216,7 @@ impl Config {
         let (attestations, attestor) = read.attestations(needs);
         let issuer = read.issuer();
         let token_rules = TokenRules {
-            audience: read
-                .optional("TOKEN_AUDIENCE", |text| Ok::<_, &str>(text.to_owned()))
-                .unwrap_or("relaytrace".into()),
+            audience: read.optional("TOKEN_AUDIENCE", one_line).unwrap_or("relaytrace".into()),
             max_lifetime_seconds: read.number("AGENT_TOKEN_MAX_SECONDS", 900, 1, 86_400),
             leeway_seconds: read.number("TOKEN_LEEWAY_SECONDS", 30, 0, 30),
         };
@@ -275,7 +279,7 @@ struct Reader {
 
 impl Reader {
     fn optional<T, E: Display>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
-        let text = self.variables.get(name).filter(|text| !text.is_empty())?;
+        let text = self.variables.get(name).map(|text| text.trim()).filter(|text| !text.is_empty())?;
         match parse(text) {
             Ok(value) => Some(value),
             Err(fault) => {
@@ -299,18 +303,17 @@ impl Reader {
         &mut self,
         needs: &Needs,
     ) -> (Option<PgConnectOptions>, BTreeMap<DatabaseAuthority, PgConnectOptions>) {
-        let parse = |text: &str| PgConnectOptions::from_str(text).map_err(|_| "is not a Postgres URL");
-        let of_all = self.optional("DATABASE_URL", parse);
+        let of_all = self.optional("DATABASE_URL", database_url::parse);
         let mut own = BTreeMap::new();
         for authority in DatabaseAuthority::ALL {
-            let Some(database) = self.optional(authority.variable(), parse) else { continue };
+            let Some(database) = self.optional(authority.variable(), database_url::parse) else { continue };
             if needs.authorities.is_empty() || needs.authorities.contains(&authority) {
                 own.insert(authority, database);
             }
         }
         let is_covered = needs.authorities.iter().all(|of| own.contains_key(of));
         let database = of_all.or_else(|| own.values().next().filter(|_| is_covered).cloned());
-        let is_given = self.variables.get("DATABASE_URL").is_some_and(|text| !text.is_empty());
+        let is_given = self.variables.get("DATABASE_URL").is_some_and(|text| !text.trim().is_empty());
         if database.is_none() && !is_given {
             let variables: Vec<_> = needs.authorities.iter().map(|authority| authority.variable()).collect();
             self.faults.push(format!("DATABASE_URL is required, or instead of it {}", variables.join(" and ")));
@@ -339,7 +342,7 @@ impl Reader {
     }
 
     fn required<T, E: Display>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
-        if self.variables.get(name).is_none_or(String::is_empty) {
+        if self.variables.get(name).is_none_or(|text| text.trim().is_empty()) {
             self.faults.push(format!("{name} is required"));
         }
         self.optional(name, parse)
@@ -374,8 +377,11 @@ impl Reader {
         let text = |text: &str| Ok::<_, &str>(text.to_owned());
         let client_id = self.optional("LOGIN_CLIENT_ID", text);
         // Its faults are found where it is required.
-        let issuer =
-            self.variables.get("ISSUER").and_then(|issuer| https(issuer).ok().map(|url| (issuer.clone(), url)));
+        let issuer = self
+            .variables
+            .get("ISSUER")
+            .map(|issuer| issuer.trim())
+            .and_then(|issuer| https(issuer).ok().map(|url| (issuer.to_owned(), url)));
         let scope = self.optional("LOGIN_SCOPE", text).unwrap_or("openid profile".into());
         let login = issuer.zip(client_id).map(|((issuer, url), client_id)| {
             let origin = url.origin().ascii_serialization();
@@ -412,9 +418,15 @@ impl Reader {
     }
 }
 
+/// A text that others are compared with.
+fn one_line(text: &str) -> Result<String, &'static str> {
+    if text.chars().any(char::is_control) { Err("has a control character in it") } else { Ok(text.to_owned()) }
+}
+
 fn https(text: &str) -> Result<Url, &'static str> {
     match Url::parse(text) {
-        Ok(url) if url.scheme() == "https" => Ok(url),
+        // A URL is read without the line breaks in it; what tokens are compared with has them still.
+        Ok(url) if url.scheme() == "https" && one_line(text).is_ok() => Ok(url),
         _ => Err("must be an https URL"),
     }
 }
@@ -465,131 +477,17 @@ fn master_secrets(text: &str) -> Result<MasterSecrets, &'static str> {
     Ok(MasterSecrets::new(current, secrets))
 }
 
-/// The variables of a local stack that runs in this checkout, if there is one.
-fn local_stack() -> HashMap<String, String> {
+/// The variables of the local stack that this file describes.
+fn local_stack(path: &str) -> Result<HashMap<String, String>, String> {
     #[derive(serde::Deserialize)]
     struct Description {
         environment: HashMap<String, String>,
     }
-    let path = std::env::var("RELAYTRACE_DEV_JSON").unwrap_or_else(|_| ".local/dev.json".into());
-    let description = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Description>(&bytes).ok());
-    description.map(|description| description.environment).unwrap_or_default()
+    let read = std::fs::read(path).map_err(|error| format!("RELAYTRACE_DEV_JSON: {path} cannot be read: {error}"))?;
+    let description = serde_json::from_slice::<Description>(&read);
+    let description = description.map_err(|_| format!("RELAYTRACE_DEV_JSON: {path} describes no local stack"))?;
+    Ok(description.environment)
 }
 
 #[cfg(test)]
-mod tests {
-    use relaytrace_domain::Cause;
-    use relaytrace_domain::signing::attestation_jwk;
-    use serde_json::json;
-
-    use super::*;
-
-    fn faults(variables: &[(&str, &str)]) -> Vec<String> {
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let needs = Needs::of(DatabaseAuthority::People).receipts().responses().causes(&[Cause::Operator]);
-        Config::from_variables(variables, &needs).unwrap_err().0
-    }
-
-    #[test]
-    fn all_faults_are_reported_together() {
-        let found = faults(&[
-            ("PORT", "x"),
-            ("ISSUER", "http://issuer"),
-            ("TOKEN_LEEWAY_SECONDS", "31"),
-            ("NATS_URL", "nats://one:4222,nats://two:port"),
-            ("ALLOW_AUTO_APPROVE", "perhaps"),
-        ]);
-        let names: Vec<_> = found.iter().map(|fault| fault.split(' ').next().unwrap()).collect();
-        for name in [
-            "DATABASE_URL",
-            "NATS_URL",
-            "DEPLOYMENT_NAME",
-            "MASTER_SECRETS",
-            "RECEIPT_KEY",
-            "ATTESTATION_KEY",
-            "ATTESTATION_JWKS",
-            "ISSUER",
-            "PORT",
-            "TOKEN_LEEWAY_SECONDS",
-            "ALLOW_AUTO_APPROVE",
-        ] {
-            assert!(names.contains(&name), "{name} is not among {found:?}");
-        }
-    }
-
-    fn private_key() -> String {
-        let random = aws_lc_rs::rand::SystemRandom::new();
-        let pkcs8 = aws_lc_rs::signature::Ed25519KeyPair::generate_pkcs8v1(&random).unwrap();
-        pem::encode(&pem::Pem::new("PRIVATE KEY", pkcs8.as_ref()))
-    }
-
-    #[test]
-    fn an_attestation_key_must_be_listed_for_what_its_function_decides() {
-        let key = private_key();
-        let jwks = |causes| json!({"keys": [attestation_jwk(&key.clone().into(), causes).unwrap()]}).to_string();
-        let others = attestation_jwk(&private_key().into(), &["operator"]).unwrap();
-        let about = |key: &str, jwks: &str| {
-            let found = faults(&[("ATTESTATION_KEY", key), ("ATTESTATION_JWKS", jwks)]);
-            found.into_iter().filter(|fault| fault.contains("ATTESTATION")).collect::<Vec<_>>()
-        };
-        assert_eq!(about(&key, &jwks(&["operator"])), [""; 0]);
-        let of_another = about(&key, &jwks(&["timeout"]));
-        assert_eq!(of_another, ["ATTESTATION_KEY holds no key that ATTESTATION_JWKS lists for the cause operator"]);
-        let unlisted = about(&key, &json!({"keys": [others]}).to_string());
-        assert_eq!(unlisted, ["ATTESTATION_KEY holds a key that ATTESTATION_JWKS does not list"]);
-        assert_eq!(about("no key", &jwks(&["operator"])).len(), 1);
-        assert_eq!(about(&key, "{}"), ["ATTESTATION_JWKS is not a JWK set"]);
-    }
-
-    #[test]
-    fn a_function_needs_its_own_secrets_and_no_others() {
-        let given = HashMap::from(
-            [
-                ("DATABASE_URL_OPS", "postgres://ops@h/d"),
-                ("NATS_URL", "nats://h"),
-                ("DEPLOYMENT_NAME", "d"),
-                ("ISSUER", "https://i"),
-                ("ISSUER_JWKS", r#"{"keys": []}"#),
-            ]
-            .map(|(name, value)| (name.to_owned(), value.to_owned())),
-        );
-        let config = Config::from_variables(given.clone(), &Needs::of(DatabaseAuthority::Ops)).unwrap();
-        assert!(config.authorities.contains_key(&DatabaseAuthority::Ops) && config.database.get_username() == "ops");
-        let of_agents = Config::from_variables(given, &Needs::of(DatabaseAuthority::Agent)).unwrap_err().0;
-        assert_eq!(of_agents, ["DATABASE_URL is required, or instead of it DATABASE_URL_AGENT"]);
-    }
-
-    #[test]
-    fn only_whole_and_safe_origins_are_taken() {
-        for good in ["https://page.example.org", "https://page.example.org:8443", "http://127.0.0.1:9000"] {
-            assert_eq!(origin(good).unwrap(), good);
-        }
-        for bad in [
-            "*",
-            "null",
-            "page.example.org",
-            "http://page.example.org",
-            "https://page.example.org/",
-            "https://page.example.org/page",
-            "https://*.example.org",
-            "https://PAGE.example.org",
-            "https://page.example.org:443",
-            "https://someone@page.example.org",
-        ] {
-            assert!(origin(bad).is_err(), "{bad}");
-        }
-        let found = faults(&[("CORS_ALLOWED_ORIGINS", "https://page.example.org, *")]);
-        assert!(found.iter().any(|fault| fault.starts_with("CORS_ALLOWED_ORIGINS must be origins")), "{found:?}");
-    }
-
-    #[test]
-    fn short_secrets_and_plain_http_are_refused_and_no_value_is_printed() {
-        let secret = BASE64_STANDARD.encode("sixteen bytes!!!");
-        let master = format!("1:{secret}");
-        let found =
-            faults(&[("MASTER_SECRETS", &master), ("ISSUER", "https://i"), ("ISSUER_JWKS_URL", "http://i/jwks")]);
-        assert!(found.iter().any(|fault| fault.starts_with("MASTER_SECRETS holds a secret")), "{found:?}");
-        assert!(found.iter().any(|fault| fault.starts_with("ISSUER_JWKS_URL must be an https URL")), "{found:?}");
-        assert!(!found.iter().any(|fault| fault.contains(&secret)), "{found:?}");
-    }
-}
+mod tests;

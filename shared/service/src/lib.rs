@@ -4,6 +4,7 @@
 
 pub mod auth;
 pub mod config;
+mod database_url;
 pub mod events;
 pub mod http;
 pub mod needs;

@@ -7,7 +7,6 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::str::FromStr as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -21,12 +20,12 @@ use lambda_http::request::LambdaRequest;
 use lambda_runtime::{LambdaEvent, service_fn};
 use secrecy::SecretString;
 use serde_json::Value;
-use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tower::ServiceExt as _;
 
 use crate::config::Config;
+use crate::database_url;
 use crate::events::Publishing;
 use crate::http::{Routes, common_routes, server, service};
 use crate::needs::{DatabaseAuthority, Needs};
@@ -142,8 +141,7 @@ async fn migrate_when_asked() -> anyhow::Result<()> {
 async fn migrate() -> anyhow::Result<()> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let owner = variable("DATABASE_URL").context("DATABASE_URL is required: the URL of the owner")?;
-    let owner =
-        PgConnectOptions::from_str(&owner).map_err(|_| anyhow::anyhow!("DATABASE_URL is not a Postgres URL"))?;
+    let owner = database_url::parse(&owner).map_err(|fault| anyhow::anyhow!("DATABASE_URL {fault}"))?;
     let prefix = variable("ROLE_PREFIX").map(|prefix| prefix.parse()).transpose();
     let roles: RolePrefix = prefix.map_err(|fault| anyhow::anyhow!("ROLE_PREFIX {fault}"))?.unwrap_or_default();
     relaytrace_store::migrate(&owner, &roles).await?;

@@ -81,11 +81,13 @@ impl IssuerKeys {
     }
 }
 
-/// By its `use` and `key_ops`, where it has them.
+/// By its kind, and by its `use` and `key_ops` where it has them.
 fn may_verify(key: &Jwk) -> bool {
     let is_for_signatures = key.common.public_key_use.as_ref().is_none_or(|of| *of == PublicKeyUse::Signature);
     let operations = key.common.key_operations.as_ref();
-    is_for_signatures && operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify))
+    is_for_signatures
+        && operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify))
+        && DecodingKey::from_jwk(key).is_ok()
 }
 
 impl Issuer {
