@@ -95,6 +95,39 @@ async fn each_function_serves_its_routes_and_no_others() {
     }
 }
 
+/// Routes that strangers get an answer from, among all that a router serves: also those that no document names.
+async fn open_to_strangers(routes: Routes) -> BTreeSet<Route> {
+    let paths: BTreeSet<String> = routes.paths().chain(COMMON).map(str::to_owned).collect();
+    let router = alone(routes);
+    let mut open = BTreeSet::new();
+    for path in paths {
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
+            let route = (method.to_owned(), path.clone());
+            let status = status(&router, &route).await;
+            if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::METHOD_NOT_ALLOWED) {
+                open.insert(route);
+            }
+        }
+    }
+    open
+}
+
+#[tokio::test]
+async fn every_route_of_the_routers_refuses_strangers_but_the_public_ones() {
+    let public = ["/openapi.json", "/.well-known/jwks.json"].into_iter().chain(COMMON).chain(PAGE);
+    let public: BTreeSet<Route> =
+        public.flat_map(|path| ["GET", "HEAD"].map(|method| (method.to_owned(), path.to_owned()))).collect();
+    let mut open = BTreeSet::new();
+    for (_, routes) in functions() {
+        open.extend(open_to_strangers(routes).await);
+    }
+    assert_eq!(open, public);
+    // One that no document names is found.
+    let (_, routes) = functions().next().expect("a function");
+    let forgotten = routes.route("/v1/admin/forgotten", axum::routing::post(async || "open"));
+    assert!(open_to_strangers(forgotten).await.contains(&("POST".to_owned(), "/v1/admin/forgotten".to_owned())));
+}
+
 #[test]
 fn the_document_has_every_functions_routes() {
     let text = std::fs::read_to_string("../contract/openapi.json").expect("the document");

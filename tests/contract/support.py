@@ -252,6 +252,17 @@ class BrokenChain(Exception):
     """A chain that is not what was recorded."""
 
 
+def until_each_side_wins(play, sides: set, rounds: int = 80) -> None:
+    """Plays a race until each side has won it once. `play` gets the seconds by which each of two sides is late."""
+    won = set()
+    for number in range(rounds):
+        head_start = (number % 9 - 4) / 500
+        won.add(play(max(0, head_start), max(0, -head_start)))
+        if won == sides:
+            return
+    raise AssertionError(f"of {rounds} races only {won} won any: the other side was never in time")
+
+
 def check(holds: bool, what: str) -> None:
     if not holds:
         raise BrokenChain(what)

@@ -1,5 +1,7 @@
 """An agent that takes its question back, and the causes a decision can have."""
 
+import time
+
 import pytest
 
 from agent import verify_receipt
@@ -14,6 +16,7 @@ from support import (
     pointers,
     race,
     submit,
+    until_each_side_wins,
     verify_chain,
 )
 
@@ -76,12 +79,18 @@ def test_a_cancelled_request_cannot_be_decided(agent, operator):
 
 
 def test_a_cancellation_racing_an_approval_leaves_one_decision(agent, operator):
-    for _ in range(5):
+    def play(cancel_late: float, approve_late: float) -> str:
         request_id = submit(agent)["request_id"]
-        cancelled, approved = race([lambda: agent.cancel(request_id), lambda: operator.decide(request_id, "approve")])
+        cancelled, approved = race([
+            lambda: (time.sleep(cancel_late), agent.cancel(request_id))[1],
+            lambda: (time.sleep(approve_late), operator.decide(request_id, "approve"))[1],
+        ])
         assert (cancelled.status_code, approved.status_code) in ((200, 409), (409, 201))
         outcome = expect(agent.view(request_id), 200)["decision"]["outcome"]
         assert outcome == ("cancelled" if cancelled.status_code == 200 else "approved")
+        return outcome
+
+    until_each_side_wins(play, {"cancelled", "approved"})
 
 
 @pytest.mark.parametrize("body, pointer", [

@@ -1,5 +1,6 @@
 """Administrators see what is stuck and put it right; timeouts follow their policies."""
 
+import time
 import uuid
 from datetime import datetime, timezone
 
@@ -17,6 +18,7 @@ from support import (
     race,
     submit,
     submit_decided,
+    until_each_side_wins,
     verify_chain,
     wait_until,
 )
@@ -117,11 +119,17 @@ def test_an_administrator_decides_once(admin, agent, operator, action, outcome):
 
 
 def test_an_operator_racing_an_administrator_has_one_winner(admin, agent, operators):
-    request_id = submit(agent)["request_id"]
-    calls = [lambda who=who: who.decide(request_id, "approve") for who in operators[:5]]
-    answers = race([*calls, lambda: dispose(admin, request_id, "cancel")])
-    assert [answer.status_code in (200, 201) for answer in answers].count(True) == 1
-    assert [entry["kind"] for entry in entries(admin, request_id)] == ["submitted", "decided"]
+    def play(operators_late: float, admin_late: float) -> str:
+        request_id = submit(agent)["request_id"]
+        calls = [
+            lambda who=who: (time.sleep(operators_late), who.decide(request_id, "approve"))[1] for who in operators[:5]
+        ]
+        answers = race([*calls, lambda: (time.sleep(admin_late), dispose(admin, request_id, "cancel"))[1]])
+        assert [answer.status_code in (200, 201) for answer in answers].count(True) == 1
+        assert [entry["kind"] for entry in entries(admin, request_id)] == ["submitted", "decided"]
+        return "admin" if answers[-1].status_code == 200 else "operator"
+
+    until_each_side_wins(play, {"admin", "operator"})
 
 
 def test_more_time_is_given_before_the_deadline_and_not_after(admin, agent):

@@ -49,18 +49,22 @@ async fn an_operator_racing_the_sweep_at_the_deadline_has_one_winner(owner: PgPo
     let app = TestApp::new(&owner, routes());
     let agent = app.agent("a").await;
     let (maria, mut by_operator) = (app.operator("maria"), 0);
-    for round in 0..30 {
+    for round in 0..30_u64 {
         let id = app.submit(&agent, &format!("k{round}")).await;
         // One microsecond before the deadline the operator is in time; the sweep's clock is past it.
         app.advance(4.0 * 3_600.0 - 0.000_001);
         let path = format!("/v1/hitl/requests/{id}/decision");
         let body = json!({"decision": "approve"});
         let decide = app.post(&path, &maria, &body);
+        // In every other round the operator has a head start: without one the clock is always ahead.
         let sweep = async {
+            if round % 2 == 1 {
+                tokio::time::sleep(std::time::Duration::from_millis(round)).await;
+            }
             app.advance(0.000_001);
             timeout_sweep::run_once(app.state.clone()).await.unwrap()
         };
-        let (answer, report) = tokio::join!(decide, sweep);
+        let (answer, report) = tokio::join!(biased; decide, sweep);
         match answer.status.as_u16() {
             201 => {
                 assert_eq!(report.expired, 0);
@@ -74,6 +78,10 @@ async fn an_operator_racing_the_sweep_at_the_deadline_has_one_winner(owner: PgPo
     assert_eq!(count(&app.owner, "SELECT count(*) FROM hitl_decisions").await, 30);
     assert_eq!(count(&app.owner, "SELECT count(*) FROM outbox WHERE kind = 'decided'").await, 30);
     assert_eq!(count(&app.owner, "SELECT count(*) FROM hitl_decisions WHERE cause = 'operator'").await, by_operator);
+    assert!(
+        (1..30).contains(&by_operator),
+        "{by_operator} of 30 races were won by the operator, and none by the other"
+    );
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -141,7 +149,9 @@ async fn an_item_that_keeps_failing_is_set_aside_and_holds_up_nothing(owner: PgP
         let next = app.submit(&agent, &format!("later{minutes}")).await;
         let report = timeout_sweep::run_once(app.state.clone()).await.unwrap();
         assert_eq!(report.set_aside, set_aside, "{minutes}");
-        assert!(!next.is_empty());
+        // What came meanwhile is there, and what is not due stays.
+        let detail = app.get(&format!("/v1/hitl/requests/{next}"), &app.operator("maria")).await.json();
+        assert_eq!((&detail["request_id"], &detail["status"]), (&json!(next), &json!("pending")), "{minutes}");
     }
     let root = app.person("root", &["admin"]);
     let letter = app.get("/v1/admin/dead-letters?kind=sweep", &root).await.json()["items"][0].clone();

@@ -17,6 +17,7 @@ pub struct Routes {
     /// Each with the authority that its handlers act by.
     routers: Vec<(Option<DatabaseAuthority>, Router<AppState>)>,
     needs: Needs,
+    paths: Vec<String>,
     descriptions: Vec<(String, Describe)>,
 }
 
@@ -34,6 +35,7 @@ impl Routes {
 
     /// Adds a route that the document says nothing of.
     pub fn route(mut self, path: &str, methods: MethodRouter<AppState>) -> Self {
+        self.paths.push(path.to_owned());
         let (authority, router) = self.routers.pop().unwrap_or_default();
         self.routers.push((authority, router.route(path, methods)));
         self
@@ -54,8 +56,14 @@ impl Routes {
         &self.needs
     }
 
+    /// The path of every route, documented or not.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.paths.iter().map(String::as_str)
+    }
+
     /// Adds the routes of another.
     pub fn merge(mut self, other: Self) -> Self {
+        self.paths.extend(other.paths);
         self.descriptions.extend(other.descriptions);
         self.routers.extend(other.routers);
         Self { needs: self.needs.and(other.needs), ..self }

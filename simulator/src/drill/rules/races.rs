@@ -4,11 +4,11 @@ use anyhow::{Result, ensure};
 use hyper::Method;
 
 use super::{Crowd, envelope, settle, take_all};
-use crate::drill::Verdict;
 use crate::drill::client::Caller;
 use crate::drill::history::Record;
 use crate::drill::judge::judge;
 use crate::drill::scene::Scene;
+use crate::drill::{Verdict, enough};
 
 /// Callers of a round.
 const CALLERS: usize = 100;
@@ -89,6 +89,10 @@ pub async fn operators(scene: &mut Scene<'_>) -> Verdict {
         ensure!(answered.iter().all(|is| *is), "an operator was told neither their decision nor the one that stands");
     }
     let won = scene.history.count(|record| matches!(record, Record::Decided { .. }));
+    for side in ["approved", "rejected"] {
+        let of_side = |record: &Record| matches!(record, Record::Decided { outcome, .. } if outcome == side);
+        enough(scene.history.count(of_side), 1, &format!("races that ended {side}"))?;
+    }
     let lost = scene.history.count(|record| matches!(record, Record::Stands { .. }));
     ensure!(won == scene.count, "{won} operators were told that they decided {} requests", scene.count);
     take_all(&mut crowd, &agents[0]).await;
