@@ -1,4 +1,4 @@
-//! What the functions of RelayTrace share: configuration, authentication, the HTTP edge, events, the runtime.
+//! The layer below the functions: configuration, authentication, the HTTP edge, events, the relay, the runtime.
 //!
 //! Arrows point down: functions use this crate, this crate uses `relaytrace-store`, and both use `relaytrace-domain`.
 

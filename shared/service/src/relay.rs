@@ -1,4 +1,4 @@
-//! Writes that others hear of: commit, then announce, then wake, in one place.
+//! Writes that are announced: commit, then announce, then wake, in one place.
 //!
 //! Each operation runs as a task of its own. A caller that hangs up between the commit and the announcement loses its
 //! answer and nothing else: the event goes out and the parked poll wakes all the same. Handlers never see an event.
@@ -61,7 +61,7 @@ impl Relay {
         .await
     }
 
-    /// What an agent says of a delivery.
+    /// Records an acknowledgement.
     ///
     /// # Errors
     /// Those of [`Store::acknowledge`].
@@ -97,7 +97,7 @@ impl Relay {
         self.finish(async move { Ok(((), store.requeue(&scope, id, &reason, Some(&traceparent)).await?)) }).await
     }
 
-    /// Tries again what a dead letter is about.
+    /// Retries the work of a dead letter.
     ///
     /// # Errors
     /// Those of [`Store::retry_dead_letter`].
@@ -106,7 +106,7 @@ impl Relay {
         self.finish(async move { store.retry_dead_letter(&scope, id, Some(&traceparent)).await }).await
     }
 
-    /// Runs a write and what follows its commit to their end, whatever becomes of the caller.
+    /// Runs a write, its announcement and its wake-up to their end, even if the caller hangs up.
     async fn finish<T: Send + 'static>(
         &self,
         write: impl Future<Output = Result<(T, Option<OutboxEvent>)>> + Send + 'static,

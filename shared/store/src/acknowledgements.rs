@@ -1,4 +1,4 @@
-//! What agents say of deliveries.
+//! Acknowledgements of deliveries.
 
 use uuid::Uuid;
 
@@ -9,27 +9,27 @@ use relaytrace_domain::Failure;
 use relaytrace_domain::{AckResult, DeliveryState, RequestId};
 use relaytrace_domain::{Error, Result};
 
-/// What became of an acknowledgement.
+/// The result of an acknowledgement.
 #[derive(Clone, Debug)]
 pub struct Acked {
     /// The delivery's state after it.
     pub state: DeliveryState,
     /// The acknowledged attempt.
     pub attempt: i32,
-    /// What is to be told, if the state is a last one.
+    /// The event, if the delivery reached a final state.
     pub event: Option<OutboxEvent>,
 }
 
-/// What an agent says of the latest attempt.
+/// An acknowledgement of the latest attempt.
 #[derive(Clone, Debug)]
 pub struct Ack {
-    /// Who says it.
+    /// The acknowledging agent and key.
     pub caller: Caller,
     /// The decided request.
     pub request_id: RequestId,
     /// The latest attempt's id; anything else is stale. `None`, with `accepted` only: whichever it is.
     pub delivery_id: Option<Uuid>,
-    /// What.
+    /// The result that the agent reports.
     pub result: AckResult,
     /// Its error's code.
     pub error_code: Option<String>,

@@ -1,4 +1,4 @@
-//! Adjusting what is pending: more time, another priority, by an administrator or by a policy.
+//! Adjustments of pending requests: more time or another priority, by an administrator or a policy.
 
 use chrono::{DateTime, Utc};
 
@@ -9,7 +9,7 @@ use crate::Scope;
 use crate::batches::column;
 use crate::database::Database;
 
-/// What an administrator wants of a pending request.
+/// An administrator's adjustment of a pending request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adjustment {
     /// To be answered until then.
@@ -147,7 +147,7 @@ impl Database {
     }
 }
 
-/// What an `extended` or `reprioritised` entry says.
+/// The values of an `extended` or `reprioritised` entry.
 #[derive(serde::Deserialize)]
 struct AdjustedEntry {
     kind: String,

@@ -1,4 +1,4 @@
-//! Natural batching (plain HTTP only): what waits while a statement runs goes into the next one, together.
+//! Natural batching (plain HTTP only): rows that are queued while a statement runs go into the next one, together.
 //!
 //! Nothing waits for others to come: a row that finds no statement under way is sent at once, alone. The statement is
 //! the same for one row and for many. Whatever is not simply written leaves the batch for a statement of its own, so that
@@ -41,7 +41,7 @@ const ROOM: usize = 16 * 1024;
 
 /// A row of a statement that is written over arrays.
 pub(super) trait Row: Send + Sync + Sized + 'static {
-    /// What a written row gives.
+    /// The result of a written row.
     type Written: Send + 'static;
     /// Rows of one key never meet in a statement.
     type Key<'a>: Eq + Hash;
@@ -215,7 +215,7 @@ async fn write_together<R: Row>(database: &Database, mut batch: Vec<Waiting<R>>)
     for (waiting, answer) in batch.into_iter().zip(answers) {
         drop(waiting.answer.send(answer));
     }
-    // What they will find is there by now.
+    // The rows that they will find are committed by now.
     for waiting in others {
         drop(waiting.answer.send(Answer::Alone));
     }
@@ -246,7 +246,7 @@ mod tests {
         answers: Option<Semaphore>,
     }
 
-    /// Whoever writes it panics.
+    /// Writing it panics.
     const UNLUCKY: u32 = 13;
 
     struct Number {

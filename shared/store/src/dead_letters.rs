@@ -1,4 +1,4 @@
-//! Dead letters: what could not be done and waits for an administrator.
+//! Dead letters: failed work that waits for an administrator.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -12,9 +12,9 @@ use relaytrace_domain::{Error, Result};
 /// A dead letter as administrators see it.
 #[derive(Clone, Debug)]
 pub struct DeadLetterRecord {
-    /// Names it.
+    /// The dead letter's id.
     pub dead_letter_id: Uuid,
-    /// What it is.
+    /// The kind of work that failed.
     pub kind: DeadLetterKind,
     /// The request it is about.
     pub request_id: Option<RequestId>,
@@ -34,9 +34,9 @@ pub struct DeadLetterRecord {
     pub last_at: DateTime<Utc>,
     /// When it was put right.
     pub resolved_at: Option<DateTime<Utc>>,
-    /// How.
+    /// How it was resolved; `None`: it is open.
     pub resolution: Option<Resolution>,
-    /// By whom.
+    /// The administrator, or the agent, that resolved it.
     pub resolved_by: Option<String>,
     /// The reason given.
     pub resolve_reason: Option<String>,
@@ -51,7 +51,7 @@ pub struct DeadLetterFilter<'a> {
     pub kinds: &'a [DeadLetterKind],
     /// Of these agents; none: of all.
     pub agent_ids: &'a [AgentId],
-    /// What comes after it.
+    /// The position of the last item: the next page begins after it.
     pub after: Option<(DateTime<Utc>, Uuid)>,
     /// At most so many.
     pub limit: i64,
@@ -64,7 +64,7 @@ pub struct RefusedEvent {
     pub request_id: RequestId,
     /// Its chain entry.
     pub seq: i32,
-    /// What the stream said.
+    /// The stream's error.
     pub error: String,
     /// It will say so for ever.
     pub is_final: bool,
@@ -136,7 +136,7 @@ impl Database {
         Ok(())
     }
 
-    /// Gives up what a dead letter is about. The decision stays, its agent can still read it.
+    /// Discards a dead letter. The decision stays, and its agent can still read it.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Conflict`] where it was resolved otherwise.

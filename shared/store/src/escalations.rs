@@ -1,4 +1,4 @@
-//! Escalating: half of the time is over and nobody has answered.
+//! Escalation of pending requests after the policy's share of their time.
 
 use crate::OutboxEvent;
 use crate::database::Database;

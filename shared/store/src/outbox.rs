@@ -1,4 +1,4 @@
-//! Events on their way to the stream.
+//! The outbox: events that are not known to be on the stream.
 
 use uuid::Uuid;
 
@@ -18,11 +18,11 @@ pub struct OutboxEvent {
     pub seq: i32,
     /// `requested`, `decided` and so on.
     pub kind: String,
-    /// Whose request it is.
+    /// The agent of the request.
     pub agent_id: AgentId,
     /// CloudEvents 1.0 structured JSON, the exact bytes.
     pub payload: Vec<u8>,
-    /// W3C trace context of what caused it.
+    /// W3C trace context of the call that caused it.
     pub traceparent: Option<String>,
 }
 
@@ -48,7 +48,7 @@ impl Database {
         Ok(())
     }
 
-    /// Claims up to `limit` events that whoever wrote them has not published in time, for the next 30 seconds.
+    /// Claims, for 30 seconds, up to `limit` events that their writer has not published in time.
     pub async fn claim_events(&self, limit: i64) -> Result<Vec<OutboxEvent>> {
         let scan = self.left_over.begin(&(), self.clock().now(), self.connections.unseen_ends());
         let rows = self

@@ -1,4 +1,4 @@
-//! Timeout policies: how long a person has, and what happens then.
+//! Timeout policies: the time to respond, and the behaviour at its end.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -8,20 +8,20 @@ use crate::database::Database;
 use relaytrace_domain::{ActionType, AgentId, OnTimeout, Priority};
 use relaytrace_domain::{Error, Result};
 
-/// What a policy says of its scope.
+/// The rule of a policy for its scope.
 #[derive(Clone, Debug)]
 pub struct PolicyRule {
     /// Only for this agent.
     pub agent_id: Option<AgentId>,
     /// Only for this type of action.
     pub action_type: Option<ActionType>,
-    /// For what is asked with this priority.
+    /// For requests of this priority.
     pub priority: Priority,
     /// Time from submission to `respond_by`, in seconds.
     pub respond_within_seconds: i32,
     /// Share of that time after which the request is escalated; `None`: never.
     pub escalate_after_percent: Option<i16>,
-    /// What happens at `respond_by`.
+    /// Behaviour at `respond_by`.
     pub on_timeout: OnTimeout,
     /// The least urgent priority that may be asked with in this scope.
     pub lowest_priority: Option<Priority>,
@@ -36,19 +36,19 @@ pub struct PolicyRecord {
     pub agent_id: Option<AgentId>,
     /// Only for this type of action.
     pub action_type: Option<ActionType>,
-    /// For what is asked with this priority.
+    /// For requests of this priority.
     pub priority: Priority,
     /// Time from submission to `respond_by`, in seconds.
     pub respond_within_seconds: i32,
     /// Share of that time after which the request is escalated; `None`: never.
     pub escalate_after_percent: Option<i16>,
-    /// What happens at `respond_by`.
+    /// Behaviour at `respond_by`.
     pub on_timeout: OnTimeout,
     /// The least urgent priority that may be asked with in this scope.
     pub lowest_priority: Option<Priority>,
     /// Last change.
     pub updated_at: DateTime<Utc>,
-    /// Who made it.
+    /// The administrator who made it.
     pub updated_by: String,
 }
 
@@ -58,7 +58,7 @@ impl Database {
         self.all(|| sqlx::query_file_as!(PolicyRecord, "sql/policies.sql", scope.tenant.as_str())).await
     }
 
-    /// Sets the policy of a scope. What was submitted before keeps the policy that applied then.
+    /// Sets the policy of a scope. Requests that were submitted before keep the policy that applied then.
     ///
     /// # Errors
     /// [`Error::Invalid`] where there is no such agent.

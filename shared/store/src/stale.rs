@@ -1,4 +1,4 @@
-//! What is stuck or about to be: for administrators.
+//! The stale view: work that is stuck or near its deadline, for administrators.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -13,11 +13,11 @@ use relaytrace_domain::{AgentId, RequestId, StaleReason};
 pub struct StaleItem {
     /// Why it is stale.
     pub why: StaleReason,
-    /// Since when.
+    /// The start of the stale state.
     pub since: DateTime<Utc>,
     /// Names it among those of the same reason and time.
     pub key: String,
-    /// Whose it is.
+    /// Its agent.
     pub agent_id: Option<AgentId>,
     /// The request.
     pub request_id: Option<RequestId>,
@@ -29,21 +29,21 @@ pub struct StaleItem {
     pub dead_letter_id: Option<Uuid>,
 }
 
-/// What counts as stale, and which page of it.
+/// Thresholds and position of a page of the stale view.
 #[derive(Clone, Debug)]
 pub struct StaleFilter {
     /// A pending request is, after this share of its time.
     pub pending_percent: i32,
     /// A delivery that nobody acknowledges is, and an agent that does not poll, after so many minutes.
     pub minutes: i32,
-    /// What comes after it.
+    /// The position of the last item: the next page begins after it.
     pub after: Option<(DateTime<Utc>, StaleReason, String)>,
     /// At most so many.
     pub limit: i64,
 }
 
 impl Database {
-    /// What is stale, the longest first.
+    /// Stale work, the longest first.
     pub async fn stale(&self, scope: &Scope, filter: &StaleFilter) -> Result<Vec<StaleItem>> {
         let after = filter.after.as_ref();
         self.all(|| {

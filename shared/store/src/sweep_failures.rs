@@ -6,7 +6,7 @@ use relaytrace_domain::{Error, Result};
 use relaytrace_domain::{RequestId, SweepPart};
 
 impl Database {
-    /// Up to `limit` requests that a part of the sweep may have to do with now. What has failed waits its time.
+    /// Up to `limit` candidates of a part of the sweep, without those that wait after a failure.
     pub async fn due_for(&self, part: SweepPart, limit: i64) -> Result<Vec<RequestId>> {
         let due = self
             .all(|| sqlx::query_file!("sql/due_for.sql", self.clock().for_database(), part as SweepPart, limit))
@@ -36,7 +36,7 @@ impl Database {
     }
 }
 
-/// What an administrator is told of an error: the SQLSTATE and the constraint, not the driver's text.
+/// An error as administrators see it: the SQLSTATE and the constraint, not the driver's text.
 pub(super) fn described(error: &Error) -> (Option<String>, String) {
     let source = if let Error::Internal(source) = error { source.downcast_ref::<sqlx::Error>() } else { None };
     let Some(database) = source.and_then(sqlx::Error::as_database_error) else { return (None, error.to_string()) };
