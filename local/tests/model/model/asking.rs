@@ -17,7 +17,7 @@ impl Model {
         title: usize,
     ) -> Expected {
         let policy = policy(agent, flavour, priority);
-        if let Some(standing) = self.keys.get(&(agent, key)).filter(|standing| standing.expires_at > self.now) {
+        if let Some(standing) = self.keys.get(&(agent, key)).filter(|standing| self.is_kept(standing)) {
             let request = &self.requests[standing.request];
             let is_same = (request.flavour, request.asked_priority, request.requested_respond_by, request.title)
                 == (flavour, priority, requested_respond_by, title);
@@ -64,6 +64,12 @@ impl Model {
         self.append(request, "submitted", ("agent", AGENTS[agent].into()), None);
         self.keys.insert((agent, key), Key { request, expires_at: self.now + 7 * DAY });
         Expected::Request(201, request)
+    }
+
+    /// Whether a key stands for its request: for its time, while the request is pending, and a day from the decision.
+    fn is_kept(&self, key: &Key) -> bool {
+        let decision = self.requests[key.request].decision.as_ref();
+        key.expires_at > self.now || decision.is_none_or(|decision| decision.at + DAY > self.now)
     }
 
     /// An entry of the chain, and its event if it is one that is told.

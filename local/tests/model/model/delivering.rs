@@ -74,7 +74,9 @@ impl Model {
         if named != Named::Latest || delivery.ids.is_empty() {
             return Expected::Problem(409, "stale-delivery");
         }
-        if delivery.result.is_some() {
+        // Said once; but accepted wins over retry and failed.
+        let is_said = delivery.result == Some(AckResult::Accepted);
+        if is_said || delivery.result.is_some() && result != AckResult::Accepted {
             return Expected::Acked(request);
         }
         let before = delivery.state;

@@ -1,6 +1,6 @@
 //! What happens because time has passed.
 
-use super::{MAX_ATTEMPTS, Model, OnTimeout, Swept, policy, share, system};
+use super::{DAY, MAX_ATTEMPTS, Model, OnTimeout, Swept, policy, share, system};
 
 impl Model {
     /// A whole sweep: until there is nothing left to do.
@@ -19,8 +19,13 @@ impl Model {
 
     pub(super) fn drop_keys(&mut self) -> u64 {
         let (before, now) = (self.keys.len(), self.now);
-        self.keys.retain(|_, key| key.expires_at > now);
-        (before - self.keys.len()) as u64
+        let Self { keys, requests, .. } = self;
+        for key in keys.values_mut().filter(|key| key.expires_at <= now) {
+            let decided_at = requests[key.request].decision.as_ref().map_or(now, |decision| decision.at);
+            key.expires_at = decided_at + DAY;
+        }
+        keys.retain(|_, key| key.expires_at > now);
+        (before - keys.len()) as u64
     }
 
     pub(super) fn sweep_parts(&mut self, without: Option<usize>) -> Swept {
