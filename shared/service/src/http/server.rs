@@ -325,3 +325,6 @@ impl http_body::Body for TimedBody {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;
