@@ -1,4 +1,4 @@
-//! DatabaseAuthority as a parameter type: [`Agent`], [`Operator`], [`Admin`], [`SignedIn`].
+//! Authority as a parameter type: [`Agent`], [`Operator`], [`Admin`], [`SignedIn`].
 
 use std::sync::Arc;
 
