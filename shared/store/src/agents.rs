@@ -1,5 +1,7 @@
 //! Agents and their keys.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 
 use crate::Scope;
@@ -9,6 +11,8 @@ use relaytrace_domain::{Error, Result};
 
 /// Rows that one statement counts.
 const COUNTED_AT_ONCE: i64 = 1_000;
+/// Pause between two looks at what is under way.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// A key as it is looked up to verify a token. All but the last two never change.
 #[derive(Clone, Debug)]
@@ -185,11 +189,28 @@ impl Database {
         if changed.rows_affected() == 0 {
             return Ok(false);
         }
-        // After the caps: what is submitted from now on counts itself.
+        // After the caps: what is submitted from now on counts itself, and what was under way has ended.
         if change.max_pending.flatten().or(change.max_pending_p1.flatten()).is_some() {
+            self.statements_end().await?;
             while self.count_pending(agent_id).await? == COUNTED_AT_ONCE {}
         }
         Ok(true)
+    }
+
+    /// Waits until every statement that may have read the caps before has ended. The server ends each after its time.
+    async fn statements_end(&self) -> Result<()> {
+        let mut under_way = self.caps_under_way(None).await?;
+        while !under_way.is_empty() {
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            under_way = self.caps_under_way(Some(&under_way)).await?;
+        }
+        Ok(())
+    }
+
+    /// Statements under way that may have read the caps, of `among` if given.
+    async fn caps_under_way(&self, among: Option<&[String]>) -> Result<Vec<String>> {
+        let rows = self.all(|| sqlx::query_file!("sql/caps_under_way.sql", among)).await?;
+        Ok(rows.into_iter().map(|row| row.virtual_transaction).collect())
     }
 
     /// Lets the agent's caps count what it has pending already: a batch of it. Says how many rows that was.

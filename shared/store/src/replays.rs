@@ -330,7 +330,7 @@ impl Database {
                     ORDER BY r.request_id
                     FOR NO KEY UPDATE OF r
                 ), delivery AS (
-                    SELECT r.*, d.attempt
+                    SELECT r.*, d.attempt, d.dead_letter_id
                     FROM request r
                     JOIN deliveries d ON d.request_id = r.request_id AND (r.is_named OR d.state <> 'acknowledged')
                     FOR NO KEY UPDATE OF d
@@ -352,18 +352,35 @@ impl Database {
                 ), ready AS (
                     -- What the agent said of its latest attempt stays: the same words again must not end this one.
                     UPDATE deliveries d
-                    SET state = 'ready', replayed = true, visible_at = l.at,
+                    SET state = 'ready', replayed = true, replayed_seq = l.seq, replayed_by = l.requested_by,
+                        replay_reason = l.reason, dead_letter_id = NULL, visible_at = l.at,
                         expires_at = l.at + make_interval(secs => $5::double precision)
                     FROM linked l WHERE d.request_id = l.request_id
                 ), chain AS (
                     INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
                     SELECT request_id, seq, 'replayed', at, entry, chain_head, hash FROM linked
                 ), resolved AS (
-                    UPDATE dead_letters x
-                    SET resolved_at = l.at, resolution = 'retried', resolved_by = l.requested_by,
-                        resolve_reason = l.reason
+                    -- Named by the locked delivery, and written by way of the conflict: an UPDATE would not see a dead
+                    -- letter that was committed while this statement waited for its locks.
+                    INSERT INTO dead_letters AS x (
+                        dead_letter_id, kind, request_id, tenant_id, agent_id, cause, attempts, first_at, last_at,
+                        resolved_at, resolution, resolved_by, resolve_reason
+                    )
+                    SELECT o.dead_letter_id, 'delivery', l.request_id, l.tenant_id, l.agent_id, 'agent_failed',
+                        l.attempt, l.at, l.at, l.at, 'retried', l.requested_by, l.reason
                     FROM linked l
-                    WHERE x.request_id = l.request_id AND x.kind = 'delivery' AND x.resolved_at IS NULL
+                    CROSS JOIN LATERAL (
+                        -- The second is for what a release before this column has left.
+                        SELECT COALESCE(l.dead_letter_id, (
+                            SELECT y.dead_letter_id FROM dead_letters y
+                            WHERE y.request_id = l.request_id AND y.kind = 'delivery' AND y.resolved_at IS NULL
+                        )) AS dead_letter_id
+                    ) o
+                    WHERE o.dead_letter_id IS NOT NULL
+                    ON CONFLICT (dead_letter_id) DO UPDATE
+                    SET resolved_at = excluded.resolved_at, resolution = excluded.resolution,
+                        resolved_by = excluded.resolved_by, resolve_reason = excluded.resolve_reason
+                    WHERE x.resolved_at IS NULL
                 ), announced AS (
                     INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
                     SELECT l.request_id, l.seq, 'replayed', l.agent_id,
