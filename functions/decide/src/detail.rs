@@ -119,7 +119,11 @@ pub async fn detail(
     headers: HeaderMap,
 ) -> Result<Response> {
     let detail = state.store.detail(&scope, request_id).await?.ok_or(Error::NotFound)?;
-    let receipt = receipt(&state, request_id, &detail)?;
+    // A decision that nobody attests is shown, and has no receipt.
+    let receipt = receipt(&state, request_id, &detail).unwrap_or_else(|error| {
+        tracing::error!(error = ?error, request.id = %request_id, "a decision gets no receipt");
+        None
+    });
     let shown: Shown = serde_json::from_slice(&detail.envelope).map_err(Error::internal)?;
     let body = RequestDetail {
         you: You::of(&detail),
@@ -163,6 +167,7 @@ fn receipt(state: &AppState, request_id: RequestId, detail: &Detail) -> Result<O
     let entries: Vec<_> = detail.chain.iter().enumerate().collect();
     let Some((index, (entry, hash))) = entries.iter().find(is_decided) else { return Ok(None) };
     let prev_hash = index.checked_sub(1).map_or_else(|| chain_genesis(request_id), |before| detail.chain[before].1);
+    let (submitted, submitted_hash) = detail.chain.first().cloned().ok_or(Error::NotFound)?;
     let delivered = Delivered {
         request_id,
         client_request_key: detail.client_request_key.clone(),
@@ -170,6 +175,9 @@ fn receipt(state: &AppState, request_id: RequestId, detail: &Detail) -> Result<O
         entry: entry.clone(),
         prev_hash,
         hash: *hash,
+        submitted,
+        submitted_hash,
+        is_from_before: detail.is_from_before,
         resume: None,
         attempt: 0,
         replayed: false,

@@ -14,7 +14,7 @@ use relaytrace_service::auth::Agent;
 use relaytrace_service::events::WaitsFor;
 use relaytrace_service::http::{DecisionView, Problem, Query, Routes, clamped, parse_list};
 use relaytrace_service::{AppState, DatabaseAuthority};
-use relaytrace_store::{Caller, LeaseOrder, Leased};
+use relaytrace_store::{Caller, Delivered, LeaseOrder, Leased};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -99,30 +99,56 @@ async fn poll(
     let asked = query.parse(&headers)?;
     let wait_seconds = asked.wait_seconds.min(state.store.rules().max_wait_seconds);
     let leased = lease_or_wait(&state, &caller, &asked, Duration::from_secs(wait_seconds)).await?;
-    let was_cut_short = wait_seconds < asked.wait_seconds && leased.deliveries.is_empty();
-    let (polled_at, has_more) = (Timestamp(leased.polled_at), leased.has_more);
-    let deliveries = leased.deliveries.into_iter();
-    let decisions = deliveries.map(|delivered| DecisionView::new(delivered, &caller.agent_id, &state.receipt_keys));
+    let (leased, decisions) = leased;
+    let was_cut_short = wait_seconds < asked.wait_seconds && decisions.is_empty();
     Ok(Json(Polled {
-        polled_at,
-        has_more,
-        decisions: decisions.collect::<Result<_>>()?,
+        polled_at: Timestamp(leased.polled_at),
+        has_more: leased.has_more,
+        decisions,
         retry_after_ms: was_cut_short.then_some(1_000),
         agent_id: caller.agent_id,
     }))
 }
 
-async fn lease_or_wait(state: &AppState, caller: &Caller, asked: &Asked, longest: Duration) -> Result<Leased> {
+/// What a poll leased, and what of it the agent gets.
+type Answered = (Leased, Vec<DecisionView>);
+
+async fn lease_or_wait(state: &AppState, caller: &Caller, asked: &Asked, longest: Duration) -> Result<Answered> {
     let ids: Option<Vec<Uuid>> = asked.request_ids.as_ref().map(|ids| ids.iter().map(|id| id.0).collect());
     let ids = ids.as_deref();
     let lease = |look_ahead| -> Looking<_> {
         let order = LeaseOrder { caller, limit: asked.limit, request_ids: ids, look_ahead };
         Box::pin(async move {
-            let leased = state.store.lease(&order).await?;
-            let there_in = leased.next_visible_at.and_then(|at| (at - leased.polled_at).to_std().ok());
-            Ok(Look { is_there: !leased.deliveries.is_empty(), there_in, found: leased })
+            loop {
+                let mut leased = state.store.lease(&order).await?;
+                let (views, is_withheld) = views(state, caller, std::mem::take(&mut leased.deliveries));
+                // What is withheld is leased by now: it does not hold up what is due behind it.
+                if views.is_empty() && is_withheld && leased.has_more {
+                    continue;
+                }
+                let there_in = leased.next_visible_at.and_then(|at| (at - leased.polled_at).to_std().ok());
+                return Ok(Look { is_there: !views.is_empty(), there_in, found: (leased, views) });
+            }
         })
     };
     let waits_for = WaitsFor::Delivery(asked.request_ids.clone());
     look_or_wait(state, &caller.agent_id, waits_for, longest, lease).await
+}
+
+/// The decisions as their agent gets them, and whether one is withheld: of a decision that nobody has attested there is no
+/// receipt, and its agent gets nothing that it could act on. Its lease ends, and in the end it is a dead letter.
+fn views(state: &AppState, caller: &Caller, deliveries: Vec<Delivered>) -> (Vec<DecisionView>, bool) {
+    let mut views = Vec::with_capacity(deliveries.len());
+    let mut is_withheld = false;
+    for delivered in deliveries {
+        let request_id = delivered.request_id;
+        match DecisionView::new(delivered, &caller.agent_id, &state.receipt_keys) {
+            Ok(view) => views.push(view),
+            Err(error) => {
+                is_withheld = true;
+                tracing::error!(error = ?error, request.id = %request_id, "a decision is withheld from its agent");
+            }
+        }
+    }
+    (views, is_withheld)
 }

@@ -238,7 +238,12 @@ async fn a_changed_entry_is_not_signed(owner: PgPool) {
     ] {
         sqlx::query(statement).execute(&app.owner).await.unwrap();
     }
-    let answer = app.get("/v1/agents/a/decisions/poll", &agent.token()).await;
+    // It is withheld, and holds up nothing that is due beside it.
+    let beside = app.submit(&agent, "beside").await;
+    decide(&app, &beside).await;
+    let given = poll(&app, &agent, "limit=100").await;
+    assert_eq!(given.iter().map(|delivery| delivery["request_id"].as_str()).collect::<Vec<_>>(), [Some(&*beside)]);
+    let answer = app.get(&format!("/v1/agents/a/requests/{id}"), &agent.token()).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (500, "internal"));
 }
 

@@ -254,7 +254,7 @@ impl Config {
                     database_max_connections,
                     nats: NatsConfig { url, credentials, replicas },
                     master_secrets: Arc::new(masters.unwrap_or_default()),
-                    receipt_keys: ReceiptKeys::new(name, receipt_key, old_keys, &attestations),
+                    receipt_keys: ReceiptKeys::new(name, receipt_key, old_keys, attestations),
                     attestor,
                     issuer,
                     token_rules,

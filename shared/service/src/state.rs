@@ -9,7 +9,7 @@ use crate::events::{Events, Publishing};
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use crate::needs::DatabaseAuthority;
 use relaytrace_domain::Clock;
-use relaytrace_domain::signing::{Attestor, ReceiptKeys};
+use relaytrace_domain::signing::ReceiptKeys;
 use relaytrace_store::Store;
 
 use crate::relay::Relay;
@@ -32,8 +32,6 @@ pub struct AppState {
     pub receipt_keys: Arc<ReceiptKeys>,
     /// How submissions are taken.
     pub submissions: SubmissionRules,
-    /// Signs decisions before they are made.
-    pub attestor: Arc<Attestor>,
     /// What a timeout may do.
     pub timeouts: TimeoutRules,
     /// The operator page as this process serves it.
@@ -54,9 +52,10 @@ impl AppState {
     /// State from the configuration. Must be called within a runtime.
     #[must_use]
     pub fn new(config: Config, clock: &Clock, publishing: Publishing) -> Self {
+        let attestor = Arc::new(config.attestor);
         let connect = |database| {
             let store = Store::connect_lazily(database, config.database_max_connections, clock.clone());
-            let store = store.delivering(config.delivery.clone());
+            let store = store.delivering(config.delivery.clone()).attesting(attestor.clone());
             if publishing == Publishing::Behind { store.in_batches() } else { store }
         };
         let store = connect(config.database);
@@ -71,7 +70,6 @@ impl AppState {
             config.token_rules,
             config.master_secrets,
             config.receipt_keys,
-            config.attestor,
         );
         Self {
             submissions: config.submissions,
@@ -140,7 +138,6 @@ impl AppState {
         token_rules: crate::auth::TokenRules,
         master_secrets: Arc<crate::auth::MasterSecrets>,
         receipt_keys: ReceiptKeys,
-        attestor: Attestor,
     ) -> Self {
         let authenticator = Authenticator::new(token_rules, store.clone(), issuer, master_secrets.clone());
         let clock = store.clock().clone();
@@ -152,7 +149,6 @@ impl AppState {
             master_secrets,
             receipt_keys: Arc::new(receipt_keys),
             submissions: SubmissionRules::default(),
-            attestor: Arc::new(attestor),
             timeouts: TimeoutRules::default(),
             page: PageSettings::default(),
             max_body_bytes: MAX_BODY_BYTES,

@@ -5,22 +5,22 @@
 -- $1 now (null: the database's clock), $2 age in seconds at which a delivery is given up
 -- Arrays, one element for each decision: $3 request_id, $4 outcome, $5 cause, $6 reason (null: none),
 -- $7 action_digest that was seen (null: not said), $8 actor_kind, $9 actor_id, $10 actor_name (null: none),
--- $11 traceparent (null: none), $12 key_id (of an agent), $13 tenant_id (of a person)
+-- $11 traceparent (null: none), $12 key_id (of an agent), $13 tenant_id (of a person), $14 attestation (JSON text)
 WITH target AS (
     -- Locked in key order. Status, chain head and length come from the locked row: a second look at the table would
     -- see what was there before the lock was granted.
     SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
         r.chain_length, r.chain_head, r.counted, i.outcome, i.cause, i.reason, i.actor_kind, i.actor_id, i.actor_name,
-        i.traceparent,
+        i.traceparent, i.attestation,
         -- A person's answer counts before respond_by, an agent's or administrator's as long as no sweep has run.
         CASE WHEN i.cause = 'operator' THEN r.respond_by ELSE 'infinity' END AS not_after
     FROM hitl_requests r
     JOIN UNNEST(
         $3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::text[], $10::text[], $11::text[],
-        $12::text[], $13::text[]
+        $12::text[], $13::text[], $14::text[]
     ) AS i (
         request_id, outcome, cause, reason, action_digest, actor_kind, actor_id, actor_name, traceparent, key_id,
-        tenant_id
+        tenant_id, attestation
     ) ON i.request_id = r.request_id
     WHERE r.status = 'pending' AND r.action_digest = COALESCE(i.action_digest, r.action_digest)
         AND CASE i.cause
@@ -43,7 +43,7 @@ WITH target AS (
             chain_actor(t.actor_kind, t.actor_id, t.actor_name),
             '"outcome":"' || t.outcome || '","cause":"' || t.cause
             || '","action_digest":"' || digest_text(t.action_digest)
-            || '","reason":' || json_text(t.reason)) AS entry
+            || '","reason":' || json_text(t.reason) || ',"attestation":' || t.attestation) AS entry
     FROM timed t WHERE t.at < t.not_after
 ), linked AS MATERIALIZED (
     SELECT e.*, sha256(e.chain_head || e.entry) AS hash FROM entries e

@@ -6,11 +6,14 @@ SELECT r.request_id AS "request_id?", r.client_request_key AS "client_request_ke
     r.status AS "status?: Status", r.priority AS "priority?: Priority", r.created_at AS "created_at?",
     r.respond_by AS "respond_by?", r.action_digest AS "action_digest?", r.action_type AS "action_type?",
     c.entry AS "entry?", c.prev_hash AS "prev_hash?", c.hash AS "hash?", e.resume AS "resume?",
+    s.entry AS "submitted?", s.hash AS "submitted_hash?",
+    c.at < (SELECT t.attested_from FROM attestation_start t) AS is_from_before,
     v.attempt AS "attempt?", v.replayed AS "replayed?"
 FROM active_keys k
 LEFT JOIN hitl_requests r ON r.request_id = $3 AND r.agent_id = k.agent_id
 LEFT JOIN hitl_decisions d ON d.request_id = r.request_id
-LEFT JOIN approval_chain c ON c.request_id = d.request_id AND c.seq = d.chain_seq
+LEFT JOIN approval_chain c ON c.request_id = d.request_id AND c.seq = d.chain_seq AND c.kind = 'decided'
+LEFT JOIN approval_chain s ON s.request_id = d.request_id AND s.seq = 1
 LEFT JOIN deliveries v ON v.request_id = r.request_id
 LEFT JOIN request_envelopes e ON e.request_id = r.request_id
 WHERE k.key_id = $1 AND k.agent_id = $2

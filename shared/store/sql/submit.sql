@@ -52,6 +52,7 @@ WITH input AS (
     SELECT t.*, chain_genesis(t.request_id) AS prev_hash,
         chain_entry(t.request_id, 1, 'submitted', t.created_at, chain_actor('agent', t.agent_id, NULL),
             '"client_request_key":"' || t.client_request_key
+            || '","action_type":"' || t.action_type
             || '","envelope_sha256":"' || digest_text(sha256(t.envelope))
             || '","action_digest":"' || digest_text(t.action_digest)
             || '","priority":"P' || t.priority

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use relaytrace_domain::signing::Attestor;
 use relaytrace_domain::{AgentId, Clock, DeliveryRules, Error, Result};
 use sqlx::Connection as _;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgQueryResult, PgRow, Postgres};
@@ -20,6 +21,8 @@ pub struct Database {
     polls: Connections,
     clock: Clock,
     pub(crate) rules: Arc<DeliveryRules>,
+    /// What decisions are signed with.
+    pub(crate) attestor: Arc<Attestor>,
     /// Of deliveries, for each agent.
     pub(crate) due: Arc<ScanHints<AgentId>>,
     /// Of the outbox.
@@ -36,7 +39,20 @@ impl Database {
         let connections = Connections::new(options, max_connections, clock.clone());
         let polls = connections.half();
         let (due, left_over) = (Arc::new(ScanHints::new()), Arc::new(ScanHints::new()));
-        Self { connections, polls, clock, rules: Arc::default(), due, left_over, counts: Arc::default() }
+        Self {
+            connections,
+            polls,
+            clock,
+            rules: Arc::default(),
+            attestor: Arc::default(),
+            due,
+            left_over,
+            counts: Arc::default(),
+        }
+    }
+
+    pub(crate) fn attest_by(&mut self, attestor: Arc<Attestor>) {
+        self.attestor = attestor;
     }
 
     pub(crate) fn deliver_by(&mut self, rules: DeliveryRules) {

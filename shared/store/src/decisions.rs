@@ -5,6 +5,8 @@ use relaytrace_domain::{
     Actor, ActorKind, AgentId, Cause, Decision, Digest, Error, Outcome, RequestId, Result, TenantId, Timestamp,
 };
 
+use relaytrace_domain::signing::{Attestor, Statement};
+
 use crate::batches::{Row, column, in_order};
 use crate::chain::digest;
 use crate::database::Database;
@@ -124,21 +126,49 @@ impl Deciding {
     }
 }
 
-impl Row for Deciding {
+/// A decision that its function has signed.
+#[derive(Debug)]
+pub(crate) struct Attested {
+    deciding: Deciding,
+    /// The JSON text of the entry's member `attestation`.
+    attestation: String,
+}
+
+impl Deciding {
+    /// The same, signed: on this action, which is then the only one that it decides.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where no key of this process may speak for its cause.
+    fn attested(mut self, attestor: &Attestor, action_digest: Digest) -> Result<Attested> {
+        let (actor, cause) = (self.by.actor(), self.by.cause());
+        let attestation = attestor.attest(&Statement {
+            request_id: self.request_id,
+            outcome: self.outcome,
+            cause,
+            actor: &actor,
+            action_digest,
+            reason: self.reason.as_deref(),
+        })?;
+        self.action_digest = Some(action_digest);
+        Ok(Attested { deciding: self, attestation })
+    }
+}
+
+impl Row for Attested {
     type Written = Decided;
     type Key<'a> = RequestId;
 
     fn key(&self) -> RequestId {
-        self.request_id
+        self.deciding.request_id
     }
 
     fn size(&self) -> usize {
-        512 + self.reason.as_ref().map_or(0, String::len)
+        768 + self.deciding.reason.as_ref().map_or(0, String::len)
     }
 
     /// The one statement of decisions. Written over arrays; on Lambda they hold one.
     async fn write(database: &Database, rows: &[&Self]) -> Result<Vec<Option<Decided>>> {
-        let actors = column(rows, |row| row.by.actor());
+        let actors = column(rows, |row| row.deciding.by.actor());
         let made = database
             .all(|| {
                 sqlx::query_file_as!(
@@ -146,27 +176,40 @@ impl Row for Deciding {
                     "sql/decide.sql",
                     database.clock().for_database(),
                     database.rules.max_age_seconds,
-                    &column(rows, |row| row.request_id.0),
-                    &column(rows, |row| row.outcome) as &[Outcome],
-                    &column(rows, |row| row.by.cause()) as &[Cause],
-                    &column(rows, |row| row.reason.as_deref()) as &[Option<&str>],
-                    &column(rows, |row| row.action_digest.as_ref().map(|digest| digest.0.as_slice()))
+                    &column(rows, |row| row.deciding.request_id.0),
+                    &column(rows, |row| row.deciding.outcome) as &[Outcome],
+                    &column(rows, |row| row.deciding.by.cause()) as &[Cause],
+                    &column(rows, |row| row.deciding.reason.as_deref()) as &[Option<&str>],
+                    &column(rows, |row| row.deciding.action_digest.as_ref().map(|digest| digest.0.as_slice()))
                         as &[Option<&[u8]>],
                     &actors.iter().map(|actor| actor.kind).collect::<Vec<_>>() as &[ActorKind],
                     &actors.iter().map(|actor| actor.id.as_str()).collect::<Vec<_>>() as &[&str],
                     &actors.iter().map(|actor| actor.name.as_deref()).collect::<Vec<_>>() as &[Option<&str>],
-                    &column(rows, |row| row.traceparent.as_deref()) as &[Option<&str>],
-                    &column(rows, |row| row.by.key_id()) as &[Option<&str>],
-                    &column(rows, |row| row.by.tenant().map(TenantId::as_str)) as &[Option<&str>],
+                    &column(rows, |row| row.deciding.traceparent.as_deref()) as &[Option<&str>],
+                    &column(rows, |row| row.deciding.by.key_id()) as &[Option<&str>],
+                    &column(rows, |row| row.deciding.by.tenant().map(TenantId::as_str)) as &[Option<&str>],
+                    &column(rows, |row| row.attestation.as_str()) as &[&str],
                 )
             })
             .await?;
-        let made = in_order(rows, |row| row.request_id, made.into_iter().map(|made| (made.request_id, made)));
-        rows.iter().zip(made).map(|(row, made)| made.map(|made| row.decided(made)).transpose()).collect()
+        let made = in_order(rows, |row| row.deciding.request_id, made.into_iter().map(|made| (made.request_id, made)));
+        rows.iter().zip(made).map(|(row, made)| made.map(|made| row.deciding.decided(made)).transpose()).collect()
     }
 }
 
 impl Database {
+    /// Signs a decision. Where its decider did not say which action they saw, it is looked up: nothing is signed that
+    /// does not say what it is about.
+    pub(crate) async fn attest(&self, deciding: Deciding) -> Result<Attested> {
+        let action_digest = match (deciding.action_digest, &deciding.by) {
+            (Some(digest), _) => digest,
+            // Only its own agent may learn that there is such a request.
+            (None, Authority::Agent(caller)) => self.request_of(caller, deciding.request_id).await?.0.action_digest,
+            (None, by) => self.standing(deciding.request_id, by.tenant()).await?.action_digest,
+        };
+        deciding.attested(&self.attestor, action_digest)
+    }
+
     /// What is to be decided because its time is over: up to three times `limit` requests, or only `only` of them.
     pub(crate) async fn due_to_expire(
         &self,

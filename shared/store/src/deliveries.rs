@@ -28,6 +28,12 @@ pub struct Delivered {
     pub prev_hash: Digest,
     /// Hash of the `decided` entry.
     pub hash: Digest,
+    /// The exact bytes of the `submitted` entry.
+    pub submitted: Vec<u8>,
+    /// Hash of the `submitted` entry.
+    pub submitted_hash: Digest,
+    /// It was stored before decisions were attested.
+    pub is_from_before: bool,
     /// The bytes of the envelope's `resume`.
     pub resume: Option<Vec<u8>>,
     /// How often it was handed out, this time included.
@@ -49,6 +55,9 @@ impl Delivered {
             entry: &self.entry,
             prev_hash: self.prev_hash,
             hash: self.hash,
+            submitted: &self.submitted,
+            submitted_hash: self.submitted_hash,
+            is_from_before: self.is_from_before,
         }
     }
 }
@@ -133,6 +142,9 @@ impl Database {
                 entry: row.entry.unwrap_or_default(),
                 prev_hash: digest(row.prev_hash.unwrap_or_default())?,
                 hash: digest(row.hash.unwrap_or_default())?,
+                submitted: row.submitted.unwrap_or_default(),
+                submitted_hash: digest(row.submitted_hash.unwrap_or_default())?,
+                is_from_before: row.is_from_before.unwrap_or_default(),
                 resume: row.resume,
                 attempt: row.attempt.unwrap_or_default(),
                 replayed: row.replayed.unwrap_or_default(),

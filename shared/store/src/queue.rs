@@ -196,6 +196,8 @@ pub struct Detail {
     pub agent_last_polled_at: Option<DateTime<Utc>>,
     /// Bytes and hash of every chain entry, oldest first.
     pub chain: Vec<(Vec<u8>, Digest)>,
+    /// Its decision was stored before decisions were attested.
+    pub is_from_before: bool,
 }
 
 impl Database {
@@ -355,6 +357,7 @@ impl Database {
             }),
             agent_last_polled_at: row.last_polled_at,
             chain: row.entries.into_iter().zip(hashes).collect(),
+            is_from_before: row.is_from_before,
         }))
     }
 }

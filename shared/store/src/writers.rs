@@ -3,13 +3,14 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use relaytrace_domain::signing::Attestor;
 use relaytrace_domain::{Clock, DeliveryRules, Error, RequestId, Result};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::acknowledgements::{Ack, Acked};
 use crate::batches::{Batches, Row, alone};
 use crate::database::Database;
-use crate::decisions::{Decided, Deciding};
+use crate::decisions::{Attested, Decided, Deciding};
 use crate::requests::{Submitted, Submitting};
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::Submission;
@@ -27,7 +28,7 @@ pub struct Store {
 struct Batched {
     submitting: Batches<Submitting>,
     acknowledging: Batches<Ack>,
-    deciding: Batches<Deciding>,
+    deciding: Batches<Attested>,
 }
 
 impl Deref for Store {
@@ -49,6 +50,13 @@ impl Store {
     #[must_use]
     pub fn delivering(mut self, rules: DeliveryRules) -> Self {
         self.database.deliver_by(rules);
+        self
+    }
+
+    /// Signs decisions with these keys before they are made. Without any, nothing can be decided.
+    #[must_use]
+    pub fn attesting(mut self, attestor: Arc<Attestor>) -> Self {
+        self.database.attest_by(attestor);
         self
     }
 
@@ -116,8 +124,8 @@ impl Store {
     /// applies of [`Error::AlreadyDecided`] (but for the same decision by the same one), [`Error::Expired`] and
     /// [`Error::ActionMismatch`].
     pub async fn decide(&self, deciding: Deciding) -> Result<Decided> {
-        let deciding = Arc::new(deciding);
-        match self.write(|batched| &batched.deciding, &deciding).await? {
+        let attested = Arc::new(self.attest(deciding.clone()).await?);
+        match self.write(|batched| &batched.deciding, &attested).await? {
             Some(decided) => Ok(decided),
             None => self.decided_before(&deciding).await,
         }
@@ -149,8 +157,11 @@ impl Store {
         if due.is_empty() {
             return Ok(Vec::new());
         }
-        let rows: Vec<&Deciding> = due.iter().collect();
-        let decided = Deciding::write(self, &rows).await?;
+        let mut attested = Vec::with_capacity(due.len());
+        for deciding in due {
+            attested.push(self.attest(deciding).await?);
+        }
+        let decided = Attested::write(self, &attested.iter().collect::<Vec<_>>()).await?;
         Ok(decided.into_iter().filter_map(|decided| decided?.event).collect())
     }
 }

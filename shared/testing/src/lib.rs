@@ -205,13 +205,15 @@ impl TestApp {
         let attestor = Attestor::from_pem(&attestation_key, &attestations).expect("a listed key");
         let nats = NatsConfig { url: nats_url.into(), credentials: None, replicas: 1 };
         let state = AppState::with_store(
-            Store::connect_lazily(database, 40, clock.clone()).delivering(delivery).in_batches(),
+            Store::connect_lazily(database, 40, clock.clone())
+                .delivering(delivery)
+                .attesting(Arc::new(attestor))
+                .in_batches(),
             Events::new(nats, Publishing::Behind),
             Issuer::pinned(ISSUER.into(), keys),
             rules,
             Arc::new(masters),
-            ReceiptKeys::new("test".into(), Some(receipt_key), [], &attestations),
-            attestor,
+            ReceiptKeys::new("test".into(), Some(receipt_key), [], attestations),
         );
         Self { router: service(routes, state.clone()), state, owner: owner.clone(), clock, issuer_key }
     }

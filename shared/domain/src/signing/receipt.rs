@@ -8,9 +8,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::json;
 
-use super::attestation::AttestationKeys;
-use crate::{Actor, AgentId, Cause, ClientRequestKey, DecidedEntry, Digest, Outcome, RequestId, Timestamp};
-use crate::{Error, Result, chain_hash};
+use super::attestation::{Attestation, AttestationKeys};
+use crate::{
+    Actor, AgentId, Cause, ClientRequestKey, DecidedEntry, Digest, Outcome, RequestId, SubmittedEntry, Timestamp,
+};
+use crate::{Error, Result, chain_genesis, chain_hash};
 
 /// The private key that receipts are signed with.
 pub struct ReceiptKey {
@@ -69,6 +71,7 @@ pub struct ReceiptKeys {
     signer: Option<Signer>,
     /// The deployment's name.
     issuer: String,
+    attestations: AttestationKeys,
     jwks: serde_json::Value,
 }
 
@@ -77,6 +80,10 @@ pub struct ReceiptKeys {
 pub struct StoredDecision<'a> {
     /// The request.
     pub request_id: RequestId,
+    /// The exact bytes of the chain's first entry.
+    pub submitted: &'a [u8],
+    /// Hash of the chain's first entry.
+    pub submitted_hash: Digest,
     /// The agent's own key as the request's row has it: for entries from before they named it.
     pub client_request_key: &'a ClientRequestKey,
     /// Type of the action as the request's row has it: for entries from before they named it.
@@ -87,6 +94,8 @@ pub struct StoredDecision<'a> {
     pub prev_hash: Digest,
     /// Hash of this one.
     pub hash: Digest,
+    /// Whether it was stored before decisions were attested, as the database proves it.
+    pub is_from_before: bool,
 }
 
 #[derive(Serialize)]
@@ -114,14 +123,14 @@ impl ReceiptKeys {
         issuer: String,
         current: Option<ReceiptKey>,
         older: impl IntoIterator<Item = serde_json::Value>,
-        attestations: &AttestationKeys,
+        attestations: AttestationKeys,
     ) -> Self {
         let keys: Vec<_> = current.iter().map(ReceiptKey::jwk).chain(older).chain(attestations.jwks()).collect();
         let signer = current.map(|key| {
             let header = json!({"alg": "EdDSA", "typ": "relaytrace-receipt+jwt", "kid": key.key_id});
             Signer { header: BASE64_URL_SAFE_NO_PAD.encode(header.to_string()), key }
         });
-        Self { signer, issuer, jwks: json!({"keys": keys}) }
+        Self { signer, issuer, attestations, jwks: json!({"keys": keys}) }
     }
 
     /// Whether this process has a key to sign with.
@@ -148,16 +157,34 @@ impl ReceiptKeys {
     pub fn receipt(&self, stored: &StoredDecision<'_>, agent_id: &AgentId) -> Result<(DecidedEntry, String)> {
         let wrong = |what: &str| Error::internal(anyhow::anyhow!("the decision of {} {what}", stored.request_id));
         let signer = self.signer.as_ref().ok_or_else(|| wrong("is asked for where no receipt key is"))?;
-        if chain_hash(stored.prev_hash, stored.entry) != stored.hash {
+        if chain_hash(stored.prev_hash, stored.entry) != stored.hash
+            || chain_hash(chain_genesis(stored.request_id), stored.submitted) != stored.submitted_hash
+        {
             return Err(wrong("has an entry that does not have its hash"));
         }
+        match self.attestations.check(stored.entry) {
+            Attestation::Valid => {}
+            Attestation::Absent if stored.is_from_before => {}
+            Attestation::Absent => return Err(wrong("has no attestation")),
+            Attestation::Invalid(why) => return Err(wrong(&format!("has an attestation that {why}"))),
+        }
+        let submitted: SubmittedEntry = serde_json::from_slice(stored.submitted).map_err(Error::internal)?;
         let decided: DecidedEntry = serde_json::from_slice(stored.entry).map_err(Error::internal)?;
+        if submitted.request_id != stored.request_id || decided.request_id != stored.request_id {
+            return Err(wrong("has an entry of another request"));
+        }
+        if submitted.actor.id != agent_id.as_str() || submitted.action_digest != decided.action_digest {
+            return Err(wrong("is not on what this agent submitted"));
+        }
+        if decided.seq == 2 && stored.prev_hash != stored.submitted_hash {
+            return Err(wrong("does not follow its submission"));
+        }
         let claims = Claims {
             iss: &self.issuer,
             sub: decided.request_id,
-            agent_id: agent_id.as_str(),
-            client_request_key: stored.client_request_key,
-            action_type: stored.action_type,
+            agent_id: &submitted.actor.id,
+            client_request_key: submitted.client_request_key.as_ref().unwrap_or(stored.client_request_key),
+            action_type: submitted.action_type.as_deref().unwrap_or(stored.action_type),
             action_digest: decided.action_digest,
             outcome: decided.outcome,
             cause: decided.cause,

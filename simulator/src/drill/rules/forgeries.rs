@@ -12,8 +12,18 @@ use crate::drill::scene::Scene;
 use crate::drill::{Verdict, enough};
 
 const KINDS: [&str; 12] = [
-    "submitted", "escalated", "extended", "reprioritised", "decided", "acknowledged", "dead_lettered", "replayed", "voted",
-    "rerouted", "consumed", "outcome",
+    "submitted",
+    "escalated",
+    "extended",
+    "reprioritised",
+    "decided",
+    "acknowledged",
+    "dead_lettered",
+    "replayed",
+    "voted",
+    "rerouted",
+    "consumed",
+    "outcome",
 ];
 
 /// A role, the causes and the kinds that are its functions' own, and who they say decides.
@@ -40,7 +50,16 @@ const AUTHORITIES: [Authority; 3] = [
     Authority {
         role: "relaytrace_ops",
         causes: &["timeout", "admin"],
-        kinds: &["decided", "escalated", "extended", "reprioritised", "dead_lettered", "replayed", "rerouted", "outcome"],
+        kinds: &[
+            "decided",
+            "escalated",
+            "extended",
+            "reprioritised",
+            "dead_lettered",
+            "replayed",
+            "rerouted",
+            "outcome",
+        ],
         actor: "admin",
     },
 ];
@@ -81,9 +100,10 @@ fn refuse(scene: &Scene<'_>, role: &str, what: &str, statement: &str) -> Result<
         Ok(_) => bail!("{role} could {what}"),
         Err(error) => {
             let said = format!("{error:#}");
-            let is_refusal = ["permission denied", "row-level security", "approval_chain_entry_is_its_rows", "must be owner"]
-                .iter()
-                .any(|words| said.contains(words));
+            let is_refusal =
+                ["permission denied", "row-level security", "approval_chain_entry_is_its_rows", "must be owner"]
+                    .iter()
+                    .any(|words| said.contains(words));
             ensure!(is_refusal, "{role} was kept from {what} by something else: {said}");
             Ok(())
         }
@@ -203,7 +223,10 @@ async fn forge(
             taken.push(delivery.request_id);
         }
     }
-    ensure!(!taken.contains(&id.to_owned()), "{role}: a forged decision of the cause {cause} was delivered with a receipt");
+    ensure!(
+        !taken.contains(&id.to_owned()),
+        "{role}: a forged decision of the cause {cause} was delivered with a receipt"
+    );
     let path = format!("/v1/agents/{}/requests/{id}", agent.id);
     let view = client.call(Caller::Agent(agent), Method::GET, &path, None).await.context("no answer")?;
     ensure!(view.body["decision"].is_null(), "{role}: a forged decision is in its agent's view: {}", view.body);

@@ -1,6 +1,7 @@
 //! Drills of rules: races, time, and authentication.
 
 mod deadlines;
+mod forgeries;
 mod fuzzing;
 mod leaks;
 mod leases;
@@ -89,6 +90,17 @@ pub const DRILLS: &[Drill] = &[
         full: 200,
         short: 20,
         run: |scene| Box::pin(leases::run(scene)),
+    },
+    Drill {
+        name: "forged-decisions",
+        promise: "SQL as any one authority writes no decision, vote or entry that is not its functions' own; a decision \
+                  without attestation gets no receipt, is not delivered, and holds up nothing.",
+        does: "As relaytrace_agent, _people and _ops: foreign causes and kinds, bytes of another kind, earlier times, what \
+               was asked, deliveries, policies and triggers. Then whole decisions in SQL, also as relaytrace_app.",
+        unit: "rounds",
+        full: 20,
+        short: 2,
+        run: |scene| Box::pin(forgeries::run(scene)),
     },
     Drill {
         name: "forged-tokens",
