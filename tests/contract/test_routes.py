@@ -42,6 +42,8 @@ POST /v1/admin/dead-letters/{id}/retry
 POST /v1/admin/dead-letters/{id}/discard
 GET /v1/admin/timeout-policies
 PUT /v1/admin/timeout-policies
+DELETE /v1/admin/timeout-policies/{policy_id}
+GET /v1/admin/log
 GET /healthz
 GET /readyz
 """.split("\n")[1:-1]

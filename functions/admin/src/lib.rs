@@ -5,6 +5,7 @@ mod agents;
 mod chain;
 mod dead_letters;
 mod disposition;
+mod log;
 mod policies;
 mod stale;
 
@@ -24,11 +25,13 @@ pub fn router() -> Routes {
         chain::export,
         policies::list,
         policies::set,
+        policies::delete,
         disposition::dispose,
         dead_letters::list,
         dead_letters::retry,
         dead_letters::discard,
-        stale::list
+        stale::list,
+        log::list
     )
     .needing(DatabaseAuthority::Ops, |needs| needs.responses().causes(&[Cause::Admin]))
 }

@@ -2,14 +2,16 @@
 
 use axum::Json;
 use axum::extract::State;
+use http::StatusCode;
 use relaytrace_domain::Result;
 use relaytrace_domain::{ActionType, AgentId, Faults, OnTimeout, Priority, Timestamp};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Admin;
-use relaytrace_service::http::{JsonBody, Problem};
+use relaytrace_service::http::{JsonBody, Path, Problem};
 use relaytrace_store::{PolicyRecord, PolicyRule};
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 /// Longest time of a policy: a year.
 const LONGEST_SECONDS: u32 = 365 * 24 * 3_600;
@@ -148,4 +150,25 @@ pub async fn set(
 ) -> Result<Json<PolicyView>> {
     let rule = new.parse(state.timeouts.allow_auto_approve)?;
     Ok(Json(state.store.set_policy(&scope, &rule).await?.into()))
+}
+
+/// Remove a timeout policy
+///
+/// What was submitted before keeps what applied then; the log keeps the policy. The policy of every agent and action type
+/// can only be changed.
+#[utoipa::path(
+    delete, path = "/v1/admin/timeout-policies/{policy_id}", tag = "admin", security(("admin" = [])),
+    params(("policy_id" = String, Path)),
+    responses(
+        (status = 204, description = "Removed, now or before"),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn delete(
+    Admin(scope): Admin,
+    Path(policy_id): Path<Uuid>,
+    State(state): State<AppState>,
+) -> Result<StatusCode> {
+    state.store.delete_policy(&scope, policy_id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

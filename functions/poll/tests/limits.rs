@@ -219,3 +219,13 @@ async fn a_server_that_refuses_the_connection_is_away(owner: PgPool) {
         assert!(matches!(outcome, Err(Error::Unavailable(_))), "{outcome:?}");
     }
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_clock_that_was_set_back_hides_no_decision(owner: PgPool) {
+    let (app, agent) = app(&owner).await;
+    let id = app.submit(&agent, "k").await;
+    // A failover to a server whose clock is behind by more than the request has time.
+    app.advance(-86_400.0);
+    assert_eq!(decide(&app, &id).await, 201);
+    assert_eq!(poll(&app, &agent).await, (200, 1));
+}

@@ -20,7 +20,7 @@ WITH input AS (
     ORDER BY r.request_id
     FOR NO KEY UPDATE OF r
 ), delivery AS (
-    SELECT r.*, i.result, i.error_code, i.error_message, i.traceparent,
+    SELECT r.*, i.key_id, i.result, i.error_code, i.error_message, i.traceparent,
         d.attempt, d.state AS old_state, d.visible_at AS first_at, d.dead_letter_id
     FROM request r
     JOIN input i USING (request_id)
@@ -35,7 +35,7 @@ WITH input AS (
         END
     FOR NO KEY UPDATE OF d
 ), judged AS MATERIALIZED (
-    SELECT d.*, GREATEST(d.changed_at, at_or_clock($1)) AS at,
+    SELECT d.*, GREATEST(d.changed_at, at_or_clock($1)) AS at, at_or_clock($1) AS moment,
         CASE
             WHEN d.result = 'accepted' THEN 'acknowledged'
             WHEN d.result = 'failed' OR d.attempt >= $10::integer OR d.old_state = 'dead_lettered'
@@ -49,7 +49,8 @@ WITH input AS (
     SELECT j.*, j.chain_length + 1 AS seq,
         chain_entry(j.request_id, j.chain_length + 1, j.new_state, j.at, chain_actor('agent', j.agent_id, NULL),
             '"attempt":' || j.attempt || CASE WHEN j.new_state = 'dead_lettered'
-                THEN ',"cause":"' || j.cause || '"' ELSE '' END) AS entry
+                THEN ',"cause":"' || j.cause || '"' ELSE '' END
+            || ',"key_id":"' || j.key_id || '"') AS entry
     FROM judged j
     WHERE j.new_state IN ('acknowledged', 'dead_lettered') AND j.new_state <> j.old_state
 ), linked AS MATERIALIZED (
@@ -103,7 +104,7 @@ WITH input AS (
             ELSE j.dead_letter_id
         END,
         visible_at = CASE WHEN j.new_state = 'ready'
-            THEN j.at + make_interval(
+            THEN j.moment + make_interval(
                 secs => random() * LEAST($11::double precision, 2.0 ^ LEAST(j.attempt - 1, 20))
             )
             ELSE d.visible_at END
@@ -115,7 +116,7 @@ WITH input AS (
     SELECT l.request_id, l.seq, l.new_state, l.agent_id,
         handoff_event(l.new_state, l.request_id, l.seq, l.at, l.agent_id, l.client_request_key, l.priority,
             l.action_digest, l.hash, h.outcome, h.cause, l.tenant_id),
-        l.traceparent, l.at, l.at + interval '10 seconds'
+        l.traceparent, l.at, l.moment + interval '10 seconds'
     FROM linked l JOIN hitl_decisions h USING (request_id)
     RETURNING request_id, seq, kind, payload
 )

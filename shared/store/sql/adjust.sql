@@ -36,14 +36,14 @@ WITH target AS (
     ORDER BY r.request_id
     FOR NO KEY UPDATE OF r
 ), timed AS MATERIALIZED (
-    SELECT t.*, t.chain_length + 1 AS seq, GREATEST(t.changed_at, at_or_clock($1)) AS at FROM target t
+    SELECT t.*, t.chain_length + 1 AS seq, GREATEST(t.changed_at, at_or_clock($1)) AS at, at_or_clock($1) AS moment FROM target t
 ), entries AS MATERIALIZED (
     SELECT t.*, chain_entry(t.request_id, t.seq, t.kind, t.at, chain_actor(t.actor_kind, t.actor_id, t.actor_name),
         '"priority":"P' || t.new_priority || '","respond_by":"' || rfc3339(t.new_respond_by)
         || '","previous":{"priority":"P' || t.priority || '","respond_by":"' || rfc3339(t.respond_by)
         || '"},"reason":' || json_text(t.reason)
         || COALESCE(',"policy_id":"' || t.policy_id::text || '"', '')) AS entry
-    FROM timed t WHERE t.at < t.not_after
+    FROM timed t WHERE t.moment < t.not_after
 ), linked AS MATERIALIZED (
     SELECT e.*, sha256(e.chain_head || e.entry) AS hash FROM entries e
 ), adjusted AS (

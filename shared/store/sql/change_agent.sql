@@ -2,13 +2,29 @@
 -- Changes an agent. Its caps count from then on.
 --
 -- $1 agent_id, $2 name (null: stays), $3 status (null: stays), $4 whether max_pending changes, $5 max_pending (null: no
--- cap), $6 and $7 the same of max_pending_p1, $8 tenant_id
-WITH changed AS (
-    UPDATE agents SET name = COALESCE($2, name), status = COALESCE($3, status) WHERE agent_id = $1 AND tenant_id = $8
-    RETURNING agent_id
+-- cap), $6 and $7 the same of max_pending_p1, $8 tenant_id, $9 now (null: the database's clock), $10 to $12 kind, id and
+-- name of who does it
+WITH before AS (
+    -- Locked, so that the log says what it was.
+    SELECT agent_id, name, status, tenant_id FROM agents WHERE agent_id = $1 AND tenant_id = $8 FOR NO KEY UPDATE
+), changed AS (
+    UPDATE agents a SET name = COALESCE($2, a.name), status = COALESCE($3, a.status)
+    FROM before b WHERE a.agent_id = b.agent_id
+    RETURNING a.agent_id, a.name, a.status
+), logged AS (
+    INSERT INTO admin_log (tenant_id, at, actor_kind, actor_id, actor_name, action, subject, details)
+    SELECT b.tenant_id, at_or_now($9), $10::text, $11::text, $12::text, 'agent.changed', b.agent_id,
+        jsonb_build_object(
+            'was', jsonb_build_object('name', b.name, 'status', b.status),
+            'became', jsonb_build_object('name', c.name, 'status', c.status)
+        )
+        || CASE WHEN $4::boolean THEN jsonb_build_object('max_pending', $5::integer) ELSE '{}' END
+        || CASE WHEN $6::boolean THEN jsonb_build_object('max_pending_p1', $7::integer) ELSE '{}' END
+    FROM before b JOIN changed c USING (agent_id)
+    WHERE (b.name, b.status) IS DISTINCT FROM (c.name, c.status) OR $4 OR $6
 )
 INSERT INTO agent_caps AS c (agent_id, max_pending, max_pending_p1)
-SELECT agent_id, $5::integer, $7::integer FROM changed
+SELECT agent_id, $5, $7 FROM changed
 ON CONFLICT (agent_id) DO UPDATE
-SET max_pending = CASE WHEN $4::boolean THEN excluded.max_pending ELSE c.max_pending END,
-    max_pending_p1 = CASE WHEN $6::boolean THEN excluded.max_pending_p1 ELSE c.max_pending_p1 END
+SET max_pending = CASE WHEN $4 THEN excluded.max_pending ELSE c.max_pending END,
+    max_pending_p1 = CASE WHEN $6 THEN excluded.max_pending_p1 ELSE c.max_pending_p1 END

@@ -30,7 +30,7 @@ WITH exhausted AS (
 ), entries AS MATERIALIZED (
     SELECT d.*, d.chain_length + 1 AS seq,
         CASE WHEN d.attempt >= $3::integer THEN 'attempts_exhausted' ELSE 'age_exceeded' END AS cause,
-        GREATEST(d.changed_at, at_or_clock($1)) AS at
+        GREATEST(d.changed_at, at_or_clock($1)) AS at, at_or_clock($1) AS moment
     FROM delivery d
 ), written AS MATERIALIZED (
     SELECT e.*, chain_entry(e.request_id, e.seq, 'dead_lettered', e.at,
@@ -66,6 +66,6 @@ INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, creat
 SELECT l.request_id, l.seq, 'dead_lettered', l.agent_id,
     handoff_event('dead_lettered', l.request_id, l.seq, l.at, l.agent_id, l.client_request_key,
         l.priority, l.action_digest, l.hash, h.outcome, h.cause, l.tenant_id),
-    NULL, l.at, l.at + interval '10 seconds'
+    NULL, l.at, l.moment + interval '10 seconds'
 FROM linked l JOIN hitl_decisions h USING (request_id)
 RETURNING request_id AS "request_id: RequestId", seq, kind, agent_id AS "agent_id: AgentId", payload, traceparent

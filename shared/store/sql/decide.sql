@@ -11,7 +11,7 @@ WITH target AS (
     -- see what was there before the lock was granted.
     SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
         r.chain_length, r.chain_head, r.counted, i.outcome, i.cause, i.reason, i.actor_kind, i.actor_id, i.actor_name,
-        i.traceparent, i.attestation,
+        i.traceparent, i.attestation, i.key_id,
         -- A person's answer counts before respond_by, an agent's or administrator's as long as no sweep has run.
         CASE WHEN i.cause = 'operator' THEN r.respond_by ELSE 'infinity' END AS not_after
     FROM hitl_requests r
@@ -36,15 +36,16 @@ WITH target AS (
     ORDER BY r.request_id
     FOR NO KEY UPDATE OF r
 ), timed AS MATERIALIZED (
-    SELECT t.*, GREATEST(t.changed_at, at_or_clock($1)) AS at FROM target t
+    SELECT t.*, GREATEST(t.changed_at, at_or_clock($1)) AS at, at_or_clock($1) AS moment FROM target t
 ), entries AS MATERIALIZED (
     SELECT t.*, t.chain_length + 1 AS seq,
         chain_entry(t.request_id, t.chain_length + 1, 'decided', t.at,
             chain_actor(t.actor_kind, t.actor_id, t.actor_name),
             '"outcome":"' || t.outcome || '","cause":"' || t.cause
             || '","action_digest":"' || digest_text(t.action_digest)
-            || '","reason":' || json_text(t.reason) || ',"attestation":' || t.attestation) AS entry
-    FROM timed t WHERE t.at < t.not_after
+            || '","reason":' || json_text(t.reason) || COALESCE(',"key_id":"' || t.key_id || '"', '')
+            || ',"attestation":' || t.attestation) AS entry
+    FROM timed t WHERE t.moment < t.not_after
 ), linked AS MATERIALIZED (
     SELECT e.*, sha256(e.chain_head || e.entry) AS hash FROM entries e
 ), decided AS (
@@ -76,13 +77,13 @@ WITH target AS (
     SELECT request_id, seq, 'decided', at, entry, chain_head, hash FROM decided
 ), delivered AS (
     INSERT INTO deliveries (request_id, agent_id, visible_at, expires_at)
-    SELECT request_id, agent_id, at, at + make_interval(secs => $2::double precision) FROM decided
+    SELECT request_id, agent_id, moment, moment + make_interval(secs => $2::double precision) FROM decided
 ), announced AS (
     INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
     SELECT request_id, seq, 'decided', agent_id,
         handoff_event('decided', request_id, seq, at, agent_id, client_request_key, priority, action_digest, hash,
             outcome, cause, tenant_id),
-        traceparent, at, at + interval '10 seconds'
+        traceparent, at, moment + interval '10 seconds'
     FROM decided
     RETURNING request_id, payload
 )

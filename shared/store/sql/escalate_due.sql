@@ -17,7 +17,7 @@ WITH target AS (
     FOR NO KEY UPDATE SKIP LOCKED
 ), timed AS MATERIALIZED (
     SELECT t.*, t.chain_length + 1 AS seq,
-        GREATEST(t.changed_at, at_or_clock($1)) AS at
+        GREATEST(t.changed_at, at_or_clock($1)) AS at, at_or_clock($1) AS moment
     FROM target t
 ), entries AS MATERIALIZED (
     SELECT t.*, chain_entry(t.request_id, t.seq, 'escalated', t.at,
@@ -37,6 +37,6 @@ INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, creat
 SELECT request_id, seq, 'escalated', agent_id,
     handoff_event('escalated', request_id, seq, at, agent_id, client_request_key, priority,
         action_digest, hash, NULL, NULL, tenant_id),
-    NULL, at, at + interval '10 seconds'
+    NULL, at, moment + interval '10 seconds'
 FROM linked
 RETURNING request_id AS "request_id: RequestId", seq, kind, agent_id AS "agent_id: AgentId", payload, traceparent

@@ -57,7 +57,8 @@ WITH input AS (
             || '","action_digest":"' || digest_text(t.action_digest)
             || '","priority":"P' || t.priority
             || '","respond_by":"' || rfc3339(t.respond_by)
-            || '","policy_id":"' || t.policy_id || '","on_timeout":"' || t.on_timeout || '"') AS entry
+            || '","policy_id":"' || t.policy_id || '","on_timeout":"' || t.on_timeout
+            || '","key_id":"' || t.key_id || '"') AS entry
     FROM judged t
 ), linked AS MATERIALIZED (
     SELECT e.*, sha256(e.prev_hash || e.entry) AS hash FROM entries e

@@ -2,13 +2,19 @@
 -- Tries again what a dead letter of the stream or the sweep is about: the event goes back into the outbox, the item is
 -- no longer left out.
 --
--- $1 now (null: the database's clock), $2 dead_letter_id, $3 the administrator
+-- $1 now (null: the database's clock), $2 dead_letter_id, $3 the administrator's id, $4 tenant_id, $5 and $6 the
+-- administrator's kind and name
 WITH resolved AS (
     UPDATE dead_letters x
     SET resolved_at = at_or_now($1), resolution = 'retried', resolved_by = $3
     WHERE x.dead_letter_id = $2 AND x.kind IN ('event', 'sweep') AND x.resolved_at IS NULL
-    RETURNING x.kind, x.request_id, x.agent_id, x.first_at, x.resolved_at, x.sweep_part, x.event_seq,
+    RETURNING x.dead_letter_id, x.kind, x.request_id, x.agent_id, x.first_at, x.resolved_at, x.sweep_part, x.event_seq,
         x.event_kind, x.event_payload
+), logged AS (
+    INSERT INTO admin_log (tenant_id, at, actor_kind, actor_id, actor_name, action, subject, details)
+    SELECT $4::text, resolved_at, $5::text, $3, $6::text, 'dead_letter.retried', dead_letter_id::text,
+        jsonb_build_object('kind', kind, 'request_id', request_id)
+    FROM resolved
 ), cleared AS (
     DELETE FROM sweep_failures f USING resolved x
     WHERE x.kind = 'sweep' AND f.part = x.sweep_part AND f.request_id = x.request_id

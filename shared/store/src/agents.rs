@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::Scope;
 use crate::database::Database;
-use relaytrace_domain::{AgentId, KeyId};
+use relaytrace_domain::{ActorKind, AgentId, KeyId};
 use relaytrace_domain::{Error, Result};
 
 /// Rows that one statement counts.
@@ -116,7 +116,18 @@ impl Database {
     /// Registers an agent. The same agent with the same name again is no error.
     pub async fn register_agent(&self, scope: &Scope, agent_id: &AgentId, name: &str) -> Result<bool> {
         let created = self
-            .execute(|| sqlx::query_file!("sql/register_agent.sql", agent_id.as_str(), name, scope.tenant.as_str()))
+            .execute(|| {
+                sqlx::query_file!(
+                    "sql/register_agent.sql",
+                    agent_id.as_str(),
+                    name,
+                    scope.tenant.as_str(),
+                    self.clock().for_database(),
+                    scope.actor.kind as ActorKind,
+                    &scope.actor.id,
+                    scope.actor.name.as_deref(),
+                )
+            })
             .await?
             .rows_affected();
         if created == 1 {
@@ -183,6 +194,10 @@ impl Database {
                     change.max_pending_p1.is_some(),
                     change.max_pending_p1.flatten(),
                     scope.tenant.as_str(),
+                    self.clock().for_database(),
+                    scope.actor.kind as ActorKind,
+                    &scope.actor.id,
+                    scope.actor.name.as_deref(),
                 )
             })
             .await?;
@@ -241,6 +256,10 @@ impl Database {
                     public_key,
                     master_id,
                     scope.tenant.as_str(),
+                    self.clock().for_database(),
+                    scope.actor.kind as ActorKind,
+                    &scope.actor.id,
+                    scope.actor.name.as_deref(),
                 )
             })
             .await?
@@ -268,7 +287,16 @@ impl Database {
     pub async fn revoke_key(&self, scope: &Scope, agent_id: &AgentId, key_id: &KeyId) -> Result<bool> {
         let revoked = self
             .execute(|| {
-                sqlx::query_file!("sql/revoke_key.sql", key_id.as_str(), agent_id.as_str(), scope.tenant.as_str())
+                sqlx::query_file!(
+                    "sql/revoke_key.sql",
+                    key_id.as_str(),
+                    agent_id.as_str(),
+                    scope.tenant.as_str(),
+                    self.clock().for_database(),
+                    scope.actor.kind as ActorKind,
+                    &scope.actor.id,
+                    scope.actor.name.as_deref(),
+                )
             })
             .await?;
         Ok(revoked.rows_affected() == 1)

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::database::Database;
 use crate::{OutboxEvent, Scope};
 use relaytrace_domain::Failure;
-use relaytrace_domain::{Actor, AgentId, DeadLetterKind, RequestId, Resolution};
+use relaytrace_domain::{ActorKind, AgentId, DeadLetterKind, RequestId, Resolution};
 use relaytrace_domain::{Error, Result};
 
 /// A dead letter as administrators see it.
@@ -115,7 +115,7 @@ impl Database {
                 self.redeliver(scope, request_id, Some(dead_letter_id), None, traceparent).await?
             }
             _ => {
-                self.take_up_again(dead_letter_id, &scope.actor).await?;
+                self.take_up_again(scope, dead_letter_id).await?;
                 None
             }
         };
@@ -128,9 +128,17 @@ impl Database {
     }
 
     /// The event is published by the next sweep, the item done by it.
-    async fn take_up_again(&self, dead_letter_id: Uuid, actor: &Actor) -> Result<()> {
+    async fn take_up_again(&self, scope: &Scope, dead_letter_id: Uuid) -> Result<()> {
         self.execute(|| {
-            sqlx::query_file!("sql/take_up_again.sql", self.clock().for_database(), dead_letter_id, &actor.id,)
+            sqlx::query_file!(
+                "sql/take_up_again.sql",
+                self.clock().for_database(),
+                dead_letter_id,
+                &scope.actor.id,
+                scope.tenant.as_str(),
+                scope.actor.kind as ActorKind,
+                scope.actor.name.as_deref(),
+            )
         })
         .await?;
         Ok(())
@@ -154,6 +162,8 @@ impl Database {
                 &scope.actor.id,
                 reason,
                 scope.tenant.as_str(),
+                scope.actor.kind as ActorKind,
+                scope.actor.name.as_deref(),
             )
         })
         .await?;

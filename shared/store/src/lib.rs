@@ -7,6 +7,7 @@
 
 mod acknowledgements;
 mod adjustments;
+mod admin_log;
 mod agents;
 mod authority;
 mod batches;
@@ -37,6 +38,7 @@ use futures_util::FutureExt as _;
 
 pub use acknowledgements::{Ack, Acked};
 pub use adjustments::Adjustment;
+pub use admin_log::{LogFilter, LogRecord};
 pub use agents::{AgentChange, AgentKey, AgentRecord, Caps, KeyRecord, Registered};
 pub use authority::DatabaseAuthority;
 pub use batches::WRITERS;

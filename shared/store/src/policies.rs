@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::Scope;
 use crate::database::Database;
-use relaytrace_domain::{ActionType, AgentId, OnTimeout, Priority};
+use relaytrace_domain::{ActionType, ActorKind, AgentId, OnTimeout, Priority};
 use relaytrace_domain::{Error, Result};
 
 /// The rule of a policy for its scope.
@@ -79,9 +79,42 @@ impl Database {
                     rule.lowest_priority.map(|priority| priority as i16),
                     &scope.actor.id,
                     scope.tenant.as_str(),
+                    scope.actor.kind as ActorKind,
+                    scope.actor.name.as_deref(),
                 )
             })
             .await?;
         row.ok_or_else(|| Error::invalid("/agent_id", "is no registered agent"))
+    }
+
+    /// Removes a policy; the log keeps what it was. What was submitted before keeps what applied then. A policy that was
+    /// removed before is no error.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Conflict`] for the policy of every agent and action type.
+    pub async fn delete_policy(&self, scope: &Scope, policy_id: Uuid) -> Result<()> {
+        let deleted = self
+            .execute(|| {
+                sqlx::query_file!(
+                    "sql/delete_policy.sql",
+                    self.clock().for_database(),
+                    policy_id,
+                    scope.tenant.as_str(),
+                    scope.actor.kind as ActorKind,
+                    &scope.actor.id,
+                    scope.actor.name.as_deref(),
+                )
+            })
+            .await?;
+        if deleted.rows_affected() == 1 {
+            return Ok(());
+        }
+        let standing =
+            self.one(|| sqlx::query_file!("sql/policy_standing.sql", policy_id, scope.tenant.as_str())).await?;
+        match (standing.is_widest, standing.was_deleted) {
+            (true, _) => Err(Error::Conflict("the policy of every agent and action type can only be changed")),
+            (false, true) => Ok(()),
+            (false, false) => Err(Error::NotFound),
+        }
     }
 }

@@ -19,7 +19,7 @@ macro_rules! redelivering {
         sqlx::query_as!(
             $record,
             $head + r#", timed AS MATERIALIZED (
-                SELECT d.*, d.chain_length + 1 AS seq, GREATEST(d.changed_at, at_or_clock($1)) AS at FROM delivery d
+                SELECT d.*, d.chain_length + 1 AS seq, GREATEST(d.changed_at, at_or_clock($1)) AS at, at_or_clock($1) AS moment FROM delivery d
             ), entries AS MATERIALIZED (
                 SELECT t.*, chain_entry(t.request_id, t.seq, 'replayed', t.at,
                     chain_actor(t.actor_kind, t.actor_id, t.actor_name),
@@ -34,7 +34,7 @@ macro_rules! redelivering {
             ), redelivered AS (
                 -- What the agent said of its latest attempt stays: the same words again must not end this one.
                 UPDATE deliveries d
-                SET state = 'ready', visible_at = l.at, expires_at = l.at + make_interval(secs => $2::double precision),
+                SET state = 'ready', visible_at = l.moment, expires_at = l.moment + make_interval(secs => $2::double precision),
                     replayed = true, replayed_seq = l.seq, replayed_by = l.actor_id, replay_reason = l.reason,
                     dead_letter_id = NULL
                 FROM linked l WHERE d.request_id = l.request_id
@@ -68,7 +68,7 @@ macro_rules! redelivering {
                 SELECT l.request_id, l.seq, 'replayed', l.agent_id,
                     handoff_event('replayed', l.request_id, l.seq, l.at, l.agent_id, l.client_request_key, l.priority,
                         l.action_digest, l.hash, h.outcome, h.cause, l.tenant_id),
-                    l.traceparent, l.at, l.at + interval '10 seconds'
+                    l.traceparent, l.at, l.moment + interval '10 seconds'
                 FROM linked l JOIN hitl_decisions h USING (request_id)
                 RETURNING request_id, seq, kind, agent_id, payload, traceparent
             )"# + $rest,

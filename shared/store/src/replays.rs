@@ -12,7 +12,7 @@ use crate::database::Database;
 use crate::sweep_failures::described;
 use crate::{OutboxEvent, Scope};
 use relaytrace_domain::Failure;
-use relaytrace_domain::{AgentId, ReplayKey, ReplayScope, ReplayState, ReplayTarget, RequestId, TenantId};
+use relaytrace_domain::{ActorKind, AgentId, ReplayKey, ReplayScope, ReplayState, ReplayTarget, RequestId, TenantId};
 use relaytrace_domain::{Error, Result};
 
 /// What an administrator orders.
@@ -198,6 +198,7 @@ impl Database {
                     order.dry_run,
                     order.scope.agent_id().map(AgentId::as_str),
                     order.by.tenant.as_str(),
+                    order.by.actor.kind as ActorKind,
                 )
             })
             .await?;
@@ -336,7 +337,7 @@ impl Database {
                     FOR NO KEY UPDATE OF d
                 ), entries AS MATERIALIZED (
                     SELECT d.*, d.chain_length + 1 AS seq,
-                        GREATEST(d.changed_at, at_or_clock($1)) AS at
+                        GREATEST(d.changed_at, at_or_clock($1)) AS at, at_or_clock($1) AS moment
                     FROM delivery d
                 ), written AS MATERIALIZED (
                     SELECT e.*, p.requested_by, p.reason, chain_entry(e.request_id, e.seq, 'replayed', e.at,
@@ -353,8 +354,8 @@ impl Database {
                     -- What the agent said of its latest attempt stays: the same words again must not end this one.
                     UPDATE deliveries d
                     SET state = 'ready', replayed = true, replayed_seq = l.seq, replayed_by = l.requested_by,
-                        replay_reason = l.reason, dead_letter_id = NULL, visible_at = l.at,
-                        expires_at = l.at + make_interval(secs => $5::double precision)
+                        replay_reason = l.reason, dead_letter_id = NULL, visible_at = l.moment,
+                        expires_at = l.moment + make_interval(secs => $5::double precision)
                     FROM linked l WHERE d.request_id = l.request_id
                 ), chain AS (
                     INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
@@ -386,7 +387,7 @@ impl Database {
                     SELECT l.request_id, l.seq, 'replayed', l.agent_id,
                         handoff_event('replayed', l.request_id, l.seq, l.at, l.agent_id, l.client_request_key,
                             l.priority, l.action_digest, l.hash, h.outcome, h.cause, l.tenant_id),
-                        NULL, l.at, l.at + interval '10 seconds'
+                        NULL, l.at, l.moment + interval '10 seconds'
                     FROM linked l JOIN hitl_decisions h USING (request_id)
                     RETURNING request_id, seq, kind, agent_id, payload
                 ), progress AS (
