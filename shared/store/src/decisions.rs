@@ -148,6 +148,7 @@ impl Deciding {
             actor: &actor,
             action_digest,
             reason: self.reason.as_deref(),
+            key_id: self.by.key_id(),
         })?;
         self.action_digest = Some(action_digest);
         Ok(Attested { deciding: self, attestation })

@@ -37,6 +37,8 @@ pub struct Statement<'a> {
     pub action_digest: Digest,
     /// The reason given.
     pub reason: Option<&'a str>,
+    /// The key that an agent called with; nobody else's decision names one.
+    pub key_id: Option<&'a str>,
 }
 
 impl Statement<'_> {
@@ -46,6 +48,7 @@ impl Statement<'_> {
         if let Some(name) = &self.actor.name {
             actor["name"] = name.as_str().into();
         }
+        let key_id = self.key_id.map(|key_id| ("key_id".to_owned(), json!(key_id)));
         let members = [
             ("request_id", json!(self.request_id)),
             ("kind", json!("decided")),
@@ -55,7 +58,7 @@ impl Statement<'_> {
             ("action_digest", json!(self.action_digest)),
             ("reason", json!(self.reason)),
         ];
-        members.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+        members.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(key_id).collect()
     }
 }
 
@@ -245,6 +248,7 @@ mod tests {
             actor: &actor,
             action_digest: Digest::of(b"action"),
             reason: Some("within\nbudget"),
+            key_id: None,
         };
         let mut entry = Value::Object(statement.members());
         (entry["seq"], entry["at"]) = (2.into(), "2026-11-22T10:00:00.000000Z".into());
@@ -274,6 +278,7 @@ mod tests {
             ("action_digest", json!(Digest::of(b"another"))),
             ("reason", Value::Null),
             ("for", json!("jonas")),
+            ("key_id", json!("another")),
             ("typ", json!("another")),
         ] {
             let mut forged = good.clone();
@@ -310,6 +315,7 @@ mod tests {
             actor: &actor,
             action_digest: Digest([0; 32]),
             reason: None,
+            key_id: None,
         };
         let zeros = "0".repeat(64);
         let expected = format!(
