@@ -27,11 +27,9 @@ impl Refusal {
         match &*code {
             // Serialization failure, deadlock.
             "40001" | "40P01" => Some(Self::Conflict),
-            // A primary that became a standby, or was made read-only.
-            "25006" => Some(Self::Outdated),
-            // A pooler's or failed-over server's session does not know our prepared statement, or knows another of its
-            // name; a table has changed since it was planned.
-            "26000" | "42P05" => Some(Self::Outdated),
+            // A primary that became a standby, or was made read-only. A pooler's or failed-over server's session does not
+            // know our prepared statement, or knows another of its name; a table has changed since it was planned.
+            "25006" | "26000" | "42P05" => Some(Self::Outdated),
             "0A000" if error.message().contains("cached plan") => Some(Self::Outdated),
             // Ended by statement_timeout; no lock within lock_timeout.
             "57014" | "55P03" => Some(Self::Busy),

@@ -15,7 +15,7 @@ use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use super::receipt::{public, thumbprint};
-use crate::{Actor, Cause, Digest, Error, Outcome, RequestId, Result};
+use crate::{Actor, Cause, Digest, Error, Json, Outcome, RequestId, Result};
 
 /// Separates these messages from everything else that is signed with Ed25519.
 const TYP: &str = "relaytrace-attestation-v1";
@@ -63,8 +63,13 @@ impl Statement<'_> {
 }
 
 /// The bytes that are signed: the RFC 8785 form of the entry's signed members and `typ`.
+///
+/// # Errors
+/// [`Error::Internal`] where a `typ` is there already: replaced by this one, it would be a member that nobody signed.
 fn message(mut members: Map<String, Value>) -> Result<Vec<u8>> {
-    members.insert("typ".into(), TYP.into());
+    if members.insert("typ".into(), TYP.into()).is_some() {
+        return Err(Error::internal(anyhow::anyhow!("an attested entry has no member typ")));
+    }
     serde_json_canonicalizer::to_vec(&Value::Object(members)).map_err(Error::internal)
 }
 
@@ -129,8 +134,12 @@ impl AttestationKeys {
     /// Checks the attestation in the bytes of a `decided` entry.
     #[must_use]
     pub fn check(&self, entry: &[u8]) -> Attestation {
-        let Ok(Value::Object(mut members)) = serde_json::from_slice(entry) else {
-            return Attestation::Invalid("is in an entry that is no JSON object");
+        // The profile first: of members of one name all but the last would be unsigned, and of numbers that a double does
+        // not hold the last digits.
+        let is_unambiguous = Json::parse(entry).is_ok();
+        let members = serde_json::from_slice(entry).ok().filter(|_| is_unambiguous);
+        let Some(Value::Object(mut members)) = members else {
+            return Attestation::Invalid("is in an entry that is no I-JSON object");
         };
         let Some(attestation) = members.get("attestation") else { return Attestation::Absent };
         let text = |name| attestation.get(name).and_then(Value::as_str);
@@ -280,11 +289,16 @@ mod tests {
             ("for", json!("jonas")),
             ("key_id", json!("another")),
             ("typ", json!("another")),
+            ("typ", json!(TYP)),
+            ("typ", Value::Null),
         ] {
             let mut forged = good.clone();
             forged[member] = value;
             assert_eq!(check(&keys, &forged), Attestation::Invalid("does not verify"), "{member}");
         }
+        // Readers differ in which of two members of one name they take.
+        let twice = good.to_string().replacen('{', r#"{"outcome":"rejected","#, 1);
+        assert_eq!(keys.check(twice.as_bytes()), Attestation::Invalid("is in an entry that is no I-JSON object"));
         let mut without = good;
         without.as_object_mut().unwrap().remove("attestation");
         assert_eq!(check(&keys, &without), Attestation::Absent);
