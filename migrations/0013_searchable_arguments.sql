@@ -1,4 +1,6 @@
 -- What a search of the queue looks at of an envelope.
+SET LOCAL lock_timeout = '2s';
+
 CREATE FUNCTION searchable_arguments(envelope bytea) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
     -- As the person typed them: quotes and backslashes without their escapes.

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use relaytrace_domain::Timestamp;
 use relaytrace_service::http::Routes;
 use relaytrace_store::MIGRATOR;
-use relaytrace_testing::{Answer, TestApp};
+use relaytrace_testing::{Answer, TestApp, until_blocked};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -55,17 +55,29 @@ async fn racing_administrators_and_operators_make_one_decision(owner: PgPool) {
     for round in 0..20 {
         let id = app.submit(&agent, &format!("k{round}")).await;
         let decide = format!("/v1/hitl/requests/{id}/decision");
-        let deciding = app.post(&decide, &maria, &approve);
-        let disposing = join_all((0..10).map(|number| {
-            let (app, id, reject) = (&app, &id, &reject);
-            async move { dispose(app, &format!("root{number}"), id, reject).await }
-        }));
-        // The operator begins first, by a little more in each round.
-        let disposing = async {
-            tokio::time::sleep(std::time::Duration::from_millis(round)).await;
-            disposing.await
+        // Both wait for the row, in every other round the administrators first: the lock goes to them in that order.
+        let mut holding = owner.begin().await.expect("a transaction");
+        let lock = "SELECT FROM hitl_requests WHERE request_id = $1 FOR UPDATE";
+        sqlx::query(lock).bind(id.parse::<uuid::Uuid>().unwrap()).execute(&mut *holding).await.expect("locked");
+        let is_operator_first = round % 2 == 0;
+        let deciding = async {
+            until_blocked(&owner, usize::from(!is_operator_first)).await;
+            app.post(&decide, &maria, &approve).await
         };
-        let (operator, admins) = tokio::join!(biased; deciding, disposing);
+        let disposing = async {
+            until_blocked(&owner, usize::from(is_operator_first)).await;
+            join_all((0..10).map(|number| {
+                let (app, id, reject) = (&app, &id, &reject);
+                async move { dispose(app, &format!("root{number}"), id, reject).await }
+            }))
+            .await
+        };
+        // What is sent together goes in one statement or waits behind it: two statements wait at the lock.
+        let release = async {
+            until_blocked(&owner, 2).await;
+            holding.rollback().await.expect("released");
+        };
+        let (operator, admins, ()) = tokio::join!(deciding, disposing, release);
         let by_admins = admins.iter().filter(|answer| answer.status == 200).count();
         assert_eq!(by_admins + usize::from(operator.status == 201), 1);
         assert!(admins.iter().all(|answer| answer.status == 200 || answer.code() == "already-decided"));

@@ -25,7 +25,11 @@ async fn what_waits_is_written_together_and_answered_each_by_itself(owner: PgPoo
     let (approved, rejected) = (app.submit(&agent, "approved").await, app.submit(&other, "rejected").await);
     let (twice, mismatch) = (app.submit(&agent, "twice").await, app.submit(&agent, "mismatch").await);
     let decided = app.submit(&other, "decided").await;
-    let approve = json!({"decision": "approve"});
+    // All ask for the same action. Who says which one they saw needs no look at the request before the statement.
+    let detail = app.get(&format!("/v1/hitl/requests/{decided}"), &app.operator("maria")).await.json();
+    let digest = &detail["action_digest"];
+    let approve = json!({"decision": "approve", "action_digest": digest});
+    let because = |decision, reason| json!({"decision": decision, "reason": reason, "action_digest": digest});
     assert_eq!(decide(&app, "maria", &decided, &approve).await.0, 201);
 
     let mut blocking = owner.begin().await.expect("a transaction");
@@ -33,14 +37,14 @@ async fn what_waits_is_written_together_and_answered_each_by_itself(owner: PgPoo
     sqlx::query(lock).execute(&mut *blocking).await.expect("locked");
     let blocked = join_all(blocked.iter().enumerate().map(async |(number, id)| {
         until_blocked(&owner, number).await;
-        decide(&app, "maria", id, &json!({"decision": "approve"})).await
+        decide(&app, "maria", id, &approve).await
     }));
     let seen = |digit: &str| format!("sha256:{}", digit.repeat(64));
     let together = async {
         until_blocked(&owner, WRITERS).await;
         join_all([
-            decide(&app, "maria", &approved, &json!({"decision": "approve", "reason": "fine"})),
-            decide(&app, "jonas", &rejected, &json!({"decision": "reject", "reason": "too much"})),
+            decide(&app, "maria", &approved, &because("approve", "fine")),
+            decide(&app, "jonas", &rejected, &because("reject", "too much")),
             decide(&app, "maria", &twice, &approve),
             decide(&app, "jonas", &twice, &approve),
             decide(&app, "maria", &twice, &approve),

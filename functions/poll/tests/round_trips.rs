@@ -2,7 +2,7 @@
 
 use relaytrace_store::MIGRATOR;
 use relaytrace_testing::TestApp;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::PgPool;
 
 /// Statements that the application's role ran in this database since the last call: their markers and calls.
@@ -24,6 +24,26 @@ async fn statements(owner: &PgPool) -> Vec<(String, i64)> {
     counted
 }
 
+/// The digest of a request's action as an operator sees it.
+async fn digest(app: &TestApp, id: &str) -> Value {
+    app.get(&format!("/v1/hitl/requests/{id}"), &app.operator("maria")).await.json()["action_digest"].clone()
+}
+
+async fn decide(app: &TestApp, id: &str, body: &Value) -> u16 {
+    app.post(&format!("/v1/hitl/requests/{id}/decision"), &app.operator("maria"), body).await.status.as_u16()
+}
+
+/// What is attested names its action: it is looked up where the operator did not say which one they saw.
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_decision_without_a_digest_costs_one_look_more(owner: PgPool) {
+    sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&owner).await.expect("the extension");
+    let app = TestApp::new(&owner, ingest::router().merge(decide::router()));
+    let id = app.submit(&app.agent("a").await, "k").await;
+    statements(&app.owner).await;
+    assert_eq!(decide(&app, &id, &json!({"decision": "approve"})).await, 201);
+    assert_eq!(statements(&app.owner).await, [("decide".to_owned(), 1), ("decision_standing".to_owned(), 1)]);
+}
+
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn each_call_of_a_handoff_is_one_statement(owner: PgPool) {
     const CALLS: i64 = 5;
@@ -42,9 +62,12 @@ async fn each_call_of_a_handoff_is_one_statement(owner: PgPool) {
     }
     assert_eq!(statements(&app.owner).await, [("submit".to_owned(), CALLS)]);
 
+    let digest = digest(&app, &ids[0]).await;
+    statements(&app.owner).await;
+    // As the page decides: it says which action was seen.
+    let body = json!({"decision": "approve", "action_digest": digest});
     for id in &ids {
-        let path = format!("/v1/hitl/requests/{id}/decision");
-        assert_eq!(app.post(&path, &app.operator("maria"), &json!({"decision": "approve"})).await.status, 201);
+        assert_eq!(decide(&app, id, &body).await, 201);
     }
     assert_eq!(statements(&app.owner).await, [("decide".to_owned(), CALLS)]);
 

@@ -124,7 +124,10 @@ async fn spoil(owner: &PgPool, request_id: &str) {
             UPDATE hitl_requests SET escalate_at = NULL WHERE request_id = $1 RETURNING *
         )
         INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
-        SELECT request_id, chain_length + 1, 'escalated', now(), '', chain_head, sha256(chain_head) FROM spoilt",
+        SELECT request_id, chain_length + 1, 'escalated', now(), entry, chain_head, sha256(chain_head || entry)
+        FROM spoilt CROSS JOIN LATERAL chain_entry(
+            request_id, chain_length + 1, 'escalated', now(), chain_actor('policy', 'spoiler', NULL), '\"spoilt\":true'
+        ) AS entry",
     )
     .bind(id)
     .execute(owner)
@@ -163,7 +166,7 @@ async fn an_item_that_keeps_failing_is_set_aside_and_holds_up_nothing(owner: PgP
         .execute(&app.owner)
         .await
         .unwrap();
-    sqlx::query("DELETE FROM approval_chain WHERE entry = ''").execute(&app.owner).await.unwrap();
+    sqlx::query("DELETE FROM approval_chain WHERE kind = 'escalated'").execute(&app.owner).await.unwrap();
     let retry = format!("/v1/admin/dead-letters/{}/retry", letter["dead_letter_id"].as_str().unwrap());
     assert_eq!(app.post(&retry, &root, &json!({})).await.json()["resolution"], "retried");
     assert_eq!(timeout_sweep::run_once(app.state.clone()).await.unwrap().expired, 1);
