@@ -69,12 +69,14 @@ pub fn notes_on_chain(export: &Value) -> Vec<Finding> {
                 format!("is {kind:?}, which this version does not know: its hash was checked, its meaning was not");
             notes.add(number, at("kind"), what);
         }
-        if matches!(kind, "decided" | "voted") {
-            let what = match content.get("attestation") {
-                None | Some(Value::Null) => "has no attestation: it was recorded before deciders signed",
-                Some(_) => "has an attestation, which this version does not check",
-            };
-            notes.add(number, at("entry"), what);
+        match (kind, content.get("attestation")) {
+            ("decided" | "voted", None) => {
+                notes.add(number, at("entry"), "is from before attestations, or forged: has none");
+            }
+            ("voted", Some(_)) => {
+                notes.add(number, at("entry"), "has an attestation, which this version does not check")
+            }
+            _ => {}
         }
     }
     notes.0

@@ -1,8 +1,9 @@
-//! Offline verification of receipts and exported chains (contract, "Receipts", "Chain").
+//! Offline verification of receipts and exported chains (contract, "Receipts", "Chain", "Attestation").
 //!
 //! Nothing here needs a server. Every check is made whatever the others found, so that one run names everything that
 //! does not hold, and where.
 
+mod attestation;
 mod chain;
 mod event;
 mod receipt;
@@ -13,6 +14,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Serialize;
 use serde_json::Value;
 
+pub use attestation::{attestation_keys, verify_attestations};
 pub use chain::{notes_on_chain, verify_chain};
 pub use event::verify_event;
 pub use receipt::{Receipt, verify_against_chain, verify_receipt};

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use jsonwebtoken::jwk::JwkSet;
+use relaytrace_domain::signing::AttestationKeys;
 use relaytrace_verify::{
-    Finding, Receipt, notes_on_chain, verify_against_chain, verify_chain, verify_event, verify_receipt,
+    Finding, Receipt, attestation_keys, notes_on_chain, verify_against_chain, verify_attestations, verify_chain,
+    verify_event, verify_receipt,
 };
 use serde_json::{Value, json};
 
@@ -19,7 +21,8 @@ Examples:
   relaytrace-verify --chain chain.json --event event.json
 
 A chain alone shows edits, removals and reordering. That it was not recomputed as a whole, or cut off before its
-decision, only its receipt shows; what was cut off after the decision, only a later event shows.
+decision, only its receipt shows; what was cut off after the decision, only a later event shows. With --jwks each
+decision's attestation is checked: that a function signed it which may speak for its cause.
 
 Chain kinds and members that this version does not know are noted; they are no fault.
 
@@ -28,6 +31,9 @@ Exits with 0 if everything verifies, 1 if something does not, 2 if something can
 /// What is not known of a chain that stands alone.
 const UNCOMPARED: &str = "without its receipt or a later event, a chain that was recomputed as a whole or cut off looks \
                           like the original";
+
+/// What is not known without keys.
+const UNATTESTED: &str = "without --jwks, attestations of decisions are not checked";
 
 /// Check receipts and exported chains offline.
 #[derive(Parser)]
@@ -50,7 +56,7 @@ struct Arguments {
     #[arg(long, value_name = "NAME", requires = "receipt")]
     issuer: Option<String>,
 
-    /// The deployment's receipt keys, as /.well-known/jwks.json gives them.
+    /// The deployment's keys, as /.well-known/jwks.json gives them: of receipts, and of the attestations in chains.
     #[arg(long, value_name = "FILE")]
     jwks: Option<PathBuf>,
 
@@ -86,7 +92,9 @@ fn main() -> ExitCode {
 }
 
 fn check(arguments: &Arguments) -> Result<Vec<Checked>, String> {
-    let jwks = arguments.jwks.as_deref().map(read_jwks).transpose()?.unwrap_or(JwkSet { keys: Vec::new() });
+    let keys = arguments.jwks.as_deref().map(read_keys).transpose()?;
+    let no_keys = JwkSet { keys: Vec::new() };
+    let (jwks, attestations) = keys.as_ref().map_or((&no_keys, None), |(jwks, keys)| (jwks, Some(keys)));
     let chains: Vec<(&PathBuf, Value)> =
         arguments.chain.iter().map(|file| Ok((file, read_json(file)?))).collect::<Result<_, String>>()?;
     let events: Vec<(&PathBuf, Value)> =
@@ -94,7 +102,7 @@ fn check(arguments: &Arguments) -> Result<Vec<Checked>, String> {
     let mut receipts = Vec::new();
     let mut checked = Vec::new();
     for file in &arguments.receipt {
-        let (result, receipt) = check_receipt(file, &jwks, arguments.issuer.as_deref())?;
+        let (result, receipt) = check_receipt(file, jwks, arguments.issuer.as_deref())?;
         receipts.extend(receipt);
         checked.push(result);
     }
@@ -103,6 +111,10 @@ fn check(arguments: &Arguments) -> Result<Vec<Checked>, String> {
     for (file, chain) in &chains {
         let (mut findings, mut notes) = (verify_chain(chain), Vec::new());
         notes.extend(notes_on_chain(chain).iter().map(ToString::to_string));
+        match attestations {
+            Some(keys) => findings.extend(verify_attestations(chain, keys)),
+            None => notes.push(UNATTESTED.to_owned()),
+        }
         let is_own = |of: Option<&str>, given: usize| (has_one && given == 1) || of == chain["request_id"].as_str();
         let (mut has_receipt, mut has_event) = (false, false);
         for receipt in receipts.iter().filter(|receipt| is_own(receipt.request_id(), receipts.len())) {
@@ -165,8 +177,12 @@ fn read_json(file: &Path) -> Result<Value, String> {
     serde_json::from_str(&read(file)?).map_err(|error| format!("{}: is not JSON: {error}", file.display()))
 }
 
-fn read_jwks(file: &Path) -> Result<JwkSet, String> {
-    serde_json::from_str(&read(file)?).map_err(|error| format!("{}: is not a JWK set: {error}", file.display()))
+/// Keys of receipts, and keys of attestations.
+fn read_keys(file: &Path) -> Result<(JwkSet, AttestationKeys), String> {
+    let jwks = read_json(file)?;
+    let attestations = attestation_keys(&jwks).map_err(|fault| format!("{}: {fault}", file.display()))?;
+    let receipts = serde_json::from_value(jwks);
+    Ok((receipts.map_err(|error| format!("{}: is not a JWK set: {error}", file.display()))?, attestations))
 }
 
 fn print_lines(checked: &[Checked]) {

@@ -6,7 +6,10 @@ use proptest::test_runner::TestRunner;
 use relaytrace_domain::{Base64, Digest, chain_genesis, chain_hash};
 use relaytrace_store::MIGRATOR;
 use relaytrace_testing::TestApp;
-use relaytrace_verify::{Receipt, notes_on_chain, verify_against_chain, verify_chain, verify_event, verify_receipt};
+use relaytrace_verify::{
+    Receipt, attestation_keys, notes_on_chain, verify_against_chain, verify_attestations, verify_chain, verify_event,
+    verify_receipt,
+};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -15,6 +18,8 @@ struct Real {
     /// In the order of their entries.
     events: Vec<Value>,
     receipt: String,
+    /// As the deployment publishes them.
+    keys: Value,
     jwks: JwkSet,
 }
 
@@ -53,6 +58,7 @@ async fn real(owner: &PgPool) -> Real {
         events: events.iter().map(|event| serde_json::from_str(event).expect("as it was recorded")).collect(),
         export: String::from_utf8(export.bytes).expect("as it was recorded"),
         receipt: delivery["receipt"].as_str().expect("as it was recorded").to_owned(),
+        keys: app.state.receipt_keys.jwks().clone(),
         jwks: serde_json::from_value(app.state.receipt_keys.jwks().clone()).expect("as it was recorded"),
     }
 }
@@ -140,14 +146,12 @@ async fn removal_reorder_and_truncation_are_located(owner: PgPool) {
     assert_eq!(verify_against_chain(&real.receipt(), &cut)[0].field, "/entries");
 }
 
-#[sqlx::test(migrator = "MIGRATOR")]
-async fn a_chain_recomputed_as_a_whole_is_found_against_its_receipt_only(owner: PgPool) {
-    let real = real(&owner).await;
-    let mut chain = real.chain();
+/// The chain as the owner of the database would write it anew, each entry's text changed so.
+fn recomputed(chain: &Value, change: impl Fn(&str) -> String) -> Value {
+    let mut chain = chain.clone();
     let mut previous = chain_genesis(chain["request_id"].as_str().unwrap().parse().unwrap());
     for entry in chain["entries"].as_array_mut().unwrap() {
-        let bytes =
-            decode(entry["entry"].as_str().unwrap()).replace(r#""outcome":"rejected""#, r#""outcome":"approved""#);
+        let bytes = change(&decode(entry["entry"].as_str().unwrap()));
         let hash: Digest = chain_hash(previous, bytes.as_bytes());
         entry["prev_hash"] = json!(previous);
         entry["hash"] = json!(hash);
@@ -155,6 +159,13 @@ async fn a_chain_recomputed_as_a_whole_is_found_against_its_receipt_only(owner: 
         previous = hash;
     }
     chain["head"] = json!(previous);
+    chain
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_chain_recomputed_as_a_whole_is_found_against_its_receipt_only(owner: PgPool) {
+    let real = real(&owner).await;
+    let chain = recomputed(&real.chain(), |entry| entry.replace(r#""outcome":"rejected""#, r#""outcome":"approved""#));
     assert_eq!(verify_chain(&chain), []);
     let findings = verify_against_chain(&real.receipt(), &chain);
     let found: Vec<_> = findings.iter().map(|finding| (finding.entry, finding.what.as_str())).collect();
@@ -205,8 +216,14 @@ async fn kinds_and_members_that_are_not_known_are_noted_and_no_fault(owner: PgPo
     // Nobody can hide a change behind a kind that is not known.
     later["entries"][4]["kind"] = json!("teleported-elsewhere");
     assert_eq!(pointers(&later), ["/entries/4/kind"]);
-    // An attestation is said to be there or not.
-    assert!(noted(&real.chain()).contains("entry 3: /entries/2/entry has no attestation"), "{}", noted(&real.chain()));
+    // A vote's attestation is said to be there or not.
+    for (vote, says) in
+        [(json!({"kind": "voted"}), "has none"), (json!({"kind": "voted", "attestation": {}}), "does not check")]
+    {
+        let notes = noted(&continued(&real.chain(), &vote));
+        assert!(notes.starts_with("entry 5: /entries/4/entry ") && notes.ends_with(says), "{notes}");
+    }
+    assert_eq!(noted(&real.chain()), "");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -260,6 +277,83 @@ async fn a_key_of_another_use_signs_no_receipt(owner: PgPool) {
     assert_eq!(verify_receipt(&real.receipt, &real.jwks).unwrap_err().field, "kid");
 }
 
+/// Every finding about attestations, by the keys of this JWK set.
+fn unattested(chain: &Value, jwks: &Value) -> Vec<String> {
+    let keys = attestation_keys(jwks).unwrap();
+    verify_attestations(chain, &keys).iter().map(ToString::to_string).collect()
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_decision_that_no_function_signed_is_found(owner: PgPool) {
+    let real = real(&owner).await;
+    let (chain, jwks) = (real.chain(), real.keys.clone());
+    assert_eq!(unattested(&chain, &jwks), [""; 0]);
+    assert_eq!(notes_on_chain(&chain), []);
+    // The owner of the database writes it anew: whole in itself, and not signed.
+    let does_not_verify = ["entry 3: /entries/2/entry has an attestation that does not verify"];
+    for (from, to) in [
+        (r#""outcome":"rejected""#, r#""outcome":"approved""#),
+        (r#""reason":"not"#, r#""reason":"nor"#),
+        (r#""kind":"decided","#, r#""kind":"decided","typ":"relaytrace-attestation-v1","#),
+        (r#""kind":"decided","#, r#""kind":"decided","for":"jonas","#),
+        (r#""sig":""#, r#""sig":"AAAA"#),
+    ] {
+        let forged = recomputed(&chain, |entry| {
+            if entry.contains(r#""kind":"decided""#) { entry.replacen(from, to, 1) } else { entry.to_owned() }
+        });
+        assert_eq!(
+            (verify_chain(&forged), unattested(&forged, &jwks)),
+            (vec![], does_not_verify.map(str::to_owned).into())
+        );
+    }
+    // Its bytes say so without its hashes, too.
+    let mut changed = chain.clone();
+    let entry = decode(chain["entries"][2]["entry"].as_str().unwrap()).replace("rejected", "rejectee");
+    changed["entries"][2]["entry"] = json!(Base64(entry.into_bytes()));
+    assert_eq!(unattested(&changed, &jwks), does_not_verify);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_key_attests_only_what_it_is_listed_for(owner: PgPool) {
+    let real = real(&owner).await;
+    let listed = |change: fn(&mut Value)| {
+        let mut jwks = real.keys.clone();
+        jwks["keys"].as_array_mut().unwrap().iter_mut().filter(|jwk| jwk["use"] == "attestation").for_each(change);
+        jwks
+    };
+    let not_listed = ["entry 3: /entries/2/entry has an attestation that is by a key that is not listed"];
+    let of_others = listed(|jwk| jwk["causes"] = json!(["timeout", "admin", "agent", "policy"]));
+    let said = unattested(&real.chain(), &of_others);
+    assert_eq!(
+        said,
+        ["entry 3: /entries/2/entry has an attestation that is by a key that may not speak for this cause"]
+    );
+    assert_eq!(unattested(&real.chain(), &listed(|jwk| jwk["kid"] = json!("another"))), not_listed);
+    // A receipt key, a key of no use, and one without causes attest nothing.
+    for member in ["use", "causes"] {
+        let mut without = listed(|_| ());
+        for jwk in without["keys"].as_array_mut().unwrap() {
+            jwk.as_object_mut().unwrap().remove(member);
+        }
+        assert_eq!(unattested(&real.chain(), &without), not_listed, "{member}");
+    }
+    assert_eq!(unattested(&real.chain(), &listed(|jwk| jwk["use"] = json!("sig"))), not_listed);
+    assert!(attestation_keys(&listed(|jwk| jwk["x"] = json!("AA"))).is_err());
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_decision_without_an_attestation_is_noted_and_no_fault(owner: PgPool) {
+    let real = real(&owner).await;
+    let before = recomputed(&real.chain(), |entry| {
+        let unsigned = entry.split_once(r#","attestation":"#).map(|(before, _)| format!("{before}}}"));
+        unsigned.unwrap_or_else(|| entry.to_owned())
+    });
+    let jwks = real.keys.clone();
+    assert_eq!((verify_chain(&before), unattested(&before, &jwks)), (vec![], vec![]));
+    let notes: Vec<_> = notes_on_chain(&before).iter().map(ToString::to_string).collect();
+    assert_eq!(notes, ["entry 3: /entries/2/entry is from before attestations, or forged: has none"]);
+}
+
 fn decode(text: &str) -> String {
     use base64::prelude::{BASE64_STANDARD, Engine};
     String::from_utf8(BASE64_STANDARD.decode(text).expect("as it was recorded")).expect("as it was recorded")
@@ -284,7 +378,7 @@ async fn the_command_says_it_by_its_exit_code(owner: PgPool) {
         path.to_str().unwrap().to_owned()
     };
     let (chain, receipt) = (write("chain.json", &real.export), write("receipt.txt", &real.receipt));
-    let jwks = write("jwks.json", &serde_json::to_string(&real.jwks).unwrap());
+    let jwks = write("jwks.json", &real.keys.to_string());
     let edited = write("edited.json", &real.export.replacen("\"kind\":\"escalated\"", "\"kind\":\"extended\"", 1));
 
     let whole = ["--chain", &chain, "--receipt", &receipt, "--jwks", &jwks];
@@ -296,6 +390,20 @@ async fn the_command_says_it_by_its_exit_code(owner: PgPool) {
     assert_eq!((code, said.contains("--issuer")), (Some(0), false), "{said}");
     let (code, said) = command(&[&whole[..], &["--issuer", "another"]].concat());
     assert_eq!((code, said.contains("iss is")), (Some(1), true), "{said}");
+
+    let forged = recomputed(&real.chain(), |entry| entry.replace(r#""outcome":"rejected""#, r#""outcome":"approved""#));
+    let forged = write("forged.json", &forged.to_string());
+    let (code, said) = command(&["--chain", &forged]);
+    assert_eq!((code, said.contains("without --jwks, attestations")), (Some(0), true), "{said}");
+    let (code, said) = command(&["--json", "--chain", &forged, "--jwks", &jwks]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let finding = &said["files"][0]["findings"][0];
+    assert_eq!(
+        (code, &finding["entry"], &finding["field"]),
+        (Some(1), &json!(3), &json!("/entries/2/entry")),
+        "{said}"
+    );
+    assert!(!said.to_string().contains("without --jwks"), "{said}");
 
     let event = write("event.json", &real.events[3].to_string());
     let (code, said) = command(&["--chain", &chain, "--event", &event]);
