@@ -74,7 +74,7 @@ pub fn notes_on_chain(export: &Value) -> Vec<Finding> {
                 notes.add(number, at("entry"), "is from before attestations, or forged: has none");
             }
             ("voted", Some(_)) => {
-                notes.add(number, at("entry"), "has an attestation, which this version does not check")
+                notes.add(number, at("entry"), "has an attestation, which this version does not check");
             }
             _ => {}
         }

@@ -47,12 +47,11 @@ struct Arguments {
     #[arg(long, value_name = "FILE", requires = "jwks")]
     receipt: Vec<PathBuf>,
 
-    /// An event of the stream, a CloudEvent as JSON; its length and head are compared with the chain of its request. May be
-    /// repeated.
+    /// An event of the stream as JSON; its length and head are compared with the chain of its request. May be repeated.
     #[arg(long, value_name = "FILE", requires = "chain")]
     event: Vec<PathBuf>,
 
-    /// The deployment whose receipts count: their `iss`, its DEPLOYMENT_NAME.
+    /// The deployment whose receipts count: their `iss`, its `DEPLOYMENT_NAME`.
     #[arg(long, value_name = "NAME", requires = "receipt")]
     issuer: Option<String>,
 

@@ -149,9 +149,10 @@ async fn removal_reorder_and_truncation_are_located(owner: PgPool) {
 /// The chain as the owner of the database would write it anew, each entry's text changed so.
 fn recomputed(chain: &Value, change: impl Fn(&str) -> String) -> Value {
     let mut chain = chain.clone();
-    let mut previous = chain_genesis(chain["request_id"].as_str().unwrap().parse().unwrap());
-    for entry in chain["entries"].as_array_mut().unwrap() {
-        let bytes = change(&decode(entry["entry"].as_str().unwrap()));
+    let mut previous =
+        chain_genesis(chain["request_id"].as_str().expect("as it was recorded").parse().expect("as it was recorded"));
+    for entry in chain["entries"].as_array_mut().expect("as it was recorded") {
+        let bytes = change(&decode(entry["entry"].as_str().expect("as it was recorded")));
         let hash: Digest = chain_hash(previous, bytes.as_bytes());
         entry["prev_hash"] = json!(previous);
         entry["hash"] = json!(hash);
@@ -175,14 +176,15 @@ async fn a_chain_recomputed_as_a_whole_is_found_against_its_receipt_only(owner: 
 /// The chain with one more entry of these members, linked as it should be.
 fn continued(chain: &Value, members: &Value) -> Value {
     let mut chain = chain.clone();
-    let entries = chain["entries"].as_array_mut().unwrap();
-    let last = entries.last().unwrap().clone();
-    let mut content: Value = serde_json::from_str(&decode(last["entry"].as_str().unwrap())).unwrap();
-    content["seq"] = json!(last["seq"].as_u64().unwrap() + 1);
-    for (name, value) in members.as_object().unwrap() {
+    let entries = chain["entries"].as_array_mut().expect("as it was recorded");
+    let last = entries.last().expect("as it was recorded").clone();
+    let mut content: Value =
+        serde_json::from_str(&decode(last["entry"].as_str().expect("as it was recorded"))).expect("as it was recorded");
+    content["seq"] = json!(last["seq"].as_u64().expect("as it was recorded") + 1);
+    for (name, value) in members.as_object().expect("as it was recorded") {
         content[name] = value.clone();
     }
-    let previous: Digest = last["hash"].as_str().unwrap().parse().unwrap();
+    let previous: Digest = last["hash"].as_str().expect("as it was recorded").parse().expect("as it was recorded");
     let bytes = content.to_string();
     let hash = chain_hash(previous, bytes.as_bytes());
     entries
@@ -193,7 +195,7 @@ fn continued(chain: &Value, members: &Value) -> Value {
 }
 
 fn entries_of(chain: &Value) -> usize {
-    chain["entries"].as_array().unwrap().len()
+    chain["entries"].as_array().expect("as it was recorded").len()
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -279,7 +281,7 @@ async fn a_key_of_another_use_signs_no_receipt(owner: PgPool) {
 
 /// Every finding about attestations, by the keys of this JWK set.
 fn unattested(chain: &Value, jwks: &Value) -> Vec<String> {
-    let keys = attestation_keys(jwks).unwrap();
+    let keys = attestation_keys(jwks).expect("as it was recorded");
     verify_attestations(chain, &keys).iter().map(ToString::to_string).collect()
 }
 

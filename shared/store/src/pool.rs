@@ -186,12 +186,13 @@ impl Connections {
         let ended = {
             let answer = read_to_the_end(&mut pooled.connection);
             tokio::pin!(answer);
-            match timeout(within, &mut answer).await {
-                Ok(is_reusable) => Ok(is_reusable),
-                Err(_) => tokio::select! {
+            if let Ok(is_reusable) = timeout(within, &mut answer).await {
+                Ok(is_reusable)
+            } else {
+                tokio::select! {
                     is_reusable = &mut answer => Ok(is_reusable),
                     beside = self.abandoned.clone().acquire_owned() => Err(beside),
-                },
+                }
             }
         };
         match ended {
