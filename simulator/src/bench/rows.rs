@@ -93,6 +93,12 @@ impl Batch {
     }
 }
 
+/// As long as an attestation is: pgbench cannot sign, and the statement stores what it is given. It gets no receipt, so
+/// what has it is decided and never delivered.
+fn unsigned_attestation() -> String {
+    json!({"kid": "k".repeat(43), "sig": "s".repeat(86)}).to_string()
+}
+
 /// Values that scripts name and that pgbench sends as parameters. `:nothing` has none on purpose: that is null.
 pub fn variables(clients: usize) -> Vec<(&'static str, String)> {
     let key = Batch { number: 0, group: ASKERS }.client_request_key(0);
@@ -109,6 +115,7 @@ pub fn variables(clients: usize) -> Vec<(&'static str, String)> {
         ("operator_id", "maria".to_owned()),
         ("operator_name", "Maria K.".to_owned()),
         ("outcome", "approved".to_owned()),
+        ("attestation", unsigned_attestation()),
         ("result", "accepted".to_owned()),
         ("max_age_seconds", "86400".to_owned()),
         ("kept_seconds", "604800".to_owned()),

@@ -92,6 +92,7 @@ fn decide(batch: Batch) -> Vec<Argument> {
         text("traceparent"),
         text("nothing"),
         ("text[]", "ARRAY['default'::text]".to_owned()),
+        text("attestation"),
     ]
 }
 
