@@ -135,7 +135,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] where the key or agent is no longer active, [`Error::NotFound`],
-    /// [`Error::StaleDelivery`], [`Error::Conflict`] where something else was said of it before.
+    /// [`Error::StaleDelivery`], [`Error::Conflict`] where the request is not decided.
     pub async fn acknowledge(&self, ack: Ack) -> Result<Acked> {
         let ack = Arc::new(ack);
         match self.write(|batched| &batched.acknowledging, &ack).await? {
