@@ -338,5 +338,7 @@ impl Client {
 
 /// How long it may still take until the sweep has decided a request with this deadline.
 fn until_swept(respond_by: DateTime<Utc>) -> Duration {
-    (respond_by + SWEEP_MARGIN - Utc::now()).to_std().unwrap_or_default()
+    #[expect(clippy::disallowed_methods, reason = "an agent's clock is the real one")]
+    let left = respond_by + SWEEP_MARGIN - Utc::now();
+    left.to_std().unwrap_or_default()
 }

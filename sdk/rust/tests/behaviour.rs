@@ -134,6 +134,7 @@ fn read() -> Value {
     decision
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "called with what a call returned")]
 fn is_about_another_question<T: std::fmt::Debug>(what: &str, outcome: Result<T, Error>) {
     let is_refused = matches!(&outcome, Err(Error::GaveUp { last, .. }) if last.contains("another question"));
     assert!(is_refused, "{what}: {outcome:?}");

@@ -56,7 +56,7 @@ use async_nats::ConnectOptions;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use http::HeaderValue;
 use jsonwebtoken::jwk::JwkSet;
-use secrecy::{ExposeSecret as _, SecretSlice, SecretString};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
@@ -205,7 +205,7 @@ impl Config {
             let is_usable = ConnectOptions::with_credentials(text).is_ok();
             if is_usable { Ok(SecretString::from(text)) } else { Err("is not the contents of a .creds file") }
         });
-        let given = credentials.as_ref().map(|credentials| credentials.expose_secret());
+        let given = credentials.as_ref().map(ExposeSecret::expose_secret);
         let nats_url = read.required("NATS_URL", |text| check_config(text, given).map(|()| text.to_owned()));
         let replicas = read.number("NATS_REPLICAS", 1, 1, 5);
         let name = read.required("DEPLOYMENT_NAME", one_line);

@@ -48,7 +48,7 @@ async fn run_until_stopped(routes: Routes) -> anyhow::Result<()> {
     if is_asked_to("check") {
         return check().await;
     }
-    let (state, listen) = start(routes.needs()).await?;
+    let (state, listen) = Box::pin(start(routes.needs())).await?;
     let router = service(routes.merge(common_routes()), state.clone());
     if is_lambda() {
         let handler = service_fn(move |call| answer(router.clone(), call));
@@ -75,7 +75,7 @@ where
     if is_asked_to("check") {
         return check().await;
     }
-    let (state, listen) = start(routes.needs()).await?;
+    let (state, listen) = Box::pin(start(routes.needs())).await?;
     let once = move |state: AppState| once(state.acting_by(DatabaseAuthority::Ops));
     if is_asked_to("once") {
         println!("{}", serde_json::to_string(&once(state).await?)?);
@@ -106,7 +106,7 @@ where
     R: serde::Serialize + 'static,
 {
     exit_code(block_on(async move {
-        let (state, _) = start(routes.needs()).await?;
+        let (state, _) = Box::pin(start(routes.needs())).await?;
         println!("{}", serde_json::to_string(&once(state.acting_by(DatabaseAuthority::Ops)).await?)?);
         Ok(())
     }))
@@ -266,6 +266,6 @@ async fn start(needs: &Needs) -> anyhow::Result<(AppState, SocketAddr)> {
         return Ok((AppState::new(config, &Clock::system(), Publishing::Behind), listen));
     }
     let state = AppState::new(config, &Clock::system(), Publishing::BeforeResponse);
-    state.connect().await;
+    Box::pin(state.connect()).await;
     Ok((state, listen))
 }

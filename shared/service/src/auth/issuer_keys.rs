@@ -183,7 +183,7 @@ mod tests {
                         silent.push(stream);
                         continue;
                     }
-                    stream.read(&mut [0; 4_096]).await.unwrap();
+                    let _asked = stream.read(&mut [0; 4_096]).await.unwrap();
                     let answer =
                         format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{BODY}", BODY.len());
                     stream.write_all(answer.as_bytes()).await.unwrap();

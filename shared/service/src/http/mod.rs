@@ -43,6 +43,7 @@ pub fn common_routes() -> Routes {
 }
 
 /// Adds what every function has around its routes: 404 and 405 as problems, the edge, and pages of other origins.
+#[expect(clippy::needless_pass_by_value, reason = "the router keeps what it is made from")]
 pub fn service(routes: Routes, state: AppState) -> Router {
     let known = Arc::new(routes.known_parameters());
     routes

@@ -8,9 +8,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// As good as for ever.
-const LONG: Duration = Duration::from_secs(3_600);
+const LONG: Duration = Duration::from_hours(1);
 const SHORT: Duration = Duration::from_millis(100);
 const LIMITS: ServerLimits =
     ServerLimits { max_connections: 100, header_timeout: LONG, body_timeout: LONG, idle_timeout: LONG, grace: LONG };
