@@ -1,5 +1,7 @@
 //! The documented `DATABASE_URL` against a server whose certificate a company's own authority has signed.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which may panic as their tests may")]
+
 use std::path::Path;
 use std::process::Command;
 

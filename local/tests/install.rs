@@ -1,6 +1,8 @@
 //! `migrate` on clusters of its own: owners who may little, deployments side by side, several at once, restores. On the
 //! system's Postgres, and on a newer one where the machine can run it (`local/setup test` brings it).
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which may panic as their tests may")]
+
 use std::path::{Path, PathBuf};
 
 use relaytrace_servers::{Durability, Postgres, PostgresOptions, scratch_folder};

@@ -87,6 +87,8 @@ def type_document(name: str, stack: dict) -> bool:
     environment = os.environ | {"ADMIN_URL": stack["base_url"], "ADMIN_TOKEN": stack["admin"]["token"]}
     # A reader has no configuration of the tests' own.
     environment = {key: value for key, value in environment.items() if key not in ("PORT", "DATABASE_URL", "NATS_URL")}
+    # `relaytrace` is installed where the guides are read; here it is the one that was built.
+    environment["PATH"] = f"{ROOT / 'target/debug'}:{environment['PATH']}"
     stop = threading.Event()
     operator = threading.Thread(target=approve_what_waits, args=(stack, stop), daemon=True)
     if any(block.how == OPERATOR for block in found):

@@ -18,8 +18,12 @@ const copy = (requestId) => sql(`
         'priority', 2 + mod(c.n, 2), 'title', 'Copy number ' || c.n, 'respond_by', first.respond_by + c.n * interval '1 second')) copy),
   envelopes AS (
     INSERT INTO request_envelopes SELECT c.request_id, e.envelope, e.resume FROM copies c, first JOIN request_envelopes e USING (request_id))
-  INSERT INTO approval_chain SELECT c.request_id, a.seq, a.kind, a.at, a.entry, a.prev_hash, a.hash
-    FROM copies c, first JOIN approval_chain a USING (request_id)`, requestId);
+  INSERT INTO approval_chain SELECT request_id, seq, kind, at, entry, prev_hash, sha256(prev_hash || entry)
+    FROM (
+      SELECT c.request_id, a.seq, a.kind, a.at, a.prev_hash,
+        convert_to(replace(convert_from(a.entry, 'UTF8'), a.request_id::text, c.request_id::text), 'UTF8') AS entry
+      FROM copies c, first JOIN approval_chain a USING (request_id)
+    ) entries`, requestId);
 
 /** Runs in the page before anything else: marks the first frame that shows rows, and collects long tasks. */
 function watch() {

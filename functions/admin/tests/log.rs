@@ -1,5 +1,7 @@
 //! What administrators did is on record, written with what they did, and cannot be taken back.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which may panic as their tests may")]
+
 use relaytrace_service::http::Routes;
 use relaytrace_store::MIGRATOR;
 use relaytrace_testing::{TestApp, TestKey};

@@ -28,7 +28,7 @@ async fn accepted_behind_a_dead_lettering_leaves_no_open_dead_letter(owner: PgPo
     let delivery_id = polled["decisions"][0]["delivery_id"].clone();
     // The sweep's own statement, not committed yet.
     let mut sweep = owner.begin().await.expect("a transaction");
-    let late = app.now() + std::time::Duration::from_secs(2 * 86_400);
+    let late = app.now() + std::time::Duration::from_hours(48);
     let swept = sqlx::query(include_str!("../../../shared/store/sql/dead_letter_exhausted.sql"))
         .bind(late)
         .bind(10_i64)

@@ -1,5 +1,7 @@
 //! Who calls: what a token is asked before anything is looked up for it, and what holds while servers are away.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which may panic as their tests may")]
+
 use std::sync::Arc;
 
 use http::HeaderMap;

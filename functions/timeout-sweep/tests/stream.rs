@@ -1,6 +1,8 @@
 //! Events on their way to real NATS servers: many at once, to servers that are not as they should be, beside others who
 //! publish.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which may panic as their tests may")]
+
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 /// Longest that a test waits for what would never come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server with this beside its own configuration.
 fn server(more: &str) -> (impl Drop + use<>, Nats) {

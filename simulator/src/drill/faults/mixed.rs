@@ -122,7 +122,7 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
 fn client(scene: &Scene<'_>, service: &Service) -> Client {
     scene.client(service).excusing(|status, code| {
         // 401: the key was rotated away between the choice of it and the call.
-        matches!((status, code), (401, _) | (409, _) | (429, "rate-limited") | (503, "unavailable"))
+        matches!((status, code), (401 | 409, _) | (429, "rate-limited") | (503, "unavailable"))
     })
 }
 

@@ -1,6 +1,6 @@
 //! After the mix: everything is brought to its end, and what did not come there is found.
 
-use super::*;
+use super::{AGENTS, Board, Client, Duration, Instant, Result, Scene, ensure};
 use crate::drill::load::wait_for_events;
 
 /// Longest wait for everything to be decided and delivered: attempts that were not acknowledged are due again after a
