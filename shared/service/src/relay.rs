@@ -82,7 +82,7 @@ impl Relay {
     /// An administrator's change of a deadline or a priority; it has no event.
     ///
     /// # Errors
-    /// Those of [`Store::adjust`].
+    /// Those of `Store::adjust`.
     pub async fn adjust(&self, scope: Scope, id: RequestId, adjustment: Adjustment, reason: String) -> Result<()> {
         let store = self.store.clone();
         self.finish(async move { Ok((store.adjust(&scope, id, adjustment, &reason).await?, None)) }).await
@@ -91,7 +91,7 @@ impl Relay {
     /// Delivers a decision once more, by an administrator's order.
     ///
     /// # Errors
-    /// Those of [`Store::requeue`].
+    /// Those of `Store::requeue`.
     pub async fn requeue(&self, scope: Scope, id: RequestId, reason: String, traceparent: String) -> Result<()> {
         let store = self.store.clone();
         self.finish(async move { Ok(((), store.requeue(&scope, id, &reason, Some(&traceparent)).await?)) }).await
@@ -100,7 +100,7 @@ impl Relay {
     /// Retries the work of a dead letter.
     ///
     /// # Errors
-    /// Those of [`Store::retry_dead_letter`].
+    /// Those of `Store::retry_dead_letter`.
     pub async fn retry_dead_letter(&self, scope: Scope, id: Uuid, traceparent: String) -> Result<DeadLetterRecord> {
         let store = self.store.clone();
         self.finish(async move { store.retry_dead_letter(&scope, id, Some(&traceparent)).await }).await

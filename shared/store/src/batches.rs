@@ -25,7 +25,7 @@ use relaytrace_domain::{Error, Result};
 
 /// Tasks that write rows of one kind, each with a statement under way at the most.
 ///
-/// The next begins when the statement before has ended or has taken [`ITS_TURN`]: fewer and longer statements as long as
+/// The next begins when the statement before has ended or has taken `ITS_TURN`: fewer and longer statements as long as
 /// the database answers at once, and no standstill behind a slow disk or somebody's lock.
 pub const WRITERS: usize = 2;
 /// How long a statement has the rows that come meanwhile wait for it.

@@ -68,7 +68,7 @@ impl Database {
     /// Versions of the migrations of this build that the database lacks.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], and [`Error::Internal`] where the role may not look.
+    /// `Error::Unavailable`, and `Error::Internal` where the role may not look.
     pub async fn missing_migrations(&self) -> Result<Vec<i64>> {
         const UNDEFINED_TABLE: &str = "42P01";
         let applied = run!(self, connection => sqlx::query_scalar::<_, i64>(
