@@ -24,7 +24,7 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     // The parser is the service's own code: its test is built as this program was.
     let profile: &[&str] = if cfg!(debug_assertions) { &["--workspace", "--all-features"] } else { &["--release"] };
     let parsed = Command::new("cargo")
-        .args(["test", "--quiet", "--package", "relaytrace", "--test", "parser"])
+        .args(["test", "--quiet", "--package", "relaytrace-domain", "--test", "parser"])
         .args(profile)
         .args(["--", "--nocapture"])
         .env("SQLX_OFFLINE", "true")
