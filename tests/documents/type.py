@@ -118,6 +118,9 @@ def type_document(name: str, stack: dict) -> bool:
 def main(names: list[str]) -> int:
     stack = json.loads(Path(os.environ["RELAYTRACE_DEV_JSON"]).read_text())
     described = ROOT / ".local/dev.json"
+    if described.is_symlink() and not described.exists():
+        # Of a run that was killed.
+        described.unlink()
     if described.exists():
         print("a stack of this checkout runs: stop `make run` first")
         return 1

@@ -65,8 +65,13 @@ for (const [where, options] of [["wide", {}], ["360 px wide", { viewport: PHONE 
     await tab.getByRole("button", { name: "Show more (1,900 left)" }).click();
     await tab.getByRole("button", { name: "Show all 15,000 characters" }).click();
     let unfolded = 1;
-    for (; !await tab.getByText("ground").isVisible(); unfolded += 1) {
-      await tab.locator(".context details:not([open]) > summary").first().click();
+    const ground = tab.getByText("ground", { exact: false }).first();
+    const folded = tab.locator(".context details:not([open]) > summary").first();
+    // What a click unfolds is drawn after it: wait for the bottom or for the next fold.
+    for (;; unfolded += 1) {
+      await ground.or(folded).first().waitFor();
+      if (await ground.isVisible()) break;
+      await folded.click();
     }
     assert.ok(unfolded < 12, `${unfolded} clicks to unfold 30 levels`);
     assert.equal(await tab.locator(".detail-scroll").evaluate((el) => el.scrollWidth <= el.clientWidth), true);
