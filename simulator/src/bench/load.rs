@@ -1,6 +1,7 @@
 //! Load over HTTP: so many connections, each with one call after the other.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,36 @@ pub struct Measured {
     /// Answers whose signature and content were looked at.
     pub verified: u64,
     pub usage: Option<Usage>,
+}
+
+/// Decides prepared requests through the service, as operators do: what a poll is to bring needs the decider's attestation,
+/// which no statement can make up.
+pub async fn decide(address: SocketAddr, operators: &[HeaderValue], batch: Batch, rows: Range<u64>) -> Result<()> {
+    const CONNECTIONS: u64 = 32;
+    let mut connections = JoinSet::new();
+    for number in 0..CONNECTIONS {
+        let operator = operators[usize::try_from(number)? % operators.len()].clone();
+        let mine = (rows.start + number..rows.end).step_by(usize::try_from(CONNECTIONS)?);
+        connections.spawn(async move {
+            let mut connection = Connection::open(address).await?;
+            for row in mine {
+                let (path, body) = decision(batch, row);
+                let request = connection.request(Method::POST, &path, &operator);
+                connection.send(request, body.into()).await?.expect(StatusCode::CREATED)?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = connections.join_next().await {
+        done?.context("while deciding what is to be polled")?;
+    }
+    Ok(())
+}
+
+/// Path and body of an operator's approval.
+fn decision(batch: Batch, row: u64) -> (String, String) {
+    let body = format!(r#"{{"decision":"approve","action_digest":"sha256:{DIGEST_HEX}"}}"#);
+    (format!("/v1/hitl/requests/{}/decision", batch.request_id(row)), body)
 }
 
 /// The counts of one connection.
@@ -167,8 +198,8 @@ impl<'a> Caller<'a> {
                 (Method::POST, "/v1/hitl/requests".to_owned(), body)
             }
             Kind::Decide => {
-                let body = format!(r#"{{"decision":"approve","action_digest":"sha256:{DIGEST_HEX}"}}"#);
-                (Method::POST, format!("/v1/hitl/requests/{}/decision", batch.request_id(row)), body)
+                let (path, body) = decision(*batch, row);
+                (Method::POST, path, body)
             }
             Kind::Poll | Kind::EmptyPoll => {
                 let agent_id = &agents[index % agents.len()].id;

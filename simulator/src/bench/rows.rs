@@ -94,7 +94,7 @@ impl Batch {
 }
 
 /// As long as an attestation is: pgbench cannot sign, and the statement stores what it is given. It gets no receipt, so
-/// what has it is decided and never delivered.
+/// a request that has it is never delivered.
 fn unsigned_attestation() -> String {
     json!({"kid": "k".repeat(43), "sig": "s".repeat(86)}).to_string()
 }

@@ -1,5 +1,6 @@
 //! One bench from the first agent to the last figure.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -233,7 +234,7 @@ impl<'a> Session<'a> {
             Some(kept) if kind == Kind::Poll => {
                 let more = (kept.service.max(needed.0), kept.floor.max(needed.1));
                 tokio::try_join!(
-                    service.prepare_decided(kept.batch, kept.service..more.0),
+                    self.decided_by_service(kept.batch, kept.service..more.0),
                     floor.prepare_decided(kept.batch, kept.floor..more.1),
                 )?;
                 Stock { service: more.0, floor: more.1, ..kept }
@@ -248,7 +249,12 @@ impl<'a> Session<'a> {
                             (service.prepare_pending(batch, 0..needed.0), floor.prepare_pending(batch, 0..needed.1));
                         tokio::try_join!(pending.0, pending.1)?;
                     }
-                    Kind::Poll | Kind::Acknowledge => {
+                    Kind::Poll => {
+                        let decided =
+                            (self.decided_by_service(batch, 0..needed.0), floor.prepare_decided(batch, 0..needed.1));
+                        tokio::try_join!(decided.0, decided.1)?;
+                    }
+                    Kind::Acknowledge => {
                         let decided =
                             (service.prepare_decided(batch, 0..needed.0), floor.prepare_decided(batch, 0..needed.1));
                         tokio::try_join!(decided.0, decided.1)?;
@@ -264,6 +270,14 @@ impl<'a> Session<'a> {
             tokio::try_join!(service.make_leased(batch), floor.make_leased(batch))?;
         }
         Ok(stock)
+    }
+
+    /// Requests whose decisions the service has made and attested: the only ones that it delivers.
+    async fn decided_by_service(&self, batch: Batch, rows: Range<u64>) -> Result<()> {
+        self.service.prepare_pending(batch, rows.clone()).await?;
+        load::decide(self.stack.address, &self.stack.operators, batch, rows).await?;
+        self.service.wait_for_events().await?;
+        Ok(())
     }
 
     /// Rows that last for a measurement at this rate.
