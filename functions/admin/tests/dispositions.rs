@@ -7,6 +7,7 @@ use relaytrace_store::MIGRATOR;
 use relaytrace_testing::{Answer, TestApp, until_blocked};
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio::sync::Notify;
 
 fn routes() -> Routes {
     admin::router().merge(ingest::router()).merge(decide::router()).merge(poll::router())
@@ -60,12 +61,17 @@ async fn racing_administrators_and_operators_make_one_decision(owner: PgPool) {
         let lock = "SELECT FROM hitl_requests WHERE request_id = $1 FOR UPDATE";
         sqlx::query(lock).bind(id.parse::<uuid::Uuid>().unwrap()).execute(&mut *holding).await.expect("locked");
         let is_operator_first = round % 2 == 0;
+        let second_may_go = Notify::new();
         let deciding = async {
-            until_blocked(&owner, usize::from(!is_operator_first)).await;
+            if !is_operator_first {
+                second_may_go.notified().await;
+            }
             app.post(&decide, &maria, &approve).await
         };
         let disposing = async {
-            until_blocked(&owner, usize::from(is_operator_first)).await;
+            if is_operator_first {
+                second_may_go.notified().await;
+            }
             join_all((0..10).map(|number| {
                 let (app, id, reject) = (&app, &id, &reject);
                 async move { dispose(app, &format!("root{number}"), id, reject).await }
@@ -74,6 +80,8 @@ async fn racing_administrators_and_operators_make_one_decision(owner: PgPool) {
         };
         // What is sent together goes in one statement or waits behind it: two statements wait at the lock.
         let release = async {
+            until_blocked(&owner, 1).await;
+            second_may_go.notify_one();
             until_blocked(&owner, 2).await;
             holding.rollback().await.expect("released");
         };

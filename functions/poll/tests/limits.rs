@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use relaytrace_domain::{Clock, Error};
 use relaytrace_service::http::{Routes, common_routes};
 use relaytrace_store::{MIGRATOR, Store};
-use relaytrace_testing::{TestAgent, TestApp, until, until_blocked};
+use relaytrace_testing::{TestAgent, TestApp, until, until_blocked, until_none_blocked};
 use serde_json::json;
 use sqlx::PgPool;
 
@@ -98,7 +98,7 @@ async fn a_decision_that_was_answered_unavailable_is_not_made_later(owner: PgPoo
     let answers = join_all(ids.iter().map(|id| decide(&app, id))).await;
     assert!(answers.iter().all(|status| *status == 503), "{answers:?}");
     lock.rollback().await.unwrap();
-    until_blocked(&owner, 0).await;
+    until_none_blocked(&owner).await;
     // A statement that was granted the lock by now would be through it when this one is.
     let mut lock = owner.begin().await.unwrap();
     sqlx::query("LOCK TABLE hitl_requests IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();

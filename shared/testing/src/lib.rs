@@ -345,10 +345,21 @@ pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(30), asked).await.expect("it did not come to be within 30 s");
 }
 
-/// Waits until so many statements in this database wait for somebody's lock.
+/// Waits until at least so many statements in this database wait for somebody's lock.
+///
+/// At least, not exactly: several callers may come to the lock between two looks.
 pub async fn until_blocked(owner: &PgPool, statements: usize) {
+    let wanted = i64::try_from(statements).expect("few");
+    until(async || blocked(owner).await >= wanted).await;
+}
+
+/// Waits until no statement in this database waits for a lock.
+pub async fn until_none_blocked(owner: &PgPool) {
+    until(async || blocked(owner).await == 0).await;
+}
+
+async fn blocked(owner: &PgPool) -> i64 {
     let query = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let wanted = i64::try_from(statements).expect("few");
-    until(async || sqlx::query_scalar::<_, i64>(query).fetch_one(owner).await.expect("a count") == wanted).await;
+    sqlx::query_scalar(query).fetch_one(owner).await.expect("a count")
 }
