@@ -368,3 +368,62 @@ async fn a_replayed_delivery_wakes_a_poll_of_another_process(owner: PgPool) {
     replay(&here, &order(&agent.agent_id, "deliveries", &json!({"request_ids": [id]}))).await;
     assert!(parked.wait(Duration::from_secs(10)).await);
 }
+
+/// A period costs what is in it: not the more batches the more requests there were before.
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_period_looks_at_nothing_before_it(owner: PgPool) {
+    sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&owner).await.expect("the extension");
+    let app = TestApp::new(&owner, routes());
+    let agent = app.agent("a").await;
+    // More than one batch looks at.
+    for number in 0..510 {
+        app.submit(&agent, &format!("before-{number}")).await;
+    }
+    sqlx::query("DELETE FROM outbox").execute(&owner).await.expect("published");
+    app.advance(60.0);
+    let from = app.now();
+    for number in 0..3 {
+        decided(&app, &agent, &format!("k{number}")).await;
+        app.advance(1.0);
+    }
+    let period = json!({"from": Timestamp(from), "to": Timestamp(app.now())});
+    app.advance(1.0);
+    decided(&app, &agent, "after").await;
+    for (target, matched) in [("events", 6), ("deliveries", 3)] {
+        let answer = replay(&app, &order(target, target, &period)).await.json();
+        assert_eq!((&answer["matched"], &answer["done"]), (&json!(matched), &json!(matched)), "{target}");
+        assert_eq!(answer["state"], "finished");
+    }
+    let batches: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT substring(query FROM 'relaytrace: (\\w+)') AS name, sum(calls)::bigint FROM pg_stat_statements
+        WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND query ~ 'relaytrace: (count_replayed|replay)_(events|deliveries)'
+        GROUP BY 1 ORDER BY 1",
+    )
+    .fetch_all(&owner)
+    .await
+    .expect("calls");
+    let once = ["count_replayed_deliveries", "count_replayed_events", "replay_deliveries", "replay_events"];
+    assert_eq!(batches, once.map(|name| (name.to_owned(), 1)));
+}
+
+/// Each piece of a period goes on where the one before ended, and a moment is never cut in two.
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn the_pieces_of_a_period_repeat_and_miss_nothing(owner: PgPool) {
+    let app = TestApp::new(&owner, routes());
+    let agent = app.agent("a").await;
+    let from = Timestamp(app.now());
+    for number in 0..4 {
+        // Two of one moment.
+        decided(&app, &agent, &format!("k{number}")).await;
+        decided(&app, &agent, &format!("l{number}")).await;
+        app.advance(1.0);
+    }
+    let scope = ReplayScope::Period { agent_id: None, from, to: Timestamp(app.now()) };
+    let replay_id = only_ordered(&app, "pieces", &scope).await;
+    let store = &app.state.store;
+    while store.advance_replay(replay_id, 3).await.expect("a batch").is_some() {}
+    let shown = store.replay(&ada(), replay_id).await.unwrap().unwrap();
+    assert_eq!((shown.state, shown.matched, shown.done), (ReplayState::Finished, 8, 8));
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM approval_chain WHERE kind = 'replayed'").await, 8);
+}

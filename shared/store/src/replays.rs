@@ -89,9 +89,17 @@ struct Row {
 ///
 /// `$work` ends with the CTEs `announced` (events to publish) and `progress` (one row: `matched`, `done`). Parameters:
 /// $1 now, $2 the replay, $3 whether it is the counting pass, $4 requests looked at; the work's own start at $5.
+///
+/// A period is gone through in the order of time, by an index on what has its time there: decisions or entries (`$timed`,
+/// from a position `p.position_at` on). So it costs what is in it, however much was before. A piece holds everything of
+/// its last moment, so that a moment is a position.
 macro_rules! batch {
     (deliveries: $name:literal, $work:literal, $($argument:expr),* $(,)?) => {
         batch!(
+            "SELECT h.request_id, h.decided_at AS at FROM hitl_decisions h
+                WHERE h.tenant_id = p.tenant_id AND h.decided_at >= p.from_at AND h.decided_at < p.to_at
+                    AND h.decided_at > p.position_at AND h.decided_at <= p.created_at",
+            "h.decided_at",
             "items AS MATERIALIZED (
                 SELECT c.request_id, c.is_named
                 FROM replay p CROSS JOIN candidates c
@@ -99,45 +107,53 @@ macro_rules! batch {
                 JOIN deliveries d ON d.request_id = c.request_id
                 WHERE h.decided_at <= p.created_at
                     AND (c.is_named OR d.state = 'dead_lettered' OR p.from_at IS NOT NULL AND d.state <> 'acknowledged')
-                    AND (p.from_at IS NULL OR h.decided_at >= p.from_at AND h.decided_at < p.to_at)
+                    AND (p.from_at IS NULL OR h.decided_at >= p.from_at AND h.decided_at < p.to_at
+                        AND h.decided_at > p.position_at AND h.decided_at <= (SELECT w.until FROM within w))
             )",
             $name, $work, $($argument),*
         )
     };
     (events: $name:literal, $work:literal, $($argument:expr),* $(,)?) => {
         batch!(
+            "SELECT a.request_id, a.at FROM approval_chain a
+                WHERE a.at >= p.from_at AND a.at < p.to_at AND a.at > p.position_at AND a.at <= p.created_at",
+            "a.at",
             "items AS MATERIALIZED (
                 SELECT a.request_id, a.seq, a.kind, a.at, a.hash
                 FROM replay p CROSS JOIN candidates c
                 JOIN approval_chain a ON a.request_id = c.request_id
                 WHERE a.kind NOT IN ('extended', 'reprioritised') AND a.at <= p.created_at
-                    AND (p.from_at IS NULL OR a.at >= p.from_at AND a.at < p.to_at)
+                    AND (p.from_at IS NULL OR a.at >= p.from_at AND a.at < p.to_at
+                        AND a.at > p.position_at AND a.at <= (SELECT w.until FROM within w))
             )",
             $name, $work, $($argument),*
         )
     };
-    ($items:literal, $name:literal, $work:literal, $($argument:expr),*) => {
+    ($timed:literal, $at:literal, $items:literal, $name:literal, $work:literal, $($argument:expr),*) => {
         sqlx::query_as!(
             Row,
             "/* relaytrace: " + $name + r#" */ WITH replay AS MATERIALIZED (
                 SELECT p.replay_id, p.scope, p.reason, p.requested_by, p.requested_by_name, p.created_at, p.dry_run, p.tenant_id,
                     COALESCE(p.position, '00000000-0000-0000-0000-000000000000') AS position,
-                    p.scope ->> 'agent_id' AS agent_id,
+                    COALESCE(p.position_at, '-infinity') AS position_at, p.scope ->> 'agent_id' AS agent_id,
                     (p.scope ->> 'from')::timestamptz AS from_at, (p.scope ->> 'to')::timestamptz AS to_at
                 FROM replays p
                 WHERE p.replay_id = $2 AND p.state = 'running' AND (p.counted_at IS NULL) = $3
                 FOR NO KEY UPDATE SKIP LOCKED
+            ), piece AS MATERIALIZED (
+                SELECT t.at FROM replay p CROSS JOIN LATERAL ("# + $timed + " ORDER BY " + $at + r#" LIMIT $4) t
+            ), within AS MATERIALIZED (
+                SELECT count(*) AS looked_at, max(at) AS until FROM piece
             ), looked_at AS MATERIALIZED (
-                -- Bounded whatever matches: the scan of a period goes over all requests, piece by piece.
+                -- Bounded whatever matches.
                 (SELECT i.request_id::uuid AS request_id, true AS is_named
                 FROM replay p CROSS JOIN LATERAL jsonb_array_elements_text(p.scope -> 'request_ids') i (request_id)
                 WHERE i.request_id::uuid > p.position ORDER BY 1 LIMIT $4)
                 UNION ALL
-                (SELECT r.request_id, false
-                FROM replay p CROSS JOIN LATERAL (
-                    SELECT r.request_id FROM hitl_requests r
-                    WHERE p.from_at IS NOT NULL AND r.request_id > p.position ORDER BY r.request_id LIMIT $4
-                ) r)
+                (SELECT DISTINCT t.request_id, false
+                FROM replay p CROSS JOIN within w CROSS JOIN LATERAL (
+                    "# + $timed + " AND " + $at + r#" <= w.until
+                ) t)
                 UNION ALL
                 (SELECT x.request_id, false
                 FROM replay p CROSS JOIN LATERAL (
@@ -150,17 +166,19 @@ macro_rules! batch {
                 SELECT l.request_id, l.is_named
                 FROM replay p CROSS JOIN looked_at l JOIN hitl_requests r ON r.request_id = l.request_id
                 WHERE r.tenant_id = p.tenant_id AND (
-                    p.from_at IS NULL
-                    OR r.changed_at >= p.from_at AND r.created_at < p.to_at
-                        AND r.agent_id = COALESCE(p.agent_id, r.agent_id)
+                    p.from_at IS NULL OR r.agent_id = COALESCE(p.agent_id, r.agent_id)
                 )
             ), "# + $items + ", " + $work + r#", passed AS (
-                SELECT count(*) < $4 AS is_last, (array_agg(request_id ORDER BY request_id DESC))[1] AS position
-                FROM looked_at
+                SELECT GREATEST(w.looked_at, l.looked_at) < $4 AS is_last, l.position, w.until
+                FROM within w CROSS JOIN (
+                    SELECT count(*) AS looked_at, (array_agg(request_id ORDER BY request_id DESC))[1] AS position
+                    FROM looked_at WHERE (SELECT p.from_at IS NULL FROM replay p)
+                ) l
             ), advanced AS (
                 UPDATE replays r
                 SET matched = r.matched + g.matched, done = r.done + g.done, failures = 0, retry_at = NULL,
                     position = CASE WHEN s.is_last AND $3 THEN NULL ELSE COALESCE(s.position, r.position) END,
+                    position_at = CASE WHEN s.is_last AND $3 THEN NULL ELSE COALESCE(s.until, r.position_at) END,
                     counted_at = CASE WHEN s.is_last AND $3 THEN at_or_now($1) ELSE r.counted_at END,
                     state = CASE WHEN s.is_last AND (r.dry_run OR NOT $3) THEN 'finished' ELSE 'running' END,
                     finished_at = CASE WHEN s.is_last AND (r.dry_run OR NOT $3)
