@@ -4,6 +4,7 @@
 import { apiBase } from './session.js';
 import { listQuery } from './state.js';
 import { learnClock } from './time.js';
+import { Literal, write } from './json.js';
 
 /** An answer that is not a success, with its problem document. */
 export class Problem extends Error {
@@ -15,14 +16,6 @@ export class Problem extends Error {
 
 /** No answer, or none that could be read. */
 export class Lost extends Error {}
-
-/** A number whose literal is not how JavaScript would write it (1.50, 1e3): shown as it was sent. */
-export class Literal {
-  constructor(value, source) { Object.assign(this, { value, source }); }
-  valueOf() { return this.value; }
-  toJSON() { return this.value; }
-  toString() { return this.source; }
-}
 
 function parse(text) {
   return JSON.parse(text, (_key, value, extra) =>
@@ -53,7 +46,7 @@ async function send(path, isOurs, { method = 'GET', body, timeout = 10_000 } = {
   let response, text;
   try {
     response = await fetch(apiBase() + path, {
-      method, headers, body: body === undefined ? undefined : JSON.stringify(body),
+      method, headers, body: body === undefined ? undefined : write(body),
       cache: 'no-store', credentials: 'omit', redirect: 'error', referrerPolicy: 'no-referrer', signal: control.signal,
     });
     text = response.status === 304 ? '' : await response.text();

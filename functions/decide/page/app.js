@@ -2,13 +2,14 @@
 
 import { byId, h, safeText, setAttr } from './dom.js';
 import * as api from './api.js';
-import { afterDecision, filtered, isPending, listKey, neighbour, noFilters, outcomeWords, parseView, viewUrl } from './state.js';
+import { afterDecision, decisionWords, filtered, isPending, listKey, neighbour, noFilters, parseView, viewUrl } from './state.js';
 import { createQueue, orderOf } from './queue.js';
 import { canDecide, dropSession, keepSession, noteSignedOut, readToken, restoreSession, wasSignedOut } from './session.js';
 import { createTabs } from './tabs.js';
 import { drawList, drawNote, listScroll, onListScroll, rowsInSight, showRow, tickList } from './list.js';
 import * as detailView from './detail.js';
 import { createComposer } from './composer.js';
+import { createGroup } from './group.js';
 import { dropDraft, dropDrafts, openDrafts, typedText } from './drafts.js';
 import { announce, showKeys, showSettings, toast, toastFailure } from './dialogs.js';
 import { hideGate, renewDialog, showGate } from './gate.js';
@@ -34,7 +35,8 @@ const state = {
 };
 
 state.cursorId = state.show = state.view.id;
-const composer = createComposer(detailView.barPlace, { send, opened: detailView.showAction });
+const composer = createComposer(detailView.barPlace, { send, sendAll, members: (mode) => group.members(mode), opened: detailView.showAction });
+const group = createGroup({ open: (id) => open(id, true), decideAll: (mode) => composer.open(mode) });
 const loop = createLoop(refresh, { pause: () => (state.gate ? Infinity : state.wait), misses: () => api.connection.misses });
 
 // ---- asking -------------------------------------------------------------------------------------------------
@@ -89,6 +91,7 @@ function noteListError(error, queue) {
 async function loadDetail(id) {
   try {
     const detail = await api.getDetail(id);
+    await group.load(detail);
     if (id !== state.view.id) return;
     if (state.decided.has(id) && !detail.decision) return;
     if (state.detail?.request_id === id && state.detail.action_digest !== detail.action_digest && composer.close(false)) {
@@ -106,25 +109,52 @@ async function loadDetail(id) {
 // ---- deciding -----------------------------------------------------------------------------------------------
 
 /** Several may be under way; what becomes of one is told at its own request, whichever is open by then. */
-async function send(detail, mode, reason) {
+async function send(detail, body) {
   const id = detail.request_id;
   state.sending.add(id);
   draw();
   let error = null;
   let decision = null;
   try {
-    decision = await api.decide(id, { decision: mode, action_digest: detail.action_digest, ...(reason ? { reason } : {}) });
+    decision = await api.decide(id, { ...body, action_digest: detail.action_digest });
   } catch (e) { error = e; }
   state.sending.delete(id);
   if (!error) return settle(detail, decision);
   if (error.code === 'already-decided' && error.body.decision) overtaken(detail, error.body.decision);
   else {
-    composer.fail(id, failureWords(error));
-    if (state.view.id !== id) tellElsewhere(detail, mode === 'approve' ? 'Not approved:' : 'Not rejected:', failureWords(error));
+    composer.fail(id, failureWords(error), error.body?.errors);
+    if (state.view.id !== id) tellElsewhere(detail, NOT_DONE[body.decision], failureWords(error));
     if (!(error instanceof api.Problem)) api.noteAnswer(error);
   }
   draw();
   return loop.now();
+}
+const NOT_DONE = { approve: 'Not approved:', edit: 'Not approved:', respond: 'Not answered:', reject: 'Not rejected:' };
+
+/** One call after the other, each with the digest of what was shown; the open request comes last, because its page goes. */
+async function sendAll(detail, members, body) {
+  const [others, own] = [members.filter(({ request_id: id }) => id !== detail.request_id), members.find(({ request_id: id }) => id === detail.request_id)];
+  state.sending.add(detail.request_id);
+  draw();
+  const failed = [];
+  for (const member of others) {
+    try {
+      keepDecision(member, await api.decide(member.request_id, { ...body, action_digest: member.action_digest }));
+      dropDraft(member.request_id);
+    } catch (error) {
+      if (!(error instanceof api.Problem)) api.noteAnswer(error);
+      failed.push([member, error]);
+    }
+    draw();
+  }
+  state.sending.delete(detail.request_id);
+  for (const [member, error] of failed) {
+    if (error.code === 'already-decided' && error.body.decision) overtaken(member, error.body.decision);
+    else tellElsewhere(member, NOT_DONE[body.decision], failureWords(error));
+  }
+  const done = others.length - failed.length;
+  if (done) toast(h('strong', {}, body.decision === 'approve' ? 'Approved' : 'Rejected'), ` ${done} of the group’s other ${others.length === 1 ? 'request' : 'requests'}`);
+  return own ? send(detail, body) : loop.now();
 }
 
 function overtaken(detail, decision) {
@@ -132,7 +162,7 @@ function overtaken(detail, decision) {
   state.items = itemsOf(state.queue, state.view);
   if (state.view.id === detail.request_id) return announce('Already decided. Your answer was not recorded.');
   const who = decision.cause === 'operator' && decision.decided_by ? ` by ${decision.decided_by.name || decision.decided_by.id}` : '';
-  return tellElsewhere(detail, 'Decided before you:', `It is ${outcomeWords(decision.outcome, decision.cause)}${who}. Your answer was not recorded.`);
+  return tellElsewhere(detail, 'Decided before you:', `It is ${decisionWords(decision)}${who}. Your answer was not recorded.`);
 }
 
 const tellElsewhere = (detail, what, words) => toastFailure([h('strong', {}, what), ' ', h('bdi', {}, safeText(detail.title))], words, () => open(detail.request_id, true));
@@ -142,12 +172,14 @@ function keepDecision(detail, decision) {
   if (state.view.id === detail.request_id) state.detail = { ...detail, status: 'decided', outcome: decision.outcome, decision };
 }
 
+const DONE = (decision) => { const words = decision.cause === 'operator' ? decisionWords(decision) : decision.outcome; return words[0].toUpperCase() + words.slice(1); };
+
 function settle(detail, decision) {
   const next = afterDecision(state.items, detail.request_id);
   const place = detailView.hasFocus() ? 'detail' : 'list';
   dropDraft(detail.request_id);
   keepDecision(detail, decision);
-  toast(h('strong', {}, decision.outcome === 'approved' ? 'Approved' : 'Rejected'), ' ', h('bdi', {}, safeText(detail.title)));
+  toast(h('strong', {}, DONE(decision)), ' ', h('bdi', {}, safeText(detail.title)));
   state.items = itemsOf(state.queue, state.view);
   if (state.view.id !== detail.request_id) { draw(); return loop.now(); }
   go({ id: next?.request_id ?? '' }, { replace: true });
@@ -254,7 +286,10 @@ function drawDetail() {
     const n = state.counts?.pending ?? 0;
     return detailView.showPlaceholder('hint', n || filtered(view) ? { title: 'No request is open', text: letterKeys.on ? 'Choose one from the list, or press J.' : 'Choose one from the list.' } : { title: state.list === 'ok' ? 'All clear' : '' });
   }
-  if (detail?.request_id === view.id) return detailView.showDetail(detail, { back, typed: typedText(detail.request_id), me: state.session?.sub });
+  if (detail?.request_id === view.id) {
+    group.draw(detail);
+    return detailView.showDetail(detail, { back, typed: typedText(detail.request_id), me: state.session?.sub, group: group.element });
+  }
   if (detailError) return detailView.showPlaceholder('error', detailError.status === 404
     ? { title: 'No such request', text: 'The address may be mistyped, or the request is not one that you may see.', back }
     : { title: detailError.status === 403 ? 'You may not see this request' : 'The request could not be loaded', text: detailError.message, back });
@@ -272,13 +307,12 @@ const whyNot = (detail) => (isPending(detail) && detail.you?.may?.length === 0 ?
 /** Why a decision cannot be made now: '' where it can. */
 function blocks(detail) {
   const over = detail && isPending(detail) && Date.parse(detail.respond_by) <= now();
-  const may = detail?.you?.may;
-  const mayNotApprove = Array.isArray(may) && may.length > 0 && !may.includes('approve');
   return {
     blocked: !canDecide(state.session) ? 'Deciding needs the role operator, which your token does not carry.'
       : over ? WHY_NOT.expired
         : whyNot(detail) || (api.connection.lost ? 'Decisions wait until the connection is back.' : ''),
-    approveBlocked: detailView.digestFault(detail) || (mayNotApprove ? 'You may reject this request, not approve it.' : ''),
+    approveBlocked: detailView.digestFault(detail),
+    may: Array.isArray(detail?.you?.may) ? detail.you.may : null,
   };
 }
 
@@ -363,6 +397,7 @@ addEventListener('hashchange', () => { const given = restoreSession(); if (given
 listenToKeys({
   move: whenIn(move), help, escape: whenIn(escape),
   approve: whenIn(() => composer.open('approve')), reject: whenIn(() => composer.open('reject')),
+  edit: whenIn(() => composer.open('edit')), respond: whenIn(() => composer.open('respond')),
   send: whenIn(() => (composer.isOpen() ? composer.trySend() : false)),
   search: whenIn(() => byId('filter-q').select()),
   enter: whenIn(() => (state.view.id ? detailView.focusDetail() : state.cursorId ? open(state.cursorId) : false)),

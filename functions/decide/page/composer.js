@@ -1,68 +1,96 @@
-// Approve and Reject: the bar under a request and the form behind its two buttons. It draws and collects; what was
-// typed is in drafts.js, and app.js sends.
+// The bar under a request: a button for each answer that its agent takes, and the form behind the buttons. It draws and
+// collects; what was typed is in drafts.js, and app.js sends.
 
-import { h, setAttr, setText } from './dom.js';
+import { h, safeText, setAttr, setText } from './dom.js';
+import { actionBox } from './changes.js';
+import { createAnswer } from './answer.js';
 import { changeDraft, draft as draftOf } from './drafts.js';
-import { isPending } from './state.js';
+import { isPending, offered } from './state.js';
 
 const PRESETS = ['Not what was asked for', 'Wrong amount or target', 'Not enough information', 'Against policy', 'Not now, ask again later'];
 const MAX = 2000;
+const NOTE = 'Note (optional)';
+const REASON = 'Reason (the agent gets it)';
+/** approves: something runs after it, so it needs a digest that fits and, for P1, the type; `all`: of a whole group. */
+const MODES = {
+  approve: { verb: 'Approve', key: 'A', label: NOTE, note: 'approve', approves: true },
+  edit: { verb: 'Edit', submit: 'Approve with changes', key: 'E', label: NOTE, note: 'edit', approves: true, writes: true },
+  respond: { verb: 'Respond', key: 'T', writes: true },
+  reject: { verb: 'Reject', key: 'R', label: REASON, note: 'reject' },
+  approveAll: { verb: 'Approve all', of: 'approve', label: NOTE, note: 'approve', approves: true, all: true },
+  rejectAll: { verb: 'Reject all', of: 'reject', label: REASON, note: 'reject', all: true },
+};
+const isMac = /Mac|iPhone|iPad/.test(navigator.platform);
+const key = (k) => h('kbd', { 'aria-hidden': 'true' }, k);
 
-export function createComposer(place, { send, opened }) {
-  let now = { detail: null, blocked: '', approveBlocked: '', sending: false };
+/** `send(detail, body)` and `sendAll(details, body)` send; `members(mode)` are the requests that an answer to all is for. */
+export function createComposer(place, { send, sendAll, members, opened }) {
+  let now = { detail: null, blocked: '', approveBlocked: '', may: null, sending: false };
   const errors = new Map(); // request_id -> {message, field}
   let openFor = ''; // `${id}:${mode}` that the form was last filled for
+  let confirms = []; // [{input, type}] of the P1s to be approved
 
   const why = h('p', { class: 'why', id: 'why', role: 'status' });
-  const key = (k) => h('kbd', { 'aria-hidden': 'true' }, k);
-  const approve = h('button', { type: 'button', class: 'button approve', id: 'approve', 'aria-describedby': 'why', 'aria-keyshortcuts': 'A', onclick: () => open('approve') }, 'Approve', key('A'));
-  const reject = h('button', { type: 'button', class: 'button reject', id: 'reject', 'aria-describedby': 'why', 'aria-keyshortcuts': 'R', onclick: () => open('reject') }, 'Reject', key('R'));
-  const idle = h('div', { class: 'bar-row' }, approve, reject, why);
+  const buttons = Object.fromEntries(['approve', 'edit', 'respond', 'reject'].map((mode) => [mode, h('button', {
+    type: 'button', class: `button ${mode}`, id: mode, 'aria-describedby': 'why', 'aria-keyshortcuts': MODES[mode].key, onclick: () => open(mode),
+  }, MODES[mode].verb, key(MODES[mode].key))]));
+  const idle = h('div', { class: 'bar-row' }, ...Object.values(buttons), why);
 
-  const heading = h('h3', { class: 'composer-title' });
-  const confirmType = h('code');
-  const confirm = h('input', { id: 'confirm-type', type: 'text', autocomplete: 'off', autocapitalize: 'off', autocorrect: 'off', spellcheck: 'false', 'aria-describedby': 'composer-error' });
-  const confirmField = h('div', { class: 'field' }, h('label', { for: 'confirm-type' }, 'This is P1. Type ', confirmType, ' to confirm'), confirm);
+  const heading = h('h3', { class: 'composer-title', id: 'composer-title' });
+  const actions = h('div', { class: 'all-actions', tabindex: '0', role: 'group', 'aria-label': 'The actions' });
+  const answer = createAnswer({ changed: keepForm });
+  const confirmPlace = h('div', { class: 'confirms' });
   const presets = h('div', { class: 'presets', role: 'group', 'aria-label': 'Common reasons' },
     PRESETS.map((text) => h('button', { type: 'button', class: 'chip', 'aria-pressed': 'false', onclick: () => takePreset(text) }, text)));
   const label = h('label', { for: 'reason' });
   const reason = h('textarea', { id: 'reason', rows: '2', maxlength: String(MAX), dir: 'auto', 'aria-describedby': 'composer-error reason-count' });
+  const reasonField = h('div', { class: 'field' }, label, reason);
   const count = h('span', { class: 'char-count', id: 'reason-count' });
   const error = h('p', { class: 'composer-error', id: 'composer-error', role: 'alert' });
   const submit = h('button', { type: 'submit', class: 'button' });
   const cancel = h('button', { type: 'button', class: 'quiet', onclick: () => close(true) }, 'Cancel', key('Esc'));
   const form = h('form', { class: 'composer', 'aria-labelledby': 'composer-title', novalidate: true, hidden: true },
-    heading, confirmField, presets, h('div', { class: 'field' }, label, reason), error,
+    heading, actions, answer.element, confirmPlace, presets, reasonField, error,
     h('div', { class: 'bar-row' }, submit, cancel, count));
-  heading.id = 'composer-title';
   place.append(idle, form);
 
   form.addEventListener('submit', (event) => { event.preventDefault(); trySend(); });
   reason.addEventListener('input', () => { keep(); draw(); });
-  confirm.addEventListener('input', () => { keep(); draw(); });
 
   const id = () => now.detail?.request_id ?? '';
   const draft = () => draftOf(id());
-  const keep = () => changeDraft(id(), { [draft().mode]: reason.value, confirm: confirm.value });
-  const ready = () => now.detail && isPending(now.detail) && !now.blocked;
-
-  function open(mode) {
-    if (!ready() || (mode === 'approve' && now.approveBlocked)) return;
-    changeDraft(id(), { mode });
+  const mode = () => draft().mode;
+  const keep = () => changeDraft(id(), { ...(MODES[mode()].note && { [MODES[mode()].note]: reason.value }), confirm: confirms.length === 1 ? confirms[0].input.value : '' });
+  function keepForm(field, text) {
+    const { forms, written } = draft();
+    changeDraft(id(), { forms: { ...forms, [mode()]: field }, written: { ...written, [mode()]: text } });
     errors.delete(id());
     draw();
-    const first = mode === 'approve' && now.detail.priority === 'P1' ? confirm : reason;
-    first.focus();
+  }
+  const ready = () => now.detail && isPending(now.detail) && !now.blocked;
+  const offers = (one) => offered(now.detail).includes(one);
+  /** Why a kind of answer cannot be given: '' where it can. */
+  const stopOf = (one) => now.blocked || (MODES[one].approves && !MODES[one].all ? now.approveBlocked : '')
+    || (now.may && now.may.length && !now.may.includes(MODES[one].of ?? one) ? `You may not ${MODES[one].of ?? one} this request.` : '');
+
+  function open(next) {
+    if (!ready() || !offers(MODES[next].of ?? next) || stopOf(next) || (MODES[next].all && !members(next).length)) return;
+    changeDraft(id(), { mode: next });
+    errors.delete(id());
+    draw();
+    if (confirms.length && !MODES[next].writes) confirms[0].input.focus();
+    else if (MODES[next].writes) answer.focus();
+    else reason.focus();
     opened();
   }
 
   function close(focus) {
-    if (!draft().mode || now.sending) return false;
-    const { mode } = draft();
+    const was = mode();
+    if (!was || now.sending) return false;
     changeDraft(id(), { mode: '', confirm: '' });
     errors.delete(id());
     draw();
-    if (focus) (mode === 'approve' ? approve : reject).focus();
+    if (focus) (buttons[MODES[was].of ?? was]).focus();
     return true;
   }
 
@@ -75,70 +103,105 @@ export function createComposer(place, { send, opened }) {
     reason.focus();
   }
 
-  function trySend() {
-    const { mode } = draft();
-    if (!mode || now.sending) return;
-    if (now.blocked) return; // the reason is on screen
-    if (mode === 'approve' && now.approveBlocked) return;
-    const text = reason.value.trim();
-    const say = (message, field) => { errors.set(id(), { message, field }); draw(); field.focus(); };
-    if (mode === 'approve' && now.detail.priority === 'P1' && confirm.value.trim() !== now.detail.action.type) return say('That is not the action’s type yet.', confirm);
-    if (mode === 'reject' && !text) return say('A rejection needs a reason: the agent and the trace will carry it.', reason);
+  /** The body of what was written, as long as its request is still open and nothing was sent meanwhile. */
+  async function bodyOf(one) {
+    const { verb, of, writes } = MODES[one];
+    const [of_, text] = [id(), reason.value.trim()];
+    const body = writes ? await answer.body() : { decision: of ?? verb.toLowerCase() };
+    if (of_ !== id() || mode() !== one || now.sending) return null;
+    return { ...body, ...(MODES[one].note && text && { reason: text }) };
+  }
+
+  async function trySend() {
+    const one = mode();
+    if (!one || now.sending || stopOf(one)) return; // the reason is on screen
+    const say = (message, field) => { errors.set(id(), { message, field }); draw(); field?.focus(); };
+    const unsure = confirms.find(({ input, type }) => input.value.trim() !== type);
+    if (unsure) { say('That is not the action’s type yet.', unsure.input); return; }
+    if (MODES[one].note === 'reject' && !reason.value.trim()) { say('A rejection needs a reason: the agent and the trace will carry it.', reason); return; }
     errors.delete(id());
-    send(now.detail, mode, text);
+    draw();
+    const body = await bodyOf(one);
+    if (!body) return;
+    if (body.fault) { say(body.fault); return; }
+    if (MODES[one].all) sendAll(now.detail, members(one), body);
+    else send(now.detail, body);
+  }
+
+  /** One field for each P1 that would run: its type has to be typed. */
+  function drawConfirms(one) {
+    const all = !MODES[one].approves ? [] : (MODES[one].all ? members(one) : [now.detail]).filter(({ priority }) => priority === 'P1');
+    confirms = all.map(({ action, title }, n) => {
+      const fieldId = n ? `confirm-type-${n + 1}` : 'confirm-type';
+      const input = h('input', { id: fieldId, type: 'text', autocomplete: 'off', autocapitalize: 'off', autocorrect: 'off', spellcheck: 'false', 'aria-describedby': 'composer-error', oninput: () => { keep(); draw(); } });
+      const what = all.length > 1 ? ['“', h('bdi', {}, safeText(title)), '” is P1.'] : MODES[one].all ? ['“', h('bdi', {}, safeText(title)), '” is P1.'] : 'This is P1.';
+      return { input, type: action.type, field: h('div', { class: 'field' }, h('label', { for: fieldId }, what, ' Type ', h('code', {}, action.type), ' to confirm'), input) };
+    });
+    if (confirms.length === 1 && !MODES[one].all) confirms[0].input.value = draft().confirm;
+    confirmPlace.replaceChildren(...confirms.map(({ field }) => field));
+  }
+
+  function fill(one) {
+    const { verb, all, writes, note } = MODES[one];
+    const hadFocus = place.contains(document.activeElement);
+    const group = all ? members(one) : [];
+    form.dataset.mode = one;
+    reason.value = (note && draft()[note]) ?? '';
+    heading.replaceChildren(`${verb} `, all ? `${group.length} requests` : h('code', {}, now.detail.action?.type ?? ''));
+    actions.hidden = !all;
+    actions.replaceChildren(...group.map((detail) => h('div', {}, h('p', { class: 'all-title' }, h('bdi', {}, safeText(detail.title))), actionBox(detail.action))));
+    if (writes) answer.show(now.detail, one, draft().forms[one]);
+    else answer.hide();
+    drawConfirms(one);
+    presets.hidden = note !== 'reject';
+    reasonField.hidden = !note;
+    setText(label, MODES[one].label ?? '');
+    setAttr(reason, 'rows', writes ? '1' : '2');
+    setAttr(reason, 'aria-required', note === 'reject' ? 'true' : null);
+    submit.className = `button ${note === 'reject' ? 'reject' : MODES[one].approves ? 'approve' : 'primary'}`;
+    if (hadFocus && !place.contains(document.activeElement)) (note ? reason : cancel).focus();
   }
 
   function draw() {
-    const { detail, blocked, approveBlocked, sending } = now;
+    const { detail, blocked, sending } = now;
     const pending = detail && isPending(detail);
     place.hidden = !pending;
     if (!pending) {
-      if (detail && draft().mode) changeDraft(id(), { mode: '' });
+      openFor = '';
+      if (detail && mode()) changeDraft(id(), { mode: '' });
       return;
     }
-    const { mode, confirm: typed } = draft();
-    const text = draft()[mode] ?? '';
-    const hadFocus = place.contains(document.activeElement);
-    idle.hidden = Boolean(mode);
-    form.hidden = !mode;
-    setAttr(approve, 'aria-disabled', blocked || approveBlocked ? 'true' : null);
-    setAttr(reject, 'aria-disabled', blocked ? 'true' : null);
-    setText(why, blocked || approveBlocked || '');
-    if (!mode) { openFor = ''; return; }
-    const type = detail.action?.type ?? '';
-    if (openFor !== `${id()}:${mode}`) {
-      openFor = `${id()}:${mode}`;
-      reason.value = text;
-      confirm.value = typed;
-      heading.replaceChildren(mode === 'approve' ? 'Approve ' : 'Reject ', h('code', {}, type));
-      setText(confirmType, type);
-      presets.hidden = mode === 'approve';
-      setText(label, mode === 'approve' ? 'Note (optional)' : 'Reason (the agent gets it)');
-      setAttr(reason, 'aria-required', mode === 'reject' ? 'true' : null);
-      submit.className = `button ${mode}`;
-      if (hadFocus && !place.contains(document.activeElement)) reason.focus();
+    const one = mode();
+    idle.hidden = Boolean(one);
+    form.hidden = !one;
+    for (const [name, button] of Object.entries(buttons)) {
+      button.hidden = !offers(name);
+      setAttr(button, 'aria-disabled', stopOf(name) ? 'true' : null);
     }
-    confirmField.hidden = !(mode === 'approve' && detail.priority === 'P1');
+    setText(why, blocked || now.approveBlocked || ['approve', 'edit', 'respond', 'reject'].filter(offers).map(stopOf).find(Boolean) || '');
+    if (!one) { openFor = ''; return; }
+    if (openFor !== `${id()}:${one}`) { openFor = `${id()}:${one}`; fill(one); }
+    const text = reason.value;
     for (const chip of presets.children) setAttr(chip, 'aria-pressed', String(text.split('\n').includes(chip.textContent)));
-    const stop = blocked || (mode === 'approve' ? approveBlocked : '');
+    const stop = stopOf(one);
     setAttr(submit, 'aria-disabled', sending || stop ? 'true' : null);
-    const words = sending ? 'Sending…' : mode === 'approve' ? 'Approve' : 'Reject';
+    const words = sending ? 'Sending…' : MODES[one].submit ?? MODES[one].verb;
     if (submit.dataset.words !== words) { submit.dataset.words = words; submit.replaceChildren(words, ...(sending ? [] : [key(isMac ? '⌘↵' : 'Ctrl ↵')])); }
     const fault = errors.get(id());
     setText(error, stop || fault?.message || '');
-    setAttr(reason, 'aria-invalid', fault?.field === reason ? 'true' : null);
-    setAttr(confirm, 'aria-invalid', fault?.field === confirm ? 'true' : null);
-    setText(count, text.length > MAX - 300 ? `${MAX - text.length} characters left` : '');
+    for (const field of [reason, ...confirms.map(({ input }) => input)]) setAttr(field, 'aria-invalid', fault?.field === field ? 'true' : null);
+    setText(count, MODES[one].note && text.length > MAX - 300 ? `${MAX - text.length} characters left` : '');
   }
 
   return {
     open, close, trySend,
-    isOpen: () => Boolean(now.detail && isPending(now.detail) && draft().mode),
+    isOpen: () => Boolean(now.detail && isPending(now.detail) && mode()),
     contains: (el) => place.contains(el),
-    /** What became of an answer that was sent; it stays with its request. '' takes it back. */
-    fail(request, message) {
+    /** What became of an answer that was sent; it stays with its request. '' takes it back. `faults`: of its fields. */
+    fail(request, message, faults) {
       if (message) errors.set(request, { message });
       else errors.delete(request);
+      if (faults && request === id() && MODES[mode()]?.writes && answer.tell(faults)) errors.set(request, { message: 'The server refused the answer, nothing was recorded: see the marked fields.' });
       draw();
     },
     /** What the page knows now. */
@@ -148,5 +211,3 @@ export function createComposer(place, { send, opened }) {
     },
   };
 }
-
-const isMac = /Mac|iPhone|iPad/.test(navigator.platform);

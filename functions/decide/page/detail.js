@@ -3,8 +3,11 @@
 
 import { h, byId, copyButton, isolated, safeText, setAttr, setText } from './dom.js';
 import { countdown, countdownWords, now, timeNode, urgency, urgencyWord } from './time.js';
-import { fate, isFailed, isPending, outcomeWords } from './state.js';
+import { decisionWords, fate, isFailed, isPending } from './state.js';
 import { exactTree, readingTree } from './tree.js';
+import { actionBox, changeList, countWords } from './changes.js';
+import { differences } from './diff.js';
+import { executionNodes } from './execution.js';
 import { renderMarkdown } from './markdown.js';
 import { actorNodes, agentPresence, traceFoot, traceList } from './trace.js';
 import { canDigest, digestOf } from './digest.js';
@@ -64,8 +67,6 @@ export function showPlaceholder(kind, { title, text, action, back } = {}) {
 const section = (name, title, ...body) => h('section', { class: `part ${name}`, 'aria-labelledby': `h-${name}` }, h('h3', { id: `h-${name}` }, title), ...body);
 
 function build(detail, back) {
-  const args = detail.action?.arguments ?? {};
-  const n = Object.keys(args).length;
   const parts = {
     title: h('h2', { class: 'detail-title', id: 'detail-title', tabindex: '-1' }, isolated(detail.title)),
     priority: h('span', { class: 'priority' }), escalated: h('span', { class: 'escalated' }),
@@ -73,6 +74,7 @@ function build(detail, back) {
     presence: h('span', { class: 'presence' }),
     outcome: h('div', { class: 'outcome', id: 'outcome', tabindex: '-1', hidden: true }),
     check: h('span', { class: 'check' }),
+    answered: h('div', { class: 'answered' }), group: h('div'),
     trace: h('div'),
   };
   const hasContext = detail.context && Object.keys(detail.context).length > 0;
@@ -84,13 +86,12 @@ function build(detail, back) {
       h('p', { class: 'facts' },
         h('span', {}, 'asked by ', h('bdi', { class: 'agent' }, safeText(detail.agent_id)), ' ', timeNode(detail.created_at)),
         parts.presence)),
-    parts.outcome,
+    parts.outcome, parts.answered,
     section('action', 'Action',
-      h('div', { class: 'action-box' },
-        h('p', { class: 'action-name' }, h('code', {}, safeText(detail.action?.type ?? '', true)), h('span', { class: 'muted' }, n === 1 ? '1 argument' : `${n} arguments`)),
-        n ? exactTree(args) : ''),
+      actionBox(detail.action),
       h('div', { class: 'digest-line' }, h('span', {}, 'Digest'), h('code', { class: 'digest' }, detail.action_digest), parts.check,
         copyButton('Copy', () => detail.action_digest, { 'aria-label': 'Copy the action digest' }))),
+    parts.group,
     detail.summary ? section('summary', 'Summary', h('p', { class: 'from' }, 'written by the agent'), h('div', { class: 'prose', dir: 'auto' }, renderMarkdown(detail.summary))) : '',
     hasContext ? section('context', 'Context', h('p', { class: 'from' }, 'given by the agent'), readingTree(detail.context)) : '',
     section('history', 'Trace', parts.trace),
@@ -110,7 +111,7 @@ async function checkDigest(detail, check) {
 }
 
 /** Draws a request, or only what changed in it. */
-export function showDetail(detail, { back, typed, me }) {
+export function showDetail(detail, { back, typed, me, group }) {
   const fresh = !shown || shown.id !== detail.request_id || shown.digest !== detail.action_digest;
   if (fresh) {
     const { article, parts } = build(detail, back);
@@ -131,14 +132,38 @@ export function showDetail(detail, { back, typed, me }) {
     const escalated = isPending(detail) && detail.escalated_at;
     parts.escalated.replaceChildren(...(escalated ? ['escalated ', timeNode(detail.escalated_at)] : []));
     drawOutcome(detail, parts.outcome, typed, me, wasPending);
+    drawAnswered(detail, parts.answered);
     parts.trace.replaceChildren(traceList(detail), traceFoot(detail));
   }
+  if (!group.isConnected || group.parentElement !== shown.parts.group) shown.parts.group.replaceChildren(group);
   tickDetail();
 }
 
+/** What an operator wrote: an action other than the asked one, beside it; a response. Built once: it never changes. */
+function drawAnswered(detail, place) {
+  const { decision } = detail;
+  if (!decision || place.hasChildNodes()) return;
+  if (decision.edited && decision.action) {
+    const all = differences(detail.action, decision.action);
+    const check = h('span', { class: 'check' });
+    place.append(section('edited', 'Approved instead', h('p', { class: 'from' }, `with ${countWords(all.length)}`), changeList(all),
+      h('div', { class: 'sides' },
+        h('div', {}, h('h4', {}, 'Asked'), actionBox(detail.action)),
+        h('div', {}, h('h4', {}, 'Approved'), actionBox(decision.action))),
+      h('div', { class: 'digest-line' }, h('span', {}, 'Digest of what was approved'), h('code', { class: 'digest' }, decision.action_digest), check)));
+    digestOf(decision.action).catch(() => null).then((computed) => {
+      setAttr(check, 'data-state', computed === decision.action_digest ? 'match' : 'mismatch');
+      setText(check, computed === decision.action_digest ? 'matches what is shown' : 'does NOT match what is shown');
+    });
+  }
+  if (decision.outcome === 'responded' && decision.response !== undefined) {
+    place.append(section('response', 'Response', h('div', { class: 'action-box' }, exactTree(decision.response))));
+  }
+}
+
 /** What went wrong after the decision, in the agent's own words where it gave some. */
-function failureOf({ delivery_error: error, ...item }) {
-  if (!error) return item.execution === 'failed' ? 'The agent reported a failure.' : 'The decision never reached the agent. An administrator can send it again.';
+function failureOf({ delivery_error: error }) {
+  if (!error) return 'The decision never reached the agent. An administrator can send it again.';
   const [message, code] = [error.message, error.code].map((text) => (text ? safeText(text) : ''));
   return ['The agent reported a failure', message || code ? ': ' : '.', message, message && code ? [' (', code, ')'] : code];
 }
@@ -147,7 +172,7 @@ function drawOutcome(detail, place, typed, me, wasPending) {
   const decision = detail.decision;
   place.hidden = !decision;
   if (!decision) return;
-  const words = outcomeWords(decision.outcome, decision.cause);
+  const words = decisionWords(decision);
   const byPerson = decision.cause === 'operator';
   const failed = isFailed(detail) && decision.outcome === 'approved';
   setAttr(place, 'data-outcome', failed ? 'failed' : byPerson ? decision.outcome : 'other');
@@ -156,7 +181,8 @@ function drawOutcome(detail, place, typed, me, wasPending) {
     h('p', { class: 'outcome-words' }, h('strong', {}, words[0].toUpperCase() + words.slice(1)),
       decision.cause === 'timeout' ? ' ' : [' by ', mine ? 'you' : actorNodes(decision.decided_by), ' '], timeNode(decision.decided_at)),
     decision.cause === 'timeout' ? h('p', {}, `Nobody answered in time, so its policy ${decision.outcome} it.`) : '',
-    isFailed(detail) ? h('p', { class: 'failure-words', dir: 'auto' }, failureOf(detail)) : '',
+    executionNodes(detail),
+    isFailed(detail) && (detail.delivery_error || detail.execution !== 'failed') ? h('p', { class: 'failure-words', dir: 'auto' }, failureOf(detail)) : '',
     decision.reason ? h('p', { class: 'reason', dir: 'auto' }, safeText(decision.reason)) : '',
     typed && !mine ? h('div', { class: 'kept' }, h('p', {}, 'Your answer was not sent. What you had typed:'),
       h('p', { class: 'kept-text', dir: 'auto' }, typed), copyButton('Copy text', () => typed)) : '');

@@ -59,7 +59,7 @@ function checkbox(id, label, on, set) {
 
 const KEYS = [
   [['J', '↓'], 'Next request'], [['K', '↑'], 'Previous request'], [['Enter'], 'Open it, or go to its text'],
-  [['A'], 'Approve'], [['R'], 'Reject'], [['Ctrl Enter', '⌘ Enter'], 'Send the answer'],
+  [['A'], 'Approve'], [['R'], 'Reject'], [['E'], 'Edit, and approve with changes'], [['T'], 'Respond with text or a form'], [['Ctrl Enter', '⌘ Enter'], 'Send the answer'],
   [['/'], 'Search'], [['Esc'], 'Step back: form, search, request, list'], [['?'], 'This list'],
 ];
 

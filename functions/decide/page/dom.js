@@ -57,6 +57,12 @@ export function safeText(text, exact = false) {
   return nodes;
 }
 
+/** The same as plain text, for places that hold no elements. */
+export const markedText = (text) => safeText(text, true).map((part) => (typeof part === 'string' ? part : `[${part.textContent}]`)).join('');
+
+/** Whether an exact value holds what cannot be seen. */
+export const hasHidden = (text) => EXACT.test(text);
+
 /** The same, isolated so that its direction cannot reach its neighbours. */
 export const isolated = (text, props = {}, exact = false) => h('bdi', props, safeText(text, exact));
 

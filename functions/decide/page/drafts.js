@@ -2,7 +2,9 @@
 // tab (sessionStorage), and nothing else: the next person at this page does not find it.
 
 const KEY = 'relaytrace.drafts';
-const EMPTY = { mode: '', approve: '', reject: '', confirm: '' }; // a rejection's reason never slips into an approval
+// A rejection's reason never slips into an approval. `forms`: the fields of an edit and of a response; `written`: the
+// same as text.
+const EMPTY = { mode: '', approve: '', reject: '', edit: '', confirm: '', forms: {}, written: {} };
 
 let owner = '';
 let drafts = new Map();
@@ -13,16 +15,20 @@ export function openDrafts(sub) {
   owner = sub;
   let kept = null;
   try { kept = JSON.parse(sessionStorage.getItem(KEY)); } catch { /* not ours: dropped */ }
-  drafts = new Map(kept?.owner === sub && Array.isArray(kept.drafts) ? kept.drafts : []);
+  drafts = new Map(kept?.owner === sub && Array.isArray(kept.drafts) ? kept.drafts.map(([id, draft]) => [id, { ...EMPTY, ...draft }]) : []);
   keep();
 }
 
 function keep() {
   // A P1's confirmation is typed anew: it says that the action is read now.
-  const worth = [...drafts].filter(([, draft]) => draft.approve || draft.reject).map(([id, draft]) => [id, { ...draft, confirm: '' }]);
-  if (worth.length) sessionStorage.setItem(KEY, JSON.stringify({ owner, drafts: worth }));
-  else sessionStorage.removeItem(KEY);
+  const worth = [...drafts].filter(([, draft]) => textOf(draft)).map(([id, draft]) => [id, { ...draft, confirm: '' }]);
+  try {
+    if (worth.length) sessionStorage.setItem(KEY, JSON.stringify({ owner, drafts: worth }));
+    else sessionStorage.removeItem(KEY);
+  } catch { /* more than a browser keeps: it lasts as long as the page */ }
 }
+
+const textOf = ({ approve, reject, edit, written }) => [written.edit, written.respond, reject || approve || edit].filter(Boolean).join('\n').trim();
 
 export const draft = (id) => drafts.get(id) ?? EMPTY;
 
@@ -42,4 +48,4 @@ export function dropDrafts() {
 }
 
 /** What was typed, as it is shown when someone else decided first. */
-export const typedText = (id) => (draft(id).reject || draft(id).approve).trim();
+export const typedText = (id) => textOf(draft(id));

@@ -1,4 +1,4 @@
-// The keyboard: J/K, Enter, A, R, /, Esc, ?, Ctrl/Cmd+Enter. Letters never act while typing in a field,
+// The keyboard: J/K, Enter, A, R, E, T, /, Esc, ?, Ctrl/Cmd+Enter. Letters never act while typing in a field,
 // and can be switched off altogether. Latin letters count by what they type (Dvorak); a letter of another script
 // counts by the place of its key, which is labelled with the Latin letter too.
 
@@ -34,6 +34,8 @@ export function listenToKeys(act) {
       case 'k': return done(act.move(-1));
       case 'a': return event.repeat ? undefined : done(act.approve());
       case 'r': return event.repeat ? undefined : done(act.reject());
+      case 'e': return event.repeat ? undefined : done(act.edit());
+      case 't': return event.repeat ? undefined : done(act.respond());
       case '/': return done(act.search());
       case '?': return done(act.help());
       default: return undefined;

@@ -3,6 +3,9 @@
 export const STATUSES = ['pending', 'decided', 'all'];
 export const PRIORITIES = ['P1', 'P2', 'P3'];
 export const OUTCOMES = ['approved', 'rejected', 'cancelled'];
+/** What an operator may answer, in the order of the buttons; what the agent can take of it stands in `answers`. */
+export const ANSWERS = ['approve', 'edit', 'respond', 'reject'];
+export const offered = ({ answers }) => (Array.isArray(answers) ? ANSWERS.filter((one) => answers.includes(one)) : ['approve', 'reject']);
 const PAGE_OF_A_HISTORY = ['outcome', 'failed', 'decidedBy', 'from', 'to']; // what only a decided request has
 
 /** Plain filters: the member of a view, its name in an address and for the API, and the most characters it may have. */
@@ -88,6 +91,9 @@ export function afterDecision(items, id) {
   const below = items.slice(at + 1).find(isPending);
   return below ?? items.slice(0, Math.max(at, 0)).reverse().find(isPending) ?? null;
 }
+
+/** The same of a whole decision: an approval of another action than the asked one says so. */
+export const decisionWords = ({ outcome, cause, edited }) => `${outcomeWords(outcome, cause)}${edited && outcome === 'approved' ? ' with changes' : ''}`;
 
 /** Outcome and cause in words that never present a timeout as a person's "no". */
 export function outcomeWords(outcome, cause) {

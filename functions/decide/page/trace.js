@@ -3,11 +3,13 @@
 
 import { h, copyButton, safeText } from './dom.js';
 import { now, relative, timeNode } from './time.js';
-import { chainOf, outcomeWords } from './state.js';
+import { chainOf, decisionWords } from './state.js';
+import { entryFacts } from './execution.js';
 
 const KINDS = {
   submitted: 'Submitted', escalated: 'Escalated', extended: 'Time extended', reprioritised: 'Priority changed',
   decided: 'Decided', acknowledged: 'Acknowledged by the agent', dead_lettered: 'Dead-lettered', replayed: 'Sent again',
+  voted: 'Voted', rerouted: 'Rerouted', consumed: 'Permit used', outcome: 'Outcome',
 };
 // Said elsewhere, or for programs.
 const KNOWN = new Set(['seq', 'kind', 'at', 'actor', 'hash', 'prev_hash', 'entry', 'request_id', 'action_digest', 'envelope_sha256', 'outcome', 'cause', 'reason', 'details', 'policy_id']);
@@ -33,7 +35,8 @@ function details(entry) {
 
 function entryNode(entry) {
   const all = { ...entry.details, ...entry };
-  const title = entry.kind === 'decided' && all.outcome ? `Decided: ${outcomeWords(all.outcome, all.cause)}` : KINDS[entry.kind] ?? String(entry.kind);
+  const title = entry.kind === 'decided' && all.outcome ? `Decided: ${decisionWords(all)}`
+    : entry.kind === 'outcome' ? `Outcome: ${entryFacts(entry).state ?? 'unknown'}` : KINDS[entry.kind] ?? safeText(String(entry.kind), true);
   return h('li', { 'data-kind': entry.kind },
     h('p', { class: 'what' }, h('strong', {}, title), ' ', h('span', { class: 'by' }, entry.actor ? 'by ' : '', actorNodes(entry.actor))),
     h('p', { class: 'when' }, timeNode(entry.at), entry.hash ? h('code', { class: 'hash', title: entry.hash }, entry.hash.slice(0, 15)) : ''),

@@ -2,14 +2,13 @@
 // context may fold what is deep, long or many, and draws a folded part only when it is opened.
 
 import { h, isolated } from './dom.js';
-import { Literal } from './api.js';
+import { isBranch } from './json.js';
 
 const MANY = 100; // members drawn at once in a foldable tree
 const LONG = 600; // characters of one string drawn at once in a foldable tree
 const OPEN_DEPTH = 3; // levels that a foldable tree, or a part of it that is unfolded, shows at once
 const INDENT_DEPTH = 6; // deeper levels are no longer indented, so that the text keeps its width
 
-const isBranch = (v) => v !== null && typeof v === 'object' && !(v instanceof Literal);
 const sizeOf = (v) => (Array.isArray(v) ? v.length : Object.keys(v).length);
 
 function scalar(value, options) {
