@@ -28,8 +28,14 @@ test: ## Prove it: unit, database, NATS, contract, verifier and browser tests
 	tests/lambda/run
 	tests/page/run
 	tests/with-stack python tests/documents/type.py
+	tests/with-stack sdk/python/run-tests short
 	target/debug/simulator drill --short
 	target/debug/simulator run smoke
+
+.PHONY: test-agents
+test-agents: ## Prove the SDKs and their adapters, with the frameworks' own fake models
+	@local/setup test
+	tests/with-stack sdk/python/run-tests
 
 .PHONY: quick
 quick: ## Prove the core in minutes: the Rust workspace without the simulator, and the contract's handoff

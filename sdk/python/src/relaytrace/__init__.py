@@ -1,0 +1,89 @@
+"""RelayTrace: ask a person before an AI agent acts.
+
+```python
+from relaytrace import Relay, Rejected, TimedOut
+
+relay = Relay.from_env()
+with relay.ask("refund.create", {"customer": "88213", "amount": "1240.00"}, title="Refund 1,240 EUR") as permit:
+    refund(**permit.arguments)
+```
+
+The block runs only under an approval that is signed, that is for exactly these arguments, and that this very block has
+used up; its end is the outcome on record. Anything else is an exception, and says what to do.
+"""
+
+from ._async_relay import AsyncRelay
+from ._errors import (
+    AlreadyUsed,
+    CallError,
+    Cancelled,
+    ClockSkew,
+    ConfigurationError,
+    ContractBroken,
+    Frozen,
+    KeyRefused,
+    KeyReused,
+    NotApproved,
+    OtherAnswer,
+    PermitExpired,
+    PermitRevoked,
+    ReceiptError,
+    Refused,
+    Rejected,
+    RelayError,
+    Responded,
+    StillPending,
+    TimedOut,
+    TooSlow,
+    Unavailable,
+    Unreachable,
+    Unverified,
+    WrongSecret,
+    WrongUrl,
+)
+from ._models import Acknowledged, Actor, Decision, Permit, Problem, Receipt, Request
+from ._permit import PermitInUse
+from ._receipt import verify_receipt
+from ._relay import Relay
+from ._version import __version__
+
+__all__ = [
+    "Acknowledged",
+    "Actor",
+    "AlreadyUsed",
+    "AsyncRelay",
+    "CallError",
+    "Cancelled",
+    "ClockSkew",
+    "ConfigurationError",
+    "ContractBroken",
+    "Decision",
+    "Frozen",
+    "KeyRefused",
+    "KeyReused",
+    "NotApproved",
+    "OtherAnswer",
+    "Permit",
+    "PermitExpired",
+    "PermitInUse",
+    "PermitRevoked",
+    "Problem",
+    "Receipt",
+    "ReceiptError",
+    "Refused",
+    "Rejected",
+    "Relay",
+    "RelayError",
+    "Request",
+    "Responded",
+    "StillPending",
+    "TimedOut",
+    "TooSlow",
+    "Unavailable",
+    "Unreachable",
+    "Unverified",
+    "WrongSecret",
+    "WrongUrl",
+    "__version__",
+    "verify_receipt",
+]
