@@ -37,6 +37,19 @@ enum Command {
     /// `DATABASE_URL` is the owner's here. `FUNCTIONS_ROLE` names the login role of the functions' `DATABASE_URL`,
     /// `FUNCTIONS_PASSWORD` is its password. Safe to repeat.
     Migrate,
+    /// Erase what agents sent with requests that were submitted and decided before so many days: text, action, context,
+    /// resume.
+    ///
+    /// `DATABASE_URL` is the owner's here. Chains, decisions, digests and receipts stay, and say that it was erased. What
+    /// its agent is still to get stays. Safe to repeat.
+    Erase {
+        /// Days since the decision.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        older_than_days: u32,
+        /// Only count.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Run one sweep, print its counts as JSON, and exit: for a cron job.
     Sweep,
     /// Print the list of the functions' attestation keys, as `ATTESTATION_JWKS` takes it.
@@ -57,6 +70,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Serve(options) => serve::run(&options),
         Command::Migrate => runtime::run_migrations(),
+        Command::Erase { older_than_days, dry_run } => runtime::run_erase(older_than_days, dry_run),
         Command::Sweep => runtime::run_once(&timeout_sweep::router(), timeout_sweep::run_once),
         Command::AttestationJwks(options) => attestations::run(&options),
         Command::Check => runtime::run_check(),

@@ -4,7 +4,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use relaytrace_domain::{Digest, Json, RequestId, Timestamp, action_digest, chain_genesis, chain_hash};
 use serde_json::Value;
 
-use crate::{Finding, Findings, json_in, text};
+use crate::{Finding, Findings, is_erased, json_in, text};
 
 /// Everything that does not hold in an exported chain. None: it is what was recorded, or was recomputed as a whole
 /// or cut off at its end, which only a receipt or an event can tell.
@@ -51,7 +51,7 @@ const KINDS: [&str; 12] = [
     "outcome",
 ];
 /// Members of an export, and of each of its entries.
-const EXPORT_MEMBERS: [&str; 5] = ["request_id", "length", "head", "envelope", "entries"];
+const EXPORT_MEMBERS: [&str; 6] = ["request_id", "length", "head", "envelope", "erased", "entries"];
 const ENTRY_MEMBERS: [&str; 7] = ["seq", "kind", "at", "actor", "entry", "prev_hash", "hash"];
 
 /// What a reader should know of an exported chain that is no fault: what this version does not know, and cannot check.
@@ -59,6 +59,9 @@ const ENTRY_MEMBERS: [&str; 7] = ["seq", "kind", "at", "actor", "entry", "prev_h
 pub fn notes_on_chain(export: &Value) -> Vec<Finding> {
     let mut notes = Findings::default();
     note_members(&mut notes, export, &EXPORT_MEMBERS, None, "");
+    if is_erased(export) {
+        notes.add(None, "/envelope", "was erased: what it said cannot be checked against its digests");
+    }
     for (index, entry) in export["entries"].as_array().into_iter().flatten().enumerate() {
         let (number, at) = (Some(index + 1), |field: &str| format!("/entries/{index}/{field}"));
         note_members(&mut notes, entry, &ENTRY_MEMBERS, number, &format!("/entries/{index}"));
@@ -154,6 +157,11 @@ fn check_order(findings: &mut Findings, contents: &[Value]) {
 
 /// The envelope is the one submitted, and every action digest that of its action.
 fn check_envelope(findings: &mut Findings, export: &Value, contents: &[Value]) {
+    if is_erased(export) {
+        return;
+    }
+    let says_so = export.get("erased").is_some_and(|erased| erased != false);
+    findings.check(!says_so, None, "/erased", "is said of an envelope that is there");
     let Some(envelope) = text(export, "envelope").and_then(|text| BASE64_STANDARD.decode(text).ok()) else {
         return findings.add(None, "/envelope", "is missing or not base64");
     };

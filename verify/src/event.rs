@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{Finding, Findings, json_in, text};
+use crate::{Finding, Findings, asked, json_in, text};
 
 /// Everything in which an exported chain is not the one that an event tells of. This finds a chain that was recomputed as
 /// a whole, or cut off before the event's entry.
@@ -32,9 +32,9 @@ pub fn verify_event(event: &Value, export: &Value) -> Vec<Finding> {
     let kind = text(&content, "kind").unwrap_or_default();
     let told_as = format!("handoff.{}", if kind == "submitted" { "requested" } else { kind });
     findings.check(text(event, "type") == Some(&told_as), number, at("kind"), "is not what the event tells");
-    let envelope = json_in(export, "envelope");
+    let asked = asked(export);
     for member in ["agent_id", "client_request_key"] {
-        let holds = event["data"][member] == envelope[member];
+        let holds = event["data"][member] == asked[member];
         findings.check(holds, None, "/envelope", format!("does not have the event's {member}"));
     }
     check_decision(&mut findings, event, export, length);

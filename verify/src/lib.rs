@@ -62,6 +62,24 @@ fn text<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object.get(name).and_then(Value::as_str)
 }
 
+/// Whether an export says that its envelope was erased, and has none.
+fn is_erased(export: &Value) -> bool {
+    export["erased"] == true && export["envelope"].is_null()
+}
+
+/// What was asked, in the members that receipts and events have of it: by the envelope or, where that was erased, by the
+/// submitted entry.
+fn asked(export: &Value) -> Value {
+    if is_erased(export) {
+        let mut submitted = json_in(&export["entries"][0], "entry");
+        submitted["agent_id"] = submitted["actor"]["id"].take();
+        return submitted;
+    }
+    let mut envelope = json_in(export, "envelope");
+    envelope["action_type"] = envelope["action"]["type"].take();
+    envelope
+}
+
 /// The JSON in a member of base64; null where there is none.
 fn json_in(object: &Value, name: &str) -> Value {
     let bytes = text(object, name).and_then(|text| BASE64_STANDARD.decode(text).ok());

@@ -7,7 +7,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use relaytrace_domain::Timestamp;
 use serde_json::Value;
 
-use crate::{Finding, Findings, json_in, text};
+use crate::{Finding, Findings, asked, json_in, text};
 
 /// The claims of a receipt whose signature holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,12 +95,10 @@ pub fn verify_against_chain(receipt: &Receipt, export: &Value) -> Vec<Finding> {
         let holds = receipt.get("decided_by")[member] == content["actor"][member];
         findings.check(holds, number, at("actor"), format!("does not have the {member} of the receipt's decided_by"));
     }
-    let envelope = json_in(export, "envelope");
-    for claim in ["agent_id", "client_request_key"] {
-        let holds = receipt.get(claim) == &envelope[claim];
+    let asked = asked(export);
+    for claim in ["agent_id", "client_request_key", "action_type"] {
+        let holds = receipt.get(claim) == &asked[claim];
         findings.check(holds, None, "/envelope", format!("does not have the receipt's {claim}"));
     }
-    let holds = receipt.get("action_type") == &envelope["action"]["type"];
-    findings.check(holds, None, "/envelope", "does not have the receipt's action_type");
     findings.0
 }

@@ -194,6 +194,27 @@ fn continued(chain: &Value, members: &Value) -> Value {
     chain
 }
 
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_erased_envelope_is_noted_and_no_fault(owner: PgPool) {
+    let real = real(&owner).await;
+    let mut chain = real.chain();
+    chain["envelope"] = Value::Null;
+    assert_eq!(pointers(&chain), ["/envelope"], "one that is only missing");
+    chain["erased"] = json!(true);
+    assert_eq!(pointers(&chain), [""; 0]);
+    assert_eq!(verify_against_chain(&real.receipt(), &chain), []);
+    for event in &real.events {
+        assert_eq!(verify_event(event, &chain), []);
+    }
+    assert!(notes_on_chain(&chain).iter().any(|note| format!("{note:?}").contains("was erased")));
+    let mut present = real.chain();
+    present["erased"] = json!(true);
+    assert_eq!(pointers(&present), ["/erased"]);
+    let mut other = chain.clone();
+    other["entries"][0] = chain["entries"][1].clone();
+    assert_ne!(pointers(&other), [""; 0]);
+}
+
 fn entries_of(chain: &Value) -> usize {
     chain["entries"].as_array().expect("as it was recorded").len()
 }

@@ -16,9 +16,13 @@ pub struct Chain {
     request_id: RequestId,
     length: i32,
     head: Digest,
-    /// Base64 of the bytes received.
-    #[schema(value_type = String)]
-    envelope: Base64,
+    /// Base64 of the bytes received; null where they were erased.
+    #[schema(value_type = Option<String>)]
+    envelope: Option<Base64>,
+    /// Only where the envelope was erased.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    erased: bool,
     entries: Vec<Entry>,
 }
 
@@ -58,7 +62,8 @@ pub async fn export(
         request_id,
         length: chain.length,
         head: chain.head,
-        envelope: Base64(chain.envelope),
+        erased: chain.envelope.is_none(),
+        envelope: chain.envelope.map(Base64),
         entries: entries.collect::<Result<_>>()?,
     }))
 }

@@ -59,12 +59,14 @@ struct RequestDetail<'a> {
     client_request_key: ClientRequestKey,
     /// Markdown.
     summary: Option<String>,
-    /// The exact action, as it was sent.
-    #[schema(value_type = Object)]
-    action: &'a RawValue,
+    /// The exact action, as it was sent; null where it was erased.
+    #[schema(value_type = Option<Object>)]
+    action: Option<&'a RawValue>,
     action_digest: Digest,
     #[schema(value_type = Option<Object>)]
     context: Option<&'a RawValue>,
+    /// Whether what was sent was erased: summary, action and context. Its digests stay.
+    erased: bool,
     decision: Option<Decision>,
     delivery: Option<Delivery>,
     agent_last_polled_at: Option<Timestamp>,
@@ -93,11 +95,11 @@ impl You {
 }
 
 /// The members of an envelope that an operator sees; `resume` is not among them.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Shown<'a> {
     summary: Option<String>,
     #[serde(borrow)]
-    action: &'a RawValue,
+    action: Option<&'a RawValue>,
     #[serde(borrow)]
     context: Option<&'a RawValue>,
 }
@@ -124,7 +126,8 @@ pub async fn detail(
         tracing::error!(error = ?error, request.id = %request_id, "a decision gets no receipt");
         None
     });
-    let shown: Shown = serde_json::from_slice(&detail.envelope).map_err(Error::internal)?;
+    let shown = detail.envelope.as_deref().map(serde_json::from_slice::<Shown>).transpose();
+    let shown = shown.map_err(Error::internal)?.unwrap_or_default();
     let body = RequestDetail {
         you: You::of(&detail),
         item: detail.item.into(),
@@ -133,6 +136,7 @@ pub async fn detail(
         action: shown.action,
         action_digest: detail.action_digest,
         context: shown.context,
+        erased: detail.envelope.is_none(),
         decision: detail.decision,
         delivery: detail.delivery.map(|seen| Delivery::of(seen, state.store.rules().lease_seconds)),
         agent_last_polled_at: detail.agent_last_polled_at.map(Timestamp),

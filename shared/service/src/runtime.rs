@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use bytes::Bytes;
+use chrono::TimeDelta;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -154,6 +155,21 @@ async fn migrate() -> anyhow::Result<()> {
         tracing::info!(role = login, of = group, "the functions' role is prepared");
     }
     Ok(())
+}
+
+/// Erases the envelopes of requests that were submitted and decided so many days ago, as the owner of `DATABASE_URL`, and
+/// prints how many there were as JSON.
+#[must_use]
+pub fn run_erase(older_than_days: u32, dry_run: bool) -> ExitCode {
+    exit_code(block_on(async {
+        telemetry::init();
+        let owner = std::env::var("DATABASE_URL").context("DATABASE_URL is required: the URL of the owner")?;
+        let owner = database_url::parse(&owner).map_err(|fault| anyhow::anyhow!("DATABASE_URL {fault}"))?;
+        let before = Clock::system().wall() - TimeDelta::days(older_than_days.into());
+        let count = relaytrace_store::erase(&owner, before, dry_run).await?;
+        println!("{}", serde_json::json!({"erased": if dry_run { 0 } else { count }, "due": count}));
+        Ok(())
+    }))
 }
 
 /// The header for the token where `Authorization` is AWS's: an API that asks for IAM takes its signature there.

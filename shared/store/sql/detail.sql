@@ -2,7 +2,7 @@
 -- One request in full, with its whole chain. $1 request; $2 now, NULL for the database's clock; $3 tenant.
 SELECT r.agent_id AS "agent_id: AgentId", r.title, r.priority AS "priority: Priority", r.status AS "status: Status",
     r.action_type, r.created_at, r.respond_by, r.escalated_at,
-    r.client_request_key AS "client_request_key: ClientRequestKey", r.action_digest, e.envelope,
+    r.client_request_key AS "client_request_key: ClientRequestKey", r.action_digest, e.envelope AS "envelope?",
     at_or_now($2) >= r.respond_by AS "is_over!",
     d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause", d.decided_by_kind AS "decided_by_kind?: ActorKind",
     d.decided_by_id AS "decided_by_id?", d.decided_by_name, d.reason, d.decided_at AS "decided_at?",
@@ -19,7 +19,7 @@ SELECT r.agent_id AS "agent_id: AgentId", r.title, r.priority AS "priority: Prio
         WHERE b.request_id = r.request_id AND b.seq = d.chain_seq
     ), false) AS "is_from_before!"
 FROM hitl_requests r
-JOIN request_envelopes e USING (request_id)
+LEFT JOIN request_envelopes e USING (request_id)
 LEFT JOIN hitl_decisions d USING (request_id)
 LEFT JOIN deliveries v USING (request_id)
 LEFT JOIN agent_polls p ON p.agent_id = r.agent_id

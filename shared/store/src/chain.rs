@@ -8,8 +8,8 @@ use relaytrace_domain::{ChainEntry, Digest, RequestId};
 /// A whole chain with the envelope that its first entry names.
 #[derive(Clone, Debug)]
 pub struct ChainExport {
-    /// The envelope's exact bytes.
-    pub envelope: Vec<u8>,
+    /// The envelope's exact bytes; `None`: erased.
+    pub envelope: Option<Vec<u8>>,
     /// Number of entries that the request says it has.
     pub length: i32,
     /// Hash of the newest entry, as the request has it.

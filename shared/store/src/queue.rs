@@ -186,8 +186,8 @@ pub struct Detail {
     pub client_request_key: ClientRequestKey,
     /// Of the action shown.
     pub action_digest: Digest,
-    /// The envelope's exact bytes.
-    pub envelope: Vec<u8>,
+    /// The envelope's exact bytes; `None`: erased.
+    pub envelope: Option<Vec<u8>>,
     /// Its decision.
     pub decision: Option<Decision>,
     /// Its delivery.
