@@ -1,0 +1,96 @@
+/** For the AI SDK (npm `ai`, version 7): tools that a person approves. */
+
+import { asSchema, type ToolApprovalStatus, type ToolSet } from "ai";
+import { RelayError, Responded, textForModel } from "./errors.js";
+import type { JsonObject } from "./json.js";
+import type { AskOptions, Relay } from "./relay.js";
+
+export interface ApprovalOptions {
+  /** Options of a tool's questions, or false for a tool that needs nobody. Every tool is asked about by default. */
+  ask?: (call: {
+    toolName: string;
+    toolCallId: string;
+    input: JsonObject;
+  }) => Omit<AskOptions, "key" | "parse"> | false;
+  /** The chat or workflow: with the id of the tool call it names the request, so that a restart finds it again. */
+  scope: string;
+}
+
+interface ExecutionOptions {
+  toolCallId: string;
+  abortSignal?: AbortSignal;
+}
+
+/**
+ * `tools` whose `execute` asks, waits, uses the approval, runs with the approved arguments and reports; and a
+ * `toolApproval` that waits for the answer before, so that a refusal shows as a denied call with its reason.
+ *
+ * An approval in the messages is no evidence: `execute` asks the relay again under the same key.
+ */
+export function approvals<TOOLS extends ToolSet>(
+  relay: Relay,
+  tools: TOOLS,
+  { scope, ask = () => ({}) }: ApprovalOptions,
+) {
+  const questionOf = (toolName: string, toolCallId: string, input: unknown) => {
+    const options = ask({ toolName, toolCallId, input: input as JsonObject });
+    return options && { ...options, key: keyOf(scope, toolCallId) };
+  };
+
+  const guarded = Object.entries(tools).map(([toolName, tool]) => {
+    const { execute, inputSchema } = tool;
+    if (!execute) return [toolName, tool];
+    const parse = async (approved: object) => {
+      const result = await asSchema(inputSchema).validate?.(approved);
+      if (result && !result.success)
+        throw new RelayError(`the edited arguments do not fit ${toolName}: ${result.error.message}`);
+      return (result?.value ?? approved) as object;
+    };
+    const asking = async (input: object, options: ExecutionOptions) => {
+      const question = questionOf(toolName, options.toolCallId, input);
+      if (!question) return lastOf(await execute(input, options as never));
+      const call = { ...question, parse, signal: options.abortSignal };
+      try {
+        return await relay.ask(toolName, input, call, async (permit) =>
+          lastOf(await execute(permit.arguments, options as never)),
+        );
+      } catch (error) {
+        if (error instanceof Responded) return error.value;
+        throw error instanceof RelayError ? new Error(textForModel(error), { cause: error }) : error;
+      }
+    };
+    return [toolName, { ...tool, execute: asking }];
+  });
+
+  const toolApproval = async ({
+    toolCall,
+  }: {
+    toolCall: { toolName: string; toolCallId: string; input: unknown };
+  }): Promise<ToolApprovalStatus> => {
+    const { toolName, toolCallId, input } = toolCall;
+    if (!tools[toolName]?.execute) return undefined;
+    try {
+      const question = questionOf(toolName, toolCallId, input);
+      if (!question) return "not-applicable";
+      await relay.approved(toolName, input as object, question);
+      return "approved";
+    } catch (error) {
+      // The answer is the tool's result: `execute` returns it.
+      if (error instanceof Responded) return "approved";
+      return { type: "denied", reason: textForModel(error) };
+    }
+  };
+  return { tools: Object.fromEntries(guarded) as TOOLS, toolApproval };
+}
+
+/** Of a tool that streams, its last output: it runs once, and ends before its outcome is reported. */
+async function lastOf(output: unknown): Promise<unknown> {
+  if (typeof output !== "object" || output === null || !(Symbol.asyncIterator in output)) return output;
+  let last: unknown;
+  for await (const part of output as AsyncIterable<unknown>) last = part;
+  return last;
+}
+
+function keyOf(scope: string, toolCallId: string): string {
+  return `${scope}:${toolCallId}`.replace(/[^A-Za-z0-9._:-]/g, "-");
+}
