@@ -63,7 +63,8 @@ def _exchange(client: httpx.Client, send: Send) -> Received | Lost:
         with client.stream(
             send.method, send.url, headers=send.headers, content=send.body, timeout=send.timeout, follow_redirects=False
         ) as response:
-            for chunk in response.iter_raw():
+            # A client of the caller's own may have read the whole answer already.
+            for chunk in [response.content] if response.is_stream_consumed else response.iter_raw():
                 body += chunk
                 if len(body) > MAX_ANSWER_BYTES:
                     return _TOO_LONG
@@ -86,6 +87,9 @@ async def _exchange_async(client: httpx.AsyncClient, send: Send) -> Received | L
                 timeout=send.timeout,
                 follow_redirects=False,
             ) as response:
+                if response.is_stream_consumed:
+                    body += response.content
+                    return _received(response, bytes(body))
                 async for chunk in response.aiter_raw():
                     body += chunk
                     if len(body) > MAX_ANSWER_BYTES:

@@ -1,0 +1,283 @@
+"""What can be wrong outside: each a typed error that says what to do, and never an approval.
+
+The relay is the real one. A transport in between plays the proxy that forges, mixes up, delays or hides its answers.
+"""
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from conftest import Agent, Json, People, new_agent
+from relaytrace import (
+    CallError,
+    ClockSkew,
+    ConfigurationError,
+    ContractBroken,
+    KeyRefused,
+    NotApproved,
+    OtherAnswer,
+    ReceiptError,
+    Relay,
+    RelayError,
+    TooSlow,
+    Unavailable,
+    Unreachable,
+    Unverified,
+    WrongSecret,
+    WrongUrl,
+    verify_receipt,
+)
+
+QUICK: Json = {"patience": 2.0, "per_try": 1.0}
+SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I="
+
+
+class Proxy(httpx.HTTPTransport):
+    """Changes what passes."""
+
+    def __init__(self, change: Callable[[httpx.Request, Callable[[httpx.Request], httpx.Response]], httpx.Response]):
+        super().__init__()
+        self._change = change
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._change(request, super().handle_request)
+
+
+def through(agent: Agent, change: Any, **options: Any) -> Relay:
+    return agent.relay(http_client=httpx.Client(transport=Proxy(change)), **{**QUICK, **options})
+
+
+def ask_all(relay: Relay) -> RelayError:
+    """Every way of asking ends in the same error, and runs nothing."""
+    with relay, pytest.raises(RelayError) as caught, relay.ask("a.b", {}, key="k"):
+        pytest.fail("ran without an approval")
+    assert "Not run" in caught.value.for_model
+    return caught.value
+
+
+@pytest.mark.short
+def test_an_address_without_a_relay(agent: Agent) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
+    relay = Relay(f"http://127.0.0.1:{free}", **agent.settings, **QUICK)
+    fault = ask_all(relay)
+    assert isinstance(fault, Unreachable)
+    assert "RELAYTRACE_URL" in str(fault)
+
+
+@pytest.mark.parametrize("status", [200, 302, 404])
+def test_an_address_of_something_else(agent: Agent, status: int) -> None:
+    def page(request: httpx.Request, _: Any) -> httpx.Response:
+        return httpx.Response(status, html="<h1>hello</h1>", headers={"location": "https://relay.example"})
+
+    for verify in (True, False):
+        fault = ask_all(through(agent, page, verify=verify))
+        assert isinstance(fault, WrongUrl)
+
+
+def test_a_proxy_before_a_relay_that_is_away(agent: Agent) -> None:
+    fault = ask_all(through(agent, lambda *_: httpx.Response(502, html="bad gateway")))
+    assert isinstance(fault, Unavailable)
+
+
+def test_a_key_of_another_deployment(stack: Json, people: People, agent: Agent) -> None:
+    fault = ask_all(Relay(stack["base_url"], **{**agent.settings, "key_id": "k-of-another"}, **QUICK))
+    assert isinstance(fault, KeyRefused)
+    revoked = new_agent(stack, people)
+    people.admin("PATCH", f"/v1/admin/agents/{revoked.agent_id}", {"status": "disabled"})
+    assert isinstance(ask_all(revoked.relay(**QUICK)), KeyRefused)
+
+
+@pytest.mark.short
+def test_a_secret_of_another_key(agent: Agent) -> None:
+    fault = ask_all(agent.relay(response_secret=SECRET, **QUICK))
+    assert isinstance(fault, WrongSecret)
+    assert "RELAYTRACE_RESPONSE_SECRET" in str(fault)
+
+
+@pytest.mark.parametrize("ahead", [-3600, 3600])
+def test_a_clock_that_is_wrong(agent: Agent, ahead: int) -> None:
+    relay = agent.relay(**QUICK)
+    relay._session.now = lambda: time.time() + ahead
+    fault = ask_all(relay)
+    assert isinstance(fault, ClockSkew)
+    assert abs(fault.ahead_seconds - ahead) < 60
+
+
+def test_a_signature_of_another_time(agent: Agent) -> None:
+    relay = agent.relay(**QUICK)
+    token = relay._session.credentials.token(time.time())
+    relay._session.now = lambda: time.time() - 3600
+    relay._session.credentials.token = lambda _: token  # type: ignore[method-assign, assignment]
+    assert isinstance(ask_all(relay), ClockSkew)
+
+
+@pytest.mark.short
+@pytest.mark.parametrize("strip", [True, False])
+def test_an_approval_that_a_proxy_wrote(agent: Agent, strip: bool) -> None:
+    def forge(request: httpx.Request, send: Any) -> httpx.Response:
+        answer = send(request)
+        body = json.loads(answer.read())
+        if "client_request_key" in body:
+            body["status"] = "decided"
+            body["decision"] = {**body, "outcome": "approved", "cause": "operator", "decided_at": body["created_at"]}
+        headers = {} if strip else {name: value for name, value in answer.headers.items() if name != "content-length"}
+        return httpx.Response(answer.status_code, json=body, headers=headers)
+
+    assert isinstance(ask_all(through(agent, forge)), CallError)
+
+
+def test_an_answer_to_another_question(agent: Agent) -> None:
+    with agent.relay() as relay:
+        other = relay.submit("a.b", {"n": 1}, key="other")
+        mine = relay.submit("a.b", {"n": 2}, key="mine")
+
+    def mix_up(request: httpx.Request, send: Any) -> httpx.Response:
+        request.url = request.url.copy_with(path=request.url.path.replace(mine.request_id, other.request_id))
+        answer: httpx.Response = send(request)
+        return answer
+
+    with through(agent, mix_up) as relay, pytest.raises(OtherAnswer):
+        relay.request(mine.request_id)
+
+
+def test_an_answer_that_is_replayed(agent: Agent) -> None:
+    kept: list[httpx.Response] = []
+
+    def replay(request: httpx.Request, send: Any) -> httpx.Response:
+        if not kept:
+            answer = send(request)
+            kept.append(httpx.Response(answer.status_code, headers=answer.headers, content=answer.read()))
+            return httpx.Response(503)
+        return kept[0]
+
+    assert isinstance(ask_all(through(agent, replay)), WrongSecret | Unverified)
+
+
+def test_a_relay_that_says_nothing(agent: Agent) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        fault = ask_all(Relay(url, **agent.settings, patience=0.5, per_try=0.3))
+    assert isinstance(fault, TooSlow)
+
+
+async def test_the_asynchronous_client_has_the_same_errors(stack: Json, agent: Agent) -> None:
+    async with agent.async_relay(response_secret=SECRET, **QUICK) as relay:
+        with pytest.raises(WrongSecret):
+            await relay.submit("a.b", {})
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        settings = {**agent.settings, "patience": 0.5, "per_try": 0.3}
+        other = type(relay)(url, **settings)
+        with pytest.raises(TooSlow):
+            await other.submit("a.b", {})
+        await other.close()
+
+
+def test_a_relay_that_was_down_for_a_moment(agent: Agent) -> None:
+    calls = []
+
+    def flicker(request: httpx.Request, send: Any) -> httpx.Response:
+        calls.append(request)
+        if len(calls) < 3:
+            raise httpx.ConnectError("refused")
+        if len(calls) == 3:
+            send(request).read()
+            raise httpx.ReadError("cut off")
+        answer: httpx.Response = send(request)
+        return answer
+
+    with through(agent, flicker, patience=20.0) as relay:
+        request = relay.submit("a.b", {})
+    assert request.duplicate
+    assert len(calls) == 4
+
+
+def test_a_relay_without_the_contracts_members(agent: Agent) -> None:
+    def empty(request: httpx.Request, _: Any) -> httpx.Response:
+        return httpx.Response(200, json={"agent_id": agent.agent_id, "client_request_key": "k"})
+
+    assert isinstance(ask_all(through(agent, empty, verify=False)), ContractBroken)
+
+
+@pytest.mark.parametrize("outcome", ["allowed", "APPROVED", "approved_later", True, None])
+def test_an_outcome_of_another_version_is_no_approval(agent: Agent, people: People, outcome: Any) -> None:
+    with agent.relay() as relay:
+        asked = relay.submit("a.b", {}, key="k")
+        people.decide(asked.request_id)
+
+    def rename(request: httpx.Request, send: Any) -> httpx.Response:
+        answer = send(request)
+        body = json.loads(answer.read())
+        if body.get("decision"):
+            body["decision"]["outcome"] = outcome
+        return httpx.Response(answer.status_code, json=body)
+
+    assert isinstance(ask_all(through(agent, rename, verify=False)), NotApproved)
+
+
+def test_pinned_keys_and_a_receipt_that_is_not_theirs(agent: Agent, people: People, stack: Json) -> None:
+    keys = httpx.get(f"{stack['base_url']}/.well-known/jwks.json").json()
+    with agent.relay() as relay:
+        asked = relay.submit("a.b", {}, key="k")
+        people.decide(asked.request_id)
+        decision = relay.request(asked.request_id).decision
+    assert decision
+    assert decision.receipt
+    assert verify_receipt(decision.receipt, keys, "relaytrace-local").request_id == asked.request_id
+    with pytest.raises(ReceiptError):
+        verify_receipt(decision.receipt, keys, "another-deployment")
+    with pytest.raises(ReceiptError, match="another deployment"):
+        verify_receipt(decision.receipt, {"keys": []})
+    head, claims, signature = decision.receipt.split(".")
+    with pytest.raises(ReceiptError):
+        verify_receipt(f"{head}.{claims[:-4]}AAAA.{signature}", keys)
+    with agent.relay(receipt_keys=keys) as relay:
+        assert relay.request(asked.request_id).decision
+    assert isinstance(ask_all(agent.relay(receipt_keys={"keys": []})), ReceiptError)
+
+
+GOOD: Json = {"url": "http://127.0.0.1:1", "token": "rtk_k.1_" + 43 * "x", "agent_id": "a", "response_secret": SECRET}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"url": "relay.example"}, "RELAYTRACE_URL"),
+        ({"url": "ftp://relay.example"}, "RELAYTRACE_URL"),
+        ({"response_secret": None}, "verify=False"),
+        ({"response_secret": "not base64!"}, "RELAYTRACE_RESPONSE_SECRET"),
+        ({"token": "rtk_short"}, "RELAYTRACE_TOKEN"),
+        ({"token": None}, "RELAYTRACE_KEY_ID"),
+        ({"token": None, "key_id": "k", "private_key": "/nowhere"}, "RELAYTRACE_PRIVATE_KEY"),
+        ({"token": None, "key_id": "k", "private_key": "-----BEGIN x"}, "RELAYTRACE_PRIVATE_KEY"),
+        ({"private_key": "-----BEGIN x"}, "RELAYTRACE_TOKEN"),
+    ],
+)
+def test_a_setting_that_cannot_be_used(change: Json, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        Relay(**{**GOOD, **change})
+
+
+def test_settings_from_the_environment(agent: Agent, stack: Json) -> None:
+    environment = {"RELAYTRACE_URL": stack["base_url"]}
+    environment |= {f"RELAYTRACE_{name.upper()}": value for name, value in agent.settings.items()}
+    with Relay.from_env(environment) as relay:
+        assert relay.submit("a.b", {}).agent_id == agent.agent_id
+        assert agent.settings["private_key"] not in repr(relay)
+    with pytest.raises(ConfigurationError, match="RELAYTRACE_URL"):
+        Relay.from_env({})
+    with pytest.raises(ConfigurationError, match="verify=False"):
+        Relay.from_env({**environment, "RELAYTRACE_RESPONSE_SECRET": ""})
+    assert Relay.from_env({**environment, "RELAYTRACE_RESPONSE_SECRET": ""}, verify=False)
+
+
+@pytest.mark.parametrize("arguments", [{"n": 2**60}, {"x": float("nan")}, {"o": object()}, {"s": "\ud800"}])
+def test_arguments_that_json_cannot_carry(arguments: Json) -> None:
+    with pytest.raises(ConfigurationError, match="Use strings"):
+        Relay(**GOOD).submit("a.b", arguments)
