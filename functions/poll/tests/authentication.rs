@@ -139,3 +139,24 @@ async fn of_two_keys_with_one_kid_the_one_that_signed_is_found(owner: PgPool) {
         assert_eq!(person.groups, ["a", "b"]);
     }
 }
+
+/// Who may not ask at all is told so, whatever they ask; what a route knows is told to those whom it answers.
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_unknown_parameter_is_judged_after_the_role(owner: PgPool) {
+    let app = TestApp::new(&owner, ingest::router().merge(decide::router()).merge(poll::router()));
+    let (agent, operator) = (app.agent("a").await, app.operator("maria"));
+    let token = agent.token();
+    for (path, token, status) in [
+        ("/v1/hitl/requests?form=x", &token, 403),
+        ("/v1/hitl/requests?form=x", &operator, 422),
+        ("/v1/agents/b/decisions/poll?form=x", &token, 403),
+        ("/v1/agents/a/decisions/poll?form=x", &operator, 403),
+        ("/v1/agents/a/decisions/poll?form=x", &token, 422),
+        ("/v1/hitl/me?form=x", &token, 403),
+        ("/v1/hitl/me?form=x", &operator, 422),
+    ] {
+        assert_eq!(app.get(path, token).await.status, status, "{path}");
+    }
+    let wrong_method = app.call("DELETE", "/v1/hitl/requests?form=x", &operator, &serde_json::json!({})).await;
+    assert_eq!(wrong_method.status, 405);
+}

@@ -1,7 +1,7 @@
 //! Submit, decide, poll and acknowledge cost one round trip to Postgres each, by Postgres's own count.
 
 use relaytrace_store::MIGRATOR;
-use relaytrace_testing::TestApp;
+use relaytrace_testing::{NO_NATS, TestApp};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -124,4 +124,48 @@ async fn an_empty_poll_looks_at_few_blocks_whatever_analyze_found(owner: PgPool)
     .await
     .expect("blocks");
     assert!(blocks < 60, "{blocks} blocks a poll");
+}
+
+/// A poll that names its requests finds them by their key: what else is due for the agent is not looked at.
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_poll_by_request_id_looks_at_as_few_blocks_beside_16000_due_as_beside_100(owner: PgPool) {
+    sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&owner).await.expect("the extension");
+    let app = TestApp::new(&owner, ingest::router().merge(decide::router()).merge(poll::router()));
+    let agent = app.agent("a").await;
+    let mut blocks = Vec::new();
+    for (number, more) in [100, 15_900].into_iter().enumerate() {
+        sqlx::query(
+            "INSERT INTO deliveries (request_id, agent_id, visible_at, expires_at)
+            SELECT gen_random_uuid(), 'a', now() - interval '1 minute', now() + interval '1 day'
+            FROM generate_series(1, $1)",
+        )
+        .bind(more)
+        .execute(&owner)
+        .await
+        .expect("deliveries");
+        sqlx::query("ANALYZE deliveries").execute(&owner).await.expect("analyzed");
+        // Plans are kept; those of this backlog are made by connections of its own.
+        let process = app.another_process(ingest::router().merge(decide::router()).merge(poll::router()), NO_NATS);
+        let mut ids = Vec::new();
+        for key in 0..10 {
+            ids.push(app.submit(&agent, &format!("{number}-{key}")).await);
+        }
+        let poll = async |id: &str| {
+            let path = format!("/v1/agents/a/decisions/poll?request_id={id}");
+            process.get(&path, &agent.token()).await.json()["decisions"].as_array().expect("decisions").len()
+        };
+        assert_eq!(poll(&ids[0]).await, 0);
+        statements(&owner).await;
+        for id in &ids {
+            assert_eq!(poll(id).await, 0);
+            assert_eq!(decide(&app, id, &json!({"decision": "approve"})).await, 201);
+            assert_eq!(poll(id).await, 1);
+        }
+        let of_leases = "SELECT sum(shared_blks_hit + shared_blks_read)::bigint FROM pg_stat_statements
+            WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND query LIKE '/* relaytrace: lease */%'";
+        blocks.push(sqlx::query_scalar::<_, i64>(of_leases).fetch_one(&owner).await.expect("blocks") / 20);
+    }
+    // An index of more entries is a level deeper.
+    assert!(blocks[1] <= blocks[0] + 12, "{blocks:?} blocks a poll");
 }

@@ -7,7 +7,7 @@ use http::request::Parts;
 
 use super::{Failed, Person, Principal, ResponseKey};
 use relaytrace_domain::ActorKind;
-use relaytrace_domain::{Error, Result};
+use relaytrace_domain::{Error, Faults, Result};
 use relaytrace_store::{Caller, Scope};
 
 /// What the edge found out about the caller; an extension of every request.
@@ -53,6 +53,15 @@ impl Identity {
     }
 }
 
+/// What is wrong with a call's query, whatever it means; an extension of such a request. It is told after the role was
+/// looked at, and before anything else: who may not ask at all learns nothing of what may be asked.
+#[derive(Clone, Debug)]
+pub(crate) struct BadQuery(pub(crate) Faults);
+
+fn well_asked(parts: &mut Parts) -> Result<()> {
+    parts.extensions.remove::<BadQuery>().map_or(Ok(()), |BadQuery(faults)| Err(faults.into()))
+}
+
 impl From<Result<Arc<Principal>, Failed>> for Identity {
     fn from(found: Result<Arc<Principal>, Failed>) -> Self {
         match found {
@@ -83,10 +92,12 @@ impl<S: Sync> FromRequestParts<S> for SignedIn {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
-        match Identity::require(parts)? {
-            Principal::Person(person) => Ok(Self(person.clone())),
-            Principal::Agent { .. } => Err(Error::Forbidden("only people may do this")),
-        }
+        let Principal::Person(person) = Identity::require(parts)? else {
+            return Err(Error::Forbidden("only people may do this"));
+        };
+        let person = person.clone();
+        well_asked(parts)?;
+        Ok(Self(person))
     }
 }
 
@@ -102,6 +113,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Agent {
         if path.iter().any(|(name, value)| name == "agent_id" && value != caller.agent_id.as_str()) {
             return Err(Error::Forbidden("the token is another agent's"));
         }
+        well_asked(parts)?;
         Ok(Self(caller))
     }
 }
@@ -110,10 +122,12 @@ impl<S: Sync> FromRequestParts<S> for Operator {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
-        match Identity::require(parts)? {
-            Principal::Person(person) if person.is_operator => Ok(Self(person.clone().scope(ActorKind::Operator))),
-            _ => Err(Error::Forbidden("the role operator is needed")),
-        }
+        let scope = match Identity::require(parts)? {
+            Principal::Person(person) if person.is_operator => person.clone().scope(ActorKind::Operator),
+            _ => return Err(Error::Forbidden("the role operator is needed")),
+        };
+        well_asked(parts)?;
+        Ok(Self(scope))
     }
 }
 
@@ -121,9 +135,11 @@ impl<S: Sync> FromRequestParts<S> for Admin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
-        match Identity::require(parts)? {
-            Principal::Person(person) if person.is_admin => Ok(Self(person.clone().scope(ActorKind::Admin))),
-            _ => Err(Error::Forbidden("the role admin is needed")),
-        }
+        let scope = match Identity::require(parts)? {
+            Principal::Person(person) if person.is_admin => person.clone().scope(ActorKind::Admin),
+            _ => return Err(Error::Forbidden("the role admin is needed")),
+        };
+        well_asked(parts)?;
+        Ok(Self(scope))
     }
 }

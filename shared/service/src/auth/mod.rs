@@ -16,6 +16,7 @@ use chrono::{DateTime, Utc};
 use http::{HeaderMap, header};
 
 pub use agent_keys::{KeyAlg, PublicKey};
+pub(crate) use extract::BadQuery;
 pub use extract::{Admin, Agent, Identity, Operator, SignedIn};
 pub use issuer::{ClaimPlaces, Issuer, IssuerKeys};
 pub use response_secret::{MasterSecrets, ResponseKey};

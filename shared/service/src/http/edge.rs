@@ -17,7 +17,7 @@ use tracing::{error, info};
 use super::known::KnownParameters;
 use super::problem;
 use super::unread::Unread;
-use crate::auth::{Identity, Principal, ResponseKey};
+use crate::auth::{BadQuery, Identity, Principal, ResponseKey};
 use crate::state::AppState;
 use crate::telemetry::TraceContext;
 use crate::vitals::lasting_refusal;
@@ -57,14 +57,14 @@ pub(super) async fn edge(
     let agent = identity.response_key().cloned();
     let query = request.uri().query().filter(|_| is_api(&path) && identity.principal().is_some());
     let faults = route.as_deref().zip(query).map(|(route, query)| known.faults(route, &method, query));
+    if let Some(faults) = faults.filter(|faults| !faults.is_empty()) {
+        request.extensions_mut().insert(BadQuery(faults));
+    }
     let response = match &nonce {
         Err(fault) if agent.is_some() => Error::invalid("/relaytrace-nonce", *fault).into_response(),
         // A HEAD would run the GET and drop its answer: a leased decision, for one.
         _ if method == Method::HEAD && path.starts_with("/v1/") => Error::MethodNotAllowed.into_response(),
-        _ => match faults {
-            Some(faults) if !faults.is_empty() => Error::from(faults).into_response(),
-            _ => next.run(request).await,
-        },
+        _ => next.run(request).await,
     };
 
     let error = response.extensions().get::<Arc<Error>>().cloned();
