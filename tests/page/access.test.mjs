@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { test } from "node:test";
 import { eventually, focused, newTab, openPage, PHONE, row } from "./browser.mjs";
-import { newGateway } from "./gateway.mjs";
+import { describing, newGateway } from "./gateway.mjs";
 import { askAll, decide, detail, newAgent, personToken, stack } from "./stack.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -92,6 +92,52 @@ for (const [where, viewport] of [["wide", undefined], ["360 px wide", PHONE]]) {
     const other = await openPage(t, "", { ...options, as: personToken({ roles: [] }) });
     await other.getByRole("heading", { name: "No access" }).waitFor();
     await check(other, "no access");
+  });
+}
+
+for (const [where, viewport] of [["wide", undefined], ["360 px wide", PHONE]]) {
+  test(`axe finds nothing while an answer is written or a group is read, nor after it, ${where}`, async (t) => {
+    const agent = await newAgent();
+    const action = { type: "refund.create", arguments: { amount: "12.00", currency: "EUR", lines: [{ sku: "a" }, { sku: "b" }], hidden: "a\u200Bb" } };
+    const asked = await askAll(agent, [{ title: "Open", action }, { title: "Its sibling", action, priority: "P1" }, { title: "Edited", action }, { title: "Responded" }]);
+    for (const { request_id: id } of asked.slice(2)) await decide(id, "approve");
+    const schema = { type: "object", required: ["amount"], properties: { amount: { type: "string", title: "Amount", description: "What the customer gets" }, currency: { enum: ["EUR", "USD"] }, count: { type: "integer" } } };
+    const answers = ["approve", "reject", "edit", "respond"];
+    const pending = () => ({ answers, edit_schema: schema, respond_schema: schema, group: "turn", you: { may: answers, why_not: null } });
+    const gateway = await describing(t, {
+      [asked[0].request_id]: pending, [asked[1].request_id]: pending,
+      [asked[2].request_id]: ({ decision }) => ({ execution: "consumed", ...(decision && { decision: { ...decision, edited: true, action: { ...action, arguments: { ...action.arguments, amount: "8.00" } } } }) }),
+      [asked[3].request_id]: ({ decision }) => ({ outcome: "responded", ...(decision && { decision: { ...decision, outcome: "responded", response: "Ask again" } }) }),
+    });
+    const tab = await newTab(t, viewport && { viewport });
+    await tab.route("**/v1/hitl/requests?*group=turn*", (route) => route.continue({ url: route.request().url().replace(/&group=[^&]*/, "") }));
+    const show = async (n, ready) => {
+      await tab.goto(`${gateway.base_url}/?agent_id=${agent.agentId}&status=all&id=${asked[n].request_id}#token=${stack.operators[0].token}`);
+      await tab.reload();
+      await tab.locator(ready).first().waitFor();
+    };
+    await show(0, ".group-list li");
+    await check(tab, "a group");
+    await tab.locator("#edit").click();
+    await tab.locator(".answer-form").getByLabel("amount Amount").fill("8.00");
+    await tab.locator(".answer-form").getByLabel("count (optional)").fill("x");
+    await tab.getByText("This is not a number.").waitFor();
+    await check(tab, "an edit with a fault");
+    await tab.locator(".answer-form").getByLabel("count (optional)").fill("3");
+    await tab.locator(".changes-list").waitFor();
+    await check(tab, "an edit with its difference");
+    await tab.getByRole("button", { name: "As JSON" }).click();
+    await check(tab, "an edit as JSON");
+    await tab.keyboard.press("Escape");
+    await tab.locator("#respond").click();
+    await check(tab, "a response");
+    await tab.keyboard.press("Escape");
+    await tab.getByRole("button", { name: "Approve all 2" }).click();
+    await check(tab, "an answer to a group");
+    await show(2, ".sides");
+    await check(tab, "an edited action beside the asked one");
+    await show(3, ".response");
+    await check(tab, "a response that was given");
   });
 }
 

@@ -2,7 +2,8 @@
 
 import { setTimeout as pause } from "node:timers/promises";
 import { browser, PHONE } from "./browser.mjs";
-import { decide, newAgent, stack } from "./stack.mjs";
+import { describing } from "./gateway.mjs";
+import { decide, detail, newAgent, stack } from "./stack.mjs";
 
 const WIDE = { width: 960, height: 560 };
 const [deploy, billing, mail] = await Promise.all(["deploy-agent", "billing-agent", "mail-agent"].map(newAgent));
