@@ -220,3 +220,20 @@ test("an edit on a phone: the difference and the buttons in sight, nothing sidew
   }
   assert.equal(await tab.evaluate(() => window.hit), undefined);
 });
+
+for (const [where, options] of [["wide", {}], ["in a window of 960 x 560", { viewport: { width: 960, height: 560 } }], ["360 px wide", { viewport: PHONE }]]) {
+  test(`the difference stays in sight whichever field is written, ${where}`, async (t) => {
+    const { tab, field } = await open(t, options);
+    await tab.locator("#edit").click();
+    await field("amount Amount").fill("84.00");
+    await field("odd (optional)").focus(); // the last field, which has to be scrolled to
+    const covered = await tab.evaluate(() => ["#h-changes", ".changes-count", ".changes-list del", ".composer-title", ".composer button[type=submit]"].filter((part) => {
+      const box = document.querySelector(part).getBoundingClientRect();
+      const top = document.elementFromPoint(box.left + 4, box.top + box.height / 2);
+      return !top?.closest(part);
+    }));
+    assert.deepEqual(covered, []);
+    const [control, fields] = [await field("odd (optional)").boundingBox(), await tab.locator(".answer-fields").boundingBox()];
+    assert.ok(control.y >= fields.y && control.y < fields.y + fields.height, "the focused field is in sight");
+  });
+}

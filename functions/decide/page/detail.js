@@ -144,7 +144,7 @@ function drawAnswered(detail, place) {
   const { decision } = detail;
   if (!decision || place.hasChildNodes()) return;
   if (decision.edited && decision.action) {
-    const all = differences(detail.action, decision.action);
+    const all = differences(detail.action.arguments, decision.action.arguments);
     const check = h('span', { class: 'check' });
     place.append(section('edited', 'Approved instead', h('p', { class: 'from' }, `with ${countWords(all.length)}`), changeList(all),
       h('div', { class: 'sides' },
