@@ -52,9 +52,12 @@ class Agent:
     stack: Json
     agent_id: str
     settings: Json = field(repr=False)
+    opened: list[Relay] = field(default_factory=list, repr=False)
 
     def relay(self, **options: Any) -> Relay:
-        return Relay(self.stack["base_url"], **{**self.settings, **options})
+        relay = Relay(self.stack["base_url"], **{**self.settings, **options})
+        self.opened.append(relay)
+        return relay
 
     def async_relay(self, **options: Any) -> AsyncRelay:
         return AsyncRelay(self.stack["base_url"], **{**self.settings, **options})
@@ -141,9 +144,12 @@ def people(stack: Json) -> Iterator[People]:
 
 
 @pytest.fixture
-def agent(stack: Json, people: People) -> Agent:
+def agent(stack: Json, people: People) -> Iterator[Agent]:
     """An agent of this test's own, with a signing key."""
-    return new_agent(stack, people)
+    made = new_agent(stack, people)
+    yield made
+    for relay in made.opened:
+        relay.close()
 
 
 def new_agent(stack: Json, people: People) -> Agent:
