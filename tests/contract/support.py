@@ -26,7 +26,8 @@ CODES = {
     403: {"forbidden"},
     404: {"not-found"},
     405: {"method-not-allowed"},
-    409: {"already-decided", "expired", "action-mismatch", "stale-delivery", "conflict"},
+    409: {"already-decided", "expired", "action-mismatch", "stale-delivery", "conflict", "not-approved",
+          "already-consumed", "permit-revoked", "frozen", "permit-expired", "not-consumed", "outcome-conflict"},
     413: {"payload-too-large"},
     415: {"unsupported-media-type"},
     422: {"validation-failed", "idempotency-key-reused"},
@@ -34,7 +35,7 @@ CODES = {
     500: {"internal"},
     503: {"unavailable"},
 }
-RETRYABLE = {"rate-limited", "unavailable"}
+RETRYABLE = {"rate-limited", "unavailable", "frozen"}
 INNARDS = ("sqlx", "panicked at", "error returned from database", "stack backtrace", "serde_json::")
 
 

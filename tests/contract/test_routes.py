@@ -20,6 +20,8 @@ GET /v1/agents/{agent_id}/decisions/poll
 POST /v1/agents/{agent_id}/decisions/{request_id}/ack
 GET /v1/agents/{agent_id}/requests
 GET /v1/agents/{agent_id}/requests/{request_id}
+POST /v1/agents/{agent_id}/requests/{request_id}/consume
+POST /v1/agents/{agent_id}/requests/{request_id}/outcome
 GET /v1/hitl/requests
 GET /v1/hitl/requests/{request_id}
 POST /v1/hitl/requests/{request_id}/decision

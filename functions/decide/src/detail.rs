@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
 use relaytrace_domain::{
-    ClientRequestKey, Decision, DeliveryState, Digest, Error, RequestId, Result, Timestamp, chain_genesis,
+    ClientRequestKey, Decision, DeliveryState, Digest, Error, Permit, RequestId, Result, Timestamp, chain_genesis,
 };
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Operator;
@@ -69,6 +69,8 @@ struct RequestDetail<'a> {
     erased: bool,
     decision: Option<Decision>,
     delivery: Option<Delivery>,
+    /// How long the approval may be used.
+    permit: Option<Permit>,
     agent_last_polled_at: Option<Timestamp>,
     chain: Chain,
     /// The decision's receipt.
@@ -139,6 +141,7 @@ pub async fn detail(
         erased: detail.envelope.is_none(),
         decision: detail.decision,
         delivery: detail.delivery.map(|seen| Delivery::of(seen, state.store.rules().lease_seconds)),
+        permit: detail.permit,
         agent_last_polled_at: detail.agent_last_polled_at.map(Timestamp),
         chain: chain(&detail.chain)?,
         receipt,
@@ -183,6 +186,7 @@ fn receipt(state: &AppState, request_id: RequestId, detail: &Detail) -> Result<O
         submitted_hash,
         is_from_before: detail.is_from_before,
         resume: None,
+        permit: detail.permit,
         attempt: 0,
         replayed: false,
         lease: None,

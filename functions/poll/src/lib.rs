@@ -1,6 +1,7 @@
 //! `poll`: agents learn what was decided, and say that they have it.
 
 mod acknowledge;
+mod permits;
 mod requests;
 mod wait;
 
@@ -23,8 +24,15 @@ use wait::{Look, Looking, look_or_wait, wait_seconds};
 
 /// The routes of this function.
 pub fn router() -> Routes {
-    relaytrace_service::routes!(poll, acknowledge::acknowledge, requests::request, requests::list)
-        .needing(DatabaseAuthority::Agent, |needs| needs.responses().receipts())
+    relaytrace_service::routes!(
+        poll,
+        acknowledge::acknowledge,
+        requests::request,
+        requests::list,
+        permits::consume,
+        permits::outcome
+    )
+    .needing(DatabaseAuthority::Agent, |needs| needs.responses().receipts())
 }
 
 #[derive(Debug, Deserialize, IntoParams)]

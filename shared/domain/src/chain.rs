@@ -30,6 +30,14 @@ pub enum ChainKind {
     DeadLettered,
     /// An administrator sent it out again.
     Replayed,
+    /// One of several approvals.
+    Voted,
+    /// Others are to decide it.
+    Rerouted,
+    /// The approval was used.
+    Consumed,
+    /// What became of its use.
+    Outcome,
 }
 
 /// One entry as stored.

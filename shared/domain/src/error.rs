@@ -41,6 +41,30 @@ pub enum Error {
     /// The delivery was handed out again since, or never with this id.
     #[error("the delivery id is not that of the latest delivery")]
     StaleDelivery,
+    /// There is no approval that could be used.
+    #[error("the request has no approval that may be used")]
+    NotApproved,
+    /// Another attempt has used the approval.
+    #[error("the approval was used already")]
+    AlreadyConsumed,
+    /// A stop came after the approval.
+    #[error("the approval was revoked")]
+    PermitRevoked,
+    /// An administrator has frozen what this is about.
+    #[error("an administrator has frozen this for now")]
+    Frozen,
+    /// The approval was not used in time.
+    #[error("the approval could be used until {expires_at}")]
+    PermitExpired {
+        /// When that ended.
+        expires_at: Timestamp,
+    },
+    /// Nobody has used the approval.
+    #[error("the approval was not used: consume it first")]
+    NotConsumed,
+    /// Another outcome stands.
+    #[error("another outcome is on record")]
+    OutcomeConflict,
     /// The state does not allow it.
     #[error("{0}")]
     Conflict(&'static str),
@@ -87,6 +111,13 @@ impl Error {
             Self::Expired { .. } => Failure::Expired,
             Self::ActionMismatch => Failure::ActionMismatch,
             Self::StaleDelivery => Failure::StaleDelivery,
+            Self::NotApproved => Failure::NotApproved,
+            Self::AlreadyConsumed => Failure::AlreadyConsumed,
+            Self::PermitRevoked => Failure::PermitRevoked,
+            Self::Frozen => Failure::Frozen,
+            Self::PermitExpired { .. } => Failure::PermitExpired,
+            Self::NotConsumed => Failure::NotConsumed,
+            Self::OutcomeConflict => Failure::OutcomeConflict,
             Self::Conflict(_) => Failure::Conflict,
             Self::PayloadTooLarge { .. } => Failure::PayloadTooLarge,
             Self::UnsupportedMediaType => Failure::UnsupportedMediaType,

@@ -32,6 +32,20 @@ pub enum Failure {
     ActionMismatch,
     /// The delivery was handed out again since
     StaleDelivery,
+    /// There is no approval that may be used
+    NotApproved,
+    /// The approval was used already
+    AlreadyConsumed,
+    /// The approval was revoked by a stop
+    PermitRevoked,
+    /// An administrator has frozen it for now
+    Frozen,
+    /// The approval was not used in time
+    PermitExpired,
+    /// The approval was not used yet
+    NotConsumed,
+    /// Another outcome is on record
+    OutcomeConflict,
     /// The state does not allow it
     Conflict,
     /// The body is longer than this route takes
@@ -145,6 +159,13 @@ impl Failure {
             Self::Expired => ("expired", 409, "Expired"),
             Self::ActionMismatch => ("action-mismatch", 409, "Another action"),
             Self::StaleDelivery => ("stale-delivery", 409, "Stale delivery"),
+            Self::NotApproved => ("not-approved", 409, "Not approved"),
+            Self::AlreadyConsumed => ("already-consumed", 409, "Already consumed"),
+            Self::PermitRevoked => ("permit-revoked", 409, "Permit revoked"),
+            Self::Frozen => ("frozen", 409, "Frozen"),
+            Self::PermitExpired => ("permit-expired", 409, "Permit expired"),
+            Self::NotConsumed => ("not-consumed", 409, "Not consumed"),
+            Self::OutcomeConflict => ("outcome-conflict", 409, "Another outcome"),
             Self::Conflict => ("conflict", 409, "Conflict"),
             Self::PayloadTooLarge => ("payload-too-large", 413, "Payload too large"),
             Self::UnsupportedMediaType => ("unsupported-media-type", 415, "Unsupported media type"),
@@ -181,6 +202,12 @@ impl Failure {
             | Self::Expired
             | Self::ActionMismatch
             | Self::StaleDelivery
+            | Self::NotApproved
+            | Self::AlreadyConsumed
+            | Self::PermitRevoked
+            | Self::PermitExpired
+            | Self::NotConsumed
+            | Self::OutcomeConflict
             | Self::Conflict
             | Self::PayloadTooLarge
             | Self::UnsupportedMediaType
@@ -189,6 +216,8 @@ impl Failure {
             | Self::Internal
             | Self::DeliveryFailed
             | Self::EventTooLong => return None,
+            // An administrator ends it, or its time does.
+            Self::Frozen => ("the caller", Pause::Of(ms(30_000)), Most::Any),
             // A place is free when a person has decided, so there is no hurry.
             Self::RateLimited => ("the caller", Pause::Of(ms(10_000)), Most::Any),
             Self::Unavailable => ("the caller", Pause::Of(ms(1_000)), Most::Any),

@@ -128,6 +128,20 @@ text!(
 );
 
 text!(
+    /// Names one attempt to run what was approved, `[A-Za-z0-9._:-]{16,128}`, fresh and random (contract, "Permits").
+    ConsumeKey,
+    |text| text.len() >= 16 && ClientRequestKey::from_str(text).is_ok(),
+    "must be 16 to 128 characters of A-Z, a-z, 0-9 and . _ : -"
+);
+
+text!(
+    /// What an executor says of its run (contract, "Permits").
+    Note,
+    |text| characters(text, 0, 2_000),
+    "must be at most 2,000 characters"
+);
+
+text!(
     /// Names an agent's key, `[A-Za-z0-9._-]{1,128}`, unique per deployment, never reused (contract, "Tokens").
     KeyId,
     |text| made_of(text, 128, |b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')),

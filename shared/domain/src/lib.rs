@@ -16,6 +16,7 @@ pub mod failure;
 mod faults;
 mod ids;
 mod json;
+mod permit;
 mod replay;
 #[cfg(feature = "http")]
 mod response;
@@ -37,10 +38,11 @@ pub use error::{Error, Result};
 pub use failure::Failure;
 pub use faults::{Fault, Faults};
 pub use ids::{
-    ActionType, AgentId, ClientRequestKey, Digest, ErrorCode, GroupKey, InvalidText, KeyId, Priority, Reason,
-    ReplayKey, RequestId, Summary, TenantId, Title, mint_uuid,
+    ActionType, AgentId, ClientRequestKey, ConsumeKey, Digest, ErrorCode, GroupKey, InvalidText, KeyId, Note, Priority,
+    Reason, ReplayKey, RequestId, Summary, TenantId, Title, mint_uuid,
 };
 pub use json::{Json, ParseError, from_object};
+pub use permit::{Permit, PermitRules, Reported};
 pub use replay::{ReplayScope, ReplayState, ReplayTarget};
 pub use stale::StaleReason;
 pub use time::Timestamp;

@@ -25,6 +25,8 @@
 //! | `LEASE_SECONDS` | how long a poll holds a decision | 30 |
 //! | `DELIVERY_MAX_ATTEMPTS` | the attempt after which a retry dead-letters | 20 |
 //! | `DELIVERY_MAX_AGE_SECONDS` | a decision that nobody acknowledges is dead-lettered then | 86400 |
+//! | `PERMIT_SECONDS` | how long an approval may be used where neither its envelope nor its policy says, 10 to 86400 | 3600 |
+//! | `OUTCOME_SECONDS` | after so long without a report a used approval's outcome is unknown | 3600 |
 //! | `ALLOW_AUTO_APPROVE` | `true`: policies may let a timeout approve; else such a timeout rejects | `false` |
 //! | `DEDUPE_SECONDS` | how long a `client_request_key` is kept from its submission, at most 34560000 (400 days) | 604800 |
 //! | `POLL_MAX_WAIT_SECONDS` | longest wait of a call, at most 55 | 55 |
@@ -65,8 +67,8 @@ use crate::database_url;
 use crate::events::check_config;
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use crate::needs::{DatabaseAuthority, Needs};
-use relaytrace_domain::DeliveryRules;
 use relaytrace_domain::signing::{AttestationKeys, Attestor, ReceiptKey, ReceiptKeys};
+use relaytrace_domain::{DeliveryRules, PermitRules};
 
 /// Everything that a function is configured with.
 #[derive(Debug)]
@@ -93,6 +95,8 @@ pub struct Config {
     pub submissions: SubmissionRules,
     /// How decisions are delivered.
     pub delivery: DeliveryRules,
+    /// How permits are handled.
+    pub permits: PermitRules,
     /// What a timeout may do.
     pub timeouts: TimeoutRules,
     /// How the operator page is served.
@@ -227,6 +231,11 @@ impl Config {
             max_wait_seconds: read.number("POLL_MAX_WAIT_SECONDS", 55, 0, 55),
             max_parked_per_agent: read.number("MAX_PARKED_PER_AGENT", 256, 1, 1_000_000),
         };
+        let default = PermitRules::default();
+        let permits = PermitRules {
+            permit_seconds: read.number("PERMIT_SECONDS", default.permit_seconds, 10.0, 86_400.0),
+            outcome_seconds: read.number("OUTCOME_SECONDS", default.outcome_seconds, 1.0, 2_592_000.0),
+        };
         let dedupe_seconds = SubmissionRules::default().dedupe_seconds;
         let submissions =
             SubmissionRules { dedupe_seconds: read.number("DEDUPE_SECONDS", dedupe_seconds, 1.0, 400.0 * 86_400.0) };
@@ -260,6 +269,7 @@ impl Config {
                     token_rules,
                     submissions,
                     delivery,
+                    permits,
                     timeouts,
                     page,
                     max_body_bytes,

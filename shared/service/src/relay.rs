@@ -5,8 +5,8 @@
 
 use relaytrace_domain::{Decision, DeliveryState, Error, RequestId, Result, Submission};
 use relaytrace_store::{
-    Ack, Acked, Adjustment, Caller, DeadLetterRecord, Deciding, Delivered, OutboxEvent, RequestState, Scope, Store,
-    Submitted,
+    Ack, Acked, Adjustment, Caller, Consumed, Consuming, DeadLetterRecord, Deciding, Delivered, Noted, OutboxEvent,
+    Reporting, RequestState, Scope, Store, Submitted,
 };
 use uuid::Uuid;
 
@@ -75,6 +75,34 @@ impl Relay {
             }
             let event = acked.event.take();
             Ok((acked, event))
+        })
+        .await
+    }
+
+    /// Uses an approval: the use as it stands, and whether this call made it.
+    ///
+    /// # Errors
+    /// Those of [`Store::consume`].
+    pub async fn consume(&self, consuming: Consuming) -> Result<(Consumed, bool)> {
+        let store = self.store.clone();
+        self.finish(async move {
+            let mut consumed = store.consume(consuming).await?;
+            let event = consumed.event.take();
+            Ok(((consumed, event.is_some()), event))
+        })
+        .await
+    }
+
+    /// Notes what became of a use: the report as it stands, and whether this call made it.
+    ///
+    /// # Errors
+    /// Those of [`Store::report_outcome`].
+    pub async fn report_outcome(&self, reporting: Reporting) -> Result<(Noted, bool)> {
+        let store = self.store.clone();
+        self.finish(async move {
+            let mut noted = store.report_outcome(reporting).await?;
+            let event = noted.event.take();
+            Ok(((noted, event.is_some()), event))
         })
         .await
     }

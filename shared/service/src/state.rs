@@ -55,7 +55,8 @@ impl AppState {
         let attestor = Arc::new(config.attestor);
         let connect = |database| {
             let store = Store::connect_lazily(database, config.database_max_connections, clock.clone());
-            let store = store.delivering(config.delivery.clone()).attesting(attestor.clone());
+            let store =
+                store.delivering(config.delivery.clone()).permitting(config.permits).attesting(attestor.clone());
             if publishing == Publishing::Behind { store.in_batches() } else { store }
         };
         let store = connect(config.database);

@@ -13,10 +13,13 @@ WITH input AS (
 ), request AS (
     -- Request before delivery, as everywhere.
     SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
-        r.chain_length, r.chain_head
+        r.chain_length, r.chain_head,
+        CASE WHEN r.consume_required AND r.execution IS NULL THEN r.permit_expires_at END AS to_be_consumed_until
     FROM hitl_requests r
     JOIN input i ON i.request_id = r.request_id AND i.agent_id = r.agent_id
     JOIN active_keys k ON k.key_id = i.key_id AND k.agent_id = i.agent_id
+    -- What was used has arrived.
+    WHERE r.execution IS NULL OR i.result = 'accepted'
     ORDER BY r.request_id
     FOR NO KEY UPDATE OF r
 ), delivery AS (
@@ -44,6 +47,16 @@ WITH input AS (
         END AS new_state,
         CASE WHEN d.result = 'failed' THEN 'agent_failed' ELSE 'attempts_exhausted' END AS cause
     FROM delivery d
+    -- A usable approval that must be consumed is not accepted before it is.
+    WHERE d.to_be_consumed_until IS NULL OR d.result <> 'accepted' OR d.to_be_consumed_until <= at_or_clock($1)
+        OR EXISTS (
+            SELECT FROM hitl_requests r
+            JOIN hitl_decisions h USING (request_id)
+            JOIN freezes f ON f.tenant_id = r.tenant_id AND f.ends_at >= h.decided_at AND f.mode = 'stop'
+                AND (f.agent_id IS NULL OR f.agent_id = r.agent_id)
+                AND (f.action_type IS NULL OR f.action_type = r.action_type)
+            WHERE r.request_id = d.request_id
+        )
 ), entries AS MATERIALIZED (
     -- Only what ends the delivery, one way or the other, is an entry.
     SELECT j.*, j.chain_length + 1 AS seq,

@@ -6,11 +6,12 @@
 -- Arrays, one element for each decision: $3 request_id, $4 outcome, $5 cause, $6 reason (null: none),
 -- $7 action_digest that was seen (null: not said), $8 actor_kind, $9 actor_id, $10 actor_name (null: none),
 -- $11 traceparent (null: none), $12 key_id (of an agent), $13 tenant_id (of a person), $14 attestation (JSON text)
+-- $15 how long an approval may be used where the request does not say, in seconds
 WITH target AS (
     -- Locked in key order. Status, chain head and length come from the locked row: a second look at the table would
     -- see what was there before the lock was granted.
     SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
-        r.chain_length, r.chain_head, r.counted, i.outcome, i.cause, i.reason, i.actor_kind, i.actor_id, i.actor_name,
+        r.chain_length, r.chain_head, r.counted, r.action_type, r.permit_seconds, i.outcome, i.cause, i.reason, i.actor_kind, i.actor_id, i.actor_name,
         i.traceparent, i.attestation, i.key_id,
         -- A person's answer counts before respond_by, an agent's or administrator's as long as no sweep has run.
         CASE WHEN i.cause = 'operator' THEN r.respond_by ELSE 'infinity' END AS not_after
@@ -30,7 +31,8 @@ WITH target AS (
             -- The sweep has looked without a lock: it is still due, and its policy still says so.
             WHEN 'timeout' THEN r.respond_by <= at_or_now($1)
                 AND NOT may_be_raised(r.on_timeout, r.priority, r.requested_respond_by, at_or_now($1))
-                AND (i.outcome = 'rejected' OR (r.on_timeout = 'auto_approve' AND r.priority > 1))
+                AND (i.outcome = 'rejected' OR (r.on_timeout = 'auto_approve' AND r.priority > 1
+                    AND r.consume_required IS NOT TRUE AND COALESCE(r.approvals_required, 1) = 1))
             ELSE r.tenant_id = i.tenant_id
         END
     ORDER BY r.request_id
@@ -45,12 +47,23 @@ WITH target AS (
             || '","action_digest":"' || digest_text(t.action_digest)
             || '","reason":' || json_text(t.reason) || COALESCE(',"key_id":"' || t.key_id || '"', '')
             || ',"attestation":' || t.attestation) AS entry
-    FROM timed t WHERE t.moment < t.not_after
+    FROM timed t
+    WHERE t.moment < t.not_after
+        -- A stop admits no approval, a hold none that no person made.
+        AND (t.outcome <> 'approved' OR NOT EXISTS (
+            SELECT FROM freezes f
+            WHERE f.tenant_id = t.tenant_id AND f.ends_at > t.moment
+                AND (f.mode = 'stop' OR t.cause IN ('timeout', 'policy'))
+                AND (f.agent_id IS NULL OR f.agent_id = t.agent_id)
+                AND (f.action_type IS NULL OR f.action_type = t.action_type)
+        ))
 ), linked AS MATERIALIZED (
     SELECT e.*, sha256(e.chain_head || e.entry) AS hash FROM entries e
 ), decided AS (
     UPDATE hitl_requests r
-    SET status = 'decided', changed_at = l.at, chain_length = l.seq, chain_head = l.hash
+    SET status = 'decided', changed_at = l.at, chain_length = l.seq, chain_head = l.hash,
+        permit_expires_at = CASE WHEN l.outcome = 'approved'
+            THEN l.at + make_interval(secs => COALESCE(l.permit_seconds, $15::double precision)) END
     FROM linked l WHERE r.request_id = l.request_id AND r.status = 'pending'
     RETURNING l.*
 ), caps AS (

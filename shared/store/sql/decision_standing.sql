@@ -1,8 +1,16 @@
 /* relaytrace: decision_standing */
 -- How a request stands that was not decided.
 --
--- $1 now (null: the database's clock), $2 request_id, $3 tenant_id (null: any)
-SELECT at_or_clock($1) AS "now!", r.respond_by, r.action_digest,
+-- $1 now (null: the database's clock), $2 request_id, $3 tenant_id (null: any), $4 cause
+SELECT at_or_clock($1) AS "now!",
+    EXISTS (
+        SELECT FROM freezes f
+        WHERE f.tenant_id = r.tenant_id AND f.ends_at > at_or_now($1)
+            AND (f.mode = 'stop' OR $4::text IN ('timeout', 'policy'))
+            AND (f.agent_id IS NULL OR f.agent_id = r.agent_id)
+            AND (f.action_type IS NULL OR f.action_type = r.action_type)
+    ) AS "is_frozen!",
+    r.respond_by, r.action_digest,
     d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause",
     d.decided_by_kind AS "decided_by_kind?: ActorKind", d.decided_by_id AS "decided_by_id?",
     d.decided_by_name, d.reason, d.decided_at AS "decided_at?"

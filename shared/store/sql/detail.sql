@@ -13,7 +13,7 @@ SELECT r.agent_id AS "agent_id: AgentId", r.title, r.priority AS "priority: Prio
         WHEN at_or_now($2) < r.permit_expires_at THEN 'waiting'
         ELSE 'unused'
     END) AS "execution!: Execution",
-    p.last_polled_at AS "last_polled_at?", c.entries AS "entries!", c.hashes AS "hashes!",
+    r.permit_expires_at, p.last_polled_at AS "last_polled_at?", c.entries AS "entries!", c.hashes AS "hashes!",
     COALESCE((
         SELECT b.at < t.attested_from FROM approval_chain b, attestation_start t
         WHERE b.request_id = r.request_id AND b.seq = d.chain_seq

@@ -6,10 +6,18 @@
 -- $4 only this request (null: any)
 SELECT r.request_id AS "request_id!: RequestId", r.action_digest AS "action_digest!",
     CASE WHEN r.on_timeout = 'auto_approve' AND r.priority > 1 AND $3::boolean
+        AND r.consume_required IS NOT TRUE AND COALESCE(r.approvals_required, 1) = 1
+        AND NOT EXISTS (
+            SELECT FROM freezes f
+            WHERE f.tenant_id = r.tenant_id AND f.ends_at > at_or_now($1)
+                AND (f.agent_id IS NULL OR f.agent_id = r.agent_id)
+                AND (f.action_type IS NULL OR f.action_type = r.action_type)
+        )
         THEN 'approved' ELSE 'rejected' END AS "outcome!: Outcome"
 FROM (VALUES (1::smallint), (2::smallint), (3::smallint)) AS p (priority)
 CROSS JOIN LATERAL (
-    SELECT r.request_id, r.action_digest, r.on_timeout, r.priority
+    SELECT r.request_id, r.action_digest, r.on_timeout, r.priority, r.tenant_id, r.agent_id, r.action_type,
+        r.consume_required, r.approvals_required
     FROM hitl_requests r
     WHERE r.status = 'pending' AND r.priority = p.priority AND r.respond_by <= at_or_now($1)
         AND NOT may_be_raised(r.on_timeout, r.priority, r.requested_respond_by, at_or_now($1))

@@ -30,7 +30,7 @@ WITH caller AS MATERIALIZED (
     SELECT request_id, visible_at FROM due_any UNION ALL SELECT request_id, visible_at FROM due_named
 ), sized AS MATERIALIZED (
     -- An answer stays under 1 MB: what would exceed it is for the next poll. An erased envelope has no row any more.
-    SELECT d.request_id, r.client_request_key, r.action_type, a.entry, a.prev_hash, a.hash, e.resume,
+    SELECT d.request_id, r.client_request_key, r.action_type, r.permit_expires_at, a.entry, a.prev_hash, a.hash, e.resume,
         s.entry AS submitted, s.hash AS submitted_hash,
         a.at < (SELECT t.attested_from FROM attestation_start t) AS is_from_before,
         row_number() OVER (ORDER BY d.visible_at, d.request_id) AS number,
@@ -57,7 +57,8 @@ WITH caller AS MATERIALIZED (
     FROM sized s, caller c
     WHERE d.request_id = s.request_id AND s.number <= $4 AND (s.number = 1 OR s.size <= 900000)
     RETURNING d.attempt, d.replayed, d.delivery_id, d.lease_expires_at, s.request_id, s.client_request_key,
-        s.action_type, s.entry, s.prev_hash, s.hash, s.submitted, s.submitted_hash, s.is_from_before, s.resume, s.number
+        s.action_type, s.entry, s.prev_hash, s.hash, s.submitted, s.submitted_hash, s.is_from_before, s.resume, s.number,
+        s.permit_expires_at
 ), polled AS (
     -- Looked at first: even a refused ON CONFLICT update locks the row and writes.
     INSERT INTO agent_polls AS p (agent_id, last_polled_at)
@@ -113,7 +114,8 @@ SELECT c.now AS "now!",
     l.delivery_id, l.lease_expires_at,
     l.client_request_key AS "client_request_key?: ClientRequestKey", l.action_type AS "action_type?",
     l.entry AS "entry?", l.prev_hash AS "prev_hash?", l.hash AS "hash?", l.resume,
-    l.submitted AS "submitted?", l.submitted_hash AS "submitted_hash?", l.is_from_before AS "is_from_before?"
+    l.submitted AS "submitted?", l.submitted_hash AS "submitted_hash?", l.is_from_before AS "is_from_before?",
+    l.permit_expires_at
 FROM caller c
 LEFT JOIN leased l ON true
 ORDER BY l.number

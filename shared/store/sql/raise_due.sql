@@ -21,7 +21,7 @@ CROSS JOIN LATERAL (
     ORDER BY r.respond_by LIMIT $2
     FOR NO KEY UPDATE SKIP LOCKED
 ) r
-CROSS JOIN LATERAL applying_policy(r.agent_id, r.action_type, (r.priority - 1)::smallint) p
+CROSS JOIN LATERAL applying_terms(r.agent_id, r.action_type, (r.priority - 1)::smallint) p
 CROSS JOIN LATERAL (
     SELECT LEAST(at_or_now($1) + make_interval(secs => p.respond_within_seconds), r.requested_respond_by) AS respond_by
 ) t

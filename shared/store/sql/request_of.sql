@@ -1,14 +1,19 @@
 /* relaytrace: request_of */
 -- A request as its agent may see it, with its decision if it has one. No row: the key or agent is not active.
 --
--- $1 key_id, $2 agent_id, $3 request_id
+-- $1 key_id, $2 agent_id, $3 request_id, $4 now (null: the database's clock)
 SELECT r.request_id AS "request_id?", r.client_request_key AS "client_request_key?: ClientRequestKey",
     r.status AS "status?: Status", r.priority AS "priority?: Priority", r.created_at AS "created_at?",
     r.respond_by AS "respond_by?", r.action_digest AS "action_digest?", r.action_type AS "action_type?",
     c.entry AS "entry?", c.prev_hash AS "prev_hash?", c.hash AS "hash?", e.resume AS "resume?",
     s.entry AS "submitted?", s.hash AS "submitted_hash?",
     c.at < (SELECT t.attested_from FROM attestation_start t) AS is_from_before,
-    v.attempt AS "attempt?", v.replayed AS "replayed?"
+    v.attempt AS "attempt?", v.replayed AS "replayed?", r.permit_expires_at,
+    COALESCE(r.execution, CASE
+        WHEN d.outcome IS DISTINCT FROM 'approved' OR r.permit_expires_at IS NULL THEN 'none'
+        WHEN at_or_now($4) < r.permit_expires_at THEN 'waiting'
+        ELSE 'unused'
+    END) AS "execution!: Execution"
 FROM active_keys k
 LEFT JOIN hitl_requests r ON r.request_id = $3 AND r.agent_id = k.agent_id
 LEFT JOIN hitl_decisions d ON d.request_id = r.request_id

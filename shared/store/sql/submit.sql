@@ -17,10 +17,11 @@ WITH input AS (
 ), timed AS (
     SELECT i.*, k.tenant_id, at_or_now($1) AS created_at,
         p.policy_id, p.on_timeout AS policy_on_timeout, p.escalate_after_percent, p.lowest_priority,
+        p.permit_seconds, p.consume_required,
         at_or_now($1) + make_interval(secs => p.respond_within_seconds) AS latest
     FROM input i
     JOIN active_keys k ON k.key_id = i.key_id AND k.agent_id = i.agent_id
-    CROSS JOIN LATERAL applying_policy(i.agent_id, i.action_type, i.priority) p
+    CROSS JOIN LATERAL applying_terms(i.agent_id, i.action_type, i.priority) p
 ), accepted AS (
     -- A second submission of the key waits here for the first one's commit, and then finds no row to take: the
     -- statement has inserted nothing.
@@ -58,7 +59,9 @@ WITH input AS (
             || '","priority":"P' || t.priority
             || '","respond_by":"' || rfc3339(t.respond_by)
             || '","policy_id":"' || t.policy_id || '","on_timeout":"' || t.on_timeout
-            || '","key_id":"' || t.key_id || '"') AS entry
+            || '"' || COALESCE(',"permit_seconds":' || t.permit_seconds, '')
+            || CASE WHEN t.consume_required THEN ',"consume":"required"' ELSE '' END
+            || ',"key_id":"' || t.key_id || '"') AS entry
     FROM judged t
 ), linked AS MATERIALIZED (
     SELECT e.*, sha256(e.prev_hash || e.entry) AS hash FROM entries e
@@ -89,12 +92,13 @@ WITH input AS (
 ), requests AS (
     INSERT INTO hitl_requests (
         request_id, tenant_id, agent_id, client_request_key, priority, title, action_type, action_digest, created_at,
-        respond_by, requested_respond_by, on_timeout, escalate_at, changed_at, chain_length, chain_head, counted
+        respond_by, requested_respond_by, on_timeout, escalate_at, changed_at, chain_length, chain_head, counted,
+        permit_seconds, consume_required
     )
     SELECT request_id, tenant_id, agent_id, client_request_key, priority, title, action_type, action_digest,
         created_at, respond_by, requested_respond_by, on_timeout,
         created_at + (respond_by - created_at) * escalate_after_percent / 100, created_at, 1, hash,
-        agent_id IN (SELECT agent_id FROM counted)
+        agent_id IN (SELECT agent_id FROM counted), permit_seconds, consume_required
     FROM events
 ), envelopes AS (
     INSERT INTO request_envelopes (request_id, envelope, resume)

@@ -103,6 +103,14 @@ impl Database {
                 None => Error::Conflict("the request is not decided: there is nothing to acknowledge"),
             })?;
         match said.result {
+            _ if said.is_consumed && ack.result != AckResult::Accepted => Err(Error::AlreadyConsumed),
+            _ if said.is_consumed => Ok(Acked { state: said.state, attempt: said.attempt, event: None }),
+            _ if said.is_to_be_consumed
+                && ack.result == AckResult::Accepted
+                && said.state != DeliveryState::Acknowledged =>
+            {
+                Err(Error::NotConsumed)
+            }
             // Said before, or something that no longer counts: the state as it stands.
             Some(_) => Ok(Acked { state: said.state, attempt: said.attempt, event: None }),
             None => Err(Error::StaleDelivery),

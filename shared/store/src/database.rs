@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use relaytrace_domain::signing::Attestor;
-use relaytrace_domain::{AgentId, Clock, DeliveryRules, Error, Result};
+use relaytrace_domain::{AgentId, Clock, DeliveryRules, Error, PermitRules, Result};
 use sqlx::Connection as _;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgQueryResult, PgRow, Postgres};
 use sqlx::query::{Map, Query};
@@ -21,6 +21,8 @@ pub struct Database {
     polls: Connections,
     clock: Clock,
     pub(crate) rules: Arc<DeliveryRules>,
+    /// How permits are handled.
+    pub(crate) permits: PermitRules,
     /// What decisions are signed with.
     pub(crate) attestor: Arc<Attestor>,
     /// Of deliveries, for each agent.
@@ -44,6 +46,7 @@ impl Database {
             polls,
             clock,
             rules: Arc::default(),
+            permits: PermitRules::default(),
             attestor: Arc::default(),
             due,
             left_over,
@@ -53,6 +56,10 @@ impl Database {
 
     pub(crate) fn attest_by(&mut self, attestor: Arc<Attestor>) {
         self.attestor = attestor;
+    }
+
+    pub(crate) fn permit_by(&mut self, permits: PermitRules) {
+        self.permits = permits;
     }
 
     pub(crate) fn deliver_by(&mut self, rules: DeliveryRules) {

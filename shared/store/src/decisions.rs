@@ -190,6 +190,7 @@ impl Row for Attested {
                     &column(rows, |row| row.deciding.by.key_id()) as &[Option<&str>],
                     &column(rows, |row| row.deciding.by.tenant().map(TenantId::as_str)) as &[Option<&str>],
                     &column(rows, |row| row.attestation.as_str()) as &[&str],
+                    database.permits.permit_seconds,
                 )
             })
             .await?;
@@ -206,7 +207,7 @@ impl Database {
             (Some(digest), _) => digest,
             // Only its own agent may learn that there is such a request.
             (None, Authority::Agent(caller)) => self.request_of(caller, deciding.request_id).await?.0.action_digest,
-            (None, by) => self.standing(deciding.request_id, by.tenant()).await?.action_digest,
+            (None, by) => self.standing(deciding.request_id, by).await?.action_digest,
         };
         deciding.attested(&self.attestor, action_digest)
     }
@@ -248,7 +249,7 @@ impl Database {
             // Only its own agent may learn how it stands; this refuses revoked keys and foreign requests.
             self.request_of(caller, deciding.request_id).await?;
         }
-        let standing = self.standing(deciding.request_id, deciding.by.tenant()).await?;
+        let standing = self.standing(deciding.request_id, &deciding.by).await?;
         let is_late = matches!(deciding.by, Authority::Operator(_)) && standing.now >= standing.respond_by;
         match standing.decision {
             Some(decision) if deciding.is_repeated_by(&decision) => Ok(Decided { decision, event: None }),
@@ -257,19 +258,21 @@ impl Database {
             None if deciding.action_digest.is_some_and(|digest| digest != standing.action_digest) => {
                 Err(Error::ActionMismatch)
             }
+            None if standing.is_frozen && deciding.outcome == Outcome::Approved => Err(Error::Frozen),
             None => Err(Error::Unavailable(anyhow::anyhow!("the decision was not applied and no reason was found"))),
         }
     }
 
     /// How a request stands that could not be decided.
-    async fn standing(&self, request_id: RequestId, tenant: Option<&TenantId>) -> Result<Standing> {
+    async fn standing(&self, request_id: RequestId, by: &Authority) -> Result<Standing> {
         let row = self
             .optional(|| {
                 sqlx::query_file!(
                     "sql/decision_standing.sql",
                     self.clock().for_database(),
                     request_id.0,
-                    tenant.map(TenantId::as_str),
+                    by.tenant().map(TenantId::as_str),
+                    by.cause().as_str(),
                 )
             })
             .await?
@@ -285,7 +288,7 @@ impl Database {
             reason: row.reason,
         };
         let decision = found.of(request_id, action_digest);
-        Ok(Standing { now: row.now, respond_by: row.respond_by, action_digest, decision })
+        Ok(Standing { is_frozen: row.is_frozen, now: row.now, respond_by: row.respond_by, action_digest, decision })
     }
 }
 
@@ -309,6 +312,7 @@ impl FoundDecision {
 }
 
 struct Standing {
+    is_frozen: bool,
     now: DateTime<Utc>,
     respond_by: DateTime<Utc>,
     action_digest: Digest,

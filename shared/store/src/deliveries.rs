@@ -10,7 +10,7 @@ use crate::database::Database;
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::Failure;
 use relaytrace_domain::signing::StoredDecision;
-use relaytrace_domain::{AgentId, ClientRequestKey, Digest, RequestId};
+use relaytrace_domain::{AgentId, ClientRequestKey, Digest, Permit, RequestId};
 use relaytrace_domain::{Error, Result};
 
 /// A decision as it is handed to its agent.
@@ -36,6 +36,8 @@ pub struct Delivered {
     pub is_from_before: bool,
     /// The bytes of the envelope's `resume`.
     pub resume: Option<Vec<u8>>,
+    /// Until when the approval may be used.
+    pub permit: Option<Permit>,
     /// How often it was handed out, this time included.
     pub attempt: i32,
     /// An administrator sent it out again.
@@ -57,6 +59,7 @@ impl Delivered {
             hash: self.hash,
             submitted: &self.submitted,
             submitted_hash: self.submitted_hash,
+            permit: self.permit,
             is_from_before: self.is_from_before,
         }
     }
@@ -146,6 +149,7 @@ impl Database {
                 submitted_hash: digest(row.submitted_hash.unwrap_or_default())?,
                 is_from_before: row.is_from_before.unwrap_or_default(),
                 resume: row.resume,
+                permit: row.permit_expires_at.map(Permit::from),
                 attempt: row.attempt.unwrap_or_default(),
                 replayed: row.replayed.unwrap_or_default(),
                 lease: Some((delivery_id, until)),

@@ -23,6 +23,7 @@ mod install;
 mod leases;
 mod outbox;
 mod own_requests;
+mod permits;
 mod policies;
 mod pool;
 mod queue;
@@ -53,6 +54,7 @@ pub use erasure::erase;
 pub use install::{MIGRATOR, ROLE_SETTINGS, RolePrefix, migrate, prepare_login, prepare_role};
 pub use outbox::{FOR_POLLS, OutboxEvent};
 pub use own_requests::{PendingPage, PendingPosition};
+pub use permits::{Consumed, Consuming, Noted, Reporting};
 pub use policies::{PolicyRecord, PolicyRule};
 pub use queue::{
     Assignee, DeliverySeen, Detail, QueueFilter, QueueItem, QueueOrder, QueuePage, QueuePosition, ReportedError,

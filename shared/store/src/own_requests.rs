@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::chain::digest;
 use crate::database::Database;
 use crate::{Caller, RequestState};
-use relaytrace_domain::{ClientRequestKey, Error, Priority, RequestId, Result, Status};
+use relaytrace_domain::{ClientRequestKey, Error, Execution, Priority, RequestId, Result, Status};
 
 /// So many pending requests of the whole queue are looked through for one page: the queue's index is everybody's, and
 /// one of each agent's would cost every submission and decision.
@@ -103,6 +103,7 @@ impl Database {
                 created_at,
                 respond_by,
                 action_digest: digest(action)?,
+                execution: Execution::None,
             });
         }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -9,8 +9,8 @@ use crate::database::Database;
 use crate::decisions::FoundDecision;
 use relaytrace_domain::Result;
 use relaytrace_domain::{
-    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Execution, Outcome, Priority,
-    RequestId, Status,
+    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Execution, Outcome, Permit,
+    Priority, RequestId, Status,
 };
 
 /// Where a filter is given, at most so many rows are looked through from where the page starts: of each status and
@@ -196,6 +196,8 @@ pub struct Detail {
     pub agent_last_polled_at: Option<DateTime<Utc>>,
     /// Bytes and hash of every chain entry, oldest first.
     pub chain: Vec<(Vec<u8>, Digest)>,
+    /// Until when its approval may be used.
+    pub permit: Option<Permit>,
     /// Its decision was stored before decisions were attested.
     pub is_from_before: bool,
 }
@@ -344,6 +346,7 @@ impl Database {
                 execution: row.execution,
             },
             is_over: row.is_over,
+            permit: row.permit_expires_at.map(Permit::from),
             client_request_key: row.client_request_key,
             action_digest,
             envelope: row.envelope,

@@ -9,7 +9,9 @@ use crate::chain::digest;
 use crate::database::Database;
 use crate::deliveries::Delivered;
 use crate::{Caller, OutboxEvent};
-use relaytrace_domain::{AgentId, ClientRequestKey, Digest, Faults, Priority, RequestId, Status, Submission};
+use relaytrace_domain::{
+    AgentId, ClientRequestKey, Digest, Execution, Faults, Permit, Priority, RequestId, Status, Submission,
+};
 use relaytrace_domain::{Error, Result};
 
 /// A request as its agent sees it.
@@ -31,6 +33,8 @@ pub struct RequestState {
     pub respond_by: DateTime<Utc>,
     /// Of its action.
     pub action_digest: Digest,
+    /// What became of its approval.
+    pub execution: Execution,
 }
 
 /// What became of a submission.
@@ -81,6 +85,7 @@ impl Submitting {
             created_at: inserted.created_at,
             respond_by: inserted.respond_by,
             action_digest: self.submission.action_digest,
+            execution: Execution::None,
         };
         Submitted::Created(state, event)
     }
@@ -180,7 +185,13 @@ impl Database {
     ) -> Result<(RequestState, Option<Delivered>)> {
         let row = self
             .optional(|| {
-                sqlx::query_file!("sql/request_of.sql", caller.key_id.as_str(), caller.agent_id.as_str(), request_id.0,)
+                sqlx::query_file!(
+                    "sql/request_of.sql",
+                    caller.key_id.as_str(),
+                    caller.agent_id.as_str(),
+                    request_id.0,
+                    self.clock().for_database(),
+                )
             })
             .await?
             .ok_or(Error::Unauthenticated("the key is revoked or its agent disabled"))?;
@@ -198,6 +209,7 @@ impl Database {
             created_at,
             respond_by,
             action_digest: digest(row.action_digest.unwrap_or_default())?,
+            execution: row.execution,
         };
         let (Some(entry), Some(prev_hash), Some(hash)) = (row.entry, row.prev_hash, row.hash) else {
             return Ok((state, None));
@@ -213,6 +225,7 @@ impl Database {
             submitted_hash: digest(row.submitted_hash.unwrap_or_default())?,
             is_from_before: row.is_from_before.unwrap_or_default(),
             resume: row.resume,
+            permit: row.permit_expires_at.map(Permit::from),
             attempt: row.attempt.unwrap_or_default(),
             replayed: row.replayed.unwrap_or_default(),
             lease: None,

@@ -4,13 +4,14 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use relaytrace_domain::signing::Attestor;
-use relaytrace_domain::{Clock, DeliveryRules, Error, RequestId, Result};
+use relaytrace_domain::{Clock, DeliveryRules, Error, PermitRules, RequestId, Result};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::acknowledgements::{Ack, Acked};
 use crate::batches::{Batches, Row, alone};
 use crate::database::Database;
 use crate::decisions::{Attested, Decided, Deciding};
+use crate::permits::{Consumed, Consuming, Noted, Reporting};
 use crate::requests::{Submitted, Submitting};
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::Submission;
@@ -29,6 +30,8 @@ struct Batched {
     submitting: Batches<Submitting>,
     acknowledging: Batches<Ack>,
     deciding: Batches<Attested>,
+    consuming: Batches<Consuming>,
+    reporting: Batches<Reporting>,
 }
 
 impl Deref for Store {
@@ -50,6 +53,13 @@ impl Store {
     #[must_use]
     pub fn delivering(mut self, rules: DeliveryRules) -> Self {
         self.database.deliver_by(rules);
+        self
+    }
+
+    /// Handles permits by these rules, not by the default ones.
+    #[must_use]
+    pub fn permitting(mut self, rules: PermitRules) -> Self {
+        self.database.permit_by(rules);
         self
     }
 
@@ -78,7 +88,10 @@ impl Store {
     /// KiB of submissions, decisions and acknowledgements that wait to be written or are being written, in batches.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        let waiting = |of: &Arc<Batched>| of.submitting.waiting() + of.acknowledging.waiting() + of.deciding.waiting();
+        let waiting = |of: &Arc<Batched>| {
+            let handoffs = of.submitting.waiting() + of.acknowledging.waiting() + of.deciding.waiting();
+            handoffs + of.consuming.waiting() + of.reporting.waiting()
+        };
         self.batches.as_ref().map_or(0, waiting)
     }
 
@@ -142,6 +155,45 @@ impl Store {
             Some(acked) => Ok(acked),
             None => self.acknowledged_before(&ack).await,
         }
+    }
+
+    /// Uses an approval: once, by whichever attempt is first, for the action that was approved.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] where the key or agent is no longer active, [`Error::NotFound`], or the first that
+    /// applies of [`Error::NotApproved`], [`Error::AlreadyConsumed`], [`Error::ActionMismatch`],
+    /// [`Error::PermitRevoked`], [`Error::Frozen`] and [`Error::PermitExpired`].
+    pub async fn consume(&self, consuming: Consuming) -> Result<Consumed> {
+        const TRIES: usize = 3;
+        let consuming = Arc::new(consuming);
+        for _ in 0..TRIES {
+            if let Some(consumed) = self.write(|batched| &batched.consuming, &consuming).await? {
+                return Ok(consumed);
+            }
+            if let Some(consumed) = self.consumed_before(&consuming).await? {
+                return Ok(consumed);
+            }
+        }
+        Err(Error::Unavailable(anyhow::anyhow!("a permit was not used and no reason was found")))
+    }
+
+    /// Notes what became of a use: the first report, and what replaces `unknown`.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] where the key or agent is no longer active, [`Error::NotFound`],
+    /// [`Error::NotConsumed`], [`Error::OutcomeConflict`].
+    pub async fn report_outcome(&self, reporting: Reporting) -> Result<Noted> {
+        const TRIES: usize = 3;
+        let reporting = Arc::new(reporting);
+        for _ in 0..TRIES {
+            if let Some(noted) = self.write(|batched| &batched.reporting, &reporting).await? {
+                return Ok(noted);
+            }
+            if let Some(noted) = self.reported_before(&reporting).await? {
+                return Ok(noted);
+            }
+        }
+        Err(Error::Unavailable(anyhow::anyhow!("an outcome was not noted and no reason was found")))
     }
 
     /// Decides up to three times `limit` requests whose time is over, or only `only` of them: rejects, or approves

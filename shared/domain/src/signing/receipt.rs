@@ -4,15 +4,20 @@ use std::fmt;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use chrono::TimeDelta;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde_json::json;
 
 use super::attestation::{Attestation, AttestationKeys};
 use crate::{
-    Actor, AgentId, Cause, ClientRequestKey, DecidedEntry, Digest, Outcome, RequestId, SubmittedEntry, Timestamp,
+    Actor, AgentId, Cause, ClientRequestKey, DecidedEntry, Digest, Outcome, Permit, RequestId, SubmittedEntry,
+    Timestamp,
 };
 use crate::{Error, Result, chain_genesis, chain_hash};
+
+/// Longest time that an approval may be used.
+const LONGEST_PERMIT: TimeDelta = TimeDelta::days(1);
 
 /// The private key that receipts are signed with.
 pub struct ReceiptKey {
@@ -94,6 +99,8 @@ pub struct StoredDecision<'a> {
     pub prev_hash: Digest,
     /// Hash of this one.
     pub hash: Digest,
+    /// Until when the approval may be used.
+    pub permit: Option<Permit>,
     /// Whether it was stored before decisions were attested, as the database proves it.
     pub is_from_before: bool,
 }
@@ -110,6 +117,8 @@ struct Claims<'a> {
     cause: Cause,
     decided_by: &'a Actor,
     decided_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permit: Option<Permit>,
     chain_head: Digest,
     chain_length: i32,
     iat: i64,
@@ -179,6 +188,14 @@ impl ReceiptKeys {
         if decided.seq == 2 && stored.prev_hash != stored.submitted_hash {
             return Err(wrong("does not follow its submission"));
         }
+        // It is in the row and in no entry: no more than what a decision can give.
+        let is_possible = |permit: Permit| {
+            let lasts = permit.expires_at.0 - decided.at.0;
+            decided.outcome == Outcome::Approved && lasts >= TimeDelta::zero() && lasts <= LONGEST_PERMIT
+        };
+        if !stored.permit.is_none_or(is_possible) {
+            return Err(wrong("has a permit that it cannot give"));
+        }
         let claims = Claims {
             iss: &self.issuer,
             sub: decided.request_id,
@@ -190,6 +207,7 @@ impl ReceiptKeys {
             cause: decided.cause,
             decided_by: &decided.actor,
             decided_at: decided.at,
+            permit: stored.permit,
             chain_head: stored.hash,
             chain_length: decided.seq,
             // Rounded down: verifiers refuse a receipt from the future.

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use relaytrace_domain::signing::ReceiptKeys;
 use relaytrace_domain::{
-    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Digest, Outcome, Priority, RequestId, Status, Timestamp,
+    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Digest, Execution, Outcome, Permit, Priority, RequestId,
+    Status, Timestamp,
 };
 use relaytrace_domain::{Error, Result};
 use relaytrace_store::{Delivered, RequestState};
@@ -32,9 +33,9 @@ pub struct RequestView {
     #[schema(value_type = Option<Object>)]
     rule: (),
     approvals: Approvals,
-    /// How long the approval may be used. No approval ends yet.
-    #[schema(value_type = Option<Object>)]
-    permit: (),
+    /// How long the approval may be used.
+    permit: Option<Permit>,
+    execution: Execution,
 }
 
 /// People's approvals of a request.
@@ -52,6 +53,7 @@ impl RequestView {
     /// # Errors
     /// [`Error::Internal`] where what is stored is not what was hashed.
     pub fn new(state: RequestState, delivered: Option<Delivered>, duplicate: bool, keys: &ReceiptKeys) -> Result<Self> {
+        let permit = delivered.as_ref().and_then(|delivered| delivered.permit);
         let decision = delivered.map(|delivered| DecisionView::new(delivered, &state.agent_id, keys)).transpose()?;
         let is_approved = |decision: &DecisionView| {
             decision.outcome == Outcome::Approved && decision.decided_by.kind == ActorKind::Operator
@@ -70,7 +72,8 @@ impl RequestView {
             decision,
             rule: (),
             approvals: Approvals { required: 1, given },
-            permit: (),
+            permit,
+            execution: state.execution,
         })
     }
 }
@@ -107,6 +110,8 @@ pub struct DecisionView {
     /// Nobody else gets it before then.
     #[serde(skip_serializing_if = "Option::is_none")]
     lease_expires_at: Option<Timestamp>,
+    /// How long the approval may be used; null: it is none, or from before permits.
+    permit: Option<Permit>,
     chain: ChainState,
     /// Compact JWS, verifiable offline.
     receipt: String,
@@ -135,6 +140,7 @@ impl DecisionView {
             attempt: delivered.attempt,
             replayed: delivered.replayed,
             lease_expires_at: delivered.lease.map(|(_, until)| Timestamp(until)),
+            permit: delivered.permit,
             chain: ChainState { length: decided.seq, head: delivered.hash },
             receipt,
         })

@@ -1,0 +1,156 @@
+//! The use of an approval, and what became of it (contract, "Permits").
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use relaytrace_domain::{AgentId, ConsumeKey, Digest, Note, Reported, RequestId, Result, Timestamp};
+use relaytrace_service::AppState;
+use relaytrace_service::auth::Agent;
+use relaytrace_service::http::{JsonBody, Path, Problem, Trace};
+use relaytrace_store::{Caller, Consuming, Reporting};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// An attempt to run what was approved.
+#[derive(Debug, deserr::Deserr, ToSchema)]
+#[deserr(deny_unknown_fields)]
+pub struct Consume {
+    /// Names this attempt, fresh and random: the same again is the same use of the permit.
+    consume_key: ConsumeKey,
+    /// Of the action that is going to run.
+    action_digest: Digest,
+}
+
+/// A permit that is used.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ConsumedView {
+    agent_id: AgentId,
+    request_id: RequestId,
+    action_digest: Digest,
+    consumed_at: Timestamp,
+    /// The key that used it.
+    consumed_by: String,
+    /// This attempt had used it before: run the action only if this very process has not.
+    repeated: bool,
+}
+
+/// How the run of an action ended.
+#[derive(Debug, deserr::Deserr, ToSchema)]
+#[deserr(deny_unknown_fields)]
+pub struct Report {
+    state: Reported,
+    #[deserr(default)]
+    note: Option<Note>,
+    /// Of what proves it.
+    #[deserr(default)]
+    evidence_sha256: Option<Digest>,
+}
+
+/// An outcome on record.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OutcomeView {
+    agent_id: AgentId,
+    request_id: RequestId,
+    state: Reported,
+    note: Option<Note>,
+    evidence_sha256: Option<Digest>,
+    reported_at: Timestamp,
+    /// The same was reported before.
+    repeated: bool,
+}
+
+/// Use an approval
+///
+/// Once, whoever races for it. Checked in this order: the same attempt again, not approved, used already, another action,
+/// revoked, frozen, expired.
+#[utoipa::path(
+    post, path = "/v1/agents/{agent_id}/requests/{request_id}/consume", tag = "poll", security(("agent" = [])),
+    params(("agent_id" = String, Path), ("request_id" = String, Path)), request_body = Consume,
+    responses(
+        (status = 200, description = "Used by this attempt, now or before", body = ConsumedView),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn consume(
+    Agent(caller): Agent,
+    Path((_, request_id)): Path<(String, RequestId)>,
+    State(state): State<AppState>,
+    Extension(Trace(trace)): Extension<Trace>,
+    JsonBody(attempt): JsonBody<Consume>,
+) -> Result<Json<ConsumedView>> {
+    use_permit(&state, caller, request_id, attempt, &trace.traceparent).await
+}
+
+async fn use_permit(
+    state: &AppState,
+    caller: Caller,
+    request_id: RequestId,
+    attempt: Consume,
+    traceparent: &str,
+) -> Result<Json<ConsumedView>> {
+    let action_digest = attempt.action_digest;
+    let consuming = Consuming {
+        caller,
+        request_id,
+        consume_key: attempt.consume_key,
+        action_digest,
+        traceparent: Some(traceparent.to_owned()),
+    };
+    let (consumed, is_new) = state.relay.consume(consuming).await?;
+    Ok(Json(ConsumedView {
+        agent_id: consumed.agent_id,
+        request_id,
+        action_digest,
+        consumed_at: Timestamp(consumed.consumed_at),
+        consumed_by: consumed.consumed_by,
+        repeated: !is_new,
+    }))
+}
+
+/// Say what became of it
+///
+/// Once: the same again is the same report, another is refused. It replaces `unknown`.
+#[utoipa::path(
+    post, path = "/v1/agents/{agent_id}/requests/{request_id}/outcome", tag = "poll", security(("agent" = [])),
+    params(("agent_id" = String, Path), ("request_id" = String, Path)), request_body = Report,
+    responses(
+        (status = 200, description = "On record, now or before", body = OutcomeView),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn outcome(
+    Agent(caller): Agent,
+    Path((_, request_id)): Path<(String, RequestId)>,
+    State(state): State<AppState>,
+    Extension(Trace(trace)): Extension<Trace>,
+    JsonBody(report): JsonBody<Report>,
+) -> Result<Json<OutcomeView>> {
+    note_outcome(&state, caller, request_id, report, &trace.traceparent).await
+}
+
+async fn note_outcome(
+    state: &AppState,
+    caller: Caller,
+    request_id: RequestId,
+    report: Report,
+    traceparent: &str,
+) -> Result<Json<OutcomeView>> {
+    let Report { state: reported, note, evidence_sha256 } = report;
+    let reporting = Reporting {
+        caller,
+        request_id,
+        state: reported,
+        note: note.clone(),
+        evidence: evidence_sha256,
+        traceparent: Some(traceparent.to_owned()),
+    };
+    let (noted, is_new) = state.relay.report_outcome(reporting).await?;
+    Ok(Json(OutcomeView {
+        agent_id: noted.agent_id,
+        request_id,
+        state: reported,
+        note,
+        evidence_sha256,
+        reported_at: Timestamp(noted.reported_at),
+        repeated: !is_new,
+    }))
+}
