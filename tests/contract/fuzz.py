@@ -1,10 +1,14 @@
 """Calls made up from openapi.json, valid and not, with every kind of token: no answer is a server error, every error
 is a problem document, and what is served is what the document says.
 
-Not collected by default. FUZZ_EXAMPLES is the number of made-up calls for each route."""
+Not collected by default. FUZZ_EXAMPLES is the number of made-up calls for each route. Bodies made to cost memory are
+sent for FUZZ_SECONDS, and judged by the memory of the process FUZZ_PID."""
 
+import concurrent.futures
 import itertools
 import os
+import random
+import time
 
 import httpx
 import pytest
@@ -84,3 +88,101 @@ def test_no_made_up_call_does_harm(case, stack, agent_of_fuzz, victim, known):
                                               request=request))
     elif response.status_code < 300:
         case.validate_response(response, checks=CHECKS)
+
+
+# What a body may cost, whatever it holds (contract, "Limits").
+MIB = 1024 * 1024
+LONGEST_ANSWER = 1_000_000
+MOST_MEMORY = 128 * MIB
+# The process that is asked; without it only the answers are judged.
+PID = os.environ.get("FUZZ_PID")
+SECONDS = float(os.environ.get("FUZZ_SECONDS", 3))
+
+
+def bodies(chance: random.Random):
+    """Bodies of up to 1 MiB, for ever: what is long where an answer or a fault might repeat it."""
+    while True:
+        size = chance.choice([1_000, 24_000, 60_000, 250_000, 500_000, MIB - 64])
+        key = "k" * chance.randrange(1, size // 2)
+        depth = chance.randrange(1, 40)
+        empty = chance.choice(["[]", "{}", "0", '""', "null", "1e999", "9007199254740993", '"\\u0000"', '"\\ud800"'])
+        many = ",".join([empty] * max(1, (size - len(key)) // (len(empty) + 1)))
+        members = ",".join(f'"m{n}":{empty}' for n in range(size // (len(empty) + 9)))
+        bytes_ = chance.randbytes(min(size, 200_000))
+        body = chance.choice([
+            f'{{"{key}":' + "[" * depth + many + "]" * depth + "}",
+            f'{{"action":{{"{key}":[{many}]}}}}',
+            f'{{{members}}}',
+            f'{{"decisions":[{many}]}}',
+            f'{{"scope":{{"request_ids":[{many}]}}}}',
+            f'{{"title":"{"x" * (size - 20)}"}}',
+            f'{{"reason":"{"/~" * (size // 2 - 20)}"}}',
+            "{" + ",".join(['"a":0'] * (size // 6)) + "}",
+            "[" * size,
+            '{"a":' * (size // 5),
+            '"' + "\\u0041" * (size // 6 - 2) + '"',
+            "1" * size,
+            f'{{"{key}',
+            bytes_,
+            b'{"title":"' + bytes_ + b'"}',
+        ])
+        yield (body.encode() if isinstance(body, str) else body)[:MIB]
+
+
+def memory(name: str) -> int:
+    """A figure of the process in bytes: VmRSS now, VmHWM the most since it was last asked to forget."""
+    with open(f"/proc/{PID}/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(f"{name}:"))
+
+
+def test_no_body_costs_much(stack, agent_of_fuzz, known):
+    """On every route that takes a body, four at once."""
+    tokens = {"operator": stack["operator"]["token"], "admin": stack["admin"]["token"]}
+    routes = [(method.upper(), path.format_map(Names(known[0], agent_of_fuzz.agent_id)), who(method.upper(), path))
+              for path, item in schema.raw_schema["paths"].items() for method in item
+              if method in ("post", "put", "patch", "delete")]
+    assert len(routes) >= 15
+    longest, calls = 0, 0
+
+    def send(seed: int) -> tuple[int, int]:
+        chance, longest, calls = random.Random(seed), 0, 0
+        ends = time.monotonic() + SECONDS
+        turns = itertools.cycle(chance.sample(routes, len(routes)))
+        with httpx.Client(base_url=BASE_URL, timeout=30) as client:
+            for (method, path, kind), body in zip(turns, bodies(chance)):
+                if time.monotonic() > ends and calls >= len(routes):
+                    return longest, calls
+                token = tokens.get(kind) or agent_of_fuzz.token()
+                headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+                try:
+                    response = client.request(method, path, content=body, headers=headers)
+                except httpx.TransportError:
+                    # What is refused unread may end the connection.
+                    calls += 1
+                    continue
+                assert response.status_code < 500 or response.status_code == 503, (method, path, response.text[:500])
+                longest, calls = max(longest, len(response.content)), calls + 1
+
+    if PID:
+        # From here on the most counts.
+        with open(f"/proc/{PID}/clear_refs", "w") as forget:
+            forget.write("5")
+        at_rest = memory("VmRSS")
+    with concurrent.futures.ThreadPoolExecutor(4) as callers:
+        for of_one, count in callers.map(send, range(4) if EXAMPLES < 50 else [random.random() for _ in range(4)]):
+            longest, calls = max(longest, of_one), calls + count
+    assert longest < LONGEST_ANSWER, longest
+    if PID:
+        above = memory("VmHWM") - at_rest
+        assert above < MOST_MEMORY, f"{above // MIB} MiB above rest"
+        print(f"{calls} hostile bodies, answers of {longest} bytes at the most, {above // MIB} MiB above rest")
+
+
+class Names(dict):
+    """Values of a path's parameters, where they are known."""
+
+    def __init__(self, request_id: str, agent_id: str):
+        super().__init__(request_id=request_id, agent_id=agent_id)
+
+    def __missing__(self, name: str) -> str:
+        return "00000000-0000-7000-8000-000000000000"

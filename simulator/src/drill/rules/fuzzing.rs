@@ -9,11 +9,18 @@ use crate::drill::{Verdict, enough};
 
 /// Examples for each route: full and short.
 const EXAMPLES: (u64, u64) = (120, 6);
+/// Seconds in which bodies are sent that are made to cost memory: full and short.
+const SECONDS: (u64, u64) = (60, 5);
 
 pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     let service = scene.start_service(&[]).await?;
     let examples = if scene.is_short { EXAMPLES.1 } else { EXAMPLES.0 };
-    let routes = contract(scene, &service, &["fuzz.py"], &[("FUZZ_EXAMPLES", examples.to_string())]).await?;
+    let seconds = if scene.is_short { SECONDS.1 } else { SECONDS.0 };
+    let pid = service.pid().context("the service does not run")?;
+    let variables =
+        [("FUZZ_EXAMPLES", examples.to_string()), ("FUZZ_SECONDS", seconds.to_string()), ("FUZZ_PID", pid.to_string())];
+    // One of the tests is that of the bodies.
+    let routes = contract(scene, &service, &["fuzz.py"], &variables).await? - 1;
     let statuses: Vec<_> = statuses(&service)?.collect();
     let count = |from: u64, to: u64| statuses.iter().filter(|status| (from..to).contains(*status)).count() as u64;
     let (served, refused, failed) = (count(200, 300), count(400, 500), count(500, 600));
@@ -36,7 +43,8 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     enough(served, 20, "calls that were served")?;
     enough(refused, examples * routes / 4, "calls that were refused")?;
     Ok(format!(
-        "{} calls on {routes} routes: {served} served, {refused} refused with problem documents, 0 5xx; parser: {told}",
+        "{} calls on {routes} routes: {served} served, {refused} refused with problem documents, 0 5xx; no answer of 1 MB and \
+        less than 128 MiB above rest, whatever was in a body; parser: {told}",
         statuses.len()
     ))
 }
