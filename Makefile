@@ -27,6 +27,7 @@ test: ## Prove it: unit, database, NATS, contract, verifier and browser tests
 	tests/contract/run --on watch tests/contract/test_events.py tests/contract/test_handoff.py
 	tests/lambda/run
 	tests/page/run
+	tests/with-stack npm --prefix sdk/typescript --silent test
 	tests/with-stack python tests/documents/type.py
 	tests/with-stack sdk/python/run-tests short
 	target/debug/simulator drill --short

@@ -97,7 +97,7 @@ export class Refused extends RelayError {
 const ADVICE: Record<string, string | undefined> = {
   forbidden: "The agent's key must be that of the agent named, and needs the scopes ask and execute",
   "idempotency-key-reused": "The same key was used for another question: use a new key, or ask the same question",
-  "not-found": "The relay does not know this request for this agent",
+  "not-found": "The relay does not know this request for this agent, or is too old to know the call",
 };
 
 // ---------------------------------------------------------------- answers that are not an approval

@@ -224,6 +224,11 @@ function refused(problem: Problem, status: number, path: string, about: About): 
     return new Failed(new ContractError(`${path}: ${status} without a problem`), "final");
   const difference = differenceOfProblem(problem, path, about);
   if (difference !== undefined) return another(difference);
+  const hasNoRoute = problem.code === "not-found" || problem.code === "method-not-allowed";
+  if (hasNoRoute && about.requestId === undefined) {
+    const what = `the relay has nothing at ${problem.instance}: RELAYTRACE_URL must be its address, without another path`;
+    return new Failed(new WrongUrl(what), "final");
+  }
   return new Failed(new Refused(problem), problem.retryable ? "again" : "final", problem.retry_after_ms ?? 0);
 }
 

@@ -117,7 +117,8 @@ test("a genuine answer to another question: the approved request of the same age
   await decide(direct, "approve");
   const url = await between(t, (request, response) =>
     relayed(request, response, {
-      change: (path) => path.replace(/request_id=[^&]*/, `request_id=${other.request_id}`),
+      change: (path) =>
+        path.replace(/wait_seconds=\d+/, "wait_seconds=0").replace(/(?<=\/requests\/)[^/]+$/, other.request_id),
     }),
   );
   await fails({ ...options, url }, sdk.AnotherAnswer, /another request/);
