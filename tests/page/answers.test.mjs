@@ -237,3 +237,21 @@ for (const [where, options] of [["wide", {}], ["in a window of 960 x 560", { vie
     assert.ok(control.y >= fields.y && control.y < fields.y + fields.height, "the focused field is in sight");
   });
 }
+
+test("a request that joins the group while all are being approved was not read, and is not approved", async (t) => {
+  const agent = await newAgent();
+  const asked = await askAll(agent, [{ title: "First" }, { title: "Second" }]);
+  const more = Object.fromEntries(asked.map(({ request_id: id }) => [id, () => ({ group: "turn-18" })]));
+  const gateway = await describing(t, more);
+  const tab = await openPage(t, "", { at: gateway.base_url });
+  await tab.route("**/v1/hitl/requests?*group=turn-18*", (route) => route.continue({ url: route.request().url().replace(/&group=[^&]*/, "") }));
+  await tab.goto(`${gateway.base_url}/?agent_id=${agent.agentId}&id=${asked[0].request_id}`);
+  await tab.getByRole("button", { name: "Approve all 2" }).click();
+  const late = await agent.ask({ title: "Came later" });
+  more[late.request_id] = () => ({ group: "turn-18" });
+  await tab.locator(".group").getByText("Came later").waitFor();
+  await tab.keyboard.press(send);
+  await eventually(async () => (await Promise.all(asked.map(({ request_id: id }) => detail(id)))).map(({ status }) => status), ["decided", "decided"]);
+  await eventually(() => tab.locator("#detail-title").innerText(), "Came later");
+  assert.equal((await detail(late.request_id)).status, "pending");
+});

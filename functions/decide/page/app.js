@@ -35,7 +35,7 @@ const state = {
 };
 
 state.cursorId = state.show = state.view.id;
-const composer = createComposer(detailView.barPlace, { send, sendAll, members: (mode) => group.members(mode), opened: detailView.showAction });
+const composer = createComposer(detailView.barPlace, { send, sendAll, members: (detail, mode) => group.members(detail, mode), opened: detailView.showAction });
 const group = createGroup({ open: (id) => open(id, true), decideAll: (mode) => composer.open(mode) });
 const loop = createLoop(refresh, { pause: () => (state.gate ? Infinity : state.wait), misses: () => api.connection.misses });
 
@@ -91,8 +91,8 @@ function noteListError(error, queue) {
 async function loadDetail(id) {
   try {
     const detail = await api.getDetail(id);
-    await group.load(detail);
     if (id !== state.view.id) return;
+    group.load(detail).then(() => { if (state.view.id === id) draw(); }); // the request is not held up by its group
     if (state.decided.has(id) && !detail.decision) return;
     if (state.detail?.request_id === id && state.detail.action_digest !== detail.action_digest && composer.close(false)) {
       announce('The action has changed. Read it again before you decide.');
@@ -148,6 +148,7 @@ async function sendAll(detail, members, body) {
     draw();
   }
   state.sending.delete(detail.request_id);
+  state.items = itemsOf(state.queue, state.view); // none of them is the next to open
   for (const [member, error] of failed) {
     if (error.code === 'already-decided' && error.body.decision) overtaken(member, error.body.decision);
     else tellElsewhere(member, NOT_DONE[body.decision], failureWords(error));

@@ -23,11 +23,12 @@ const MODES = {
 const isMac = /Mac|iPhone|iPad/.test(navigator.platform);
 const key = (k) => h('kbd', { 'aria-hidden': 'true' }, k);
 
-/** `send(detail, body)` and `sendAll(details, body)` send; `members(mode)` are the requests that an answer to all is for. */
+/** `send(detail, body)` and `sendAll(details, body)` send; `members(detail, mode)` are the requests that an answer to all is for. */
 export function createComposer(place, { send, sendAll, members, opened }) {
   let now = { detail: null, blocked: '', approveBlocked: '', may: null, sending: false };
   const errors = new Map(); // request_id -> {message, field}
   let openFor = ''; // `${id}:${mode}` that the form was last filled for
+  let listed = []; // what an answer to all is for: the requests whose actions the form shows, and no others
   let confirms = []; // [{input, type}] of the P1s to be approved
 
   const why = h('p', { class: 'why', id: 'why', role: 'status' });
@@ -74,7 +75,7 @@ export function createComposer(place, { send, sendAll, members, opened }) {
     || (now.may && now.may.length && !now.may.includes(MODES[one].of ?? one) ? `You may not ${MODES[one].of ?? one} this request.` : '');
 
   function open(next) {
-    if (!ready() || !offers(MODES[next].of ?? next) || stopOf(next) || (MODES[next].all && !members(next).length)) return;
+    if (!ready() || !offers(MODES[next].of ?? next) || stopOf(next) || (MODES[next].all && !members(now.detail, next).length)) return;
     changeDraft(id(), { mode: next });
     errors.delete(id());
     draw();
@@ -124,13 +125,13 @@ export function createComposer(place, { send, sendAll, members, opened }) {
     const body = await bodyOf(one);
     if (!body) return;
     if (body.fault) { say(body.fault); return; }
-    if (MODES[one].all) sendAll(now.detail, members(one), body);
+    if (MODES[one].all) sendAll(now.detail, listed, body);
     else send(now.detail, body);
   }
 
   /** One field for each P1 that would run: its type has to be typed. */
   function drawConfirms(one) {
-    const all = !MODES[one].approves ? [] : (MODES[one].all ? members(one) : [now.detail]).filter(({ priority }) => priority === 'P1');
+    const all = !MODES[one].approves ? [] : (MODES[one].all ? listed : [now.detail]).filter(({ priority }) => priority === 'P1');
     confirms = all.map(({ action, title }, n) => {
       const fieldId = n ? `confirm-type-${n + 1}` : 'confirm-type';
       const input = h('input', { id: fieldId, type: 'text', autocomplete: 'off', autocapitalize: 'off', autocorrect: 'off', spellcheck: 'false', 'aria-describedby': 'composer-error', oninput: () => { keep(); draw(); } });
@@ -144,12 +145,12 @@ export function createComposer(place, { send, sendAll, members, opened }) {
   function fill(one) {
     const { verb, all, writes, note } = MODES[one];
     const hadFocus = place.contains(document.activeElement);
-    const group = all ? members(one) : [];
+    listed = all ? members(now.detail, one) : [];
     form.dataset.mode = one;
     reason.value = (note && draft()[note]) ?? '';
-    heading.replaceChildren(`${verb} `, all ? `${group.length} requests` : h('code', {}, now.detail.action?.type ?? ''));
+    heading.replaceChildren(`${verb} `, all ? `${listed.length} requests` : h('code', {}, now.detail.action?.type ?? ''));
     actions.hidden = !all;
-    actions.replaceChildren(...group.map((detail) => h('div', {}, h('p', { class: 'all-title' }, h('bdi', {}, safeText(detail.title))), actionBox(detail.action))));
+    actions.replaceChildren(...listed.map((detail) => h('div', {}, h('p', { class: 'all-title' }, h('bdi', {}, safeText(detail.title))), actionBox(detail.action))));
     if (writes) answer.show(now.detail, one, draft().forms[one]);
     else answer.hide();
     drawConfirms(one);

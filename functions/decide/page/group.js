@@ -55,7 +55,8 @@ export function createGroup({ open, decideAll }) {
   }
 
   /** The pending requests that an answer to all is for, the open one among them. */
-  function members(mode) {
+  function members(of, mode) {
+    if (!isOf(of)) return [];
     const answer = mode === 'approveAll' ? 'approve' : 'reject';
     return (group?.items ?? []).filter(isPending).map(({ request_id: id, priority }) => ({ ...details.get(id), priority }))
       .filter((detail) => offered(detail).includes(answer) && !(detail.you?.may?.length && !detail.you.may.includes(answer)) && (answer === 'reject' || detail.fits));
@@ -78,11 +79,11 @@ export function createGroup({ open, decideAll }) {
       setAttr(known.state, 'data-outcome', isPending(item) ? 'pending' : item.outcome);
     });
     for (const button of all) {
-      const { length } = members(button.dataset.mode);
+      const { length } = members(detail, button.dataset.mode);
       button.hidden = length < 2 || !isPending(detail);
       setText(button, `${button.dataset.mode === 'approveAll' ? 'Approve' : 'Reject'} all ${length}…`);
     }
   }
 
-  return { element, load, draw, members, isOf };
+  return { element, load, draw, members };
 }
