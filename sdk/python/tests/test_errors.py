@@ -254,6 +254,7 @@ GOOD: Json = {"url": "http://127.0.0.1:1", "token": "rtk_k.1_" + 43 * "x", "agen
         ({"response_secret": "not base64!"}, "RELAYTRACE_RESPONSE_SECRET"),
         ({"token": "rtk_short"}, "RELAYTRACE_TOKEN"),
         ({"token": None}, "RELAYTRACE_KEY_ID"),
+        ({"agent_id": None}, "RELAYTRACE_AGENT_ID"),
         ({"token": None, "key_id": "k", "private_key": "/nowhere"}, "RELAYTRACE_PRIVATE_KEY"),
         ({"token": None, "key_id": "k", "private_key": "-----BEGIN x"}, "RELAYTRACE_PRIVATE_KEY"),
         ({"private_key": "-----BEGIN x"}, "RELAYTRACE_TOKEN"),

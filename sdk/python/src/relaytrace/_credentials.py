@@ -28,10 +28,6 @@ class Credentials(Protocol):
     def key_id(self) -> str:
         """The key that answers must be signed for."""
 
-    @property
-    def agent_id(self) -> str | None:
-        """The agent, where the credentials name it."""
-
     def token(self, now: float) -> str:
         """The token at this time, in seconds since the epoch."""
 
@@ -41,7 +37,6 @@ class BearerKey:
     """`rtk_<key_id>_<secret>`: opaque, sent as it is."""
 
     secret_token: str = field(repr=False)
-    agent_id: str | None = None
     key_id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,7 +56,7 @@ class SigningKey:
     """An Ed25519 or P-256 private key. Its tokens live for five minutes."""
 
     def __init__(self, agent_id: str, key_id: str, private_key: str, audience: str = "relaytrace"):
-        self.agent_id: str | None = agent_id
+        self._agent_id = agent_id
         self.key_id = key_id
         self._key, self._alg = _load(private_key)
         self._audience = audience
@@ -80,8 +75,8 @@ class SigningKey:
 
     def _sign(self, now: int) -> str:
         claims = {
-            "iss": self.agent_id,
-            "sub": self.agent_id,
+            "iss": self._agent_id,
+            "sub": self._agent_id,
             "aud": self._audience,
             "iat": now,
             "exp": now + _TOKEN_SECONDS,

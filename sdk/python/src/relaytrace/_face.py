@@ -40,7 +40,7 @@ class Face(ABC, Generic[Client]):
     ):
         """Raise `ConfigurationError` where what is given cannot be used. Connects with its first call.
 
-        `token` is a bearer key; otherwise `agent_id`, `key_id` and `private_key` (PEM, or a file's path).
+        `agent_id` is the agent; `token` its bearer key, or `key_id` and `private_key` (PEM, or a file's path).
         `response_secret` verifies answers; without it, only `verify=False` starts. `run_id` makes the keys of this
         run's calls, so that a repeated run finds its questions again; `receipt_keys` pins the keys (`jwks.json`) that
         every decision's receipt must verify with. A call is tried for `patience` seconds, each try for `per_try`.

@@ -51,17 +51,9 @@ class _About(TypedDict):
     decision: Decision
 
 
-def identify(session: Session) -> Flow[str]:
-    """The agent of the credentials; asked of the relay once where a bearer key alone is known."""
-    if session.agent_id is None:
-        answer = yield from call(session, Call("GET", "/v1/agents/self", About(names_request=False)))
-        session.agent_id = str(answer["agent_id"])
-    return session.agent_id
-
-
 def submit(session: Session, question: Question, generation: int = 1) -> Flow[Request]:
     """Ask. The same question again is the same request."""
-    agent_id = yield from identify(session)
+    agent_id = session.agent_id
     about = About(agent_id, key=question.key_of(generation))
     envelope = question.envelope(agent_id, generation)
     answer = yield from call(session, Call("POST", "/v1/hitl/requests", about, envelope))
@@ -70,7 +62,7 @@ def submit(session: Session, question: Question, generation: int = 1) -> Flow[Re
 
 def view(session: Session, request_id: str, action: Action | None = None) -> Flow[Request]:
     """The request as it now stands. Takes no lease, changes nothing."""
-    agent_id = yield from identify(session)
+    agent_id = session.agent_id
     path = f"/v1/agents/{agent_id}/requests/{request_id}"
     answer = yield from call(session, Call("GET", path, About(agent_id, (request_id,))))
     return (yield from _checked(session, _request(answer, action)))
@@ -80,7 +72,7 @@ def poll(
     session: Session, wait: float, limit: int = 10, request_ids: Iterable[str] = (), action: Action | None = None
 ) -> Flow[tuple[list[Decision], float]]:
     """The decisions that are due, leased to this caller, and how long to pause before the next poll."""
-    agent_id = yield from identify(session)
+    agent_id = session.agent_id
     wanted = tuple(request_ids)
     seconds = max(0, min(LONGEST_POLL_SECONDS, math.ceil(wait)))
     query = urlencode([("wait_seconds", seconds), ("limit", limit), *(("request_id", one) for one in wanted)])
@@ -145,7 +137,7 @@ def consume(session: Session, request: Request, decision: Decision, action: Acti
         raise OtherAnswer(
             f"the approval is for {decision.action_digest}, about to run is {action.digest}: it is not run"
         )
-    agent_id = yield from identify(session)
+    agent_id = session.agent_id
     path = f"/v1/agents/{agent_id}/requests/{request.request_id}/consume"
     # A fresh key for this attempt to run: a repeated answer to it is this very process's.
     body = {"consume_key": secrets.token_hex(16), "action_digest": action.digest}
@@ -202,7 +194,7 @@ def report(
     session: Session, request_id: str, state: str, note: str | None = None, evidence: str | None = None
 ) -> Flow[None]:
     """Say how a run ended. The same again is no error."""
-    agent_id = yield from identify(session)
+    agent_id = session.agent_id
     body: Json = {"state": state}
     if note:
         body["note"] = note[:NOTE_CHARACTERS]
@@ -230,7 +222,7 @@ def acknowledge(
     session: Session, decision: Decision, result: str = "accepted", error: Mapping[str, str] | None = None
 ) -> Flow[Acknowledged]:
     """Say what became of a delivery: accepted, retry or failed."""
-    agent_id = yield from identify(session)
+    agent_id = session.agent_id
     body: Json = {"result": result}
     if decision.delivery_id is not None:
         body["delivery_id"] = decision.delivery_id
@@ -245,7 +237,7 @@ def acknowledge(
 
 def cancel(session: Session, request_id: str, reason: str | None = None) -> Flow[None]:
     """Withdraw a question. Decided otherwise already: `Refused` with the code already-decided."""
-    agent_id = yield from identify(session)
+    agent_id = session.agent_id
     path = f"/v1/agents/{agent_id}/requests/{request_id}/cancel"
     body = {"reason": reason} if reason else {}
     yield from call(session, Call("POST", path, About(agent_id, (request_id,)), body))
@@ -263,7 +255,7 @@ def receipt_keys(session: Session) -> Flow[Json]:
 
 def _received(session: Session, decision: Decision) -> Flow[None]:
     """End the delivery of a decision that is not to be run, whoever holds it."""
-    agent_id = yield from identify(session)
+    agent_id = session.agent_id
     path = f"/v1/agents/{agent_id}/decisions/{decision.request_id}/ack"
     try:
         yield from call(session, Call("POST", path, About(agent_id, (decision.request_id,)), {"result": "accepted"}))

@@ -23,6 +23,7 @@ class Session:
     """One agent at one relay."""
 
     url: str
+    agent_id: str
     credentials: Credentials
     secret: bytes | None = field(repr=False)
     """None: answers are not verified, as the caller said aloud."""
@@ -33,7 +34,6 @@ class Session:
     """Pinned keys: then every decision's receipt is verified with them."""
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
-    agent_id: str | None = None
     fetched_keys: Json | None = None
     was_answered: bool = False
     asked: Counter[str] = field(default_factory=Counter)
@@ -79,7 +79,11 @@ def make_session(
         )
     credentials: Credentials
     if token:
-        credentials = BearerKey(token, agent_id)
+        credentials = BearerKey(token)
+        if not agent_id:
+            raise ConfigurationError(
+                "RELAYTRACE_AGENT_ID is not set: it names the agent that the bearer key belongs to"
+            )
     elif agent_id and key_id and private_key:
         credentials = SigningKey(agent_id, key_id, private_key, audience)
     else:
@@ -88,13 +92,13 @@ def make_session(
         raise ConfigurationError(f"there is no key: set RELAYTRACE_TOKEN to a bearer key, or set {missing} as well")
     return Session(
         url=url.rstrip("/"),
+        agent_id=agent_id,
         credentials=credentials,
         secret=response_secret(response_secret_text) if verify and response_secret_text else None,
         run_id=run_id or secrets.token_urlsafe(12),
         patience=patience,
         per_try=per_try,
         receipt_keys=receipt_keys,
-        agent_id=credentials.agent_id,
     )
 
 
