@@ -37,6 +37,7 @@ test: ## Prove it: unit, database, NATS, contract, verifier and browser tests
 test-agents: ## Prove the SDKs and their adapters, with the frameworks' own fake models
 	@local/setup test
 	tests/with-stack sdk/python/run-tests
+	tests/with-stack npm --prefix sdk/typescript --silent test
 
 .PHONY: quick
 quick: ## Prove the core in minutes: the Rust workspace without the simulator, and the contract's handoff
