@@ -223,6 +223,7 @@ def test_an_approval_of_other_arguments_is_not_used(agent: Agent, people: People
             assert permit.arguments == REFUND
 
 
+@pytest.mark.answers
 @pytest.mark.consume
 def test_an_approval_that_expired_before_its_use_is_asked_anew(agent: Agent, people: People) -> None:
     with agent.relay() as relay:
