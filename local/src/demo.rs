@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use relaytrace_domain::KeyRights;
 use relaytrace_service::AppState;
 use relaytrace_service::auth::{KeyAlg, PublicKey};
-use relaytrace_store::Scope;
+use relaytrace_store::{NewKey, Scope};
 use serde_json::{Value, json};
 
 use crate::development::PrivateKey;
@@ -48,10 +49,16 @@ impl Agent {
         state.store.register_agent(&scope, &id, "Demo agent").await?;
         let public = PublicKey::from_pem(KeyAlg::EdDsa, &key.public_pem()?).map_err(anyhow::Error::msg)?;
         let master_id = state.master_secrets.current();
-        state
-            .store
-            .register_key(&scope, &id, &key_id.parse()?, KeyAlg::EdDsa.as_str(), &public.spki, master_id)
-            .await?;
+        let new = NewKey {
+            key_id: &key_id.parse()?,
+            agent_id: &id,
+            alg: KeyAlg::EdDsa.as_str(),
+            public_key: &public.spki,
+            master_id,
+            rights: &KeyRights::default(),
+            expires_at: None,
+        };
+        state.store.register_key(&scope, &new).await?;
         Ok(Self { state: state.clone(), client: reqwest::Client::new(), base_url, agent_id, key_id, key })
     }
 

@@ -80,6 +80,12 @@ pub struct Secrets {
     pub agent_key: PrivateKey,
     /// Its id.
     pub agent_key_id: String,
+    /// Empty, as the next, in a file from before there were bearer keys.
+    #[serde(default)]
+    bearer_master: String,
+    /// Id of the agent's bearer key.
+    #[serde(default)]
+    pub bearer_key_id: String,
 }
 
 impl Secrets {
@@ -88,19 +94,26 @@ impl Secrets {
         if let Ok(text) = fs::read_to_string(path) {
             let mut secrets: Self =
                 serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display()))?;
-            if secrets.attestation_keys.is_empty() {
-                secrets.attestation_keys = Self::attestation_keys()?;
+            if secrets.attestation_keys.is_empty() || secrets.bearer_master.is_empty() {
+                if secrets.attestation_keys.is_empty() {
+                    secrets.attestation_keys = Self::attestation_keys()?;
+                }
+                if secrets.bearer_master.is_empty() {
+                    (secrets.bearer_master, secrets.bearer_key_id) = (new_secret(), new_key_id("bearer"));
+                }
                 write_private(path, &serde_json::to_string_pretty(&secrets)?)?;
             }
             return Ok(secrets);
         }
         let secrets = Self {
-            master_secret: BASE64_STANDARD.encode(rand::random::<[u8; 32]>()),
+            master_secret: new_secret(),
             receipt_key: PrivateKey::generate()?,
             attestation_keys: Self::attestation_keys()?,
             issuer_key: PrivateKey::generate()?,
             agent_key: PrivateKey::generate()?,
-            agent_key_id: format!("local-{:08x}", rand::random::<u32>()),
+            agent_key_id: new_key_id("local"),
+            bearer_master: new_secret(),
+            bearer_key_id: new_key_id("bearer"),
         };
         write_private(path, &serde_json::to_string_pretty(&secrets)?)?;
         Ok(secrets)
@@ -125,26 +138,28 @@ impl Secrets {
             ("NATS_URL", nats_url.to_owned()),
             ("DEPLOYMENT_NAME", "relaytrace-local".to_owned()),
             ("MASTER_SECRETS", format!("1:{}", self.master_secret)),
+            ("BEARER_MASTER", self.bearer_master.clone()),
             ("RECEIPT_KEY", self.receipt_key.0.clone()),
             ("ATTESTATION_KEY", self.attestation_keys.iter().map(|key| key.0.as_str()).collect::<Vec<_>>().join("\n")),
             ("ATTESTATION_JWKS", self.attestation_jwks()?.to_string()),
             ("ISSUER", ISSUER.to_owned()),
             ("ISSUER_JWKS", jwks.to_string()),
+            ("ALLOW_AUTO_APPROVE", "true".to_owned()),
             ("BIND_ADDRESS", "127.0.0.1".to_owned()),
         ];
         Ok(variables.map(|(name, value)| (name.to_owned(), value)).into())
     }
 
     /// A person's token, good for 30 days.
-    pub fn person(&self, id: &str, name: &str, role: &str, now: i64) -> anyhow::Result<String> {
+    pub fn person(&self, id: &str, name: &str, role: &str, groups: &[&str], now: i64) -> anyhow::Result<String> {
         let claims = json!({
-            "iss": ISSUER, "sub": id, "name": name, "aud": "relaytrace", "roles": [role],
+            "iss": ISSUER, "sub": id, "name": name, "aud": "relaytrace", "roles": [role], "groups": groups,
             "iat": now, "exp": now + 30 * 86_400,
         });
         self.issuer_key.sign(ISSUER_KEY_ID, &claims)
     }
 
-    /// Fifty operators: `{id, name, token}`.
+    /// Fifty operators: `{id, name, groups, tenant, token}`; finance and ops by halves, five of them in both.
     pub fn operators(&self, now: i64) -> anyhow::Result<Vec<Value>> {
         let named = (0..50).map(|number| {
             let first = OPERATORS[number % OPERATORS.len()];
@@ -152,11 +167,24 @@ impl Secrets {
                 0 => (first.to_lowercase(), format!("{first} K.")),
                 round => (format!("{}-{}", first.to_lowercase(), round + 1), format!("{first} {}", round + 1)),
             };
-            let token = self.person(&id, &name, "operator", now)?;
-            Ok(json!({"id": id, "name": name, "token": token}))
+            let groups: &[&str] = match number {
+                0..20 => &["finance"],
+                20..25 => &["finance", "ops"],
+                _ => &["ops"],
+            };
+            let token = self.person(&id, &name, "operator", groups, now)?;
+            Ok(json!({"id": id, "name": name, "groups": groups, "tenant": "default", "token": token}))
         });
         named.collect()
     }
+}
+
+fn new_secret() -> String {
+    BASE64_STANDARD.encode(rand::random::<[u8; 32]>())
+}
+
+fn new_key_id(of: &str) -> String {
+    format!("{of}-{:08x}", rand::random::<u32>())
 }
 
 /// Writes a file that only its owner may read, whole or not at all.

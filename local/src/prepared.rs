@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use relaytrace_domain::Clock;
-use relaytrace_service::auth::{KeyAlg, PublicKey};
+use relaytrace_domain::{Clock, KeyRights, KeyScope};
+use relaytrace_service::auth::{KeyAlg, PublicKey, token_digest};
 use relaytrace_service::config::Config;
 use relaytrace_service::events::Publishing;
 use relaytrace_service::{AppState, DatabaseAuthority};
-use relaytrace_store::Scope;
+use relaytrace_store::{NewKey, Scope};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -121,9 +122,17 @@ impl Prepared {
         Ok(operators[0]["token"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// The bearer key of the agent, and the secret of the responses to it.
+    pub fn bearer(&self) -> anyhow::Result<(String, String)> {
+        let key_id = self.secrets.bearer_key_id.parse()?;
+        let masters = &self.state.master_secrets;
+        let secret = masters.response_secret_text(masters.current(), &AGENT_ID.parse()?, &key_id)?;
+        Ok((bearer_token(&self.state, &self.secrets)?.expose_secret().to_owned(), secret))
+    }
+
     /// Token of the administrator.
     pub fn admin_token(&self) -> anyhow::Result<String> {
-        self.secrets.person("admin", "Admin of this checkout", "admin", self.state.clock.now().timestamp())
+        self.secrets.person("admin", "Admin of this checkout", "admin", &[], self.state.clock.now().timestamp())
     }
 
     /// Writes `dev.json`.
@@ -146,6 +155,7 @@ impl Prepared {
         let masters = &state.master_secrets;
         let (agent_id, key_id) = (AGENT_ID.parse()?, secrets.agent_key_id.parse()?);
         let operators = secrets.operators(now)?;
+        let (bearer_token, bearer_response_secret) = self.bearer()?;
         Ok(json!({
             "base_url": addresses.base_url,
             "database_url": addresses.database_url,
@@ -156,6 +166,9 @@ impl Prepared {
                 "private_key_pem": secrets.agent_key.0,
                 "response_secret": masters.response_secret_text(masters.current(), &agent_id, &key_id)?,
                 "token": secrets.agent_key.agent_token(AGENT_ID, &secrets.agent_key_id, now)?,
+                "bearer_key_id": secrets.bearer_key_id,
+                "bearer_token": bearer_token,
+                "bearer_response_secret": bearer_response_secret,
             },
             "operator": operators.first(),
             "operators": operators,
@@ -166,16 +179,42 @@ impl Prepared {
     }
 }
 
-/// The agent of `.local/dev.json`.
+fn bearer_token(state: &AppState, secrets: &Secrets) -> anyhow::Result<SecretString> {
+    let master = state.bearer_master.as_ref().context("the stack has no BEARER_MASTER")?;
+    Ok(master.token(&AGENT_ID.parse()?, &secrets.bearer_key_id.parse()?)?)
+}
+
+/// The agent of `.local/dev.json`, with a key that signs its tokens and a bearer key.
 async fn register_agent(state: &AppState, secrets: &Secrets) -> anyhow::Result<()> {
     let agent_id = AGENT_ID.parse()?;
     let scope = Scope::of_program("relaytrace-local");
-    if state.store.agent(&scope, &agent_id).await?.is_some_and(|agent| !agent.keys.is_empty()) {
-        return Ok(());
+    let agent = state.store.agent(&scope, &agent_id).await?;
+    if agent.is_none() {
+        state.store.register_agent(&scope, &agent_id, "The agent of this checkout").await?;
     }
-    state.store.register_agent(&scope, &agent_id, "The agent of this checkout").await?;
-    let key = PublicKey::from_pem(KeyAlg::EdDsa, &secrets.agent_key.public_pem()?).map_err(anyhow::Error::msg)?;
-    let (key_id, master_id) = (secrets.agent_key_id.parse()?, state.master_secrets.current());
-    state.store.register_key(&scope, &agent_id, &key_id, KeyAlg::EdDsa.as_str(), &key.spki, master_id).await?;
+    let public = PublicKey::from_pem(KeyAlg::EdDsa, &secrets.agent_key.public_pem()?).map_err(anyhow::Error::msg)?;
+    let digest = token_digest(&bearer_token(state, secrets)?).to_vec();
+    let bearer_rights =
+        KeyRights { scopes: [KeyScope::Ask, KeyScope::Execute, KeyScope::Hook].into(), ..KeyRights::default() };
+    let keys = [
+        (&secrets.agent_key_id, KeyAlg::EdDsa, public.spki, KeyRights::default()),
+        (&secrets.bearer_key_id, KeyAlg::Bearer, digest, bearer_rights),
+    ];
+    for (key_id, alg, public_key, rights) in keys {
+        let key_id = key_id.parse()?;
+        if agent.as_ref().is_some_and(|agent| agent.keys.iter().any(|key| key.key_id == key_id)) {
+            continue;
+        }
+        let new = NewKey {
+            key_id: &key_id,
+            agent_id: &agent_id,
+            alg: alg.as_str(),
+            public_key: &public_key,
+            master_id: state.master_secrets.current(),
+            rights: &rights,
+            expires_at: None,
+        };
+        state.store.register_key(&scope, &new).await?;
+    }
     Ok(())
 }

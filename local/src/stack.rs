@@ -74,7 +74,7 @@ async fn run_functions(options: &RunOptions, postgres: &Postgres, nats: &Nats) -
 
     wait_until_ready(&base_url).await?;
     prepared.write()?;
-    print_banner(options, &base_url, &prepared.operator_token()?);
+    print_banner(options, &base_url, &prepared.operator_token()?, &prepared.bearer()?);
 
     if options.sweep_seconds > 0.0 {
         tokio::spawn(timeout_sweep::schedule(
@@ -120,7 +120,8 @@ async fn only_our_host(State(port): State<u16>, request: Request, next: Next) ->
     }
 }
 
-fn print_banner(options: &RunOptions, base_url: &str, operator_token: &str) {
+fn print_banner(options: &RunOptions, base_url: &str, operator_token: &str, bearer: &(String, String)) {
+    let (token, response_secret) = bearer;
     let dir = options.dir.display();
     println!(
         r#"
@@ -129,9 +130,14 @@ RelayTrace runs on {base_url}
   The operator page, signed in as the first operator:
     {base_url}/#token={operator_token}
 
-  Ask a person, as an agent would (in another terminal, in this folder):
-    curl -s {base_url}/v1/hitl/requests \
-      -H "Authorization: Bearer $(python3 -c 'import json; print(json.load(open("{dir}/dev.json"))["agent"]["token"])')" \
+  For agents (paste into another terminal):
+    export RELAYTRACE_URL={base_url}
+    export RELAYTRACE_TOKEN={token}
+    export RELAYTRACE_RESPONSE_SECRET={response_secret}
+
+  Ask a person, as an agent would (there):
+    curl -s "$RELAYTRACE_URL/v1/hitl/requests" \
+      -H "Authorization: Bearer $RELAYTRACE_TOKEN" \
       -H 'Content-Type: application/json' \
       -d '{{"envelope_version":"1","agent_id":"local-agent","client_request_key":"hello-'$(date +%s)'","priority":"P1",
            "title":"May I greet the world?","action":{{"type":"greeting.send","arguments":{{"to":"world"}}}}}}'

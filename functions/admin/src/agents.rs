@@ -3,12 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
-use relaytrace_domain::{AgentId, Faults, KeyId, Timestamp, Title};
+use relaytrace_domain::{ActionType, AgentId, Faults, KeyId, KeyScope, Timestamp, Title};
 use relaytrace_domain::{Error, Result};
 use relaytrace_service::AppState;
-use relaytrace_service::auth::{Admin, KeyAlg, PublicKey};
+use relaytrace_service::auth::Admin;
 use relaytrace_service::http::{Cursor, JsonBody, Page, Path, Problem, Query, clamped};
-use relaytrace_store::{AgentChange as Change, AgentRecord, KeyRecord, Registered, Scope};
+use relaytrace_store::{AgentChange as Change, AgentRecord, KeyRecord, Scope};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -35,8 +35,16 @@ pub struct AgentView {
 #[derive(Debug, Serialize, ToSchema)]
 struct KeyView {
     key_id: KeyId,
-    /// `EdDSA` or `ES256`.
+    /// `EdDSA`, `ES256` or `bearer`.
     alg: String,
+    scopes: Vec<KeyScope>,
+    /// With `execute-any`: the agents that it names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agents: Option<Vec<AgentId>>,
+    /// With `execute-any`: the action types that it names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action_types: Option<Vec<ActionType>>,
+    expires_at: Option<Timestamp>,
     created_at: Timestamp,
     first_used_at: Option<Timestamp>,
     revoked_at: Option<Timestamp>,
@@ -70,6 +78,10 @@ impl From<KeyRecord> for KeyView {
         Self {
             key_id: key.key_id,
             alg: key.alg,
+            scopes: key.rights.scopes.into_iter().collect(),
+            agents: key.rights.agents,
+            action_types: key.rights.action_types,
+            expires_at: key.expires_at.map(Timestamp),
             created_at: Timestamp(key.created_at),
             first_used_at: key.first_used_at.map(Timestamp),
             revoked_at: key.revoked_at.map(Timestamp),
@@ -240,74 +252,4 @@ pub async fn change(
         return Err(Error::NotFound);
     }
     show_agent(&state, &scope, &agent_id).await
-}
-
-/// A new key of an agent.
-#[derive(Debug, deserr::Deserr, ToSchema)]
-#[deserr(deny_unknown_fields)]
-pub struct NewKey {
-    key_id: KeyId,
-    alg: KeyAlg,
-    /// SPKI PEM.
-    public_key: String,
-}
-
-/// A registered key with its response secret, which is shown until the key is first used.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct RegisteredKey {
-    agent_id: AgentId,
-    key_id: KeyId,
-    alg: KeyAlg,
-    /// Standard base64: verifies the responses to this key (HMAC-SHA256).
-    response_secret: String,
-}
-
-/// Register a key
-#[utoipa::path(
-    post, path = "/v1/admin/agents/{agent_id}/keys", tag = "admin", security(("admin" = [])),
-    params(("agent_id" = String, Path)), request_body = NewKey,
-    responses(
-        (status = 201, description = "Registered", body = RegisteredKey),
-        (status = 200, description = "Registered before, unchanged and not used yet", body = RegisteredKey),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub async fn register_key(
-    Admin(scope): Admin,
-    Path(agent_id): Path<AgentId>,
-    State(state): State<AppState>,
-    JsonBody(new): JsonBody<NewKey>,
-) -> Result<(StatusCode, Json<RegisteredKey>)> {
-    let key = PublicKey::from_pem(new.alg, &new.public_key).map_err(|rule| Error::invalid("/public_key", rule))?;
-    let masters = &state.master_secrets;
-    let current = masters.current();
-    let registered =
-        state.store.register_key(&scope, &agent_id, &new.key_id, new.alg.as_str(), &key.spki, current).await?;
-    let (status, master_id) = match &registered {
-        Registered::Created => (StatusCode::CREATED, current),
-        Registered::Unchanged { master_id } => (StatusCode::OK, master_id.as_str()),
-    };
-    let response_secret = masters.response_secret_text(master_id, &agent_id, &new.key_id)?;
-    Ok((status, Json(RegisteredKey { agent_id, key_id: new.key_id, alg: new.alg, response_secret })))
-}
-
-/// Revoke a key
-#[utoipa::path(
-    delete, path = "/v1/admin/agents/{agent_id}/keys/{key_id}", tag = "admin", security(("admin" = [])),
-    params(("agent_id" = String, Path), ("key_id" = String, Path)),
-    responses(
-        (status = 204, description = "Revoked, now or before"),
-        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub async fn revoke_key(
-    Admin(scope): Admin,
-    Path((agent_id, key_id)): Path<(AgentId, KeyId)>,
-    State(state): State<AppState>,
-) -> Result<StatusCode> {
-    if state.store.revoke_key(&scope, &agent_id, &key_id).await? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(Error::NotFound)
-    }
 }

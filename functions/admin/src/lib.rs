@@ -5,6 +5,7 @@ mod agents;
 mod chain;
 mod dead_letters;
 mod disposition;
+mod keys;
 mod log;
 mod policies;
 mod stale;
@@ -20,8 +21,8 @@ pub fn router() -> Routes {
         agents::register,
         agents::show,
         agents::change,
-        agents::register_key,
-        agents::revoke_key,
+        keys::register_key,
+        keys::revoke_key,
         chain::export,
         policies::list,
         policies::set,
@@ -33,5 +34,5 @@ pub fn router() -> Routes {
         stale::list,
         log::list
     )
-    .needing(DatabaseAuthority::Ops, |needs| needs.responses().causes(&[Cause::Admin]))
+    .needing(DatabaseAuthority::Ops, |needs| needs.responses().bearer().causes(&[Cause::Admin]))
 }

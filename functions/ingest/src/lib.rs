@@ -8,7 +8,7 @@ use relaytrace_domain::{
     AgentId, Cause, ClientRequestKey, Decision, Envelope, InvalidText, Outcome, Reason, RequestId, Submission,
 };
 use relaytrace_domain::{Error, Result};
-use relaytrace_service::auth::Agent;
+use relaytrace_service::auth::{Agent, Ask};
 use relaytrace_service::http::{JsonBody, JsonBytes, Path, Problem, RequestOf, RequestView, Routes, Trace};
 use relaytrace_service::{AppState, DatabaseAuthority};
 use relaytrace_store::{Authority, Deciding};
@@ -32,7 +32,7 @@ pub fn router() -> Routes {
     )
 )]
 async fn submit(
-    Agent(caller): Agent,
+    Agent(caller, _): Agent<Ask>,
     State(state): State<AppState>,
     Extension(Trace(trace)): Extension<Trace>,
     headers: HeaderMap,
@@ -99,7 +99,7 @@ struct Cancelled {
     )
 )]
 async fn cancel(
-    Agent(caller): Agent,
+    Agent(caller, _): Agent<Ask>,
     Path((_, request_id)): Path<(String, RequestId)>,
     State(state): State<AppState>,
     Extension(Trace(trace)): Extension<Trace>,

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use relaytrace_domain::{AckResult, AgentId, DeliveryState, Error, ErrorCode, Reason, RequestId, Result};
 use relaytrace_service::AppState;
-use relaytrace_service::auth::Agent;
+use relaytrace_service::auth::{Agent, Ask};
 use relaytrace_service::http::{JsonBody, Path, Problem, Trace};
 use relaytrace_store::Ack;
 use serde::Serialize;
@@ -57,7 +57,7 @@ pub struct Acknowledged {
     )
 )]
 pub async fn acknowledge(
-    Agent(caller): Agent,
+    Agent(caller, _): Agent<Ask>,
     Path((_, request_id)): Path<(String, RequestId)>,
     State(state): State<AppState>,
     Extension(Trace(trace)): Extension<Trace>,

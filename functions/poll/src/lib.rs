@@ -11,7 +11,7 @@ use axum::Json;
 use axum::extract::State;
 use http::HeaderMap;
 use relaytrace_domain::{AgentId, Faults, RequestId, Result, Timestamp};
-use relaytrace_service::auth::Agent;
+use relaytrace_service::auth::{Agent, Ask};
 use relaytrace_service::events::WaitsFor;
 use relaytrace_service::http::{DecisionView, Problem, Query, Routes, clamped, parse_list};
 use relaytrace_service::{AppState, DatabaseAuthority};
@@ -99,7 +99,7 @@ struct Polled {
     )
 )]
 async fn poll(
-    Agent(caller): Agent,
+    Agent(caller, _): Agent<Ask>,
     State(state): State<AppState>,
     headers: HeaderMap,
     Query(query): Query<PollQuery>,

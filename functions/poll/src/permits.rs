@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use relaytrace_domain::{AgentId, ConsumeKey, Digest, Note, Reported, RequestId, Result, Timestamp};
 use relaytrace_service::AppState;
-use relaytrace_service::auth::Agent;
+use relaytrace_service::auth::{Agent, Execute};
 use relaytrace_service::http::{JsonBody, Path, Problem, Trace};
 use relaytrace_store::{Caller, Consuming, Reporting};
 use serde::Serialize;
@@ -71,7 +71,7 @@ pub struct OutcomeView {
     )
 )]
 pub async fn consume(
-    Agent(caller): Agent,
+    Agent(caller, _): Agent<Execute>,
     Path((_, request_id)): Path<(String, RequestId)>,
     State(state): State<AppState>,
     Extension(Trace(trace)): Extension<Trace>,
@@ -118,7 +118,7 @@ async fn use_permit(
     )
 )]
 pub async fn outcome(
-    Agent(caller): Agent,
+    Agent(caller, _): Agent<Execute>,
     Path((_, request_id)): Path<(String, RequestId)>,
     State(state): State<AppState>,
     Extension(Trace(trace)): Extension<Trace>,

@@ -7,7 +7,7 @@ use axum::extract::State;
 use http::HeaderMap;
 use relaytrace_domain::{AgentId, ClientRequestKey, Faults, GroupKey, Priority, RequestId, Result, Timestamp};
 use relaytrace_service::AppState;
-use relaytrace_service::auth::Agent;
+use relaytrace_service::auth::{Agent, Ask};
 use relaytrace_service::events::WaitsFor;
 use relaytrace_service::http::{Cursor, Path, Problem, Query, RequestView, clamped, parse_one};
 use relaytrace_store::{Caller, PendingPosition};
@@ -37,7 +37,7 @@ pub struct RequestQuery {
     )
 )]
 pub async fn request(
-    Agent(caller): Agent,
+    Agent(caller, _): Agent<Ask>,
     Path((_, request_id)): Path<(String, RequestId)>,
     State(state): State<AppState>,
     headers: HeaderMap,
@@ -147,7 +147,7 @@ pub struct AgentRequests {
     )
 )]
 pub async fn list(
-    Agent(caller): Agent,
+    Agent(caller, _): Agent<Ask>,
     State(state): State<AppState>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<AgentRequests>> {

@@ -16,6 +16,7 @@ pub mod failure;
 mod faults;
 mod ids;
 mod json;
+mod key;
 mod permit;
 mod replay;
 #[cfg(feature = "http")]
@@ -42,6 +43,7 @@ pub use ids::{
     Reason, ReplayKey, RequestId, Summary, TenantId, Title, mint_uuid,
 };
 pub use json::{Json, ParseError, from_object};
+pub use key::{KeyRights, KeyScope};
 pub use permit::{Permit, PermitRules, Reported};
 pub use replay::{ReplayScope, ReplayState, ReplayTarget};
 pub use stale::StaleReason;

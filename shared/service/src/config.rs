@@ -11,6 +11,7 @@
 //! | `NATS_REPLICAS` | replicas of the stream | 1 |
 //! | `DEPLOYMENT_NAME` | `iss` of receipts | required |
 //! | `MASTER_SECRETS` | `id:base64`, at least 32 bytes each, comma-separated; new keys use the first | required by ingest, poll, admin; a function without it knows no agents |
+//! | `BEARER_MASTER` | base64 of at least 32 bytes; bearer keys are derived from it | admin makes no bearer keys; no other function reads it |
 //! | `RECEIPT_KEY` | Ed25519 private key, PKCS#8 PEM | required by poll, decide |
 //! | `RECEIPT_OLD_KEYS` | JWK set: public halves of earlier receipt keys | none |
 //! | `ATTESTATION_KEY` | Ed25519 private key of this function, PKCS#8 PEM; several functions in one process: a block for each | required by ingest, decide, timeout-sweep, admin |
@@ -62,7 +63,7 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
-use crate::auth::{ClaimPlaces, Issuer, IssuerKeys, MasterSecrets, TokenRules};
+use crate::auth::{BearerMaster, ClaimPlaces, Issuer, IssuerKeys, MasterSecrets, TokenRules};
 use crate::database_url;
 use crate::events::check_config;
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
@@ -83,6 +84,8 @@ pub struct Config {
     pub nats: NatsConfig,
     /// Response secrets are derived from these.
     pub master_secrets: Arc<MasterSecrets>,
+    /// Bearer keys are derived from it.
+    pub bearer_master: Option<Arc<BearerMaster>>,
     /// Receipts are signed with these.
     pub receipt_keys: ReceiptKeys,
     /// Decisions are signed with these.
@@ -214,6 +217,7 @@ impl Config {
         let replicas = read.number("NATS_REPLICAS", 1, 1, 5);
         let name = read.required("DEPLOYMENT_NAME", one_line);
         let masters = read.needed(needs.responses, "MASTER_SECRETS", master_secrets);
+        let bearer_master = read.bearer_master(needs);
         let receipt_key =
             read.needed(needs.receipts, "RECEIPT_KEY", |text| ReceiptKey::from_pem(&SecretString::from(text)));
         let old_keys = read.optional("RECEIPT_OLD_KEYS", jwk_set);
@@ -263,6 +267,7 @@ impl Config {
                     database_max_connections,
                     nats: NatsConfig { url, credentials, replicas },
                     master_secrets: Arc::new(masters.unwrap_or_default()),
+                    bearer_master,
                     receipt_keys: ReceiptKeys::new(name, receipt_key, old_keys, attestations),
                     attestor,
                     issuer,
@@ -281,6 +286,9 @@ impl Config {
         }
     }
 }
+
+/// Bytes of a secret that others are derived from.
+const SHORTEST_SECRET: usize = 32;
 
 struct Reader {
     variables: HashMap<String, String>,
@@ -349,6 +357,17 @@ impl Reader {
             self.faults.push(format!("ATTESTATION_KEY holds no key that ATTESTATION_JWKS lists for the cause {cause}"));
         }
         (listed, attestor)
+    }
+
+    /// Held by those functions only that make bearer keys.
+    fn bearer_master(&mut self, needs: &Needs) -> Option<Arc<BearerMaster>> {
+        if !needs.bearer {
+            return None;
+        }
+        self.optional("BEARER_MASTER", |text| match BASE64_STANDARD.decode(text) {
+            Ok(secret) if secret.len() >= SHORTEST_SECRET => Ok(Arc::new(BearerMaster::new(secret.into()))),
+            _ => Err("must be base64 of at least 32 bytes"),
+        })
     }
 
     fn required<T, E: Display>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
@@ -472,12 +491,11 @@ fn jwk_set(text: &str) -> Result<JwkSet, &'static str> {
 }
 
 fn master_secrets(text: &str) -> Result<MasterSecrets, &'static str> {
-    const SHORTEST: usize = 32;
     let mut secrets = Vec::new();
     for part in text.split(',') {
         let (id, secret) = part.trim().split_once(':').ok_or("must be id:base64, comma-separated")?;
         let secret = BASE64_STANDARD.decode(secret).map_err(|_| "holds a secret that is not base64")?;
-        if id.is_empty() || secret.len() < SHORTEST {
+        if id.is_empty() || secret.len() < SHORTEST_SECRET {
             return Err("holds a secret without id or of less than 32 bytes");
         }
         secrets.push((id.to_owned(), SecretSlice::from(secret)));

@@ -14,6 +14,8 @@ pub struct Needs {
     pub receipts: bool,
     /// They answer agents, whose responses are signed with secrets derived from the master secret.
     pub responses: bool,
+    /// They make bearer keys.
+    pub bearer: bool,
     /// Causes that they decide for.
     pub causes: Vec<Cause>,
 }
@@ -37,6 +39,12 @@ impl Needs {
         Self { responses: true, ..self }
     }
 
+    /// It makes bearer keys.
+    #[must_use]
+    pub fn bearer(self) -> Self {
+        Self { bearer: true, ..self }
+    }
+
     /// It decides for these causes.
     #[must_use]
     pub fn causes(self, causes: &[Cause]) -> Self {
@@ -48,6 +56,7 @@ impl Needs {
     pub fn and(mut self, other: Self) -> Self {
         self.authorities.extend(other.authorities);
         self.causes.extend(other.causes);
-        Self { receipts: self.receipts || other.receipts, responses: self.responses || other.responses, ..self }
+        let bearer = self.bearer || other.bearer;
+        Self { receipts: self.receipts || other.receipts, responses: self.responses || other.responses, bearer, ..self }
     }
 }

@@ -28,6 +28,8 @@ pub struct AppState {
     pub authenticator: Arc<Authenticator>,
     /// Registers response secrets.
     pub master_secrets: Arc<crate::auth::MasterSecrets>,
+    /// Makes bearer keys, where this process may.
+    pub bearer_master: Option<Arc<crate::auth::BearerMaster>>,
     /// Signs receipts.
     pub receipt_keys: Arc<ReceiptKeys>,
     /// How submissions are taken.
@@ -73,6 +75,7 @@ impl AppState {
             config.receipt_keys,
         );
         Self {
+            bearer_master: config.bearer_master,
             submissions: config.submissions,
             timeouts: config.timeouts,
             page: config.page,
@@ -148,6 +151,7 @@ impl AppState {
             events,
             authenticator: Arc::new(authenticator),
             master_secrets,
+            bearer_master: None,
             receipt_keys: Arc::new(receipt_keys),
             submissions: SubmissionRules::default(),
             timeouts: TimeoutRules::default(),

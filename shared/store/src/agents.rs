@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::Scope;
 use crate::database::Database;
-use relaytrace_domain::{ActorKind, AgentId, KeyId};
+use relaytrace_domain::{ActionType, ActorKind, AgentId, KeyId, KeyRights, KeyScope};
 use relaytrace_domain::{Error, Result};
 
 /// Rows that one statement counts.
@@ -21,16 +21,65 @@ pub struct AgentKey {
     pub key_id: KeyId,
     /// Whose key it is.
     pub agent_id: AgentId,
-    /// `EdDSA` or `ES256`.
+    /// `EdDSA`, `ES256` or `bearer`.
     pub alg: String,
-    /// SubjectPublicKeyInfo, DER.
+    /// SubjectPublicKeyInfo, DER; of a bearer key the SHA-256 of its token.
     pub public_key: Vec<u8>,
     /// Which master secret the response secret is derived from.
     pub master_id: String,
+    /// What it may do.
+    pub scopes: Vec<KeyScope>,
+    /// With `execute-any`: these agents' permits; `None`: any agent's of its tenant.
+    pub execute_agents: Option<Vec<AgentId>>,
+    /// With `execute-any`: permits of these action types; `None`: of any.
+    pub execute_action_types: Option<Vec<ActionType>>,
+    /// From then on it is not accepted.
+    pub expires_at: Option<DateTime<Utc>>,
     /// Whether a token of it has verified before.
     pub used: bool,
     /// Neither is the key revoked nor its agent disabled.
     pub active: bool,
+}
+
+impl AgentKey {
+    /// What it may do.
+    #[must_use]
+    pub fn rights(&self) -> KeyRights {
+        KeyRights {
+            scopes: self.scopes.iter().copied().collect(),
+            agents: self.execute_agents.clone(),
+            action_types: self.execute_action_types.clone(),
+        }
+    }
+}
+
+/// A key that is to be registered.
+#[derive(Clone, Copy, Debug)]
+pub struct NewKey<'a> {
+    /// Its id.
+    pub key_id: &'a KeyId,
+    /// Whose key it is.
+    pub agent_id: &'a AgentId,
+    /// `EdDSA`, `ES256` or `bearer`.
+    pub alg: &'a str,
+    /// SubjectPublicKeyInfo, DER; of a bearer key the SHA-256 of its token.
+    pub public_key: &'a [u8],
+    /// Which master secret the response secret is derived from.
+    pub master_id: &'a str,
+    /// What it may do, for ever.
+    pub rights: &'a KeyRights,
+    /// From then on it is not accepted.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+impl NewKey<'_> {
+    fn is(&self, key: &AgentKey) -> bool {
+        key.agent_id == *self.agent_id
+            && key.alg == self.alg
+            && key.public_key == self.public_key
+            && key.rights() == *self.rights
+            && key.expires_at == self.expires_at
+    }
 }
 
 /// A key as administrators see it.
@@ -38,8 +87,12 @@ pub struct AgentKey {
 pub struct KeyRecord {
     /// The token's `kid`.
     pub key_id: KeyId,
-    /// `EdDSA` or `ES256`.
+    /// `EdDSA`, `ES256` or `bearer`.
     pub alg: String,
+    /// What it may do.
+    pub rights: KeyRights,
+    /// From then on it is not accepted.
+    pub expires_at: Option<DateTime<Utc>>,
     /// When it was registered.
     pub created_at: DateTime<Utc>,
     /// When a token of it first verified.
@@ -173,8 +226,13 @@ impl Database {
                 keys: Vec::new(),
             });
             if let (Some(key_id), Some(alg), Some(created_at)) = (row.key_id, row.alg, row.key_created_at) {
-                let (first_used_at, revoked_at) = (row.first_used_at, row.revoked_at);
-                agent.keys.push(KeyRecord { key_id, alg, created_at, first_used_at, revoked_at });
+                let rights = KeyRights {
+                    scopes: row.scopes.unwrap_or_default().into_iter().collect(),
+                    agents: row.execute_agents,
+                    action_types: row.execute_action_types,
+                };
+                let (expires_at, first_used_at, revoked_at) = (row.expires_at, row.first_used_at, row.revoked_at);
+                agent.keys.push(KeyRecord { key_id, alg, rights, expires_at, created_at, first_used_at, revoked_at });
             }
         }
         Ok(agent)
@@ -236,30 +294,27 @@ impl Database {
     }
 
     /// Registers a key. The same key again is no error before its first use; another key under its id is.
-    pub async fn register_key(
-        &self,
-        scope: &Scope,
-        agent_id: &AgentId,
-        key_id: &KeyId,
-        alg: &str,
-        public_key: &[u8],
-        master_id: &str,
-    ) -> Result<Registered> {
+    pub async fn register_key(&self, scope: &Scope, new: &NewKey<'_>) -> Result<Registered> {
+        let scopes: Vec<KeyScope> = new.rights.scopes.iter().copied().collect();
         // The agent is looked up in the statement: its absence is an answer here, not a broken foreign key.
         let created = self
             .execute(|| {
                 sqlx::query_file!(
                     "sql/register_key.sql",
-                    key_id.as_str(),
-                    agent_id.as_str(),
-                    alg,
-                    public_key,
-                    master_id,
+                    new.key_id.as_str(),
+                    new.agent_id.as_str(),
+                    new.alg,
+                    new.public_key,
+                    new.master_id,
                     scope.tenant.as_str(),
                     self.clock().for_database(),
                     scope.actor.kind as ActorKind,
                     &scope.actor.id,
                     scope.actor.name.as_deref(),
+                    &scopes as &[KeyScope],
+                    new.rights.agents.as_deref() as Option<&[AgentId]>,
+                    new.rights.action_types.as_deref() as Option<&[ActionType]>,
+                    new.expires_at,
                 )
             })
             .await?
@@ -267,16 +322,14 @@ impl Database {
         if created == 1 {
             return Ok(Registered::Created);
         }
-        if self.agent(scope, agent_id).await?.is_none() {
+        if self.agent(scope, new.agent_id).await?.is_none() {
             return Err(Error::NotFound);
         }
-        match self.agent_key(key_id).await? {
-            Some(key) if key.agent_id != *agent_id || key.alg != alg || key.public_key != public_key => {
+        match self.agent_key(new.key_id).await? {
+            Some(key) if !new.is(&key) => {
                 Err(Error::Conflict("another key is registered under this key_id; a key_id is never reused"))
             }
-            Some(key) if key.used => {
-                Err(Error::Conflict("this key has been used: its response secret is not shown again"))
-            }
+            Some(key) if key.used => Err(Error::Conflict("this key has been used: its secrets are not shown again")),
             Some(key) if !key.active => Err(Error::Conflict("this key is revoked or its agent disabled")),
             Some(key) => Ok(Registered::Unchanged { master_id: key.master_id }),
             None => Err(Error::NotFound),

@@ -41,7 +41,7 @@ use futures_util::FutureExt as _;
 pub use acknowledgements::{Ack, Acked};
 pub use adjustments::Adjustment;
 pub use admin_log::{LogFilter, LogRecord};
-pub use agents::{AgentChange, AgentKey, AgentRecord, Caps, KeyRecord, Registered};
+pub use agents::{AgentChange, AgentKey, AgentRecord, Caps, KeyRecord, NewKey, Registered};
 pub use authority::DatabaseAuthority;
 pub use batches::WRITERS;
 pub use chain::ChainExport;

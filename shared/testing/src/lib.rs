@@ -17,13 +17,13 @@ use sqlx::PgPool;
 use tower::ServiceExt as _;
 
 use relaytrace_domain::signing::{AttestationKeys, Attestor, ReceiptKey, ReceiptKeys, attestation_jwk};
-use relaytrace_domain::{Clock, DeliveryRules};
+use relaytrace_domain::{Clock, DeliveryRules, KeyRights};
 use relaytrace_service::auth::{Issuer, IssuerKeys, KeyAlg, MasterSecrets, PublicKey, TokenRules};
 use relaytrace_service::config::NatsConfig;
 use relaytrace_service::events::{Events, Publishing};
 use relaytrace_service::http::{Routes, service};
 use relaytrace_service::state::AppState;
-use relaytrace_store::{ROLE_SETTINGS, Scope, Store};
+use relaytrace_store::{NewKey, ROLE_SETTINGS, Scope, Store};
 
 /// The issuer of [`TestApp`]'s operators and administrators.
 pub const ISSUER: &str = "https://issuer.test";
@@ -240,7 +240,21 @@ impl TestApp {
         let store = &self.state.store;
         store.register_agent(&scope, &id, agent_id).await.expect("registered");
         let (key_name, master) = (key_id.parse().expect("a key id"), self.state.master_secrets.current());
-        store.register_key(&scope, &id, &key_name, "EdDSA", &public.spki, master).await.expect("registered");
+        store
+            .register_key(
+                &scope,
+                &NewKey {
+                    key_id: &key_name,
+                    agent_id: &id,
+                    alg: "EdDSA",
+                    public_key: &public.spki,
+                    master_id: master,
+                    rights: &KeyRights::default(),
+                    expires_at: None,
+                },
+            )
+            .await
+            .expect("registered");
         TestAgent { agent_id: agent_id.into(), key_id, key, clock: self.clock.clone() }
     }
 

@@ -12,14 +12,15 @@ use serde::de::IgnoredAny;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::bearer;
 use super::response_secret::{MasterSecrets, ResponseKey};
 use super::tokens::{Claims, TokenRules, Unverified, Validity};
 use super::{Failed, Principal};
-use relaytrace_domain::{AgentId, KeyId};
+use relaytrace_domain::{AgentId, KeyId, KeyRights};
 use relaytrace_domain::{Error, Result};
 use relaytrace_store::{AgentKey, Caller, Store};
 
-/// What an agent's key signs with. The stored key says it; nothing in a token can choose it.
+/// How an agent's key is used. The stored key says it; nothing in a token can choose it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, deserr::Deserr, utoipa::ToSchema)]
 pub enum KeyAlg {
     /// Ed25519, RFC 8037.
@@ -30,6 +31,10 @@ pub enum KeyAlg {
     #[serde(rename = "ES256")]
     #[deserr(rename = "ES256")]
     Es256,
+    /// An opaque secret that is sent as it is.
+    #[serde(rename = "bearer")]
+    #[deserr(rename = "bearer")]
+    Bearer,
 }
 
 impl KeyAlg {
@@ -39,6 +44,7 @@ impl KeyAlg {
         match self {
             Self::EdDsa => "EdDSA",
             Self::Es256 => "ES256",
+            Self::Bearer => "bearer",
         }
     }
 
@@ -46,6 +52,7 @@ impl KeyAlg {
         match alg {
             "EdDSA" => Ok(Self::EdDsa),
             "ES256" => Ok(Self::Es256),
+            "bearer" => Ok(Self::Bearer),
             _ => Err(Error::internal(anyhow::anyhow!("a stored key has an unknown algorithm"))),
         }
     }
@@ -73,16 +80,25 @@ impl PublicKey {
         let algorithm: &'static dyn VerificationAlgorithm = match alg {
             KeyAlg::EdDsa => &ED25519,
             KeyAlg::Es256 => &ECDSA_P256_SHA256_FIXED,
+            KeyAlg::Bearer => return Err("does not go with the alg bearer"),
         };
         ParsedPublicKey::new(algorithm, pem.contents()).map_err(|_| "is not a public key of this alg")?;
         Ok(Self { alg, spki: pem.into_contents() })
     }
 }
 
+/// What a key is verified by.
+enum Verifies {
+    Signature(Algorithm, DecodingKey),
+    /// The SHA-256 of a bearer token.
+    Digest(Vec<u8>),
+}
+
 struct KnownKey {
     agent_id: AgentId,
-    alg: Algorithm,
-    decoding: DecodingKey,
+    verifies: Verifies,
+    rights: Arc<KeyRights>,
+    expires_at: Option<DateTime<Utc>>,
     response_key: Arc<ResponseKey>,
     looked_up_at: DateTime<Utc>,
 }
@@ -113,6 +129,13 @@ enum Found {
     OutOfReach(Arc<KnownKey>, Error),
 }
 
+impl Found {
+    fn key(&self) -> &KnownKey {
+        let (Self::Active(key, _) | Self::OutOfReach(key, _)) = self;
+        key
+    }
+}
+
 impl KeyRing {
     const CAPACITY: usize = 10_000;
     const REMEMBERED_FOR: TimeDelta = TimeDelta::seconds(30);
@@ -134,21 +157,39 @@ impl KeyRing {
         rules: &TokenRules,
         now: DateTime<Utc>,
     ) -> Result<(Principal, Validity), Failed> {
-        if self.masters.is_empty() {
-            return Err(Error::Unauthenticated("this function has no master secret and knows no agents").into());
-        }
         let Unverified { header, key_id, claims } = unverified;
         let key_id: KeyId = key_id.parse().map_err(|_| Error::Unauthenticated("the kid is no key_id"))?;
         is_an_agents(header.alg, claims, rules)?;
         let found = self.key(&key_id, now).await?;
-        let (Found::Active(key, _) | Found::OutOfReach(key, _)) = &found;
-        if header.alg != key.alg {
+        let key = found.key();
+        let Verifies::Signature(alg, decoding) = &key.verifies else {
+            return Err(Error::Unauthenticated("the kid names a bearer key").into());
+        };
+        if header.alg != *alg {
             return Err(Error::Unauthenticated("the alg is not the key's").into());
         }
         if claims.sub != key.agent_id.as_str() {
             return Err(Error::Unauthenticated("sub is not the key's agent").into());
         }
-        rules.verify::<IgnoredAny>(token, &key.decoding, key.alg, key.agent_id.as_str())?;
+        rules.verify::<IgnoredAny>(token, decoding, *alg, key.agent_id.as_str())?;
+        self.admit(found, key_id, rules.validity(&claims.times)).await
+    }
+
+    /// Verifies the token of a bearer key.
+    pub(super) async fn verify_bearer(&self, token: &str, now: DateTime<Utc>) -> Result<(Principal, Validity), Failed> {
+        let key_id = bearer::key_id_of(token)?;
+        let found = self.key(&key_id, now).await?;
+        let Verifies::Digest(digest) = &found.key().verifies else {
+            return Err(Error::Unauthenticated("the key is not a bearer key").into());
+        };
+        if !bearer::is_token_of(token, digest) {
+            return Err(Error::Unauthenticated("the secret is not the key's").into());
+        }
+        self.admit(found, key_id, Validity { from: DateTime::<Utc>::MIN_UTC, until: DateTime::<Utc>::MAX_UTC }).await
+    }
+
+    /// The agent whose token verified.
+    async fn admit(&self, found: Found, key_id: KeyId, good: Validity) -> Result<(Principal, Validity), Failed> {
         match found {
             Found::OutOfReach(key, error) => Err(Failed { error, response_key: Some(key.response_key.clone()) }),
             Found::Active(key, is_first_use) => {
@@ -158,13 +199,25 @@ impl KeyRing {
                     self.known.insert(key_id.clone(), key.clone());
                 }
                 let caller = Caller { agent_id: key.agent_id.clone(), key_id };
-                let principal = Principal::Agent { caller, response_key: key.response_key.clone() };
-                Ok((principal, rules.validity(&claims.times)))
+                let (rights, response_key) = (key.rights.clone(), key.response_key.clone());
+                let until = key.expires_at.map_or(good.until, |expires_at| expires_at.min(good.until));
+                Ok((Principal::Agent { caller, rights, response_key }, Validity { until, ..good }))
             }
         }
     }
 
     async fn key(&self, key_id: &KeyId, now: DateTime<Utc>) -> Result<Found> {
+        if self.masters.is_empty() {
+            return Err(Error::Unauthenticated("this function has no master secret and knows no agents"));
+        }
+        let found = self.look_up(key_id, now).await?;
+        if found.key().expires_at.is_some_and(|expires_at| expires_at <= now) {
+            return Err(Error::Unauthenticated("the key has expired"));
+        }
+        Ok(found)
+    }
+
+    async fn look_up(&self, key_id: &KeyId, now: DateTime<Utc>) -> Result<Found> {
         let known = self.known.get(key_id);
         if let Some(known) = &known
             && now - known.looked_up_at < Self::REMEMBERED_FOR
@@ -188,12 +241,15 @@ impl KeyRing {
             self.known.remove(key_id);
             return Err(Error::Unauthenticated("the key is revoked or its agent disabled"));
         }
-        let (alg, decoding) = match KeyAlg::from_column(&key.alg)? {
-            KeyAlg::EdDsa => (Algorithm::EdDSA, DecodingKey::from_ed_der(&key.public_key)),
-            KeyAlg::Es256 => (Algorithm::ES256, DecodingKey::from_ec_der(&key.public_key)),
+        let rights = Arc::new(key.rights());
+        let verifies = match KeyAlg::from_column(&key.alg)? {
+            KeyAlg::EdDsa => Verifies::Signature(Algorithm::EdDSA, DecodingKey::from_ed_der(&key.public_key)),
+            KeyAlg::Es256 => Verifies::Signature(Algorithm::ES256, DecodingKey::from_ec_der(&key.public_key)),
+            KeyAlg::Bearer => Verifies::Digest(key.public_key),
         };
         let response_key = Arc::new(self.masters.response_key(&key.master_id, &key.agent_id, key_id)?);
-        let known = KnownKey { agent_id: key.agent_id, alg, decoding, response_key, looked_up_at: now };
+        let (agent_id, expires_at) = (key.agent_id, key.expires_at);
+        let known = KnownKey { agent_id, verifies, rights, expires_at, response_key, looked_up_at: now };
         let known = Arc::new(known);
         if key.used {
             self.known.insert(key_id.clone(), known.clone());

@@ -1,12 +1,13 @@
 //! Authority as a parameter type: [`Agent`], [`Operator`], [`Admin`], [`SignedIn`].
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 
 use super::{Failed, Person, Principal, ResponseKey};
-use relaytrace_domain::ActorKind;
+use relaytrace_domain::{ActorKind, KeyScope};
 use relaytrace_domain::{Error, Faults, Result};
 use relaytrace_store::{Caller, Scope};
 
@@ -72,9 +73,34 @@ impl From<Result<Arc<Principal>, Failed>> for Identity {
     }
 }
 
-/// A registered agent. Where the path names an `agent_id`, it is this one.
+/// A registered agent whose key has the scope `S`. Where the path names an `agent_id`, it is this one.
+///
+/// There is no agent without a scope, so that no route can forget to ask for one.
 #[derive(Clone, Debug)]
-pub struct Agent(pub Caller);
+pub struct Agent<S>(pub Caller, pub PhantomData<S>);
+
+/// The scope that a route asks of its caller's key (contract, "Scopes of keys").
+pub trait AsksFor {
+    /// The scope.
+    const SCOPE: KeyScope;
+    /// What a caller without it is told.
+    const REFUSAL: &str;
+}
+
+macro_rules! scopes {
+    ($($name:ident $text:literal),+ $(,)?) => {$(
+        #[doc = concat!("The scope `", $text, "`.")]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name;
+
+        impl AsksFor for $name {
+            const SCOPE: KeyScope = KeyScope::$name;
+            const REFUSAL: &str = concat!("the key does not have the scope ", $text);
+        }
+    )+};
+}
+
+scopes!(Ask "ask", Execute "execute", ExecuteAny "execute-any", Hook "hook");
 
 /// A person with the role `operator`.
 #[derive(Clone, Debug)]
@@ -101,20 +127,23 @@ impl<S: Sync> FromRequestParts<S> for SignedIn {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Agent {
+impl<S: Send + Sync, A: AsksFor> FromRequestParts<S> for Agent<A> {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let Principal::Agent { caller, .. } = Identity::require(parts)? else {
+        let Principal::Agent { caller, rights, .. } = Identity::require(parts)? else {
             return Err(Error::Forbidden("only agents may do this"));
         };
+        if !rights.scopes.contains(&A::SCOPE) {
+            return Err(Error::Forbidden(A::REFUSAL));
+        }
         let caller = caller.clone();
         let path = RawPathParams::from_request_parts(parts, state).await.map_err(|_| Error::NotFound)?;
         if path.iter().any(|(name, value)| name == "agent_id" && value != caller.agent_id.as_str()) {
             return Err(Error::Forbidden("the token is another agent's"));
         }
         well_asked(parts)?;
-        Ok(Self(caller))
+        Ok(Self(caller, PhantomData))
     }
 }
 

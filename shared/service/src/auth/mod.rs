@@ -1,9 +1,10 @@
 //! Who calls: bearer tokens, and the extractors that are a handler's authority.
 //!
-//! A handler names [`Agent`], [`Operator`] or [`Admin`] as its first parameter; whoever is something else never
-//! reaches its body. The token is verified once, at the edge (`http`), which puts an [`Identity`] into the request.
+//! A handler names [`Agent`] with the scope that it asks of its key, [`Operator`] or [`Admin`] as its first parameter; a
+//! caller who is something else never reaches its body. The token is verified once, at the edge (`http`), which puts an [`Identity`] into the request.
 
 mod agent_keys;
+mod bearer;
 mod extract;
 mod issuer;
 mod issuer_keys;
@@ -16,14 +17,15 @@ use chrono::{DateTime, Utc};
 use http::{HeaderMap, header};
 
 pub use agent_keys::{KeyAlg, PublicKey};
+pub use bearer::{BearerMaster, token_digest};
 pub(crate) use extract::BadQuery;
-pub use extract::{Admin, Agent, Identity, Operator, SignedIn};
+pub use extract::{Admin, Agent, Ask, AsksFor, Execute, ExecuteAny, Hook, Identity, Operator, SignedIn};
 pub use issuer::{ClaimPlaces, Issuer, IssuerKeys};
 pub use response_secret::{MasterSecrets, ResponseKey};
 pub use tokens::TokenRules;
 
 use relaytrace_domain::Clock;
-use relaytrace_domain::{Actor, ActorKind, TenantId};
+use relaytrace_domain::{Actor, ActorKind, KeyRights, TenantId};
 use relaytrace_domain::{Error, Result};
 use relaytrace_store::{Caller, Scope, Store};
 
@@ -34,6 +36,8 @@ pub enum Principal {
     Agent {
         /// It and its key.
         caller: Caller,
+        /// What its key may do.
+        rights: Arc<KeyRights>,
         /// What responses to it are signed with.
         response_key: Arc<ResponseKey>,
     },
@@ -123,16 +127,24 @@ impl Authenticator {
     }
 
     async fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Arc<Principal>, Failed> {
-        let unverified = tokens::Unverified::read(token)?;
-        self.rules.is_worth_a_key(&unverified.claims, now)?;
-        let (principal, good) = if unverified.claims.iss == self.issuer.name() {
-            self.issuer.verify(token, &unverified, &self.rules, now).await?
+        let (principal, good) = if bearer::is_bearer(token) {
+            self.agent_keys.verify_bearer(token, now).await?
         } else {
-            self.agent_keys.verify(token, &unverified, &self.rules, now).await?
+            self.verify_jwt(token, now).await?
         };
         let principal = Arc::new(principal);
         self.verified.insert(token, principal.clone(), now, good);
         Ok(principal)
+    }
+
+    async fn verify_jwt(&self, token: &str, now: DateTime<Utc>) -> Result<(Principal, tokens::Validity), Failed> {
+        let unverified = tokens::Unverified::read(token)?;
+        self.rules.is_worth_a_key(&unverified.claims, now)?;
+        if unverified.claims.iss == self.issuer.name() {
+            Ok(self.issuer.verify(token, &unverified, &self.rules, now).await?)
+        } else {
+            self.agent_keys.verify(token, &unverified, &self.rules, now).await
+        }
     }
 }
 

@@ -46,6 +46,21 @@ impl hkdf::KeyType for ThirtyTwoBytes {
     }
 }
 
+/// HKDF-SHA256 (RFC 5869) over agent and key id, each with its length before it.
+pub(super) fn derive(master: &[u8], purpose: &[u8], agent_id: &AgentId, key_id: &KeyId) -> Result<[u8; 32]> {
+    let (agent_id, key_id) = (agent_id.as_str().as_bytes(), key_id.as_str().as_bytes());
+    // Both are at most 128 bytes long.
+    #[expect(clippy::cast_possible_truncation, reason = "at most 128")]
+    let info = [&[agent_id.len() as u8], agent_id, &[key_id.len() as u8], key_id];
+    let mut secret = [0; 32];
+    hkdf::Salt::new(hkdf::HKDF_SHA256, purpose)
+        .extract(master)
+        .expand(&info, ThirtyTwoBytes)
+        .and_then(|okm| okm.fill(&mut secret))
+        .map_err(|_| Error::internal(anyhow::anyhow!("HKDF refused 32 bytes")))?;
+    Ok(secret)
+}
+
 impl MasterSecrets {
     /// The first secret is the current one. At least one is needed.
     #[must_use]
@@ -66,25 +81,14 @@ impl MasterSecrets {
         &self.current
     }
 
-    /// The response secret of an agent key: HKDF-SHA256 (RFC 5869) over agent and key id, each with its length before
-    /// it.
+    /// The response secret of an agent key.
     ///
     /// # Errors
     /// [`Error::Internal`] where the deployment no longer has that master secret.
     pub fn response_secret(&self, master_id: &str, agent_id: &AgentId, key_id: &KeyId) -> Result<[u8; 32]> {
         let missing = || Error::internal(anyhow::anyhow!("the master secret {master_id} is not configured"));
         let master = self.secrets.get(master_id).ok_or_else(missing)?;
-        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"relaytrace-response-secret-v1");
-        let (agent_id, key_id) = (agent_id.as_str().as_bytes(), key_id.as_str().as_bytes());
-        // Both are at most 128 bytes long.
-        #[expect(clippy::cast_possible_truncation, reason = "at most 128")]
-        let info = [&[agent_id.len() as u8], agent_id, &[key_id.len() as u8], key_id];
-        let mut secret = [0; 32];
-        salt.extract(master.expose_secret())
-            .expand(&info, ThirtyTwoBytes)
-            .and_then(|okm| okm.fill(&mut secret))
-            .map_err(|_| Error::internal(anyhow::anyhow!("HKDF refused 32 bytes")))?;
-        Ok(secret)
+        derive(master.expose_secret(), b"relaytrace-response-secret-v1", agent_id, key_id)
     }
 
     /// The same as it is shown once: standard base64.
