@@ -23,7 +23,7 @@ REQUESTS = "/v1/hitl/requests"
 CODES = {
     400: {"malformed-json"},
     401: {"unauthenticated"},
-    403: {"forbidden"},
+    403: {"forbidden", "own-request"},
     404: {"not-found"},
     405: {"method-not-allowed"},
     409: {"already-decided", "expired", "action-mismatch", "stale-delivery", "conflict", "not-approved",

@@ -137,7 +137,10 @@ async fn perform(
         Disposition::Decide(outcome) => {
             let (reason, traceparent, action_digest) = (Some(reason), Some(traceparent), None);
             let by = Authority::Admin(scope);
-            relay.decide(Deciding { request_id, by, outcome, reason, action_digest, traceparent }).await.map(drop)
+            relay
+                .decide(Deciding { request_id, by, outcome, written: None, reason, action_digest, traceparent })
+                .await
+                .map(drop)
         }
         Disposition::Adjust(adjustment) => relay.adjust(scope, request_id, adjustment, reason).await,
         Disposition::Requeue => relay.requeue(scope, request_id, reason, traceparent).await,

@@ -6,7 +6,8 @@ use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
 use relaytrace_domain::{
-    ClientRequestKey, Decision, DeliveryState, Digest, Error, Permit, RequestId, Result, Timestamp, chain_genesis,
+    Answer, Answers, ClientRequestKey, Decision, DeliveryState, Digest, Error, Offer, OnBehalfOf, Permit, RequestId,
+    Result, Timestamp, chain_genesis,
 };
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Operator;
@@ -67,6 +68,17 @@ struct RequestDetail<'a> {
     context: Option<&'a RawValue>,
     /// Whether what was sent was erased: summary, action and context. Its digests stay.
     erased: bool,
+    /// What the agent can take for an answer.
+    #[schema(value_type = Vec<Answer>)]
+    answers: Answers,
+    /// JSON Schema of edited arguments.
+    #[schema(value_type = Option<Object>)]
+    edit_schema: Option<&'a RawValue>,
+    /// JSON Schema of a response.
+    #[schema(value_type = Option<Object>)]
+    respond_schema: Option<&'a RawValue>,
+    /// The person for whom the agent acts.
+    on_behalf_of: Option<OnBehalfOf>,
     decision: Option<Decision>,
     delivery: Option<Delivery>,
     /// How long the approval may be used.
@@ -81,17 +93,21 @@ struct RequestDetail<'a> {
 /// What the caller may do with the request.
 #[derive(Debug, Serialize, ToSchema)]
 struct You {
-    may: &'static [&'static str],
-    /// The code of the problem that an answer would meet; null where there is something that the caller may do.
+    may: Vec<Answer>,
+    /// The code of the problem that an answer would meet; null where none would.
     why_not: Option<&'static str>,
 }
 
 impl You {
-    fn of(detail: &Detail) -> Self {
+    fn of(detail: &Detail, answers: &Answers) -> Self {
+        let is_kept_from = |answer: &Answer| detail.is_own && matches!(answer, Answer::Approve | Answer::Edit);
         match (&detail.decision, detail.is_over) {
-            (Some(_), _) => Self { may: &[], why_not: Some("already-decided") },
-            (None, true) => Self { may: &[], why_not: Some("expired") },
-            (None, false) => Self { may: &["approve", "reject"], why_not: None },
+            (Some(_), _) => Self { may: Vec::new(), why_not: Some("already-decided") },
+            (None, true) => Self { may: Vec::new(), why_not: Some("expired") },
+            (None, false) => Self {
+                may: answers.iter().filter(|answer| !is_kept_from(answer)).collect(),
+                why_not: detail.is_own.then_some("own-request"),
+            },
         }
     }
 }
@@ -104,6 +120,7 @@ struct Shown<'a> {
     action: Option<&'a RawValue>,
     #[serde(borrow)]
     context: Option<&'a RawValue>,
+    on_behalf_of: Option<OnBehalfOf>,
 }
 
 /// See one request
@@ -130,8 +147,15 @@ pub async fn detail(
     });
     let shown = detail.envelope.as_deref().map(serde_json::from_slice::<Shown>).transpose();
     let shown = shown.map_err(Error::internal)?.unwrap_or_default();
+    let offer = detail.envelope.as_deref().map(serde_json::from_slice::<Offer>).transpose();
+    let offer = offer.map_err(Error::internal)?.unwrap_or_default();
+    let answers = offer.answers();
     let body = RequestDetail {
-        you: You::of(&detail),
+        you: You::of(&detail, &answers),
+        answers,
+        edit_schema: offer.edit_schema,
+        respond_schema: offer.respond_schema,
+        on_behalf_of: shown.on_behalf_of,
         item: detail.item.into(),
         client_request_key: detail.client_request_key,
         summary: shown.summary,
@@ -187,6 +211,7 @@ fn receipt(state: &AppState, request_id: RequestId, detail: &Detail) -> Result<O
         is_from_before: detail.is_from_before,
         resume: None,
         permit: detail.permit,
+        written: detail.written.clone(),
         attempt: 0,
         replayed: false,
         lease: None,

@@ -8,7 +8,7 @@ use relaytrace_store::{Assignee, QueueFilter};
 
 use crate::queue::QueueQuery;
 
-const OUTCOMES: [Outcome; 3] = [Outcome::Approved, Outcome::Rejected, Outcome::Cancelled];
+const OUTCOMES: [Outcome; 4] = [Outcome::Approved, Outcome::Rejected, Outcome::Cancelled, Outcome::Responded];
 const DELIVERIES: [DeliveryState; 4] =
     [DeliveryState::Ready, DeliveryState::Leased, DeliveryState::Acknowledged, DeliveryState::DeadLettered];
 

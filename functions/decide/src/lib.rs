@@ -1,5 +1,6 @@
 //! `decide`: operators see the queue and decide; everyone finds the page, the API's description and the receipt keys.
 
+mod answer;
 mod conditional;
 mod detail;
 mod filter;
@@ -12,13 +13,14 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use http::StatusCode;
-use relaytrace_domain::{Cause, Decision, Digest, Faults, Reason, RequestId, Verdict};
+use relaytrace_domain::{Cause, Decision, RequestId};
 use relaytrace_domain::{Error, Result};
 use relaytrace_service::auth::Operator;
-use relaytrace_service::http::{JsonBody, Path, Problem, RequestOf, Routes, Trace};
+use relaytrace_service::http::{JsonBytes, Path, Problem, RequestOf, Routes, Trace};
 use relaytrace_service::{AppState, DatabaseAuthority};
 use relaytrace_store::{Authority, Deciding};
-use utoipa::ToSchema;
+
+use answer::{Body, Given};
 
 /// The routes of this function.
 pub fn router() -> Routes {
@@ -29,26 +31,13 @@ pub fn router() -> Routes {
         .needing(DatabaseAuthority::People, |needs| needs.receipts().causes(&[Cause::Operator]))
 }
 
-/// An operator's answer.
-#[derive(Debug, deserr::Deserr, ToSchema)]
-#[deserr(deny_unknown_fields)]
-struct Answer {
-    decision: Verdict,
-    /// 1 to 2,000 characters; required to reject.
-    #[deserr(default)]
-    reason: Option<Reason>,
-    /// Of the action that the operator saw.
-    #[deserr(default)]
-    action_digest: Option<Digest>,
-}
-
-/// Approve or reject
+/// Approve, reject, edit or respond
 ///
-/// Checked in this order: decided already, past `respond_by`, another digest. The same operator's same answer again
-/// is 200.
+/// Checked in this order: decided already, past `respond_by`, not offered or against the agent's schema, another digest,
+/// an own request. The same operator's same answer again is 200.
 #[utoipa::path(
     post, path = "/v1/hitl/requests/{request_id}/decision", tag = "decide", security(("operator" = [])),
-    params(("request_id" = String, Path)), request_body = Answer,
+    params(("request_id" = String, Path)), request_body = Body,
     responses(
         (status = 201, description = "Decided", body = Decision),
         (status = 200, description = "Decided like this by the same operator before", body = Decision),
@@ -60,19 +49,22 @@ async fn decide(
     Path(request_id): Path<RequestId>,
     State(state): State<AppState>,
     Extension(Trace(trace)): Extension<Trace>,
-    JsonBody(answer): JsonBody<Answer>,
+    JsonBytes(bytes): JsonBytes,
 ) -> Result<Response> {
-    if answer.decision == Verdict::Reject && answer.reason.is_none() {
-        let mut faults = Faults::default();
-        faults.add("/reason", "is required to reject");
-        return Err(faults.into());
-    }
+    let given = Given::parse(&bytes)?;
+    let written = if given.writes() {
+        let asked = state.store.asked(&scope, request_id).await?;
+        Some(given.written(&asked)?)
+    } else {
+        None
+    };
     let deciding = Deciding {
         request_id,
         by: Authority::Operator(scope),
-        outcome: answer.decision.outcome(),
-        reason: answer.reason.map(Into::into),
-        action_digest: answer.action_digest,
+        outcome: given.outcome(),
+        written,
+        reason: given.reason.map(Into::into),
+        action_digest: given.action_digest,
         traceparent: Some(trace.traceparent.clone()),
     };
     let (decision, is_new) = state.relay.decide(deciding).await?;

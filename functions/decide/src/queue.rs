@@ -87,6 +87,8 @@ pub(crate) struct Item {
     created_at: Timestamp,
     respond_by: Timestamp,
     escalated_at: Option<Timestamp>,
+    /// The agent's own name of the requests that it belongs with.
+    group: Option<String>,
     outcome: Option<Outcome>,
     /// Why it was decided: a timeout is no person's "no".
     cause: Option<Cause>,
@@ -137,6 +139,7 @@ impl From<QueueItem> for Item {
             created_at: Timestamp(item.created_at),
             respond_by: Timestamp(item.respond_by),
             escalated_at: item.escalated_at.map(Timestamp),
+            group: item.group,
             outcome: item.outcome,
             cause: item.cause,
             decided_at: item.decided_at.map(Timestamp),

@@ -110,6 +110,7 @@ async fn cancel(
         request_id,
         by: Authority::Agent(caller),
         outcome: Outcome::Cancelled,
+        written: None,
         reason: cancel.reason.map(Into::into),
         action_digest: None,
         traceparent: Some(trace.traceparent.clone()),

@@ -103,8 +103,17 @@ pub struct DecidedEntry {
     pub outcome: Outcome,
     /// Why.
     pub cause: Cause,
-    /// Of which action.
+    /// Of which action: the edited one where it was edited.
     pub action_digest: Digest,
+    /// The action that was asked for; only where an operator wrote another.
+    #[serde(default)]
+    pub requested_action_digest: Option<Digest>,
+    /// Whether the operator changed the action.
+    #[serde(default)]
+    pub edited: bool,
+    /// Of the response.
+    #[serde(default)]
+    pub response_digest: Option<Digest>,
     /// The reason given.
     pub reason: Option<String>,
 }

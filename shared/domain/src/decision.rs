@@ -1,9 +1,12 @@
 //! The one final outcome of a request, and who made it.
 
-use deserr::Deserr;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
+use super::envelope::canonical_digest;
+use super::error::{Error, Result};
 use super::ids::{Digest, RequestId};
+use super::json::Json;
 use super::stored::stored_as_text;
 use super::time::Timestamp;
 
@@ -18,9 +21,16 @@ pub enum Outcome {
     Rejected,
     /// The question was withdrawn.
     Cancelled,
+    /// The agent gets a value; it must not run the action.
+    Responded,
 }
 
-stored_as_text!(Outcome { Approved = "approved", Rejected = "rejected", Cancelled = "cancelled" });
+stored_as_text!(Outcome {
+    Approved = "approved",
+    Rejected = "rejected",
+    Cancelled = "cancelled",
+    Responded = "responded",
+});
 
 /// Why it was decided. A timeout's rejection is never presented as a person's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,26 +118,78 @@ impl Actor {
     }
 }
 
-/// What an operator chooses (contract, "Decide").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserr)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[deserr(rename_all = lowercase)]
-#[cfg_attr(feature = "openapi", schema(rename_all = "lowercase"))]
-pub enum Verdict {
-    /// Let the agent run the action.
-    Approve,
-    /// Keep the agent from running it.
-    Reject,
+/// A JSON text, kept as it was written.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct JsonText(Box<RawValue>);
+
+impl JsonText {
+    /// The text itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
 }
 
-impl Verdict {
-    /// The outcome that it makes.
+impl PartialEq for JsonText {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for JsonText {}
+
+impl TryFrom<Vec<u8>> for JsonText {
+    type Error = Error;
+    /// What is stored as JSON.
+    fn try_from(bytes: Vec<u8>) -> Result<Self> {
+        let text = String::from_utf8(bytes).map_err(Error::internal)?;
+        RawValue::from_string(text).map(Self).map_err(Error::internal)
+    }
+}
+
+/// What an operator wrote instead of a plain yes (contract, "Edit and respond"). Its digest is that of its RFC 8785 form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The action with other arguments.
+    Action(JsonText, Digest),
+    /// A value for the agent.
+    Response(JsonText, Digest),
+}
+
+impl Written {
+    /// The edited action.
     #[must_use]
-    pub fn outcome(self) -> Outcome {
+    pub fn action(&self) -> Option<(&JsonText, Digest)> {
         match self {
-            Self::Approve => Outcome::Approved,
-            Self::Reject => Outcome::Rejected,
+            Self::Action(text, digest) => Some((text, *digest)),
+            Self::Response(..) => None,
         }
+    }
+
+    /// The response.
+    #[must_use]
+    pub fn response(&self) -> Option<(&JsonText, Digest)> {
+        match self {
+            Self::Response(text, digest) => Some((text, *digest)),
+            Self::Action(..) => None,
+        }
+    }
+
+    /// What is stored, read again: nothing if neither is there.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where it is no JSON.
+    pub fn stored(action: Option<Vec<u8>>, response: Option<Vec<u8>>) -> Result<Option<Self>> {
+        let read = |bytes: Vec<u8>| {
+            let json = Json::parse(&bytes).map_err(|error| Error::internal(anyhow::anyhow!("stored {error:?}")))?;
+            Ok::<_, Error>((JsonText::try_from(bytes)?, canonical_digest(&json)))
+        };
+        Ok(match (action, response) {
+            (Some(action), _) => Some(read(action)).transpose()?.map(|(text, digest)| Self::Action(text, digest)),
+            (_, Some(response)) => Some(read(response)).transpose()?.map(|(text, digest)| Self::Response(text, digest)),
+            (None, None) => None,
+        })
     }
 }
 
@@ -147,17 +209,35 @@ pub struct Decision {
     pub decided_at: Timestamp,
     /// The reason given, if any.
     pub reason: Option<String>,
-    /// The action that was decided on.
+    /// The action that was decided on: the edited one where it was edited.
     pub action_digest: Digest,
+    /// The action that was asked for.
+    pub requested_action_digest: Digest,
+    /// Whether the operator changed the action.
+    pub edited: bool,
+    /// The action as the operator wrote it, byte for byte; only where they did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
+    pub action: Option<JsonText>,
+    /// What the operator answered, byte for byte; only with the outcome `responded`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>))]
+    pub response: Option<JsonText>,
 }
 
 impl Decision {
-    /// Whether the same person said the same thing before: a retry, not a second decision.
+    /// Whether the same person said the same thing before: a retry, not a second decision. What was written is compared
+    /// by its digest.
     #[must_use]
-    pub fn repeats(&self, actor: &Actor, outcome: Outcome, reason: Option<&str>) -> bool {
+    pub fn repeats(&self, actor: &Actor, outcome: Outcome, reason: Option<&str>, written: Option<&Written>) -> bool {
+        let digest = written.and_then(Written::action).map_or(self.requested_action_digest, |(_, digest)| digest);
+        let response = |text: &JsonText| Json::parse(text.as_str().as_bytes()).ok().map(|json| canonical_digest(&json));
         self.decided_by.kind == actor.kind
             && self.decided_by.id == actor.id
             && self.outcome == outcome
             && self.reason.as_deref() == reason
+            && self.action_digest == digest
+            && self.response.as_ref().and_then(response)
+                == written.and_then(Written::response).map(|(_, digest)| digest)
     }
 }

@@ -4,13 +4,14 @@ use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Value, ValueKind, V
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::answers::{Answer, Answers, OnBehalfOf, PermitSeconds};
 use super::faults::Faults;
-use super::ids::{ActionType, AgentId, ClientRequestKey, Digest, Priority, Summary, Title};
+use super::ids::{ActionType, AgentId, ClientRequestKey, Digest, GroupKey, Priority, Summary, Title};
 use super::json::{Json, ParseError, from_object};
 use super::time::Timestamp;
 
 /// Most bytes of `action` and of `resume`, each (contract, "Limits").
-const MAX_MEMBER_BYTES: usize = 256 * 1024;
+pub const MAX_MEMBER_BYTES: usize = 256 * 1024;
 
 /// The only version of the envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserr)]
@@ -32,6 +33,22 @@ impl<E: DeserializeError> Deserr<E> for FreeObject {
             Value::Map(_) => Ok(Self),
             actual => {
                 let accepted = &[ValueKind::Map];
+                Err(take_cf_content(E::error(None, ErrorKind::IncorrectValueKind { actual, accepted }, at)))
+            }
+        }
+    }
+}
+
+/// A JSON Schema: an object or a boolean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnySchema;
+
+impl<E: DeserializeError> Deserr<E> for AnySchema {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, at: ValuePointerRef) -> Result<Self, E> {
+        match value {
+            Value::Map(_) | Value::Boolean(_) => Ok(Self),
+            actual => {
+                let accepted = &[ValueKind::Map, ValueKind::Boolean];
                 Err(take_cf_content(E::error(None, ErrorKind::IncorrectValueKind { actual, accepted }, at)))
             }
         }
@@ -87,6 +104,89 @@ pub struct Envelope {
     #[deserr(default, from(Timestamp) = Some)]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub respond_by: Option<Timestamp>,
+    /// The answers that the agent can take. Default: approve and reject; reject is always among them, and edit needs approve.
+    #[deserr(default, from(Vec<Answer>) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub answers: Option<Vec<Answer>>,
+    /// JSON Schema 2020-12 of edited arguments; needs the answer edit.
+    #[deserr(default, from(AnySchema) = Some)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object, required = false))]
+    pub edit_schema: Option<AnySchema>,
+    /// JSON Schema 2020-12 of a response; needs the answer respond.
+    #[deserr(default, from(AnySchema) = Some)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object, required = false))]
+    pub respond_schema: Option<AnySchema>,
+    /// Requests of one agent that belong together.
+    #[deserr(default, from(GroupKey) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub group: Option<GroupKey>,
+    /// The person for whom the agent acts, who may not approve it.
+    #[deserr(default, from(OnBehalfOf) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub on_behalf_of: Option<OnBehalfOf>,
+    /// How long an approval may be used, 10 to 86,400 seconds; no longer than the timeout policy lets it.
+    #[deserr(default, from(PermitSeconds) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub permit_seconds: Option<PermitSeconds>,
+}
+
+impl Envelope {
+    /// The answers that the agent can take.
+    #[must_use]
+    pub fn answers(&self) -> Answers {
+        self.answers.as_deref().map_or_else(Answers::default, Answers::of)
+    }
+}
+
+/// What a stored envelope says of its answers.
+#[derive(Default, Deserialize)]
+pub struct Offer<'a> {
+    answers: Option<Vec<Answer>>,
+    /// Schema of edited arguments.
+    #[serde(borrow, default)]
+    pub edit_schema: Option<&'a RawValue>,
+    /// Schema of a response.
+    #[serde(borrow, default)]
+    pub respond_schema: Option<&'a RawValue>,
+}
+
+impl Offer<'_> {
+    /// The answers that the agent can take.
+    #[must_use]
+    pub fn answers(&self) -> Answers {
+        self.answers.as_deref().map_or_else(Answers::default, Answers::of)
+    }
+
+    /// What is wrong with it.
+    #[cfg(feature = "schemas")]
+    fn faults(&self) -> Faults {
+        let answers = self.answers();
+        let mut faults = Faults::default();
+        if answers.has(Answer::Edit) && !answers.has(Answer::Approve) {
+            faults.add("/answers", "must have approve where it has edit");
+        }
+        let schemas = [
+            ("/edit_schema", self.edit_schema, Answer::Edit),
+            ("/respond_schema", self.respond_schema, Answer::Respond),
+        ];
+        for (pointer, schema, answer) in schemas {
+            let Some(schema) = schema else { continue };
+            if !answers.has(answer) {
+                faults.add(pointer, format!("needs {} among the answers", answer.as_str()));
+            }
+            faults.extend(crate::AnswerSchema::compile(schema.get(), pointer).err().unwrap_or_default());
+        }
+        faults
+    }
+}
+
+/// Whether an envelope says anything of its answers: most do not, and cost nothing here.
+#[cfg(feature = "schemas")]
+fn faults_of_offer(envelope: &Envelope, bytes: &[u8]) -> Faults {
+    if envelope.answers.is_none() && envelope.edit_schema.is_none() && envelope.respond_schema.is_none() {
+        return Faults::default();
+    }
+    serde_json::from_slice::<Offer<'_>>(bytes).expect("a valid envelope is JSON").faults()
 }
 
 /// A valid envelope with what is derived from its bytes.
@@ -104,6 +204,7 @@ pub struct Submission {
     pub fingerprint: Digest,
 }
 
+#[cfg(feature = "schemas")]
 impl Submission {
     /// Parses and validates the bytes of a body; every fault is reported. A key that came as a header counts as the member.
     pub fn parse(bytes: &[u8], key: Option<&ClientRequestKey>) -> Result<Self, ParseError> {
@@ -123,7 +224,7 @@ impl Submission {
         let members = (envelope.resume.is_some() || bytes.len() > MAX_MEMBER_BYTES).then(|| Members::of(bytes));
         let (action, resume) = members.map(|members| (members.action, members.resume)).unzip();
         let resume = resume.flatten();
-        let mut faults = Faults::default();
+        let mut faults = faults_of_offer(&envelope, bytes);
         for (pointer, member) in [("/action", action), ("/resume", resume)] {
             if member.is_some_and(|member| member.get().len() > MAX_MEMBER_BYTES) {
                 faults.add(pointer, format!("must be at most {} KiB long", MAX_MEMBER_BYTES / 1024));
@@ -143,8 +244,10 @@ impl Submission {
 }
 
 /// The member that may come as a header.
+#[cfg(feature = "schemas")]
 const KEY: &str = "client_request_key";
 
+#[cfg(feature = "schemas")]
 /// Makes the header's key the member where there is none. `false`: the member is another text.
 fn take_key(json: &mut Json, key: &ClientRequestKey) -> bool {
     let Json::Object(members) = json else { return true };
@@ -162,10 +265,17 @@ fn take_key(json: &mut Json, key: &ClientRequestKey) -> bool {
 /// SHA-256 over the RFC 8785 form of an action.
 #[must_use]
 pub fn action_digest(action: &Json) -> Digest {
-    Digest::of(&serde_json_canonicalizer::to_vec(action).expect("an admitted value has a canonical form"))
+    canonical_digest(action)
+}
+
+/// SHA-256 over the RFC 8785 form of a value.
+#[must_use]
+pub fn canonical_digest(value: &Json) -> Digest {
+    Digest::of(&serde_json_canonicalizer::to_vec(value).expect("an admitted value has a canonical form"))
 }
 
 /// The members of a valid envelope whose bytes matter.
+#[cfg(feature = "schemas")]
 #[derive(Deserialize)]
 struct Members<'a> {
     #[serde(borrow)]
@@ -174,13 +284,14 @@ struct Members<'a> {
     resume: Option<&'a RawValue>,
 }
 
+#[cfg(feature = "schemas")]
 impl<'a> Members<'a> {
     fn of(envelope: &'a [u8]) -> Self {
         serde_json::from_slice(envelope).expect("a valid envelope is JSON")
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "schemas"))]
 mod tests {
     use base64::prelude::{BASE64_STANDARD, Engine};
 

@@ -38,6 +38,9 @@ pub enum Error {
     /// The operator saw another action than the one that is stored.
     #[error("the action digest is not that of the request")]
     ActionMismatch,
+    /// Who decides is the person for whom the agent acts.
+    #[error("the agent acts for you: somebody else has to approve it")]
+    OwnRequest,
     /// The delivery was handed out again since, or never with this id.
     #[error("the delivery id is not that of the latest delivery")]
     StaleDelivery,
@@ -110,6 +113,7 @@ impl Error {
             Self::AlreadyDecided(_) => Failure::AlreadyDecided,
             Self::Expired { .. } => Failure::Expired,
             Self::ActionMismatch => Failure::ActionMismatch,
+            Self::OwnRequest => Failure::OwnRequest,
             Self::StaleDelivery => Failure::StaleDelivery,
             Self::NotApproved => Failure::NotApproved,
             Self::AlreadyConsumed => Failure::AlreadyConsumed,

@@ -30,6 +30,8 @@ pub enum Failure {
     Expired,
     /// The operator saw another action
     ActionMismatch,
+    /// The operator is the person for whom the agent acts, and may not approve it
+    OwnRequest,
     /// The delivery was handed out again since
     StaleDelivery,
     /// There is no approval that may be used
@@ -158,6 +160,7 @@ impl Failure {
             Self::AlreadyDecided => ("already-decided", 409, "Already decided"),
             Self::Expired => ("expired", 409, "Expired"),
             Self::ActionMismatch => ("action-mismatch", 409, "Another action"),
+            Self::OwnRequest => ("own-request", 403, "Own request"),
             Self::StaleDelivery => ("stale-delivery", 409, "Stale delivery"),
             Self::NotApproved => ("not-approved", 409, "Not approved"),
             Self::AlreadyConsumed => ("already-consumed", 409, "Already consumed"),
@@ -201,6 +204,7 @@ impl Failure {
             | Self::AlreadyDecided
             | Self::Expired
             | Self::ActionMismatch
+            | Self::OwnRequest
             | Self::StaleDelivery
             | Self::NotApproved
             | Self::AlreadyConsumed

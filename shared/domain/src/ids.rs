@@ -184,6 +184,20 @@ text!(
 );
 
 text!(
+    /// A person as an agent names them (contract, "Answers").
+    PersonId,
+    |text| characters(text, 1, 255) && !text.chars().any(char::is_control),
+    "must be 1 to 255 characters without control characters"
+);
+
+text!(
+    /// What a person is called (contract, "Answers").
+    PersonName,
+    |text| characters(text, 1, 200) && !text.chars().any(char::is_control),
+    "must be 1 to 200 characters without control characters"
+);
+
+text!(
     /// Names an agent's failure for programs (contract, "Poll and acknowledge").
     ErrorCode,
     |text| characters(text, 1, 128) && !text.chars().any(char::is_control),

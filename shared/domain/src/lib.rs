@@ -3,6 +3,7 @@
 //! What a deployment needs on top is behind features: `database` (columns of Postgres, its errors as failures), `http`
 //! (errors as responses), `openapi` (schemas).
 
+mod answers;
 mod chain;
 mod clock;
 #[cfg(feature = "database")]
@@ -21,31 +22,36 @@ mod permit;
 mod replay;
 #[cfg(feature = "http")]
 mod response;
+#[cfg(feature = "schemas")]
+mod schema;
 pub mod signing;
 mod stale;
 mod stored;
 mod time;
 mod timeout;
 
+pub use answers::{Answer, Answers, OnBehalfOf, PermitSeconds, without_case};
 pub use chain::{Base64, ChainEntry, ChainHeader, ChainKind, DecidedEntry, SubmittedEntry, chain_genesis, chain_hash};
 pub use clock::Clock;
 #[cfg(feature = "database")]
 pub use database::Refusal;
 pub use dead_letter::{DeadLetterKind, Resolution};
-pub use decision::{Actor, ActorKind, Cause, Decision, Execution, Outcome, Verdict};
+pub use decision::{Actor, ActorKind, Cause, Decision, Execution, JsonText, Outcome, Written};
 pub use delivery::DeliveryRules;
-pub use envelope::{Action, Envelope, Submission, action_digest};
+pub use envelope::{Action, Envelope, MAX_MEMBER_BYTES, Offer, Submission, action_digest, canonical_digest};
 pub use error::{Error, Result};
 pub use failure::Failure;
 pub use faults::{Fault, Faults};
 pub use ids::{
-    ActionType, AgentId, ClientRequestKey, ConsumeKey, Digest, ErrorCode, GroupKey, InvalidText, KeyId, Note, Priority,
-    Reason, ReplayKey, RequestId, Summary, TenantId, Title, mint_uuid,
+    ActionType, AgentId, ClientRequestKey, ConsumeKey, Digest, ErrorCode, GroupKey, InvalidText, KeyId, Note, PersonId,
+    PersonName, Priority, Reason, ReplayKey, RequestId, Summary, TenantId, Title, mint_uuid,
 };
 pub use json::{Json, ParseError, from_object};
 pub use key::{KeyRights, KeyScope};
 pub use permit::{Permit, PermitRules, Reported};
 pub use replay::{ReplayScope, ReplayState, ReplayTarget};
+#[cfg(feature = "schemas")]
+pub use schema::AnswerSchema;
 pub use stale::StaleReason;
 pub use time::Timestamp;
 pub use timeout::{OnTimeout, SweepPart};

@@ -5,23 +5,27 @@
 -- $1 now (null: the database's clock), $2 age in seconds at which a delivery is given up
 -- Arrays, one element for each decision: $3 request_id, $4 outcome, $5 cause, $6 reason (null: none),
 -- $7 action_digest that was seen (null: not said), $8 actor_kind, $9 actor_id, $10 actor_name (null: none),
--- $11 traceparent (null: none), $12 key_id (of an agent), $13 tenant_id (of a person), $14 attestation (JSON text)
--- $15 how long an approval may be used where the request does not say, in seconds
+-- $11 traceparent (null: none), $12 key_id (of an agent), $13 tenant_id (of a person), $14 attestation (JSON text),
+-- $15 how long an approval may be used where the request does not say, in seconds (not an array),
+-- $16 answer that must be offered (of a person), $17 what a person is known by, in lower case (JSON array),
+-- $18 edited action, $19 its digest, $20 response, $21 its digest (null: none)
 WITH target AS (
     -- Locked in key order. Status, chain head and length come from the locked row: a second look at the table would
     -- see what was there before the lock was granted.
     SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
-        r.chain_length, r.chain_head, r.counted, r.action_type, r.permit_seconds, i.outcome, i.cause, i.reason, i.actor_kind, i.actor_id, i.actor_name,
-        i.traceparent, i.attestation, i.key_id,
+        r.chain_length, r.chain_head, r.counted, r.action_type, r.permit_seconds, i.outcome, i.cause, i.reason,
+        i.actor_kind, i.actor_id, i.actor_name, i.traceparent, i.attestation, i.key_id, i.edited_action,
+        i.edited_digest, i.response, i.response_digest, COALESCE(i.edited_digest, r.action_digest) AS decided_digest,
         -- A person's answer counts before respond_by, an agent's or administrator's as long as no sweep has run.
         CASE WHEN i.cause = 'operator' THEN r.respond_by ELSE 'infinity' END AS not_after
     FROM hitl_requests r
     JOIN UNNEST(
         $3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::text[], $10::text[], $11::text[],
-        $12::text[], $13::text[], $14::text[]
+        $12::text[], $13::text[], $14::text[], $16::text[], $17::text[], $18::bytea[], $19::bytea[], $20::bytea[],
+        $21::bytea[]
     ) AS i (
         request_id, outcome, cause, reason, action_digest, actor_kind, actor_id, actor_name, traceparent, key_id,
-        tenant_id, attestation
+        tenant_id, attestation, answer, known_as, edited_action, edited_digest, response, response_digest
     ) ON i.request_id = r.request_id
     WHERE r.status = 'pending' AND r.action_digest = COALESCE(i.action_digest, r.action_digest)
         AND CASE i.cause
@@ -33,6 +37,10 @@ WITH target AS (
                 AND NOT may_be_raised(r.on_timeout, r.priority, r.requested_respond_by, at_or_now($1))
                 AND (i.outcome = 'rejected' OR (r.on_timeout = 'auto_approve' AND r.priority > 1
                     AND r.consume_required IS NOT TRUE AND COALESCE(r.approvals_required, 1) = 1))
+            WHEN 'operator' THEN r.tenant_id = i.tenant_id
+                AND i.answer = ANY (COALESCE(r.answers, ARRAY['approve', 'reject']))
+                -- Nobody approves what is done for them.
+                AND (r.on_behalf_of IS NULL OR i.outcome <> 'approved' OR NOT i.known_as::jsonb ? r.on_behalf_of)
             ELSE r.tenant_id = i.tenant_id
         END
     ORDER BY r.request_id
@@ -44,8 +52,11 @@ WITH target AS (
         chain_entry(t.request_id, t.chain_length + 1, 'decided', t.at,
             chain_actor(t.actor_kind, t.actor_id, t.actor_name),
             '"outcome":"' || t.outcome || '","cause":"' || t.cause
-            || '","action_digest":"' || digest_text(t.action_digest)
-            || '","reason":' || json_text(t.reason) || COALESCE(',"key_id":"' || t.key_id || '"', '')
+            || '","action_digest":"' || digest_text(t.decided_digest) || '"'
+            || COALESCE(',"requested_action_digest":"' || digest_text(t.action_digest) || '","edited":'
+                || (t.edited_digest <> t.action_digest)::text, '')
+            || COALESCE(',"response_digest":"' || digest_text(t.response_digest) || '"', '')
+            || ',"reason":' || json_text(t.reason) || COALESCE(',"key_id":"' || t.key_id || '"', '')
             || ',"attestation":' || t.attestation) AS entry
     FROM timed t
     WHERE t.moment < t.not_after
@@ -63,7 +74,8 @@ WITH target AS (
     UPDATE hitl_requests r
     SET status = 'decided', changed_at = l.at, chain_length = l.seq, chain_head = l.hash,
         permit_expires_at = CASE WHEN l.outcome = 'approved'
-            THEN l.at + make_interval(secs => COALESCE(l.permit_seconds, $15::double precision)) END
+            THEN l.at + make_interval(secs => COALESCE(l.permit_seconds, $15::double precision)) END,
+        approved_digest = l.edited_digest
     FROM linked l WHERE r.request_id = l.request_id AND r.status = 'pending'
     RETURNING l.*
 ), caps AS (
@@ -82,9 +94,14 @@ WITH target AS (
 ), decisions AS (
     INSERT INTO hitl_decisions (
         request_id, tenant_id, outcome, cause, decided_by_kind, decided_by_id, decided_by_name, reason, decided_at,
-        chain_seq
+        chain_seq, edited
     )
-    SELECT request_id, tenant_id, outcome, cause, actor_kind, actor_id, actor_name, reason, at, seq FROM decided
+    SELECT request_id, tenant_id, outcome, cause, actor_kind, actor_id, actor_name, reason, at, seq,
+        edited_digest <> action_digest
+    FROM decided
+), written AS (
+    INSERT INTO decision_values (request_id, seq, action, response)
+    SELECT request_id, seq, edited_action, response FROM decided WHERE edited_action IS NOT NULL OR response IS NOT NULL
 ), chain AS (
     INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
     SELECT request_id, seq, 'decided', at, entry, chain_head, hash FROM decided
@@ -94,12 +111,12 @@ WITH target AS (
 ), announced AS (
     INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
     SELECT request_id, seq, 'decided', agent_id,
-        handoff_event('decided', request_id, seq, at, agent_id, client_request_key, priority, action_digest, hash,
+        handoff_event('decided', request_id, seq, at, agent_id, client_request_key, priority, decided_digest, hash,
             outcome, cause, tenant_id),
         traceparent, at, moment + interval '10 seconds'
     FROM decided
     RETURNING request_id, payload
 )
 SELECT request_id AS "request_id!: RequestId", agent_id AS "agent_id!: AgentId", at AS "at!", seq AS "seq!",
-    action_digest AS "action_digest!", payload AS "payload!"
+    decided_digest AS "action_digest!", action_digest AS "requested_action_digest!", payload AS "payload!"
 FROM decided JOIN announced USING (request_id)

@@ -1,18 +1,23 @@
 /* relaytrace: decision_standing */
 -- How a request stands that was not decided.
 --
--- $1 now (null: the database's clock), $2 request_id, $3 tenant_id (null: any), $4 cause
+-- $1 now (null: the database's clock), $2 request_id, $3 tenant_id (null: any), $4 cause, $5 what a person is known by,
+-- in lower case
 SELECT at_or_clock($1) AS "now!",
     EXISTS (
         SELECT FROM freezes f
-        WHERE f.tenant_id = r.tenant_id AND f.ends_at > at_or_now($1)
+        WHERE f.tenant_id = r.tenant_id AND f.ends_at > at_or_clock($1)
             AND (f.mode = 'stop' OR $4::text IN ('timeout', 'policy'))
             AND (f.agent_id IS NULL OR f.agent_id = r.agent_id)
             AND (f.action_type IS NULL OR f.action_type = r.action_type)
     ) AS "is_frozen!",
-    r.respond_by, r.action_digest,
+    r.respond_by, r.action_digest, r.answers,
+    COALESCE(r.on_behalf_of = ANY ($5::text[]), false) AS "is_own!", r.approved_digest, d.edited,
+    v.action AS "written_action?", v.response AS "written_response?",
     d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause",
     d.decided_by_kind AS "decided_by_kind?: ActorKind", d.decided_by_id AS "decided_by_id?",
     d.decided_by_name, d.reason, d.decided_at AS "decided_at?"
-FROM hitl_requests r LEFT JOIN hitl_decisions d USING (request_id)
+FROM hitl_requests r
+LEFT JOIN hitl_decisions d USING (request_id)
+LEFT JOIN decision_values v ON v.request_id = d.request_id AND v.seq = d.chain_seq
 WHERE r.request_id = $2 AND r.tenant_id = COALESCE($3::text, r.tenant_id)

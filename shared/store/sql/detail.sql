@@ -1,8 +1,12 @@
 /* relaytrace: detail */
--- One request in full, with its whole chain. $1 request; $2 now, NULL for the database's clock; $3 tenant.
+-- One request in full, with its whole chain. $1 request; $2 now, NULL for the database's clock; $3 tenant;
+-- $4 what the caller is known by.
 SELECT r.agent_id AS "agent_id: AgentId", r.title, r.priority AS "priority: Priority", r.status AS "status: Status",
     r.action_type, r.created_at, r.respond_by, r.escalated_at,
-    r.client_request_key AS "client_request_key: ClientRequestKey", r.action_digest, e.envelope AS "envelope?",
+    r.client_request_key AS "client_request_key: ClientRequestKey", r.action_digest, r.group_key, r.approved_digest,
+    e.envelope AS "envelope?",
+    COALESCE(r.on_behalf_of = ANY ($4::text[]), false) AS "is_own!",
+    d.edited, w.action AS "written_action?", w.response AS "written_response?",
     at_or_now($2) >= r.respond_by AS "is_over!",
     d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause", d.decided_by_kind AS "decided_by_kind?: ActorKind",
     d.decided_by_id AS "decided_by_id?", d.decided_by_name, d.reason, d.decided_at AS "decided_at?",
@@ -21,7 +25,8 @@ SELECT r.agent_id AS "agent_id: AgentId", r.title, r.priority AS "priority: Prio
 FROM hitl_requests r
 LEFT JOIN request_envelopes e USING (request_id)
 LEFT JOIN hitl_decisions d USING (request_id)
-LEFT JOIN deliveries v USING (request_id)
+LEFT JOIN decision_values w ON w.request_id = d.request_id AND w.seq = d.chain_seq
+LEFT JOIN deliveries v ON v.request_id = r.request_id
 LEFT JOIN agent_polls p ON p.agent_id = r.agent_id
 CROSS JOIN LATERAL (
     SELECT array_agg(c.entry ORDER BY c.seq) AS entries, array_agg(c.hash ORDER BY c.seq) AS hashes

@@ -31,7 +31,7 @@ GRANT INSERT ON hitl_decisions, decision_values, approval_chain
 GRANT INSERT (request_id, agent_id, visible_at, expires_at) ON deliveries
     TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
 -- The head of a chain, and what a decision and its use leave in the request's row. Never what was asked.
-GRANT UPDATE (status, changed_at, chain_length, chain_head, approvals_given, voters, permit_expires_at, consumed_at,
+GRANT UPDATE (status, changed_at, chain_length, chain_head, approvals_given, voters, approved_digest, permit_expires_at, consumed_at,
     consumed_by, consume_key, execution) ON hitl_requests
     TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
 

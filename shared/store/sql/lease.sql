@@ -31,10 +31,11 @@ WITH caller AS MATERIALIZED (
 ), sized AS MATERIALIZED (
     -- An answer stays under 1 MB: what would exceed it is for the next poll. An erased envelope has no row any more.
     SELECT d.request_id, r.client_request_key, r.action_type, r.permit_expires_at, a.entry, a.prev_hash, a.hash, e.resume,
-        s.entry AS submitted, s.hash AS submitted_hash,
+        w.action AS written_action, w.response AS written_response, s.entry AS submitted, s.hash AS submitted_hash,
         a.at < (SELECT t.attested_from FROM attestation_start t) AS is_from_before,
         row_number() OVER (ORDER BY d.visible_at, d.request_id) AS number,
-        sum(2000 + 3 * octet_length(a.entry) + COALESCE(octet_length(e.resume), 0))
+        sum(2000 + 3 * octet_length(a.entry) + COALESCE(octet_length(e.resume), 0)
+                + COALESCE(octet_length(w.action), 0) + COALESCE(octet_length(w.response), 0))
             OVER (ORDER BY d.visible_at, d.request_id) AS size
     FROM due d
     JOIN hitl_requests r ON r.request_id = d.request_id
@@ -42,6 +43,9 @@ WITH caller AS MATERIALIZED (
     JOIN approval_chain a ON a.request_id = d.request_id AND a.seq = h.chain_seq AND a.kind = 'decided'
     JOIN approval_chain s ON s.request_id = d.request_id AND s.seq = 1
     LEFT JOIN request_envelopes e ON e.request_id = d.request_id
+    -- Of a plain answer the key is null: nothing is looked for.
+    LEFT JOIN decision_values w ON w.request_id = d.request_id
+        AND w.seq = CASE WHEN h.edited IS NOT NULL OR h.outcome = 'responded' THEN h.chain_seq END
 ), leased AS (
     UPDATE deliveries d
     SET state = 'leased', attempt = d.attempt + 1, delivery_id = gen_random_uuid(), result = NULL,
@@ -57,8 +61,8 @@ WITH caller AS MATERIALIZED (
     FROM sized s, caller c
     WHERE d.request_id = s.request_id AND s.number <= $4 AND (s.number = 1 OR s.size <= 900000)
     RETURNING d.attempt, d.replayed, d.delivery_id, d.lease_expires_at, s.request_id, s.client_request_key,
-        s.action_type, s.entry, s.prev_hash, s.hash, s.submitted, s.submitted_hash, s.is_from_before, s.resume, s.number,
-        s.permit_expires_at
+        s.action_type, s.entry, s.prev_hash, s.hash, s.submitted, s.submitted_hash, s.is_from_before, s.resume,
+        s.written_action, s.written_response, s.number, s.permit_expires_at
 ), polled AS (
     -- Looked at first: even a refused ON CONFLICT update locks the row and writes.
     INSERT INTO agent_polls AS p (agent_id, last_polled_at)
@@ -114,6 +118,7 @@ SELECT c.now AS "now!",
     l.delivery_id, l.lease_expires_at,
     l.client_request_key AS "client_request_key?: ClientRequestKey", l.action_type AS "action_type?",
     l.entry AS "entry?", l.prev_hash AS "prev_hash?", l.hash AS "hash?", l.resume,
+    l.written_action AS "written_action?", l.written_response AS "written_response?",
     l.submitted AS "submitted?", l.submitted_hash AS "submitted_hash?", l.is_from_before AS "is_from_before?",
     l.permit_expires_at
 FROM caller c

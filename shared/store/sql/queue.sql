@@ -64,7 +64,7 @@ WITH page AS (
 )
 SELECT q.request_id AS "request_id!: RequestId", q.agent_id AS "agent_id!: AgentId", q.title AS "title!",
     q.priority AS "priority!: Priority", q.status AS "status!: Status", q.action_type AS "action_type!",
-    q.created_at AS "created_at!", q.respond_by AS "respond_by!", q.escalated_at,
+    q.created_at AS "created_at!", q.respond_by AS "respond_by!", q.escalated_at, q.group_key,
     d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause", d.decided_at AS "decided_at?",
     d.decided_by_kind AS "decided_by_kind?: ActorKind", d.decided_by_id AS "decided_by_id?", d.decided_by_name,
     v.state AS "delivery_state?: DeliveryState", v.result AS "delivery_result?", v.error_code, v.error_message,

@@ -10,7 +10,7 @@
 --   $18 now, NULL for the database's clock; $19 tenant
 SELECT r.request_id AS "request_id!: RequestId", r.agent_id AS "agent_id!: AgentId", r.title AS "title!",
     r.priority AS "priority!: Priority", r.status AS "status!: Status", r.action_type AS "action_type!",
-    r.created_at AS "created_at!", r.respond_by AS "respond_by!", r.escalated_at,
+    r.created_at AS "created_at!", r.respond_by AS "respond_by!", r.escalated_at, r.group_key,
     d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause", d.decided_at AS "decided_at?",
     d.decided_by_kind AS "decided_by_kind?: ActorKind", d.decided_by_id AS "decided_by_id?", d.decided_by_name,
     v.state AS "delivery_state?: DeliveryState", v.result AS "delivery_result?", v.error_code, v.error_message,

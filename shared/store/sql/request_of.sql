@@ -8,6 +8,7 @@ SELECT r.request_id AS "request_id?", r.client_request_key AS "client_request_ke
     c.entry AS "entry?", c.prev_hash AS "prev_hash?", c.hash AS "hash?", e.resume AS "resume?",
     s.entry AS "submitted?", s.hash AS "submitted_hash?",
     c.at < (SELECT t.attested_from FROM attestation_start t) AS is_from_before,
+    w.action AS "written_action?", w.response AS "written_response?",
     v.attempt AS "attempt?", v.replayed AS "replayed?", r.permit_expires_at,
     COALESCE(r.execution, CASE
         WHEN d.outcome IS DISTINCT FROM 'approved' OR r.permit_expires_at IS NULL THEN 'none'
@@ -19,6 +20,7 @@ LEFT JOIN hitl_requests r ON r.request_id = $3 AND r.agent_id = k.agent_id
 LEFT JOIN hitl_decisions d ON d.request_id = r.request_id
 LEFT JOIN approval_chain c ON c.request_id = d.request_id AND c.seq = d.chain_seq AND c.kind = 'decided'
 LEFT JOIN approval_chain s ON s.request_id = d.request_id AND s.seq = 1
+LEFT JOIN decision_values w ON w.request_id = d.request_id AND w.seq = d.chain_seq
 LEFT JOIN deliveries v ON v.request_id = r.request_id
 LEFT JOIN request_envelopes e ON e.request_id = r.request_id
 WHERE k.key_id = $1 AND k.agent_id = $2

@@ -5,19 +5,23 @@
 -- $1 now (null: the database's clock), $15 how long a key is kept at the least, in seconds
 -- Arrays, one element for each submission: $2 request_id, $3 agent_id, $4 key_id, $5 client_request_key,
 -- $6 fingerprint, $7 priority, $8 title, $9 action_type, $10 action_digest, $11 requested_respond_by (null: none),
--- $12 envelope, $13 resume (null: none), $14 traceparent (null: none)
+-- $12 envelope, $13 resume (null: none), $14 traceparent (null: none),
+-- $16 answers (names with commas between; null: the default), $17 group, $18 on_behalf_of (in lower case),
+-- $19 permit_seconds (null: none)
 WITH input AS (
     SELECT * FROM UNNEST(
         $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::smallint[], $8::text[], $9::text[],
-        $10::bytea[], $11::timestamptz[], $12::bytea[], $13::bytea[], $14::text[]
+        $10::bytea[], $11::timestamptz[], $12::bytea[], $13::bytea[], $14::text[], $16::text[], $17::text[],
+        $18::text[], $19::integer[]
     ) AS i (
         request_id, agent_id, key_id, client_request_key, fingerprint, priority, title, action_type,
-        action_digest, requested_respond_by, envelope, resume, traceparent
+        action_digest, requested_respond_by, envelope, resume, traceparent, answers, group_key, on_behalf_of,
+        asked_permit_seconds
     )
 ), timed AS (
     SELECT i.*, k.tenant_id, at_or_now($1) AS created_at,
         p.policy_id, p.on_timeout AS policy_on_timeout, p.escalate_after_percent, p.lowest_priority,
-        p.permit_seconds, p.consume_required,
+        LEAST(i.asked_permit_seconds, p.permit_seconds) AS permit_seconds, p.consume_required,
         at_or_now($1) + make_interval(secs => p.respond_within_seconds) AS latest
     FROM input i
     JOIN active_keys k ON k.key_id = i.key_id AND k.agent_id = i.agent_id
@@ -45,8 +49,9 @@ WITH input AS (
     RETURNING d.request_id
 ), judged AS (
     SELECT t.*, LEAST(t.latest, t.requested_respond_by) AS respond_by,
-        -- Nothing is approved by a timeout that had less than the policy's full time.
-        CASE WHEN t.policy_on_timeout = 'auto_approve' AND t.requested_respond_by < t.latest
+        -- Nothing is approved by a timeout that had less than the policy's full time, or whose agent takes no approval.
+        CASE WHEN t.policy_on_timeout = 'auto_approve'
+            AND (t.requested_respond_by < t.latest OR t.answers NOT LIKE '%approve%')
             THEN 'auto_reject' ELSE t.policy_on_timeout END AS on_timeout
     FROM timed t JOIN accepted USING (request_id)
 ), entries AS MATERIALIZED (
@@ -93,13 +98,17 @@ WITH input AS (
     INSERT INTO hitl_requests (
         request_id, tenant_id, agent_id, client_request_key, priority, title, action_type, action_digest, created_at,
         respond_by, requested_respond_by, on_timeout, escalate_at, changed_at, chain_length, chain_head, counted,
-        permit_seconds, consume_required
+        permit_seconds, consume_required, answers, group_key, on_behalf_of
     )
     SELECT request_id, tenant_id, agent_id, client_request_key, priority, title, action_type, action_digest,
         created_at, respond_by, requested_respond_by, on_timeout,
         created_at + (respond_by - created_at) * escalate_after_percent / 100, created_at, 1, hash,
-        agent_id IN (SELECT agent_id FROM counted), permit_seconds, consume_required
+        agent_id IN (SELECT agent_id FROM counted), permit_seconds, consume_required,
+        string_to_array(answers, ','), group_key, on_behalf_of
     FROM events
+), groups AS (
+    INSERT INTO request_groups (agent_id, group_key, request_id)
+    SELECT agent_id, group_key, request_id FROM events WHERE group_key IS NOT NULL
 ), envelopes AS (
     INSERT INTO request_envelopes (request_id, envelope, resume)
     SELECT request_id, envelope, resume FROM events

@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use relaytrace_domain::{
-    Actor, ActorKind, AgentId, Cause, Decision, Digest, Error, Outcome, RequestId, Result, TenantId, Timestamp,
+    Actor, ActorKind, AgentId, Answer, Answers, Cause, Decision, Digest, Error, JsonText, Outcome, RequestId, Result,
+    TenantId, Timestamp, Written,
 };
 
 use relaytrace_domain::signing::{Attestor, Statement};
@@ -21,6 +22,8 @@ pub struct Deciding {
     pub by: Authority,
     /// What.
     pub outcome: Outcome,
+    /// What an operator writes instead of a plain yes.
+    pub written: Option<Written>,
     /// Why, in their words.
     pub reason: Option<String>,
     /// The action that they saw; `None`: they did not say.
@@ -67,6 +70,14 @@ impl Authority {
         }
     }
 
+    /// What a person is known by.
+    fn known_as(&self) -> &[String] {
+        match self {
+            Self::Operator(scope) => &scope.known_as,
+            Self::Admin(_) | Self::Agent(_) | Self::Timeout => &[],
+        }
+    }
+
     fn key_id(&self) -> Option<&str> {
         match self {
             Self::Agent(caller) => Some(caller.key_id.as_str()),
@@ -84,6 +95,17 @@ pub struct Decided {
     pub event: Option<OutboxEvent>,
 }
 
+/// What a request asks.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Type of its action.
+    pub action_type: String,
+    /// The bytes of its envelope; `None`: erased.
+    pub envelope: Option<Vec<u8>>,
+    /// It was neither decided nor over when it was looked at.
+    pub is_open: bool,
+}
+
 /// What the statement gives of a row that it has decided.
 struct Made {
     request_id: RequestId,
@@ -91,6 +113,7 @@ struct Made {
     at: DateTime<Utc>,
     seq: i32,
     action_digest: Vec<u8>,
+    requested_action_digest: Vec<u8>,
     payload: Vec<u8>,
 }
 
@@ -103,7 +126,11 @@ impl Deciding {
             decided_by: self.by.actor(),
             decided_at: Timestamp(made.at),
             reason: self.reason.clone(),
+            edited: made.action_digest != made.requested_action_digest,
             action_digest: digest(made.action_digest)?,
+            requested_action_digest: digest(made.requested_action_digest)?,
+            action: self.written.as_ref().and_then(Written::action).map(|(text, _)| text.clone()),
+            response: self.written.as_ref().and_then(Written::response).map(|(text, _)| text.clone()),
         };
         let event = OutboxEvent {
             request_id: self.request_id,
@@ -116,12 +143,22 @@ impl Deciding {
         Ok(Decided { decision, event: Some(event) })
     }
 
+    /// The answer of an operator that this is: the agent must have offered it.
+    fn answer(&self) -> Option<Answer> {
+        matches!(self.by, Authority::Operator(_)).then_some(match (self.outcome, &self.written) {
+            (Outcome::Approved, Some(_)) => Answer::Edit,
+            (Outcome::Approved, None) => Answer::Approve,
+            (Outcome::Responded, _) => Answer::Respond,
+            (Outcome::Rejected | Outcome::Cancelled, _) => Answer::Reject,
+        })
+    }
+
     /// Whether this decision is the same that is asked for here: a repeated call, not a second decision.
     fn is_repeated_by(&self, decision: &Decision) -> bool {
         match &self.by {
             // Taking back is taking back, whatever reason is given the second time.
             Authority::Agent(_) => decision.cause == Cause::Agent,
-            by => decision.repeats(&by.actor(), self.outcome, self.reason.as_deref()),
+            by => decision.repeats(&by.actor(), self.outcome, self.reason.as_deref(), self.written.as_ref()),
         }
     }
 }
@@ -147,11 +184,26 @@ impl Deciding {
             cause,
             actor: &actor,
             action_digest,
+            written: self.written.as_ref(),
             reason: self.reason.as_deref(),
             key_id: self.by.key_id(),
         })?;
         self.action_digest = Some(action_digest);
         Ok(Attested { deciding: self, attestation })
+    }
+}
+
+impl Attested {
+    /// The edited action and its digest, as columns.
+    fn action(&self) -> Option<(&[u8], &[u8])> {
+        let Some(Written::Action(text, digest)) = &self.deciding.written else { return None };
+        Some((text.as_str().as_bytes(), &digest.0))
+    }
+
+    /// The response and its digest, as columns.
+    fn response(&self) -> Option<(&[u8], &[u8])> {
+        let Some(Written::Response(text, digest)) = &self.deciding.written else { return None };
+        Some((text.as_str().as_bytes(), &digest.0))
     }
 }
 
@@ -164,12 +216,17 @@ impl Row for Attested {
     }
 
     fn size(&self) -> usize {
-        768 + self.deciding.reason.as_ref().map_or(0, String::len)
+        let written = self.deciding.written.as_ref();
+        let text = written.and_then(|it| it.action().or(it.response())).map_or(0, |(text, _)| text.as_str().len());
+        768 + self.deciding.reason.as_ref().map_or(0, String::len) + text
     }
 
     /// The one statement of decisions. Written over arrays; on Lambda they hold one.
     async fn write(database: &Database, rows: &[&Self]) -> Result<Vec<Option<Decided>>> {
         let actors = column(rows, |row| row.deciding.by.actor());
+        let names = column(rows, |row| serde_json::Value::from(row.deciding.by.known_as()).to_string());
+        let (actions, action_digests): (Vec<_>, Vec<_>) = rows.iter().map(|row| row.action().unzip()).unzip();
+        let (responses, response_digests): (Vec<_>, Vec<_>) = rows.iter().map(|row| row.response().unzip()).unzip();
         let made = database
             .all(|| {
                 sqlx::query_file_as!(
@@ -191,6 +248,12 @@ impl Row for Attested {
                     &column(rows, |row| row.deciding.by.tenant().map(TenantId::as_str)) as &[Option<&str>],
                     &column(rows, |row| row.attestation.as_str()) as &[&str],
                     database.permits.permit_seconds,
+                    &column(rows, |row| row.deciding.answer()) as &[Option<Answer>],
+                    &names,
+                    &actions as &[Option<&[u8]>],
+                    &action_digests as &[Option<&[u8]>],
+                    &responses as &[Option<&[u8]>],
+                    &response_digests as &[Option<&[u8]>],
                 )
             })
             .await?;
@@ -200,6 +263,17 @@ impl Row for Attested {
 }
 
 impl Database {
+    /// What a request asks, for an answer that is more than a yes or no.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn asked(&self, scope: &Scope, request_id: RequestId) -> Result<Asked> {
+        let now = self.clock().for_database();
+        let asked =
+            self.optional(|| sqlx::query_file_as!(Asked, "sql/asked.sql", now, request_id.0, scope.tenant.as_str()));
+        asked.await?.ok_or(Error::NotFound)
+    }
+
     /// Signs a decision. Where its decider did not say which action they saw, it is looked up: nothing is signed that
     /// does not say what it is about.
     pub(crate) async fn attest(&self, deciding: Deciding) -> Result<Attested> {
@@ -235,6 +309,7 @@ impl Database {
                 request_id: due.request_id,
                 by: Authority::Timeout,
                 outcome: due.outcome,
+                written: None,
                 reason: None,
                 action_digest: Some(digest(due.action_digest)?),
                 traceparent: None,
@@ -258,7 +333,11 @@ impl Database {
             None if deciding.action_digest.is_some_and(|digest| digest != standing.action_digest) => {
                 Err(Error::ActionMismatch)
             }
+            None if deciding.answer().is_some_and(|answer| !standing.answers.has(answer)) => {
+                Err(Error::invalid("/decision", "is not among the answers that the agent can take"))
+            }
             None if standing.is_frozen && deciding.outcome == Outcome::Approved => Err(Error::Frozen),
+            None if standing.is_own && deciding.outcome == Outcome::Approved => Err(Error::OwnRequest),
             None => Err(Error::Unavailable(anyhow::anyhow!("the decision was not applied and no reason was found"))),
         }
     }
@@ -273,6 +352,7 @@ impl Database {
                     request_id.0,
                     by.tenant().map(TenantId::as_str),
                     by.cause().as_str(),
+                    by.known_as(),
                 )
             })
             .await?
@@ -286,9 +366,20 @@ impl Database {
             name: row.decided_by_name,
             at: row.decided_at,
             reason: row.reason,
+            approved_digest: row.approved_digest,
+            edited: row.edited,
+            written: Written::stored(row.written_action, row.written_response)?,
         };
-        let decision = found.of(request_id, action_digest);
-        Ok(Standing { is_frozen: row.is_frozen, now: row.now, respond_by: row.respond_by, action_digest, decision })
+        let decision = found.of(request_id, action_digest)?;
+        Ok(Standing {
+            is_frozen: row.is_frozen,
+            is_own: row.is_own,
+            now: row.now,
+            respond_by: row.respond_by,
+            action_digest,
+            answers: answers(row.answers.as_deref()),
+            decision,
+        })
     }
 }
 
@@ -301,13 +392,32 @@ pub(super) struct FoundDecision {
     pub(super) name: Option<String>,
     pub(super) at: Option<DateTime<Utc>>,
     pub(super) reason: Option<String>,
+    pub(super) approved_digest: Option<Vec<u8>>,
+    pub(super) edited: Option<bool>,
+    pub(super) written: Option<Written>,
 }
 
 impl FoundDecision {
-    pub(super) fn of(self, request_id: RequestId, action_digest: Digest) -> Option<Decision> {
-        let decided_by = Actor { kind: self.kind?, id: self.id?, name: self.name };
-        let (outcome, cause, decided_at) = (self.outcome?, self.cause?, Timestamp(self.at?));
-        Some(Decision { request_id, outcome, cause, decided_by, decided_at, reason: self.reason, action_digest })
+    pub(super) fn of(self, request_id: RequestId, requested_action_digest: Digest) -> Result<Option<Decision>> {
+        let (Some(kind), Some(id), Some(outcome), Some(cause), Some(at)) =
+            (self.kind, self.id, self.outcome, self.cause, self.at)
+        else {
+            return Ok(None);
+        };
+        let text = |written: Option<(&JsonText, Digest)>| written.map(|(text, _)| text.clone());
+        Ok(Some(Decision {
+            request_id,
+            outcome,
+            cause,
+            decided_by: Actor { kind, id, name: self.name },
+            decided_at: Timestamp(at),
+            reason: self.reason,
+            action_digest: self.approved_digest.map_or(Ok(requested_action_digest), digest)?,
+            requested_action_digest,
+            edited: self.edited.unwrap_or_default(),
+            action: text(self.written.as_ref().and_then(Written::action)),
+            response: text(self.written.as_ref().and_then(Written::response)),
+        }))
     }
 }
 
@@ -316,5 +426,16 @@ struct Standing {
     now: DateTime<Utc>,
     respond_by: DateTime<Utc>,
     action_digest: Digest,
+    answers: Answers,
+    /// The person who asks is the one for whom the agent acts.
+    is_own: bool,
     decision: Option<Decision>,
+}
+
+/// The answers of a column.
+fn answers(column: Option<&[String]>) -> Answers {
+    let Some(names) = column else { return Answers::default() };
+    let all = [Answer::Approve, Answer::Reject, Answer::Edit, Answer::Respond];
+    let named: Vec<_> = all.into_iter().filter(|answer| names.iter().any(|name| name == answer.as_str())).collect();
+    Answers::of(&named)
 }

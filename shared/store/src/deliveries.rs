@@ -10,7 +10,7 @@ use crate::database::Database;
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::Failure;
 use relaytrace_domain::signing::StoredDecision;
-use relaytrace_domain::{AgentId, ClientRequestKey, Digest, Permit, RequestId};
+use relaytrace_domain::{AgentId, ClientRequestKey, Digest, Permit, RequestId, Written};
 use relaytrace_domain::{Error, Result};
 
 /// A decision as it is handed to its agent.
@@ -38,6 +38,8 @@ pub struct Delivered {
     pub resume: Option<Vec<u8>>,
     /// Until when the approval may be used.
     pub permit: Option<Permit>,
+    /// What the operator wrote instead of a plain yes.
+    pub written: Option<Written>,
     /// How often it was handed out, this time included.
     pub attempt: i32,
     /// An administrator sent it out again.
@@ -61,6 +63,7 @@ impl Delivered {
             submitted_hash: self.submitted_hash,
             permit: self.permit,
             is_from_before: self.is_from_before,
+            written: self.written.as_ref(),
         }
     }
 }
@@ -150,6 +153,7 @@ impl Database {
                 is_from_before: row.is_from_before.unwrap_or_default(),
                 resume: row.resume,
                 permit: row.permit_expires_at.map(Permit::from),
+                written: Written::stored(row.written_action, row.written_response)?,
                 attempt: row.attempt.unwrap_or_default(),
                 replayed: row.replayed.unwrap_or_default(),
                 lease: Some((delivery_id, until)),

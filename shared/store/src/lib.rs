@@ -48,7 +48,7 @@ pub use chain::ChainExport;
 pub use counts::Counts;
 pub use database::Database;
 pub use dead_letters::{DeadLetterFilter, DeadLetterRecord, RefusedEvent};
-pub use decisions::{Authority, Decided, Deciding};
+pub use decisions::{Asked, Authority, Decided, Deciding};
 pub use deliveries::{Delivered, LeaseOrder, Leased};
 pub use erasure::erase;
 pub use install::{MIGRATOR, ROLE_SETTINGS, RolePrefix, migrate, prepare_login, prepare_role};

@@ -10,7 +10,7 @@ use crate::decisions::FoundDecision;
 use relaytrace_domain::Result;
 use relaytrace_domain::{
     Actor, ActorKind, AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Execution, Outcome, Permit,
-    Priority, RequestId, Status,
+    Priority, RequestId, Status, Written,
 };
 
 /// Where a filter is given, at most so many rows are looked through from where the page starts: of each status and
@@ -41,6 +41,8 @@ pub struct QueueItem {
     pub respond_by: DateTime<Utc>,
     /// When it was escalated.
     pub escalated_at: Option<DateTime<Utc>>,
+    /// The agent's own name of the requests that it belongs with.
+    pub group: Option<String>,
     /// What was decided.
     pub outcome: Option<Outcome>,
     /// Why.
@@ -182,6 +184,8 @@ pub struct Detail {
     pub item: QueueItem,
     /// An answer does not count any more.
     pub is_over: bool,
+    /// The caller is the one for whom the agent acts.
+    pub is_own: bool,
     /// The agent's own key.
     pub client_request_key: ClientRequestKey,
     /// Of the action shown.
@@ -190,6 +194,8 @@ pub struct Detail {
     pub envelope: Option<Vec<u8>>,
     /// Its decision.
     pub decision: Option<Decision>,
+    /// What its operator wrote instead of a plain yes.
+    pub written: Option<Written>,
     /// Its delivery.
     pub delivery: Option<DeliverySeen>,
     /// When its agent last polled, to about 5 seconds.
@@ -308,10 +314,12 @@ impl Database {
     /// One request in full.
     pub async fn detail(&self, scope: &Scope, request_id: RequestId) -> Result<Option<Detail>> {
         let now = self.clock().for_database();
-        let row =
-            self.optional(|| sqlx::query_file!("sql/detail.sql", request_id.0, now, scope.tenant.as_str())).await?;
+        let row = self
+            .optional(|| sqlx::query_file!("sql/detail.sql", request_id.0, now, scope.tenant.as_str(), &scope.known_as))
+            .await?;
         let Some(row) = row else { return Ok(None) };
         let action_digest = digest(row.action_digest)?;
+        let written = Written::stored(row.written_action, row.written_response)?;
         let found = FoundDecision {
             outcome: row.outcome,
             cause: row.cause,
@@ -320,8 +328,11 @@ impl Database {
             name: row.decided_by_name,
             at: row.decided_at,
             reason: row.reason,
+            approved_digest: row.approved_digest,
+            edited: row.edited,
+            written: written.clone(),
         };
-        let decision = found.of(request_id, action_digest);
+        let decision = found.of(request_id, action_digest)?;
         let result = row.delivery_result;
         let delivery_error =
             ReportedError::of(row.delivery_state, result.as_deref(), row.error_code, row.error_message);
@@ -337,6 +348,7 @@ impl Database {
                 created_at: row.created_at,
                 respond_by: row.respond_by,
                 escalated_at: row.escalated_at,
+                group: row.group_key,
                 outcome: row.outcome,
                 cause: row.cause,
                 decided_at: row.decided_at,
@@ -347,10 +359,12 @@ impl Database {
             },
             is_over: row.is_over,
             permit: row.permit_expires_at.map(Permit::from),
+            is_own: row.is_own,
             client_request_key: row.client_request_key,
             action_digest,
             envelope: row.envelope,
             decision,
+            written,
             delivery: row.delivery_state.zip(row.attempt).map(|(state, attempt)| DeliverySeen {
                 state,
                 attempt,
@@ -376,6 +390,7 @@ struct QueueRow {
     created_at: DateTime<Utc>,
     respond_by: DateTime<Utc>,
     escalated_at: Option<DateTime<Utc>>,
+    group_key: Option<String>,
     outcome: Option<Outcome>,
     cause: Option<Cause>,
     decided_at: Option<DateTime<Utc>>,
@@ -402,6 +417,7 @@ impl From<QueueRow> for QueueItem {
             created_at: row.created_at,
             respond_by: row.respond_by,
             escalated_at: row.escalated_at,
+            group: row.group_key,
             outcome: row.outcome,
             cause: row.cause,
             decided_at: row.decided_at,

@@ -10,7 +10,8 @@ use crate::database::Database;
 use crate::deliveries::Delivered;
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::{
-    AgentId, ClientRequestKey, Digest, Execution, Faults, Permit, Priority, RequestId, Status, Submission,
+    AgentId, ClientRequestKey, Digest, Execution, Faults, GroupKey, Permit, Priority, RequestId, Status, Submission,
+    Written, without_case,
 };
 use relaytrace_domain::{Error, Result};
 
@@ -126,6 +127,14 @@ impl Row for Submitting {
                     &column(rows, |row| row.submission.resume.as_deref()) as &[Option<&[u8]>],
                     &column(rows, |row| row.traceparent.as_deref()) as &[Option<&str>],
                     rows.first().map_or(0.0, |row| row.kept_seconds),
+                    &column(rows, |row| row.submission.envelope.answers().column()) as &[Option<String>],
+                    &column(rows, |row| row.submission.envelope.group.as_ref().map(GroupKey::as_str))
+                        as &[Option<&str>],
+                    &column(rows, |row| {
+                        row.submission.envelope.on_behalf_of.as_ref().map(|person| without_case(person.id.as_str()))
+                    }) as &[Option<String>],
+                    &column(rows, |row| row.submission.envelope.permit_seconds.map(|seconds| seconds.0))
+                        as &[Option<i32>],
                 )
             })
             .await?;
@@ -226,6 +235,7 @@ impl Database {
             is_from_before: row.is_from_before.unwrap_or_default(),
             resume: row.resume,
             permit: row.permit_expires_at.map(Permit::from),
+            written: Written::stored(row.written_action, row.written_response)?,
             attempt: row.attempt.unwrap_or_default(),
             replayed: row.replayed.unwrap_or_default(),
             lease: None,

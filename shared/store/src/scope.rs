@@ -18,6 +18,8 @@ pub struct Scope {
     pub tenant: TenantId,
     /// Who asks.
     pub actor: Actor,
+    /// What else a person is known by (`sub`, e-mail address, user name), in lower case.
+    pub known_as: Vec<String>,
 }
 
 impl Scope {
@@ -25,6 +27,6 @@ impl Scope {
     #[must_use]
     pub fn of_program(name: &str) -> Self {
         let actor = Actor { kind: ActorKind::System, id: name.to_owned(), name: None };
-        Self { tenant: TenantId::default(), actor }
+        Self { tenant: TenantId::default(), actor, known_as: Vec::new() }
     }
 }

@@ -73,7 +73,10 @@ fn submit(batch: Batch, row: &str, array: impl Fn(&str) -> String) -> Vec<Argume
     ];
     let arrays = elements.into_iter().map(|(kind, element)| (kind, array(&element)));
     let kept_seconds = ("float8", ":kept_seconds".to_owned());
-    [now()].into_iter().chain(arrays).chain([kept_seconds]).collect()
+    let nothing = |kind, of: &str| (kind, array(&format!(":nothing::{of}")));
+    let offered =
+        [nothing("text[]", "text"), nothing("text[]", "text"), nothing("text[]", "text"), nothing("int4[]", "int4")];
+    [now()].into_iter().chain(arrays).chain([kept_seconds]).chain(offered).collect()
 }
 
 fn decide(batch: Batch) -> Vec<Argument> {
@@ -93,6 +96,13 @@ fn decide(batch: Batch) -> Vec<Argument> {
         text("nothing"),
         ("text[]", "ARRAY['default'::text]".to_owned()),
         text("attestation"),
+        ("float8", "3600".to_owned()),
+        ("text[]", "ARRAY['approve'::text]".to_owned()),
+        ("text[]", "ARRAY['[]'::text]".to_owned()),
+        ("bytea[]", "ARRAY[:nothing::bytea]".to_owned()),
+        ("bytea[]", "ARRAY[:nothing::bytea]".to_owned()),
+        ("bytea[]", "ARRAY[:nothing::bytea]".to_owned()),
+        ("bytea[]", "ARRAY[:nothing::bytea]".to_owned()),
     ]
 }
 

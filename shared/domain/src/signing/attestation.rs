@@ -15,7 +15,7 @@ use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use super::receipt::{public, thumbprint};
-use crate::{Actor, Cause, Digest, Error, Json, Outcome, RequestId, Result};
+use crate::{Actor, Cause, Digest, Error, Json, Outcome, RequestId, Result, Written};
 
 /// Separates these messages from everything else that is signed with Ed25519.
 const TYP: &str = "relaytrace-attestation-v1";
@@ -35,6 +35,8 @@ pub struct Statement<'a> {
     pub actor: &'a Actor,
     /// The action that is decided on.
     pub action_digest: Digest,
+    /// What an operator wrote instead of a plain yes; `action_digest` is then the asked action's.
+    pub written: Option<&'a Written>,
     /// The reason given.
     pub reason: Option<&'a str>,
     /// The key that an agent called with; nobody else's decision names one.
@@ -49,16 +51,24 @@ impl Statement<'_> {
             actor["name"] = name.as_str().into();
         }
         let key_id = self.key_id.map(|key_id| ("key_id".to_owned(), json!(key_id)));
+        let edited = self.written.and_then(Written::action).map(|(_, digest)| digest);
+        let response = self.written.and_then(Written::response).map(|(_, digest)| digest);
+        let written = [
+            edited.map(|_| ("requested_action_digest".to_owned(), json!(self.action_digest))),
+            edited.map(|edited| ("edited".to_owned(), json!(edited != self.action_digest))),
+            response.map(|response| ("response_digest".to_owned(), json!(response))),
+        ];
         let members = [
             ("request_id", json!(self.request_id)),
             ("kind", json!("decided")),
             ("actor", actor),
             ("outcome", json!(self.outcome)),
             ("cause", json!(self.cause)),
-            ("action_digest", json!(self.action_digest)),
+            ("action_digest", json!(edited.unwrap_or(self.action_digest))),
             ("reason", json!(self.reason)),
         ];
-        members.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(key_id).collect()
+        let members = members.map(|(name, value)| (name.to_owned(), value)).into_iter();
+        members.chain(key_id).chain(written.into_iter().flatten()).collect()
     }
 }
 
@@ -256,6 +266,7 @@ mod tests {
             cause: Cause::Operator,
             actor: &actor,
             action_digest: Digest::of(b"action"),
+            written: None,
             reason: Some("within\nbudget"),
             key_id: None,
         };
@@ -328,6 +339,7 @@ mod tests {
             cause: Cause::Timeout,
             actor: &actor,
             action_digest: Digest([0; 32]),
+            written: None,
             reason: None,
             key_id: None,
         };

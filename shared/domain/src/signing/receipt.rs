@@ -12,7 +12,7 @@ use serde_json::json;
 use super::attestation::{Attestation, AttestationKeys};
 use crate::{
     Actor, AgentId, Cause, ClientRequestKey, DecidedEntry, Digest, Outcome, Permit, RequestId, SubmittedEntry,
-    Timestamp,
+    Timestamp, Written,
 };
 use crate::{Error, Result, chain_genesis, chain_hash};
 
@@ -103,6 +103,8 @@ pub struct StoredDecision<'a> {
     pub permit: Option<Permit>,
     /// Whether it was stored before decisions were attested, as the database proves it.
     pub is_from_before: bool,
+    /// What the operator wrote, as it is stored.
+    pub written: Option<&'a Written>,
 }
 
 #[derive(Serialize)]
@@ -113,6 +115,12 @@ struct Claims<'a> {
     client_request_key: &'a ClientRequestKey,
     action_type: &'a str,
     action_digest: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requested_action_digest: Option<Digest>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edited: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_digest: Option<Digest>,
     outcome: Outcome,
     cause: Cause,
     decided_by: &'a Actor,
@@ -182,8 +190,16 @@ impl ReceiptKeys {
         if submitted.request_id != stored.request_id || decided.request_id != stored.request_id {
             return Err(wrong("has an entry of another request"));
         }
-        if submitted.actor.id != agent_id.as_str() || submitted.action_digest != decided.action_digest {
+        if submitted.actor.id != agent_id.as_str()
+            || submitted.action_digest != decided.requested_action_digest.unwrap_or(decided.action_digest)
+        {
             return Err(wrong("is not on what this agent submitted"));
+        }
+        let edited = decided.requested_action_digest.map(|_| decided.action_digest);
+        if stored.written.and_then(Written::action).map(|(_, digest)| digest) != edited
+            || stored.written.and_then(Written::response).map(|(_, digest)| digest) != decided.response_digest
+        {
+            return Err(wrong("is not on what its operator wrote"));
         }
         if decided.seq == 2 && stored.prev_hash != stored.submitted_hash {
             return Err(wrong("does not follow its submission"));
@@ -203,6 +219,9 @@ impl ReceiptKeys {
             client_request_key: submitted.client_request_key.as_ref().unwrap_or(stored.client_request_key),
             action_type: submitted.action_type.as_deref().unwrap_or(stored.action_type),
             action_digest: decided.action_digest,
+            requested_action_digest: decided.requested_action_digest,
+            edited: decided.requested_action_digest.map(|_| decided.edited),
+            response_digest: decided.response_digest,
             outcome: decided.outcome,
             cause: decided.cause,
             decided_by: &decided.actor,

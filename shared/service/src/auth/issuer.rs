@@ -12,7 +12,7 @@ use url::Url;
 use super::issuer_keys::Remote;
 use super::tokens::{TokenRules, Unverified, Validity};
 use super::{Person, Principal};
-use relaytrace_domain::{Error, Result};
+use relaytrace_domain::{Error, Result, without_case};
 
 /// The issuer of people's tokens.
 #[derive(Debug)]
@@ -161,6 +161,11 @@ impl Issuer {
             is_operator: has_role("operator"),
             is_admin: has_role("admin"),
             groups: list_of(claims.pointer(&self.places.groups)),
+            known_as: [Some(id), text("email"), text("preferred_username")]
+                .into_iter()
+                .flatten()
+                .map(without_case)
+                .collect(),
         })
     }
 }

@@ -58,12 +58,15 @@ pub struct Person {
     pub is_admin: bool,
     /// The groups of the token.
     pub groups: Vec<String>,
+    /// The token's `sub`, `email` and `preferred_username`, in lower case.
+    pub known_as: Vec<String>,
 }
 
 impl Person {
     /// The one tenant of a deployment with one issuer, and who asks.
     fn scope(self, kind: ActorKind) -> Scope {
-        Scope { tenant: TenantId::default(), actor: Actor { kind, id: self.id, name: self.name } }
+        let actor = Actor { kind, id: self.id, name: self.name };
+        Scope { tenant: TenantId::default(), actor, known_as: self.known_as }
     }
 }
 

@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use relaytrace_domain::signing::ReceiptKeys;
 use relaytrace_domain::{
-    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Digest, Execution, Outcome, Permit, Priority, RequestId,
-    Status, Timestamp,
+    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Digest, Execution, JsonText, Outcome, Permit, Priority,
+    RequestId, Status, Timestamp, Written,
 };
 use relaytrace_domain::{Error, Result};
 use relaytrace_store::{Delivered, RequestState};
@@ -95,7 +95,20 @@ pub struct DecisionView {
     decided_at: Timestamp,
     decided_by: Actor,
     reason: Option<String>,
+    /// The action that was decided on: the edited one where it was edited.
     action_digest: Digest,
+    /// The action that was asked for.
+    requested_action_digest: Digest,
+    /// Whether the operator changed the action.
+    edited: bool,
+    /// The action as the operator wrote it, byte for byte; only where they did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    action: Option<JsonText>,
+    /// What the operator answered, byte for byte; only with the outcome `responded`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    response: Option<JsonText>,
     /// What the agent gave to get back, byte for byte; null if it gave nothing.
     #[schema(value_type = Option<Object>)]
     resume: Option<Box<RawValue>>,
@@ -135,6 +148,10 @@ impl DecisionView {
             decided_by: decided.actor,
             reason: decided.reason,
             action_digest: decided.action_digest,
+            requested_action_digest: decided.requested_action_digest.unwrap_or(decided.action_digest),
+            edited: decided.edited,
+            action: delivered.written.as_ref().and_then(Written::action).map(|(text, _)| text.clone()),
+            response: delivered.written.as_ref().and_then(Written::response).map(|(text, _)| text.clone()),
             resume,
             delivery_id: delivered.lease.map(|(id, _)| id),
             attempt: delivered.attempt,
