@@ -135,8 +135,9 @@ def check_answer(response: httpx.Response, agent_id: str) -> None:
         if answer["delivery_id"] != delivery_id:
             raise Unverified(f"answers another question: its delivery_id is {answer['delivery_id']}, asked was {delivery_id}")
     if decision := answer.get("decision"):
-        for member in ("request_id", "client_request_key", "action_digest"):
+        for member in ("request_id", "client_request_key"):
             compare(f"decision's {member}", decision[member], [answer[member]])
+        compare("decision's requested_action_digest", decision["requested_action_digest"], [answer["action_digest"]])
 
 
 def verify_receipt(receipt: str, jwks: dict) -> dict:

@@ -29,6 +29,11 @@ SCHEMA = {
 }
 
 
+@pytest.fixture
+def other_operator(operators):
+    return operators[1]
+
+
 def digest(value) -> str:
     return f"sha256:{hashlib.sha256(rfc8785.dumps(value)).hexdigest()}"
 
