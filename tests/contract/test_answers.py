@@ -299,6 +299,3 @@ def test_one_rejection_in_a_group_leaves_the_others_their_own_answers(agent, ope
     expect(operator.decide(ids[1], "reject", reason="not this one"), 201)
     expect(operator.decide(ids[2], "approve"), 201)
     assert [deliver(agent, request_id)["outcome"] for request_id in ids] == ["approved", "rejected", "approved"]
-    page = expect(agent.call("GET", f"{agent.path}/requests", params={"group": group}), 200)
-    told = {item["request_id"]: item["decision"]["outcome"] for item in page["items"]}
-    assert told == dict(zip(ids, ["approved", "rejected", "approved"]))
