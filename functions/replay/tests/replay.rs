@@ -98,7 +98,7 @@ async fn messages(url: &str) -> BTreeMap<String, Vec<(String, Vec<u8>)>> {
 async fn until_published(app: &TestApp) {
     until(async || {
         app.advance(31.0);
-        timeout_sweep::run_once(app.state.clone()).await.expect("a sweep");
+        Box::pin(timeout_sweep::run_once(app.state.clone())).await.expect("a sweep");
         count(&app.owner, "SELECT count(*) FROM outbox").await == 0
     })
     .await;
@@ -344,7 +344,7 @@ async fn a_replay_that_always_fails_is_given_up_and_holds_up_no_other(owner: PgP
     assert_eq!((broken.status.as_u16(), &broken.json()["state"]), (202, &json!("running")));
     for _ in 0..4 {
         app.advance(600.0);
-        timeout_sweep::run_once(app.state.clone()).await.expect("a sweep");
+        Box::pin(timeout_sweep::run_once(app.state.clone())).await.expect("a sweep");
     }
     let given_up = shown(&app, &broken.json()).await;
     assert_eq!((&given_up["state"], &given_up["done"]), (&json!("failed"), &json!(0)));

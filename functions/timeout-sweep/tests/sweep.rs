@@ -258,7 +258,7 @@ async fn with_nats_stopped_everything_goes_on_and_its_events_come_out_when_it_is
     nats.start_again().unwrap();
     app.advance(11.0);
     until(async || {
-        timeout_sweep::run_once(app.state.clone()).await.unwrap();
+        Box::pin(timeout_sweep::run_once(app.state.clone())).await.unwrap();
         app.advance(31.0);
         count(&app.owner, "SELECT count(*) FROM outbox").await == 0
     })

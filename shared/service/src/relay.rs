@@ -42,7 +42,9 @@ impl Relay {
         self.finish(async move {
             Ok(match store.submit(&caller, submission, kept_seconds, Some(&traceparent)).await? {
                 Submitted::Created(request, event) => ((request, None, true), Some(event)),
-                Submitted::Duplicate(request, delivered) => ((request, delivered, false), None),
+                Submitted::Duplicate(request, delivered) => {
+                    ((request, delivered.map(|delivered| *delivered), false), None)
+                }
             })
         })
         .await

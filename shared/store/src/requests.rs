@@ -44,7 +44,7 @@ pub enum Submitted {
     /// A new request, and its event.
     Created(RequestState, OutboxEvent),
     /// The same key and envelope were submitted before: the request as it now stands, with its decision.
-    Duplicate(RequestState, Option<Delivered>),
+    Duplicate(RequestState, Option<Box<Delivered>>),
 }
 
 /// A submission that waits for its statement.

@@ -123,7 +123,7 @@ impl Store {
             }
             if let Some(standing) = self.standing_request(caller, &submission).await? {
                 let (request, delivered) = self.request_of(caller, standing).await?;
-                return Ok(Submitted::Duplicate(request, delivered));
+                return Ok(Submitted::Duplicate(request, delivered.map(Box::new)));
             }
         }
         Err(Error::Unavailable(anyhow::anyhow!("a submission found neither its place nor what took it")))
