@@ -176,3 +176,24 @@ def test_a_report_is_checked(agent, approved, members, at):
     expect(consume(agent, approved), 200)
     problem = expect_problem(report(agent, approved, **({"state": "failed"} | members)), 422, "validation-failed")
     assert pointers(problem) == {at}
+
+
+def test_where_consuming_is_required_nothing_is_accepted_before(agent, operator, admin):
+    policy = {"agent_id": agent.agent_id, "priority": "P2", "respond_within_seconds": 600, "permit_seconds": 60,
+              "consume": "required"}
+    stood = expect(admin.call("PUT", "/v1/admin/timeout-policies", json=policy), 200)
+    assert (stood["permit_seconds"], stood["consume"]) == (60, "required")
+    request = submit_decided(agent, operator)
+    delivered = deliver(agent, request["request_id"])
+    lasts = instant(delivered["permit"]["expires_at"]) - instant(delivered["decided_at"])
+    assert lasts.total_seconds() == 60
+    expect_problem(agent.acknowledge(delivered), 409, "not-consumed")
+    expect(consume(agent, request), 200)
+    assert expect(agent.acknowledge(delivered), 200)["state"] == "acknowledged"
+
+
+def test_a_timeout_never_approves_where_consuming_is_required(agent, admin):
+    policy = {"agent_id": agent.agent_id, "action_type": "refund.create", "priority": "P2",
+              "respond_within_seconds": 600, "on_timeout": "auto_approve", "consume": "required"}
+    problem = expect_problem(admin.call("PUT", "/v1/admin/timeout-policies", json=policy), 422, "validation-failed")
+    assert pointers(problem) == {"/on_timeout"}

@@ -16,6 +16,15 @@ use uuid::Uuid;
 /// Longest time of a policy: a year.
 const LONGEST_SECONDS: u32 = 365 * 24 * 3_600;
 
+/// Whether an approval must be consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, deserr::Deserr, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[deserr(rename_all = lowercase)]
+pub enum ConsumeRule {
+    /// Before its delivery is accepted.
+    Required,
+}
+
 /// A timeout policy. The most specific one applies: agent and action type, agent, action type, neither.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PolicyView {
@@ -33,6 +42,10 @@ pub struct PolicyView {
     on_timeout: OnTimeout,
     /// Null: any priority may be asked with.
     lowest_priority: Option<Priority>,
+    /// How long an approval may be used at the most; null: the policy does not say.
+    permit_seconds: Option<i32>,
+    /// Null: an agent may accept a decision and never consume it.
+    consume: Option<ConsumeRule>,
     updated_at: Timestamp,
     updated_by: String,
 }
@@ -48,6 +61,8 @@ impl From<PolicyRecord> for PolicyView {
             escalate_after_percent: policy.escalate_after_percent,
             on_timeout: policy.on_timeout,
             lowest_priority: policy.lowest_priority,
+            permit_seconds: policy.permit_seconds,
+            consume: policy.consume_required.then_some(ConsumeRule::Required),
             updated_at: Timestamp(policy.updated_at),
             updated_by: policy.updated_by,
         }
@@ -96,6 +111,12 @@ pub struct NewPolicy {
     /// The least urgent priority that may be asked with in this scope, whatever `priority` is.
     #[deserr(default)]
     lowest_priority: Option<Priority>,
+    /// 10 to 86,400; absent or null: the policy does not say.
+    #[deserr(default)]
+    permit_seconds: Option<u32>,
+    /// `required`: a usable approval is accepted only after it was consumed.
+    #[deserr(default)]
+    consume: Option<ConsumeRule>,
 }
 
 impl NewPolicy {
@@ -107,11 +128,15 @@ impl NewPolicy {
         if self.escalate_after_percent.is_some_and(|percent| !(1..=99).contains(&percent)) {
             faults.add("/escalate_after_percent", "must be from 1 to 99");
         }
+        if self.permit_seconds.is_some_and(|seconds| !(10..=86_400).contains(&seconds)) {
+            faults.add("/permit_seconds", "must be from 10 to 86400");
+        }
         if self.on_timeout == OnTimeout::AutoApprove {
             let is_narrow = self.agent_id.is_some() && self.action_type.is_some();
             let refusals = [
                 (!allow_auto_approve, "auto_approve is not enabled in this deployment"),
                 (!is_narrow, "auto_approve needs a policy that names both the agent and the action type"),
+                (self.consume.is_some(), "auto_approve is never where consume is required"),
                 (self.priority == Priority::P1, "auto_approve is never for P1"),
             ];
             for (_, reason) in refusals.into_iter().filter(|(is_refused, _)| *is_refused) {
@@ -129,6 +154,8 @@ impl NewPolicy {
             escalate_after_percent: self.escalate_after_percent.map(i16::from),
             on_timeout: self.on_timeout,
             lowest_priority: self.lowest_priority,
+            permit_seconds: self.permit_seconds.map(u32::cast_signed),
+            consume_required: self.consume.is_some(),
         })
     }
 }

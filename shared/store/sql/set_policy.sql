@@ -3,7 +3,8 @@
 --
 -- $1 now (null: the database's clock), $2 agent_id (null: any), $3 action_type (null: any), $4 priority,
 -- $5 respond_within_seconds, $6 escalate_after_percent (null: never), $7 on_timeout, $8 lowest_priority (null: any),
--- $9 the administrator's id, $10 tenant_id, $11 and $12 the administrator's kind and name
+-- $9 the administrator's id, $10 tenant_id, $11 and $12 the administrator's kind and name,
+-- $13 permit_seconds (null: it does not say), $14 consume_required
 WITH before AS (
     -- Locked, so that the log says what it was.
     SELECT p.* FROM timeout_policies p
@@ -12,9 +13,9 @@ WITH before AS (
 ), policy AS (
     INSERT INTO timeout_policies (
         agent_id, action_type, priority, respond_within_seconds, escalate_after_percent, on_timeout,
-        lowest_priority, updated_at, updated_by
+        lowest_priority, updated_at, updated_by, permit_seconds, consume_required
     )
-    SELECT $2::text, $3, $4, $5, $6, $7, $8, at_or_now($1), $9
+    SELECT $2::text, $3, $4, $5, $6, $7, $8, at_or_now($1), $9, $13::integer, $14::boolean
     WHERE ($2 IS NULL OR EXISTS (SELECT FROM agents a WHERE a.agent_id = $2 AND a.tenant_id = $10))
         -- Always so, and known only when the row is locked.
         AND (SELECT count(*) FROM before) >= 0
@@ -22,7 +23,8 @@ WITH before AS (
     SET respond_within_seconds = excluded.respond_within_seconds,
         escalate_after_percent = excluded.escalate_after_percent, on_timeout = excluded.on_timeout,
         lowest_priority = excluded.lowest_priority, updated_at = excluded.updated_at,
-        updated_by = excluded.updated_by
+        updated_by = excluded.updated_by, permit_seconds = excluded.permit_seconds,
+        consume_required = excluded.consume_required
     RETURNING *
 ), logged AS (
     INSERT INTO admin_log (tenant_id, at, actor_kind, actor_id, actor_name, action, subject, details)
@@ -33,5 +35,5 @@ WITH before AS (
 SELECT policy_id AS "policy_id!", agent_id AS "agent_id: AgentId", action_type AS "action_type: ActionType",
     priority AS "priority!: Priority", respond_within_seconds AS "respond_within_seconds!", escalate_after_percent,
     on_timeout AS "on_timeout!: OnTimeout", lowest_priority AS "lowest_priority: Priority",
-    updated_at AS "updated_at!", updated_by AS "updated_by!"
+    updated_at AS "updated_at!", updated_by AS "updated_by!", permit_seconds, consume_required AS "consume_required!"
 FROM policy

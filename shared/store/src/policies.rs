@@ -25,6 +25,10 @@ pub struct PolicyRule {
     pub on_timeout: OnTimeout,
     /// The least urgent priority that may be asked with in this scope.
     pub lowest_priority: Option<Priority>,
+    /// How long an approval may be used at the most, in seconds.
+    pub permit_seconds: Option<i32>,
+    /// Whether a delivery can be accepted only after the permit was consumed.
+    pub consume_required: bool,
 }
 
 /// A stored policy.
@@ -46,6 +50,10 @@ pub struct PolicyRecord {
     pub on_timeout: OnTimeout,
     /// The least urgent priority that may be asked with in this scope.
     pub lowest_priority: Option<Priority>,
+    /// How long an approval may be used at the most, in seconds.
+    pub permit_seconds: Option<i32>,
+    /// Whether a delivery can be accepted only after the permit was consumed.
+    pub consume_required: bool,
     /// Last change.
     pub updated_at: DateTime<Utc>,
     /// The administrator who made it.
@@ -81,6 +89,8 @@ impl Database {
                     scope.tenant.as_str(),
                     scope.actor.kind as ActorKind,
                     scope.actor.name.as_deref(),
+                    rule.permit_seconds,
+                    rule.consume_required,
                 )
             })
             .await?;
