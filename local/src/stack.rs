@@ -13,6 +13,7 @@ use http::{StatusCode, header};
 use relaytrace_servers::{Durability, Nats, Postgres};
 use relaytrace_service::{DatabaseAuthority, runtime, telemetry};
 
+use crate::development::AGENT_ID;
 use crate::prepared::{Addresses, Prepared};
 use crate::{RunOptions, demo, openapi, prepared};
 
@@ -132,6 +133,7 @@ RelayTrace runs on {base_url}
 
   For agents (paste into another terminal):
     export RELAYTRACE_URL={base_url}
+    export RELAYTRACE_AGENT_ID={AGENT_ID}
     export RELAYTRACE_TOKEN={token}
     export RELAYTRACE_RESPONSE_SECRET={response_secret}
 
@@ -139,7 +141,7 @@ RelayTrace runs on {base_url}
     curl -s "$RELAYTRACE_URL/v1/hitl/requests" \
       -H "Authorization: Bearer $RELAYTRACE_TOKEN" \
       -H 'Content-Type: application/json' \
-      -d '{{"envelope_version":"1","agent_id":"local-agent","client_request_key":"hello-'$(date +%s)'","priority":"P1",
+      -d '{{"envelope_version":"1","agent_id":"{AGENT_ID}","client_request_key":"hello-'$(date +%s)'","priority":"P1",
            "title":"May I greet the world?","action":{{"type":"greeting.send","arguments":{{"to":"world"}}}}}}'
 
   Tokens, keys and addresses: {dir}/dev.json    Log: {dir}/relaytrace.log    Stop: Ctrl-C

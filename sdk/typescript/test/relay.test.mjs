@@ -4,7 +4,18 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import * as sdk from "../dist/index.js";
-import { allOf, asked, decide, detail, needsAnswers, needsPermits, newAgent, newRelay, stack } from "./stack.mjs";
+import {
+  allOf,
+  asked,
+  decide,
+  detail,
+  needsAnswers,
+  needsPermits,
+  newAgent,
+  newBearerAgent,
+  newRelay,
+  stack,
+} from "./stack.mjs";
 
 const ACTION = ["refund.create", { customer: "88213", amount: "12.40" }];
 const never = () => assert.fail("it ran without an approval");
@@ -34,6 +45,33 @@ test("what the callback throws is thrown on, and reported as failed", needsPermi
   const [request] = await Promise.all([decide(relay, "approve"), assert.rejects(refund(ACTION[1]), fault)]);
   assert.equal(request.title, "Refund 12.40");
   assert.equal((await detail(request.request_id)).execution, "failed");
+});
+
+test("a bearer key asks, uses and reports as a signing key does", needsPermits, async () => {
+  const relay = new sdk.Relay(await newBearerAgent());
+  const call = relay.ask(...ACTION, {}, (permit) => permit.arguments);
+  const [ran, request] = await Promise.all([call, decide(relay, "approve")]);
+  assert.deepEqual(ran, ACTION[1]);
+  assert.equal((await detail(request.request_id)).execution, "succeeded");
+});
+
+test("the stack's own bearer key works from the environment, and for its agent only", async () => {
+  const { agent_id, bearer_token, bearer_response_secret } = stack.agent;
+  const environment = {
+    RELAYTRACE_URL: stack.base_url,
+    RELAYTRACE_AGENT_ID: agent_id,
+    RELAYTRACE_TOKEN: bearer_token,
+    RELAYTRACE_RESPONSE_SECRET: bearer_response_secret,
+  };
+  Object.assign(process.env, environment);
+  const relay = sdk.Relay.fromEnv();
+  const elsewhere = sdk.Relay.fromEnv({ agentId: (await newAgent()).agentId });
+  for (const name of Object.keys(environment)) delete process.env[name];
+  assert.equal((await relay.submit(...ACTION)).status, "pending");
+  await assert.rejects(
+    elsewhere.submit(...ACTION),
+    (error) => error instanceof sdk.Refused && error.problem.code === "forbidden",
+  );
 });
 
 test("edited arguments are what runs", needsAnswers, async () => {

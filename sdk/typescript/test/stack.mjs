@@ -44,6 +44,14 @@ export async function newAgent(changes = {}) {
   };
 }
 
+/** The same, with a bearer key in place of the key that signs. */
+export async function newBearerAgent() {
+  const { url, agentId } = await newAgent();
+  const key = { key_id: `${agentId}-bearer`, alg: "bearer", scopes: ["ask", "execute"] };
+  const { token, response_secret } = await call(`/v1/admin/agents/${agentId}/keys`, stack.admin.token, key);
+  return { url, agentId, token, responseSecret: response_secret };
+}
+
 export async function newRelay(changes) {
   return new Relay(await newAgent(changes));
 }
