@@ -299,3 +299,26 @@ def test_one_rejection_in_a_group_leaves_the_others_their_own_answers(agent, ope
     expect(operator.decide(ids[1], "reject", reason="not this one"), 201)
     expect(operator.decide(ids[2], "approve"), 201)
     assert [deliver(agent, request_id)["outcome"] for request_id in ids] == ["approved", "rejected", "approved"]
+
+
+def test_an_agent_sees_the_requests_of_a_group_page_by_page(agent, operator):
+    group = f"turn-{secrets.token_hex(4)}"
+    ids = [submit(agent, group=group)["request_id"] for _ in range(3)]
+    submit(agent, group=f"{group}-other")
+    expect(operator.decide(ids[0], "approve"), 201)
+    expect(operator.decide(ids[1], "reject", reason="not this one"), 201)
+    told, cursor = [], {}
+    while cursor is not None:
+        query = {"group": group, "limit": 2} | cursor
+        page = expect(agent.call("GET", f"{agent.path}/requests", params=query), 200)
+        assert len(page["items"]) <= 2
+        told += [(item["request_id"], (item["decision"] or {}).get("outcome")) for item in page["items"]]
+        cursor = {"cursor": page["next_cursor"]} if page["next_cursor"] else None
+    assert told == list(zip(ids, ["approved", "rejected", None]))
+    other = expect(agent.call("GET", f"{agent.path}/requests", params={"group": "none"}), 200)
+    assert (other["items"], other["next_cursor"]) == ([], None)
+
+
+def test_a_group_is_not_asked_for_beside_another_selector(agent):
+    query = {"group": "a", "status": "pending"}
+    expect_problem(agent.call("GET", f"{agent.path}/requests", params=query), 422, "validation-failed")

@@ -49,6 +49,7 @@ def test_a_repeated_submission_tells_how_the_request_stands(agent, operator, jwk
     again = expect(agent.submit(envelope), 200)
     decision = again["decision"]
     changed = {"duplicate": True, "status": "decided", "decision": decision, "approvals": {"required": 1, "given": 1}}
+    changed |= {"permit": decision["permit"], "execution": "waiting"}
     assert again == first | changed
     assert (decision["outcome"], decision["cause"]) == ("approved", "operator")
     assert agent.check_decision(decision, ACTION, jwks)["sub"] == first["request_id"]

@@ -85,9 +85,16 @@ pub fn verify_against_chain(receipt: &Receipt, export: &Value) -> Vec<Finding> {
     findings.check(is_head, number, at("hash"), "is not the receipt's chain_head");
     let content = json_in(decided, "entry");
     findings.check(text(&content, "kind") == Some("decided"), number, at("kind"), "is not the receipt's decision");
-    for (claim, member) in
-        [("outcome", "outcome"), ("cause", "cause"), ("decided_at", "at"), ("action_digest", "action_digest")]
-    {
+    for (claim, member) in [
+        ("outcome", "outcome"),
+        ("cause", "cause"),
+        ("decided_at", "at"),
+        ("action_digest", "action_digest"),
+        // Of an edit and a response; absent from both elsewhere.
+        ("requested_action_digest", "requested_action_digest"),
+        ("edited", "edited"),
+        ("response_digest", "response_digest"),
+    ] {
         let holds = receipt.get(claim) == &content[member];
         findings.check(holds, number, at("entry"), format!("does not have the receipt's {claim}"));
     }

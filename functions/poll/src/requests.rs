@@ -80,18 +80,20 @@ pub struct ListQuery {
 /// Which of its requests an agent asks for.
 enum Listed {
     OfKey(ClientRequestKey),
-    /// No envelope names a group yet: none has requests.
-    OfGroup,
-    Pending {
-        after: Option<PendingPosition>,
-        limit: i64,
-    },
+    OfGroup { group: GroupKey, after: Option<RequestId>, limit: i64 },
+    Pending { after: Option<PendingPosition>, limit: i64 },
 }
 
 #[derive(Serialize, Deserialize)]
 struct PendingCursor(Priority, Timestamp, RequestId);
 
 impl Cursor for PendingCursor {}
+
+/// Of another shape than [`PendingCursor`], so that neither is taken for the other.
+#[derive(Serialize, Deserialize)]
+struct GroupCursor(RequestId);
+
+impl Cursor for GroupCursor {}
 
 impl ListQuery {
     fn parse(self) -> Result<Listed> {
@@ -111,7 +113,10 @@ impl ListQuery {
         }
         match (key, group) {
             (Some(key), _) => Ok(Listed::OfKey(key)),
-            (_, Some(_)) => Ok(Listed::OfGroup),
+            (_, Some(group)) => {
+                let after = self.cursor.as_deref().map(GroupCursor::decode).transpose()?;
+                Ok(Listed::OfGroup { group, after: after.map(|GroupCursor(id)| id), limit: limit.cast_signed() })
+            }
             _ => {
                 let after = self.cursor.as_deref().map(PendingCursor::decode).transpose()?;
                 let after = after.map(|PendingCursor(priority, Timestamp(respond_by), request_id)| PendingPosition {
@@ -153,7 +158,12 @@ pub async fn list(
 ) -> Result<Json<AgentRequests>> {
     let (items, next_cursor) = match query.parse()? {
         Listed::OfKey(key) => (of_key(&state, &caller, &key).await?, None),
-        Listed::OfGroup => (Vec::new(), None),
+        Listed::OfGroup { group, after, limit } => {
+            let (found, next) = state.store.group_of(&caller, &group, after, limit).await?;
+            let views =
+                found.into_iter().map(|(it, decided)| RequestView::new(it, decided, false, &state.receipt_keys));
+            (views.collect::<Result<_>>()?, next.map(|id| GroupCursor(id).encode()))
+        }
         Listed::Pending { after, limit } => {
             let page = state.store.pending_of(&caller, after, limit).await?;
             let next = page.next.map(|at| PendingCursor(at.priority, Timestamp(at.respond_by), at.request_id).encode());

@@ -47,7 +47,7 @@ impl About<'_> {
     fn decision(&self, decision: &Decision) -> Result<(), String> {
         self.request(decision.request_id)?;
         self.key(&decision.client_request_key)?;
-        self.digest(&decision.action_digest)
+        self.digest(decision.requested_digest())
     }
 }
 

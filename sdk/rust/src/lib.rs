@@ -297,7 +297,7 @@ impl Client {
             let request_ids = [decision.request_id];
             let about = About {
                 client_request_key: Some(&decision.client_request_key),
-                action_digest: Some(&decision.action_digest),
+                action_digest: Some(decision.requested_digest()),
                 ..self.about(&request_ids)
             };
             let Some(again) = self.polled(left, 1, &about).await?.decisions.pop() else { continue };

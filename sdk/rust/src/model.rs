@@ -134,6 +134,8 @@ pub enum Outcome {
     Rejected,
     /// The question was withdrawn.
     Cancelled,
+    /// The operator answered with a value: not an approval.
+    Responded,
     /// An outcome that this client does not know: not an approval.
     #[serde(other)]
     Unknown,
@@ -176,8 +178,20 @@ pub struct Decision {
     pub decided_by: Actor,
     /// The reason given, as it was written.
     pub reason: Option<String>,
-    /// Of the action that was decided on.
+    /// Of the action that was decided on: the edited one where it was edited.
     pub action_digest: String,
+    /// Of the action that was asked for; None from a service that knows no edits.
+    #[serde(default)]
+    pub requested_action_digest: Option<String>,
+    /// Whether the operator changed the action.
+    #[serde(default)]
+    pub edited: bool,
+    /// The action as the operator wrote it, where they did: what may be done instead.
+    #[serde(default)]
+    pub action: Option<Value>,
+    /// What the operator answered, with [`Outcome::Responded`].
+    #[serde(default)]
+    pub response: Option<Value>,
     /// The envelope's `resume`.
     pub resume: Option<Value>,
     /// Names this delivery. None where the decision was only read: it was acknowledged before, or another worker of the
@@ -200,6 +214,12 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Of the action that was asked for.
+    #[must_use]
+    pub fn requested_digest(&self) -> &str {
+        self.requested_action_digest.as_deref().unwrap_or(&self.action_digest)
+    }
+
     /// Whether exactly this action was approved, and this delivery of the approval is the caller's. Ask it right before
     /// acting.
     ///

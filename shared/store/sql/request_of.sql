@@ -1,8 +1,8 @@
 /* relaytrace: request_of */
--- A request as its agent may see it, with its decision if it has one. No row: the key or agent is not active.
+-- Requests as their agent may see them, by id, with the decisions that they have. No row: the key or agent is not active.
 --
--- $1 key_id, $2 agent_id, $3 request_id, $4 now (null: the database's clock)
-SELECT r.request_id AS "request_id?", r.client_request_key AS "client_request_key?: ClientRequestKey",
+-- $1 key_id, $2 agent_id, $3 request_ids, $4 now (null: the database's clock)
+SELECT r.request_id AS "request_id?: RequestId", r.client_request_key AS "client_request_key?: ClientRequestKey",
     r.status AS "status?: Status", r.priority AS "priority?: Priority", r.created_at AS "created_at?",
     r.respond_by AS "respond_by?", r.action_digest AS "action_digest?", r.action_type AS "action_type?",
     c.entry AS "entry?", c.prev_hash AS "prev_hash?", c.hash AS "hash?", e.resume AS "resume?",
@@ -16,7 +16,7 @@ SELECT r.request_id AS "request_id?", r.client_request_key AS "client_request_ke
         ELSE 'unused'
     END) AS "execution!: Execution"
 FROM active_keys k
-LEFT JOIN hitl_requests r ON r.request_id = $3 AND r.agent_id = k.agent_id
+LEFT JOIN hitl_requests r ON r.request_id = ANY ($3::uuid[]) AND r.agent_id = k.agent_id
 LEFT JOIN hitl_decisions d ON d.request_id = r.request_id
 LEFT JOIN approval_chain c ON c.request_id = d.request_id AND c.seq = d.chain_seq AND c.kind = 'decided'
 LEFT JOIN approval_chain s ON s.request_id = d.request_id AND s.seq = 1
@@ -24,3 +24,4 @@ LEFT JOIN decision_values w ON w.request_id = d.request_id AND w.seq = d.chain_s
 LEFT JOIN deliveries v ON v.request_id = r.request_id
 LEFT JOIN request_envelopes e ON e.request_id = r.request_id
 WHERE k.key_id = $1 AND k.agent_id = $2
+ORDER BY r.request_id

@@ -4,12 +4,16 @@ use chrono::{DateTime, Utc};
 
 use crate::chain::digest;
 use crate::database::Database;
+use crate::deliveries::Delivered;
 use crate::{Caller, RequestState};
-use relaytrace_domain::{ClientRequestKey, Error, Execution, Priority, RequestId, Result, Status};
+use relaytrace_domain::{ClientRequestKey, Error, Execution, GroupKey, Priority, RequestId, Result, Status};
 
 /// So many pending requests of the whole queue are looked through for one page: the queue's index is everybody's, and
 /// one of each agent's would cost every submission and decision.
 const LOOKED_THROUGH: i64 = 5_000;
+
+/// Most bytes of a page of a group: an answer stays under 1 MB (contract, "Limits").
+const LONGEST: i64 = 900_000;
 
 /// A place in the order of what is pending: behind this request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,47 @@ impl Database {
             })
             .await?;
         Ok(found.ok_or(Error::Unauthenticated("the key is revoked or its agent disabled"))?.request_id)
+    }
+
+    /// A page of the requests of one of the agent's groups, by id, with their decisions; and behind which request the next
+    /// page starts.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] where the key or agent is no longer active.
+    pub async fn group_of(
+        &self,
+        caller: &Caller,
+        group: &GroupKey,
+        after: Option<RequestId>,
+        limit: i64,
+    ) -> Result<(Vec<(RequestState, Option<Delivered>)>, Option<RequestId>)> {
+        let found = self
+            .all(|| {
+                sqlx::query_file!(
+                    "sql/group_of.sql",
+                    caller.key_id.as_str(),
+                    caller.agent_id.as_str(),
+                    group.as_str(),
+                    after.map(|after| after.0),
+                    limit,
+                )
+            })
+            .await?;
+        if found.is_empty() {
+            return Err(Error::Unauthenticated("the key is revoked or its agent disabled"));
+        }
+        let all: Vec<_> = found.into_iter().filter_map(|row| Some((row.request_id?, row.size?))).collect();
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        // The first one has room whatever its size.
+        let fitting =
+            all.iter().take(wanted).enumerate().take_while(|(index, (_, size))| *index == 0 || *size <= LONGEST);
+        let ids: Vec<_> = fitting.map(|(_, (request_id, _))| *request_id).collect();
+        let next = ids.last().copied().filter(|_| ids.len() < all.len());
+        if ids.is_empty() {
+            return Ok((Vec::new(), None));
+        }
+        let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+        Ok((self.requests_of(caller, &ids).await?, next))
     }
 
     /// A page of the agent's pending requests, in the queue's order.

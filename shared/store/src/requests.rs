@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use crate::batches::{Row, column, in_order};
 use crate::chain::digest;
@@ -143,6 +144,81 @@ impl Row for Submitting {
     }
 }
 
+/// A request as the statement gives it.
+struct RequestRow {
+    request_id: Option<RequestId>,
+    client_request_key: Option<ClientRequestKey>,
+    status: Option<Status>,
+    priority: Option<Priority>,
+    created_at: Option<DateTime<Utc>>,
+    respond_by: Option<DateTime<Utc>>,
+    action_digest: Option<Vec<u8>>,
+    action_type: Option<String>,
+    entry: Option<Vec<u8>>,
+    prev_hash: Option<Vec<u8>>,
+    hash: Option<Vec<u8>>,
+    resume: Option<Vec<u8>>,
+    submitted: Option<Vec<u8>>,
+    submitted_hash: Option<Vec<u8>>,
+    is_from_before: Option<bool>,
+    written_action: Option<Vec<u8>>,
+    written_response: Option<Vec<u8>>,
+    attempt: Option<i32>,
+    replayed: Option<bool>,
+    permit_expires_at: Option<DateTime<Utc>>,
+    execution: Execution,
+}
+
+impl RequestRow {
+    /// The request and its decision; `None`: the agent has no such request.
+    fn read(self, caller: &Caller) -> Result<Option<(RequestState, Option<Delivered>)>> {
+        let row = self;
+        let (
+            Some(request_id),
+            Some(client_request_key),
+            Some(status),
+            Some(priority),
+            Some(created_at),
+            Some(respond_by),
+        ) = (row.request_id, row.client_request_key, row.status, row.priority, row.created_at, row.respond_by)
+        else {
+            return Ok(None);
+        };
+        let state = RequestState {
+            agent_id: caller.agent_id.clone(),
+            request_id,
+            client_request_key: client_request_key.clone(),
+            status,
+            priority,
+            created_at,
+            respond_by,
+            action_digest: digest(row.action_digest.unwrap_or_default())?,
+            execution: row.execution,
+        };
+        let (Some(entry), Some(prev_hash), Some(hash)) = (row.entry, row.prev_hash, row.hash) else {
+            return Ok(Some((state, None)));
+        };
+        let delivered = Delivered {
+            request_id,
+            client_request_key,
+            action_type: row.action_type.unwrap_or_default(),
+            entry,
+            prev_hash: digest(prev_hash)?,
+            hash: digest(hash)?,
+            submitted: row.submitted.unwrap_or_default(),
+            submitted_hash: digest(row.submitted_hash.unwrap_or_default())?,
+            is_from_before: row.is_from_before.unwrap_or_default(),
+            resume: row.resume,
+            permit: row.permit_expires_at.map(Permit::from),
+            written: Written::stored(row.written_action, row.written_response)?,
+            attempt: row.attempt.unwrap_or_default(),
+            replayed: row.replayed.unwrap_or_default(),
+            lease: None,
+        };
+        Ok(Some((state, Some(delivered))))
+    }
+}
+
 impl Database {
     /// Why nothing was inserted: the request that the key stands for, or the error that it is. `None`: what stood in
     /// the way is gone.
@@ -192,55 +268,31 @@ impl Database {
         caller: &Caller,
         request_id: RequestId,
     ) -> Result<(RequestState, Option<Delivered>)> {
-        let row = self
-            .optional(|| {
-                sqlx::query_file!(
+        self.requests_of(caller, &[request_id.0]).await?.pop().ok_or(Error::NotFound)
+    }
+
+    /// Those of these requests that are the agent's, by id.
+    pub(crate) async fn requests_of(
+        &self,
+        caller: &Caller,
+        request_ids: &[Uuid],
+    ) -> Result<Vec<(RequestState, Option<Delivered>)>> {
+        let rows = self
+            .all(|| {
+                sqlx::query_file_as!(
+                    RequestRow,
                     "sql/request_of.sql",
                     caller.key_id.as_str(),
                     caller.agent_id.as_str(),
-                    request_id.0,
+                    request_ids,
                     self.clock().for_database(),
                 )
             })
-            .await?
-            .ok_or(Error::Unauthenticated("the key is revoked or its agent disabled"))?;
-        let (Some(client_request_key), Some(status), Some(priority), Some(created_at), Some(respond_by)) =
-            (row.client_request_key, row.status, row.priority, row.created_at, row.respond_by)
-        else {
-            return Err(Error::NotFound);
-        };
-        let state = RequestState {
-            agent_id: caller.agent_id.clone(),
-            request_id,
-            client_request_key: client_request_key.clone(),
-            status,
-            priority,
-            created_at,
-            respond_by,
-            action_digest: digest(row.action_digest.unwrap_or_default())?,
-            execution: row.execution,
-        };
-        let (Some(entry), Some(prev_hash), Some(hash)) = (row.entry, row.prev_hash, row.hash) else {
-            return Ok((state, None));
-        };
-        let delivered = Delivered {
-            request_id,
-            client_request_key,
-            action_type: row.action_type.unwrap_or_default(),
-            entry,
-            prev_hash: digest(prev_hash)?,
-            hash: digest(hash)?,
-            submitted: row.submitted.unwrap_or_default(),
-            submitted_hash: digest(row.submitted_hash.unwrap_or_default())?,
-            is_from_before: row.is_from_before.unwrap_or_default(),
-            resume: row.resume,
-            permit: row.permit_expires_at.map(Permit::from),
-            written: Written::stored(row.written_action, row.written_response)?,
-            attempt: row.attempt.unwrap_or_default(),
-            replayed: row.replayed.unwrap_or_default(),
-            lease: None,
-        };
-        Ok((state, Some(delivered)))
+            .await?;
+        if rows.is_empty() {
+            return Err(Error::Unauthenticated("the key is revoked or its agent disabled"));
+        }
+        rows.into_iter().filter_map(|row| row.read(caller).transpose()).collect()
     }
 
     /// Drops up to `limit` keys that are free. What is past its time and still kept is moved on to when it may be free: it
