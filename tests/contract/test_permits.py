@@ -192,6 +192,17 @@ def test_where_consuming_is_required_nothing_is_accepted_before(agent, operator,
     assert expect(agent.acknowledge(delivered), 200)["state"] == "acknowledged"
 
 
+@pytest.mark.parametrize("asked, lasts", [(30, 30), (300, 60), (None, 60)])
+def test_the_shorter_of_envelope_and_policy_holds(agent, operator, admin, asked, lasts):
+    policy = {"agent_id": agent.agent_id, "priority": "P2", "respond_within_seconds": 600, "permit_seconds": 60}
+    expect(admin.call("PUT", "/v1/admin/timeout-policies", json=policy), 200)
+    request = submit_decided(agent, operator, **({} if asked is None else {"permit_seconds": asked}))
+    decision = view(agent, request)["decision"]
+    lasted = instant(decision["permit"]["expires_at"]) - instant(decision["decided_at"])
+    assert lasted.total_seconds() == lasts
+    assert entries(admin, request)[0]["permit_seconds"] == lasts
+
+
 def test_a_timeout_never_approves_where_consuming_is_required(agent, admin):
     policy = {"agent_id": agent.agent_id, "action_type": "refund.create", "priority": "P2",
               "respond_within_seconds": 600, "on_timeout": "auto_approve", "consume": "required"}

@@ -37,6 +37,8 @@ pub struct SweepReport {
     pub escalated: u64,
     /// Deliveries out of attempts or too old that were dead-lettered.
     pub dead_lettered: u64,
+    /// Used permits whose outcome nobody has reported in time.
+    pub outcomes_unknown: u64,
     /// Events left over in the outbox that the stream now has.
     pub relayed: u64,
     /// Keys of submissions that were free and are forgotten.
@@ -72,6 +74,7 @@ impl SweepReport {
             expired = self.expired,
             escalated = self.escalated,
             dead_lettered = self.dead_lettered,
+            outcomes_unknown = self.outcomes_unknown,
             relayed = self.relayed,
             dedupe_dropped = self.dedupe_dropped,
             replays_advanced = self.replays_advanced,
@@ -85,6 +88,7 @@ impl SweepReport {
         self.expired += round.expired;
         self.escalated += round.escalated;
         self.dead_lettered += round.dead_lettered;
+        self.outcomes_unknown += round.outcomes_unknown;
         self.relayed += round.relayed;
         self.dedupe_dropped += round.dedupe_dropped;
         self.replays_advanced += round.replays_advanced;
@@ -187,6 +191,7 @@ impl Done {
             SweepPart::Expire => report.expired = self.count,
             SweepPart::Escalate => report.escalated = self.count,
             SweepPart::DeadLetter => report.dead_lettered = self.count,
+            SweepPart::Outcome => report.outcomes_unknown = self.count,
         }
         report
     }
@@ -242,6 +247,7 @@ async fn perform(state: &AppState, part: SweepPart, only: Option<RequestId>) -> 
         }
         SweepPart::Escalate => store.escalate_due(BATCH, only).await.map(Done::from),
         SweepPart::DeadLetter => store.dead_letter_exhausted(BATCH, only).await.map(Done::from),
+        SweepPart::Outcome => store.outcomes_unknown(BATCH, only).await.map(Done::from),
     }
 }
 

@@ -116,6 +116,52 @@ async fn what_is_exhausted_is_dead_lettered_and_expired_keys_are_dropped(owner: 
     assert_eq!(timeout_sweep::run_once(app.state.clone()).await.unwrap().dedupe_dropped, 1);
 }
 
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_used_permit_without_a_report_is_unknown_until_one_comes(owner: PgPool) {
+    let app = TestApp::new(&owner, routes());
+    let agent = app.agent("a").await;
+    let (silent, told) = (app.submit(&agent, "silent").await, app.submit(&agent, "told").await);
+    for id in [&silent, &told] {
+        let path = format!("/v1/hitl/requests/{id}/decision");
+        let decided = app.post(&path, &app.operator("maria"), &json!({"decision": "approve"})).await.json();
+        let digest = decided["action_digest"].clone();
+        let path = format!("/v1/agents/a/requests/{id}/consume");
+        let body = json!({"consume_key": "k".repeat(16), "action_digest": digest});
+        assert_eq!(app.post(&path, &agent.token(), &body).await.status, 200);
+    }
+    let report = async |id: &str, state: &str| {
+        let path = format!("/v1/agents/a/requests/{id}/outcome");
+        app.post(&path, &agent.token(), &json!({"state": state})).await
+    };
+    let execution = async |id: &str| {
+        let view = app.get(&format!("/v1/agents/a/requests/{id}"), &agent.token()).await.json();
+        view["execution"].as_str().expect("an execution").to_owned()
+    };
+    assert_eq!(report(&told, "failed").await.status, 200);
+    app.advance(3_599.0);
+    assert_eq!(timeout_sweep::run_once(app.state.clone()).await.unwrap().outcomes_unknown, 0);
+    assert_eq!(execution(&silent).await, "consumed");
+    app.advance(1.0);
+    let reports = join_all((0..5).map(|_| timeout_sweep::run_once(app.state.clone()))).await;
+    assert_eq!(reports.into_iter().map(|report| report.unwrap().outcomes_unknown).sum::<u64>(), 1);
+    assert_eq!((execution(&silent).await, execution(&told).await), ("unknown".to_owned(), "failed".to_owned()));
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM outcomes_due").await, 0);
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM outbox WHERE kind = 'outcome'").await, 2);
+
+    assert_eq!(report(&silent, "succeeded").await.status, 200);
+    assert_eq!(execution(&silent).await, "succeeded");
+    assert_eq!(report(&silent, "failed").await.code(), "outcome-conflict");
+    let said: Vec<String> = sqlx::query_scalar(
+        "SELECT convert_from(entry, 'UTF8')::json ->> 'state' FROM approval_chain
+        WHERE kind = 'outcome' AND request_id = $1 ORDER BY seq",
+    )
+    .bind(silent.parse::<uuid::Uuid>().unwrap())
+    .fetch_all(&app.owner)
+    .await
+    .unwrap();
+    assert_eq!(said, ["unknown", "succeeded"]);
+}
+
 /// Makes expiring this request fail: its next place in the chain is taken. It is not to be escalated.
 async fn spoil(owner: &PgPool, request_id: &str) {
     let id: uuid::Uuid = request_id.parse().expect("an id");
@@ -183,7 +229,8 @@ async fn a_part_that_fails_keeps_no_other_from_being_done(owner: PgPool) {
     // The first part and the last one are not allowed any more.
     for change in [
         "REVOKE UPDATE ON hitl_requests FROM relaytrace_app",
-        "GRANT UPDATE (status, escalated_at, changed_at, chain_length, chain_head) ON hitl_requests TO relaytrace_app",
+        "GRANT UPDATE (status, escalated_at, changed_at, chain_length, chain_head, permit_expires_at, approved_digest,
+            execution) ON hitl_requests TO relaytrace_app",
         "REVOKE ALL ON request_dedupe FROM relaytrace_app",
     ] {
         sqlx::query(change).execute(&app.owner).await.unwrap();

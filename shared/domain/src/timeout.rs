@@ -34,11 +34,19 @@ pub enum SweepPart {
     Escalate,
     /// Dead-letters deliveries that are exhausted.
     DeadLetter,
+    /// Notes that the outcome of a used permit is unknown.
+    Outcome,
 }
 
 impl SweepPart {
     /// All of them, in the order in which a sweep does them.
-    pub const ALL: [Self; 4] = [Self::Raise, Self::Expire, Self::Escalate, Self::DeadLetter];
+    pub const ALL: [Self; 5] = [Self::Raise, Self::Expire, Self::Escalate, Self::DeadLetter, Self::Outcome];
 }
 
-stored_as_text!(SweepPart { Raise = "raise", Expire = "expire", Escalate = "escalate", DeadLetter = "dead_letter" });
+stored_as_text!(SweepPart {
+    Raise = "raise",
+    Expire = "expire",
+    Escalate = "escalate",
+    DeadLetter = "dead_letter",
+    Outcome = "outcome",
+});

@@ -15,6 +15,9 @@ FROM (
     SELECT d.request_id FROM deliveries d
     WHERE $2 = 'dead_letter' AND d.state IN ('ready', 'leased') AND d.attempt >= 0
         AND d.expires_at <= at_or_now($1)
+    UNION ALL
+    SELECT o.request_id FROM outcomes_due o
+    WHERE $2 = 'outcome' AND o.due_at <= at_or_now($1)
 ) due
 WHERE NOT EXISTS (
     SELECT FROM sweep_failures f WHERE f.part = $2 AND f.request_id = due.request_id

@@ -182,6 +182,21 @@ struct OutcomeEntry {
 }
 
 impl Database {
+    /// Says of up to `limit` used permits, or only of `only`, that their outcome is unknown: nobody has reported it in time.
+    /// Safe when overlapping.
+    pub async fn outcomes_unknown(&self, limit: i64, only: Option<RequestId>) -> Result<Vec<OutboxEvent>> {
+        self.all(|| {
+            sqlx::query_file_as!(
+                OutboxEvent,
+                "sql/outcomes_unknown.sql",
+                self.clock().for_database(),
+                limit,
+                only.map(|id| id.0),
+            )
+        })
+        .await
+    }
+
     /// Why a permit was not used: this attempt had used it before, or the first error that applies. `None`: what stood in
     /// the way is gone.
     pub(crate) async fn consumed_before(&self, consuming: &Consuming) -> Result<Option<Consumed>> {
