@@ -4,9 +4,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { test } from "node:test";
+import { digestOf } from "../../functions/decide/page/digest.js";
 import { eventually, focused, newTab, openPage, PHONE, row } from "./browser.mjs";
-import { describing, newGateway } from "./gateway.mjs";
-import { askAll, decide, detail, newAgent, personToken, stack } from "./stack.mjs";
+import { newGateway } from "./gateway.mjs";
+import { answer, askAll, decide, detail, newAgent, personToken, sql, stack } from "./stack.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -99,20 +100,16 @@ for (const [where, viewport] of [["wide", undefined], ["360 px wide", PHONE]]) {
   test(`axe finds nothing while an answer is written or a group is read, nor after it, ${where}`, async (t) => {
     const agent = await newAgent();
     const action = { type: "refund.create", arguments: { amount: "12.00", currency: "EUR", lines: [{ sku: "a" }, { sku: "b" }], hidden: "a\u200Bb" } };
-    const asked = await askAll(agent, [{ title: "Open", action }, { title: "Its sibling", action, priority: "P1" }, { title: "Edited", action }, { title: "Responded" }]);
-    for (const { request_id: id } of asked.slice(2)) await decide(id, "approve");
     const schema = { type: "object", required: ["amount"], properties: { amount: { type: "string", title: "Amount", description: "What the customer gets" }, currency: { enum: ["EUR", "USD"] }, count: { type: "integer" } } };
-    const answers = ["approve", "reject", "edit", "respond"];
-    const pending = () => ({ answers, edit_schema: schema, respond_schema: schema, group: "turn", you: { may: answers, why_not: null } });
-    const gateway = await describing(t, {
-      [asked[0].request_id]: pending, [asked[1].request_id]: pending,
-      [asked[2].request_id]: ({ decision }) => ({ execution: "consumed", ...(decision && { decision: { ...decision, edited: true, action: { ...action, arguments: { ...action.arguments, amount: "8.00" } } } }) }),
-      [asked[3].request_id]: ({ decision }) => ({ outcome: "responded", ...(decision && { decision: { ...decision, outcome: "responded", response: "Ask again" } }) }),
-    });
+    const offer = { answers: ["approve", "reject", "edit", "respond"], edit_schema: schema, respond_schema: schema };
+    const asked = await askAll(agent, [{ title: "Open", action, group: "turn" }, { title: "Its sibling", action, priority: "P1", group: "turn" }, { title: "Edited", action }, { title: "Responded", respond_schema: {} }].map((one) => ({ ...offer, ...one })));
+    const instead = { ...action.arguments, amount: "8.00" };
+    await answer(asked[2].request_id, { decision: "edit", arguments: instead, edited_action_digest: await digestOf({ ...action, arguments: instead }) });
+    await agent.consume(asked[2].request_id, await digestOf({ ...action, arguments: instead }));
+    await answer(asked[3].request_id, { decision: "respond", response: "Ask again" });
     const tab = await newTab(t, viewport && { viewport });
-    await tab.route("**/v1/hitl/requests?*group=turn*", (route) => route.continue({ url: route.request().url().replace(/&group=[^&]*/, "") }));
     const show = async (n, ready) => {
-      await tab.goto(`${gateway.base_url}/?agent_id=${agent.agentId}&status=all&id=${asked[n].request_id}#token=${stack.operators[0].token}`);
+      await tab.goto(`${stack.base_url}/?agent_id=${agent.agentId}&status=all&id=${asked[n].request_id}#token=${stack.operators[0].token}`);
       await tab.reload();
       await tab.locator(ready).first().waitFor();
     };
@@ -138,6 +135,9 @@ for (const [where, viewport] of [["wide", undefined], ["360 px wide", PHONE]]) {
     await check(tab, "an edited action beside the asked one");
     await show(3, ".response");
     await check(tab, "a response that was given");
+    sql("DELETE FROM request_envelopes WHERE request_id = %s", asked[2].request_id);
+    await show(2, ".erased");
+    await check(tab, "an edited action whose envelope was erased");
   });
 }
 

@@ -39,6 +39,13 @@ export async function newTab(t, options = {}) {
   return tab;
 }
 
+/** The bodies of the decisions that the page sends from now on, as texts. */
+export function sentBy(tab) {
+  const sent = [];
+  tab.on("request", (request) => { if (request.method() === "POST" && request.url().endsWith("/decision")) sent.push(request.postData()); });
+  return sent;
+}
+
 /** The page, signed in, with the view given as a query string. */
 export async function openPage(t, query = "", { as = stack.operators[0].token, at = stack.base_url, ...options } = {}) {
   const tab = await newTab(t, options);

@@ -11,10 +11,8 @@ export async function newGateway(t) {
   const open = new Set();
   const gateway = { meet: forward, base_url: "" };
   const server = createServer((incoming, response) => {
-    const read = [];
-    const text = async () => { for await (const part of incoming) read.push(part); return Buffer.concat(read).toString(); };
-    const pass = () => askStack(incoming, read);
-    Promise.resolve(gateway.meet({ method: incoming.method, url: incoming.url, response, text }, pass)).catch(() => response.destroy());
+    const pass = () => askStack(incoming);
+    Promise.resolve(gateway.meet({ method: incoming.method, url: incoming.url, response }, pass)).catch(() => response.destroy());
   });
   server.on("connection", (socket) => { open.add(socket); socket.on("close", () => open.delete(socket)); });
   await new Promise((done) => server.listen(0, "127.0.0.1", done));
@@ -26,7 +24,7 @@ export async function newGateway(t) {
   return gateway;
 }
 
-function askStack(incoming, read) {
+function askStack(incoming) {
   return new Promise((done, fail) => {
     const { host } = new URL(stack.base_url);
     const outgoing = request(stack.base_url + incoming.url, { method: incoming.method, headers: { ...incoming.headers, host } }, (answer) => {
@@ -35,8 +33,7 @@ function askStack(incoming, read) {
       answer.on("end", () => done({ status: answer.statusCode, headers: answer.headers, body: Buffer.concat(parts) }));
     });
     outgoing.on("error", fail);
-    if (read.length) outgoing.end(Buffer.concat(read));
-    else incoming.pipe(outgoing);
+    incoming.pipe(outgoing);
   });
 }
 
@@ -61,21 +58,11 @@ export const answering = (status, type, body, headers = {}) => (call, pass) => {
 
 export const isDecision = ({ method, url }) => method === "POST" && url.endsWith("/decision");
 
-/**
- * A deployment whose requests have more members than those of the stack behind it: `more` gives them by a request's id
- * (a function of its detail), for its detail and its line of the queue alike. Answers to decisions that `decided` gives
- * are the gateway's own; `gateway.sent` are the bodies of all.
- */
-export async function describing(t, more, decided = () => null) {
+/** A deployment that says more of its requests than the stack can: `more` gives members by a request's id (a function of its detail). */
+export async function describing(t, more) {
   const gateway = await newGateway(t);
-  gateway.sent = [];
   const add = (item) => ({ ...item, ...more[item.request_id]?.(item) });
   gateway.meet = async (call, pass) => {
-    if (isDecision(call)) {
-      gateway.sent.push(call.body = await call.text());
-      const own = decided(JSON.parse(call.body), call.url.split("/").at(-2));
-      if (own) return call.response.writeHead(own.status, { "content-type": own.status < 300 ? "application/json" : "application/problem+json" }).end(JSON.stringify(own.body));
-    }
     const answer = await pass();
     const { etag: _, ...headers } = answer.headers;
     let { body } = answer;

@@ -2,9 +2,10 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { digestOf } from "../../functions/decide/page/digest.js";
 import { eventually, openPage, PHONE, row, rows, titles } from "./browser.mjs";
 import { answering, newGateway } from "./gateway.mjs";
-import { askAll, decide, newAgent, stack } from "./stack.mjs";
+import { answer, askAll, decide, newAgent, sql, stack } from "./stack.mjs";
 
 const DECLINED = { code: "provider_declined", message: "the payment provider declined" };
 
@@ -32,7 +33,7 @@ for (const [where, options] of [["wide", {}], ["360 px wide", { viewport: PHONE 
     assert.deepEqual(shown, [
       ["cancelled by agent", "", "agent has not fetched it"],
       ["rejected", "by Jonas K.", "agent has not fetched it"],
-      ["approved", "by Jonas K.", "agent has it"],
+      ["approved", "by Jonas K.", "not used yet"],
       ["approved, failed", `by ${stack.operators[2].name}`, "provider_declined"],
     ]);
     for (const when of await tab.locator("#list .when").all()) {
@@ -93,7 +94,7 @@ test("chips count what is listed", async (t) => {
   const tab = await openPage(t, `?status=decided&agent_id=${agent.agentId}`);
   const counts = (group) => tab.getByRole("group", { name: group }).locator(".chip").allInnerTexts();
   await eventually(() => counts("Priority"), ["P1 1", "P2 2", "P3 1"]);
-  assert.deepEqual(await counts("What became of it"), ["Approved 2", "Rejected 1", "Cancelled 1", "Failed 1"]);
+  assert.deepEqual(await counts("What became of it"), ["Approved 2", "Rejected 1", "Responded 0", "Cancelled 1", "Failed 1"]);
   await tab.getByRole("link", { name: "Pending" }).click();
   await eventually(() => counts("Priority"), ["P1 1", "P2 1", "P3 0"]);
   await tab.getByRole("link", { name: "All", exact: true }).click();
@@ -107,4 +108,28 @@ test("a count that is only a lower bound is shown as one", async (t) => {
   await eventually(() => tab.locator("#pending-count").innerText(), "10,003+");
   assert.deepEqual(await tab.getByRole("group", { name: "Priority" }).locator(".chip").allInnerTexts(), ["P1 3", "P2 10,000+", "P3 0"]);
   assert.equal(await tab.title(), "(10,003+) RelayTrace");
+});
+
+test("what the agent sent and was erased is told so plainly, an edit of it too", async (t) => {
+  const agent = await newAgent();
+  const [plain, edited] = await askAll(agent, [{ title: "Long ago", summary: "Said once", group: "old" }, { title: "Edited long ago", group: "old", answers: ["approve", "reject", "edit"] }]);
+  const action = { type: "refund.create", arguments: { amount: "7.00" } };
+  await decide(plain.request_id, "approve");
+  await answer(edited.request_id, { decision: "edit", arguments: action.arguments, edited_action_digest: await digestOf(action) });
+  for (const { request_id: id } of [plain, edited]) sql("DELETE FROM request_envelopes WHERE request_id = %s", id); // what `relaytrace erase` does
+  const tab = await openPage(t, `?status=decided&agent_id=${agent.agentId}&id=${plain.request_id}`);
+  await tab.getByText("was erased. Its digest and its trace stay.").waitFor();
+  assert.equal(await tab.locator("#h-action ~ .action-box").innerText(), "Erased");
+  assert.equal(await tab.locator(".action .check").innerText(), "cannot be checked: the action was erased");
+  assert.equal(await tab.locator(".action code.digest").innerText(), plain.action_digest);
+  assert.match(await tab.locator(".trace").innerText(), /Decided: approved/);
+  assert.equal(await tab.locator("#h-summary, #h-context").count(), 0);
+  const sibling = tab.locator(".group-list li");
+  await sibling.getByText("Erased", { exact: true }).waitFor();
+  assert.equal(await sibling.locator(".check").count(), 0);
+  await row(tab, "Edited long ago").click();
+  await tab.locator(".edited .check[data-state=match]").waitFor();
+  const sides = tab.locator(".sides .action-box");
+  assert.equal(await sides.first().innerText(), "Erased");
+  assert.match(await sides.last().innerText(), /7\.00/);
 });

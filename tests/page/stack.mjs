@@ -50,7 +50,7 @@ export async function newAgent(agentId = `page-${randomBytes(5).toString("hex")}
   const agentToken = () => signed(key.key_id, { iss: agentId, sub: agentId, aud: "relaytrace", iat: seconds(), exp: seconds() + 600 }, privateKey);
   let number = 0;
   return {
-    agentId,
+    agentId, keyId: key.key_id,
     /** Asks; what is not given is an ordinary refund. Returns the submission's answer. */
     ask(changes = {}) {
       number += 1;
@@ -60,6 +60,11 @@ export async function newAgent(agentId = `page-${randomBytes(5).toString("hex")}
       } });
     },
     poll: (wait = 0) => good(`/v1/agents/${agentId}/decisions/poll?wait_seconds=${wait}`, { token: agentToken() }),
+    /** Uses the permit of an approval, for the action that was approved. */
+    consume: (id, action_digest) => good(`/v1/agents/${agentId}/requests/${id}/consume`,
+      { token: agentToken(), body: { consume_key: randomBytes(16).toString("hex"), action_digest } }),
+    /** Reports what became of its use; `more`: note, evidence_sha256. */
+    report: (id, state, more = {}) => good(`/v1/agents/${agentId}/requests/${id}/outcome`, { token: agentToken(), body: { state, ...more } }),
     acknowledge: (decision, result = "accepted", error = undefined) => good(`/v1/agents/${agentId}/decisions/${decision.request_id}/ack`,
       { token: agentToken(), body: { delivery_id: decision.delivery_id, result, ...(error && { error }) } }),
     cancel: (id) => good(`/v1/agents/${agentId}/requests/${id}/cancel`, { token: agentToken(), body: {} }),
@@ -68,7 +73,10 @@ export async function newAgent(agentId = `page-${randomBytes(5).toString("hex")}
 
 export const detail = (id) => good(`/v1/hitl/requests/${id}`, { token: stack.operator.token });
 export const decide = (id, decision, reason, token = stack.operators[1].token) =>
-  good(`/v1/hitl/requests/${id}/decision`, { token, body: { decision, reason } });
+  answer(id, { decision, reason }, token);
+
+/** Any answer, its body as it is sent. */
+export const answer = (id, body, token = stack.operators[1].token) => good(`/v1/hitl/requests/${id}/decision`, { token, body });
 
 /** What no route does: a statement sent to the stack's database, its parameters as `%s`. */
 export function sql(statement, ...parameters) {

@@ -81,8 +81,9 @@ const isObject = (value) => value !== null && typeof value === 'object' && !Arra
 const isItem = (item) => isObject(item) && [item.request_id, item.agent_id, item.title, item.priority, item.status, item.action_type, item.respond_by].every(isText);
 const isPage = (page) => isObject(page) && Array.isArray(page.items) && page.items.every(isItem) && isObject(page.counts)
   && (!page.next_cursor || (isText(page.next_cursor) && page.items.length > 0));
+const isAction = (action) => isObject(action) && isText(action.type) && isObject(action.arguments);
 const isDetail = (id) => (detail) => isItem(detail) && detail.request_id === id.toLowerCase()
-  && isObject(detail.action) && isText(detail.action.type) && isObject(detail.action.arguments) && isText(detail.action_digest) && isObject(detail.chain);
+  && (isAction(detail.action) || (detail.erased === true && detail.action === null)) && isText(detail.action_digest) && isObject(detail.chain);
 const isDecision = (id) => (decision) => isObject(decision) && decision.request_id === id && isText(decision.outcome);
 
 function remember(path, entry) {

@@ -23,8 +23,9 @@ export function changeList(all) {
     all.length > MOST ? h('li', {}, `and ${(all.length - MOST).toLocaleString('en')} more: compare the whole actions below`) : '');
 }
 
-/** An action as it is drawn wherever one is: its type and every argument. */
+/** An action as it is drawn wherever one is: its type and every argument. `null`: what the agent sent was erased. */
 export function actionBox(action) {
+  if (action === null) return h('div', { class: 'action-box' }, h('p', { class: 'erased' }, 'Erased'));
   const args = action?.arguments ?? {};
   const n = Object.keys(args).length;
   return h('div', { class: 'action-box' },

@@ -18,7 +18,7 @@ const bar = h('div', { class: 'bar' });
 pane.append(scroller, bar);
 export const barPlace = bar;
 
-let shown = null; // {id, digest, detail, parts}
+let shown = null; // {id, digest, erased, detail, parts}
 let verdict = { id: '', state: 'unknown' }; // does the digest fit what is drawn? unknown: not computed yet
 let onVerdict = () => {};
 export function onDigestChecked(fn) { onVerdict = fn; }
@@ -26,6 +26,7 @@ export function onDigestChecked(fn) { onVerdict = fn; }
 /** Why the request cannot be approved from here: '' where the digest fits what is shown, or is being computed. */
 export function digestFault(detail) {
   if (verdict.id !== detail?.request_id) return '';
+  if (verdict.state === 'erased') return 'The action was erased, so it cannot be approved.';
   if (verdict.state === 'mismatch') return 'The digest does not match the action shown, so it cannot be approved from here.';
   if (verdict.state !== 'unavailable') return '';
   return canDigest ? 'The digest could not be computed, so the request cannot be approved from here.'
@@ -88,6 +89,7 @@ function build(detail, back) {
         parts.presence)),
     parts.outcome, parts.answered,
     section('action', 'Action',
+      detail.erased ? h('p', { class: 'from' }, 'What the agent sent (action, summary and context) was erased. Its digest and its trace stay.') : '',
       actionBox(detail.action),
       h('div', { class: 'digest-line' }, h('span', {}, 'Digest'), h('code', { class: 'digest' }, detail.action_digest), parts.check,
         copyButton('Copy', () => detail.action_digest, { 'aria-label': 'Copy the action digest' }))),
@@ -101,25 +103,25 @@ function build(detail, back) {
 
 async function checkDigest(detail, check) {
   verdict = { id: detail.request_id, state: 'unknown' };
-  const computed = await digestOf(detail.action).catch(() => null);
-  const state = computed === null ? 'unavailable' : computed === detail.action_digest ? 'match' : 'mismatch';
+  const computed = detail.action && await digestOf(detail.action).catch(() => null);
+  const state = !detail.action ? 'erased' : computed === null ? 'unavailable' : computed === detail.action_digest ? 'match' : 'mismatch';
   if (!check.isConnected) return; // another request is drawn by now
   verdict = { id: detail.request_id, state };
   setAttr(check, 'data-state', state);
-  setText(check, { match: 'matches what is shown', mismatch: 'does NOT match what is shown', unavailable: 'cannot be checked' }[state]);
+  setText(check, { match: 'matches what is shown', mismatch: 'does NOT match what is shown', unavailable: 'cannot be checked', erased: 'cannot be checked: the action was erased' }[state]);
   onVerdict();
 }
 
 /** Draws a request, or only what changed in it. */
 export function showDetail(detail, { back, typed, me, group }) {
-  const fresh = !shown || shown.id !== detail.request_id || shown.digest !== detail.action_digest;
+  const fresh = !shown || shown.id !== detail.request_id || shown.digest !== detail.action_digest || shown.erased !== Boolean(detail.erased);
   if (fresh) {
     const { article, parts } = build(detail, back);
     const held = hasFocus();
     delete scroller.dataset.placeholder;
     scroller.replaceChildren(article);
     scroller.scrollTop = 0;
-    shown = { id: detail.request_id, digest: detail.action_digest, detail: null, parts };
+    shown = { id: detail.request_id, digest: detail.action_digest, erased: Boolean(detail.erased), detail: null, parts };
     if (held && (!hasFocus() || document.activeElement === pane)) focusDetail();
     checkDigest(detail, parts.check);
   }
@@ -144,9 +146,9 @@ function drawAnswered(detail, place) {
   const { decision } = detail;
   if (!decision || place.hasChildNodes()) return;
   if (decision.edited && decision.action) {
-    const all = differences(detail.action.arguments, decision.action.arguments);
+    const all = detail.action ? differences(detail.action.arguments, decision.action.arguments) : [];
     const check = h('span', { class: 'check' });
-    place.append(section('edited', 'Approved instead', h('p', { class: 'from' }, `with ${countWords(all.length)}`), changeList(all),
+    place.append(section('edited', 'Approved instead', detail.action ? [h('p', { class: 'from' }, `with ${countWords(all.length)}`), changeList(all)] : '',
       h('div', { class: 'sides' },
         h('div', {}, h('h4', {}, 'Asked'), actionBox(detail.action)),
         h('div', {}, h('h4', {}, 'Approved'), actionBox(decision.action))),

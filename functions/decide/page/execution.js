@@ -15,7 +15,7 @@ export function executionNodes(detail) {
   const [used, outcome] = [lastOf(detail, 'consumed'), lastOf(detail, 'outcome')];
   const at = (iso) => (iso ? [' ', timeNode(iso)] : '');
   const until = permit?.expires_at ?? detail.decision?.permit?.expires_at;
-  const by = typeof used.consumed_by === 'string' ? [' by ', h('bdi', {}, safeText(used.consumed_by))] : '';
+  const by = typeof used.key_id === 'string' ? [' by ', h('bdi', {}, safeText(used.key_id))] : '';
   const words = {
     waiting: ['Not used yet. The agent may carry it out once', until ? [', until ', timeNode(until)] : '', '.'],
     unused: ['Never used: the permit ran out', at(until), '. Nothing was carried out under it.'],

@@ -30,7 +30,7 @@ export function createGroup({ open, decideAll }) {
       const items = [...page.items].sort((a, b) => (a.request_id < b.request_id ? -1 : 1));
       await Promise.all(items.filter((item) => !details.has(item.request_id)).map(async ({ request_id: id }) => {
         const one = await api.getDetail(id);
-        details.set(id, { ...one, fits: await digestOf(one.action).catch(() => null) === one.action_digest });
+        details.set(id, { ...one, fits: Boolean(one.action) && await digestOf(one.action).catch(() => null) === one.action_digest });
       }));
       group = { of: keyOf(detail), items, more: Boolean(page.next_cursor) };
     } catch (error) {
@@ -50,7 +50,7 @@ export function createGroup({ open, decideAll }) {
       open(id);
     });
     const el = h('li', {}, h('p', { class: 'group-head' }, h('span', { class: 'priority', 'data-priority': detail.priority }, detail.priority), link, state),
-      actionBox(detail.action), detail.fits ? '' : h('p', { class: 'check', 'data-state': 'mismatch' }, 'its digest does not match what is shown: it is not part of an answer to all'));
+      actionBox(detail.action), detail.fits || !detail.action ? '' : h('p', { class: 'check', 'data-state': 'mismatch' }, 'its digest does not match what is shown: it is not part of an answer to all'));
     return { el, state };
   }
 

@@ -2,7 +2,7 @@
 
 export const STATUSES = ['pending', 'decided', 'all'];
 export const PRIORITIES = ['P1', 'P2', 'P3'];
-export const OUTCOMES = ['approved', 'rejected', 'cancelled'];
+export const OUTCOMES = ['approved', 'rejected', 'responded', 'cancelled'];
 /** What an operator may answer, in the order of the buttons; what the agent can take of it stands in `answers`. */
 export const ANSWERS = ['approve', 'edit', 'respond', 'reject'];
 export const offered = ({ answers }) => (Array.isArray(answers) ? ANSWERS.filter((one) => answers.includes(one)) : ['approve', 'reject']);

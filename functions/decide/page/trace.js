@@ -12,7 +12,7 @@ const KINDS = {
   voted: 'Voted', rerouted: 'Rerouted', consumed: 'Permit used', outcome: 'Outcome',
 };
 // Said elsewhere, or for programs.
-const KNOWN = new Set(['seq', 'kind', 'at', 'actor', 'hash', 'prev_hash', 'entry', 'request_id', 'action_digest', 'envelope_sha256', 'outcome', 'cause', 'reason', 'details', 'policy_id']);
+const KNOWN = new Set(['seq', 'kind', 'at', 'actor', 'hash', 'prev_hash', 'entry', 'request_id', 'action_digest', 'requested_action_digest', 'response_digest', 'edited', 'consume_key', 'envelope_sha256', 'outcome', 'cause', 'reason', 'details', 'policy_id']);
 const ISO = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/;
 
 /** Who acted, as a name and, where it differs, the id behind it. */
