@@ -28,23 +28,6 @@ def stack() -> Json:
     return described
 
 
-# What a relay serves besides 1.0, by what its openapi.json says.
-_CAPABILITIES = {"consume": "/consume", "answers": "edited_action_digest", "bearer": "bearer"}
-
-
-@pytest.fixture(scope="session")
-def served(stack: Json) -> str:
-    """The relay's own description."""
-    return httpx.get(f"{stack['base_url']}/openapi.json").raise_for_status().text
-
-
-@pytest.fixture(autouse=True)
-def skip_where_not_served(request: pytest.FixtureRequest) -> None:
-    for mark, sign in _CAPABILITIES.items():
-        if request.node.get_closest_marker(mark) and sign not in request.getfixturevalue("served"):
-            pytest.skip(f"this relay has no {mark} yet")
-
-
 @dataclass
 class Agent:
     """A registered agent, and what its client is configured with."""

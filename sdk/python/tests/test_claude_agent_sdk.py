@@ -10,8 +10,6 @@ from relaytrace import AsyncRelay
 from relaytrace.claude_agent_sdk import hooks
 from test_relay import edited
 
-pytestmark = [pytest.mark.answers, pytest.mark.consume]
-
 
 class Harness:
     """Calls hooks as the SDK does."""

@@ -14,8 +14,6 @@ from conftest import Agent, Json, People, approve, reject
 from relaytrace.langchain import ApprovalMiddleware
 from test_relay import edited
 
-pytestmark = [pytest.mark.answers, pytest.mark.consume]
-
 
 class FakeModel(GenericFakeChatModel):
     """LangChain's fake model, which takes tools."""

@@ -13,7 +13,6 @@ from conftest import Agent, Json, People, approve, reject
 from relaytrace.openai_agents import approved, settle
 from test_relay import edited
 
-pytestmark = [pytest.mark.answers, pytest.mark.consume]
 QUIET = RunConfig(tracing_disabled=True)
 
 

@@ -12,8 +12,6 @@ from conftest import Agent, Json, People, approve, reject
 from relaytrace.pydantic_ai import Approval, go_on
 from test_relay import edited
 
-pytestmark = [pytest.mark.answers, pytest.mark.consume]
-
 
 def told(messages: list[ModelMessage]) -> list[str]:
     return [str(part.content) for one in messages for part in one.parts if isinstance(part, ToolReturnPart)]

@@ -24,7 +24,6 @@ from relaytrace import (
 REFUND = {"customer": "88213", "amount": "1240.00"}
 
 
-@pytest.mark.consume
 @pytest.mark.short
 def test_an_approved_block_runs_once_and_its_end_is_on_record(agent: Agent, people: People) -> None:
     with agent.relay() as relay, people.deciding(agent, approve):
@@ -42,7 +41,6 @@ def test_an_approved_block_runs_once_and_its_end_is_on_record(agent: Agent, peop
             pytest.fail("an approval was used twice")
 
 
-@pytest.mark.consume
 def test_a_block_that_raises_is_a_failure_on_record(agent: Agent, people: People) -> None:
     with agent.relay() as relay, people.deciding(agent, approve):
         with pytest.raises(OSError, match="down"), relay.ask("refund.create", REFUND) as permit:
@@ -50,7 +48,6 @@ def test_a_block_that_raises_is_a_failure_on_record(agent: Agent, people: People
         assert people.execution(permit.request.request_id) == "failed"
 
 
-@pytest.mark.consume
 def test_an_interrupted_block_reports_nothing(agent: Agent, people: People) -> None:
     with agent.relay() as relay, people.deciding(agent, approve):
         with pytest.raises(KeyboardInterrupt), relay.ask("refund.create", REFUND) as permit:
@@ -85,7 +82,6 @@ def test_a_withdrawn_question_is_cancelled(agent: Agent) -> None:
             pytest.fail("ran without an approval")
 
 
-@pytest.mark.consume
 def test_ones_own_patience_leaves_the_question_standing(agent: Agent, people: People) -> None:
     with agent.relay() as relay:
         with pytest.raises(StillPending) as caught, relay.ask("a.b", {}, key="k", timeout=0):
@@ -96,8 +92,6 @@ def test_ones_own_patience_leaves_the_question_standing(agent: Agent, people: Pe
             assert permit.request.request_id == caught.value.request.request_id
 
 
-@pytest.mark.answers
-@pytest.mark.consume
 @pytest.mark.short
 def test_an_edit_is_what_runs(agent: Agent, people: People) -> None:
     def lower(detail: Json) -> tuple[str, Json]:
@@ -117,8 +111,6 @@ def edited(detail: Json, arguments: Json) -> tuple[str, Json]:
     return "edit", {"arguments": arguments, "edited_action_digest": action.digest}
 
 
-@pytest.mark.answers
-@pytest.mark.consume
 def test_a_response_is_told_and_nothing_runs(agent: Agent, people: People) -> None:
     with agent.relay() as relay, people.deciding(agent, lambda _: ("respond", {"response": "Pay by voucher."})):
         with pytest.raises(Responded) as caught, relay.ask("a.b", {}, answers=["approve", "respond"]):
@@ -126,8 +118,6 @@ def test_a_response_is_told_and_nothing_runs(agent: Agent, people: People) -> No
     assert caught.value.value == "Pay by voucher."
 
 
-@pytest.mark.answers
-@pytest.mark.consume
 def test_a_guarded_function_runs_with_the_approved_arguments(agent: Agent, people: People) -> None:
     sent = []
 
@@ -151,8 +141,6 @@ def test_a_guarded_function_runs_with_the_approved_arguments(agent: Agent, peopl
     Mailer.relay.close()
 
 
-@pytest.mark.answers
-@pytest.mark.consume
 @pytest.mark.short
 async def test_the_asynchronous_client_does_the_same(agent: Agent, people: People) -> None:
     async with agent.async_relay() as relay:
@@ -169,7 +157,6 @@ async def test_the_asynchronous_client_does_the_same(agent: Agent, people: Peopl
         assert done[2] == "mailed c"
 
 
-@pytest.mark.consume
 def test_of_many_processes_one_runs(agent: Agent, people: People) -> None:
     ran, refused = [], []
 
@@ -211,7 +198,6 @@ def test_another_question_under_a_key_is_refused(agent: Agent) -> None:
     assert caught.value.code == "validation-failed"
 
 
-@pytest.mark.consume
 def test_an_approval_of_other_arguments_is_not_used(agent: Agent, people: People) -> None:
     with agent.relay() as relay:
         request = relay.submit("refund.create", REFUND)
@@ -223,8 +209,6 @@ def test_an_approval_of_other_arguments_is_not_used(agent: Agent, people: People
             assert permit.arguments == REFUND
 
 
-@pytest.mark.answers
-@pytest.mark.consume
 def test_an_approval_that_expired_before_its_use_is_asked_anew(agent: Agent, people: People) -> None:
     with agent.relay() as relay:
         request = relay.submit("a.b", {}, key="k", permit_seconds=10)

@@ -4,23 +4,12 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
 import * as sdk from "../dist/index.js";
-import {
-  allOf,
-  asked,
-  decide,
-  detail,
-  needsAnswers,
-  needsPermits,
-  newAgent,
-  newBearerAgent,
-  newRelay,
-  stack,
-} from "./stack.mjs";
+import { allOf, asked, decide, detail, newAgent, newBearerAgent, newRelay, stack } from "./stack.mjs";
 
 const ACTION = ["refund.create", { customer: "88213", amount: "12.40" }];
 const never = () => assert.fail("it ran without an approval");
 
-test("an approval runs once with the approved arguments, and its outcome is on record", needsPermits, async () => {
+test("an approval runs once with the approved arguments, and its outcome is on record", async () => {
   const relay = await newRelay();
   const key = randomUUID();
   const ran = [];
@@ -32,7 +21,7 @@ test("an approval runs once with the approved arguments, and its outcome is on r
   assert.equal(ran.length, 1);
 });
 
-test("what the callback throws is thrown on, and reported as failed", needsPermits, async () => {
+test("what the callback throws is thrown on, and reported as failed", async () => {
   const relay = await newRelay();
   const fault = new Error("no funds");
   const refund = relay.guard(
@@ -47,7 +36,7 @@ test("what the callback throws is thrown on, and reported as failed", needsPermi
   assert.equal((await detail(request.request_id)).execution, "failed");
 });
 
-test("a bearer key asks, uses and reports as a signing key does", needsPermits, async () => {
+test("a bearer key asks, uses and reports as a signing key does", async () => {
   const relay = new sdk.Relay(await newBearerAgent());
   const call = relay.ask(...ACTION, {}, (permit) => permit.arguments);
   const [ran, request] = await Promise.all([call, decide(relay, "approve")]);
@@ -74,7 +63,7 @@ test("the stack's own bearer key works from the environment, and for its agent o
   );
 });
 
-test("edited arguments are what runs", needsAnswers, async () => {
+test("edited arguments are what runs", async () => {
   const relay = await newRelay();
   const edited = { ...ACTION[1], amount: "10.00" };
   const edited_action_digest = await sdk.actionDigest({ type: ACTION[0], arguments: edited });
@@ -84,7 +73,7 @@ test("edited arguments are what runs", needsAnswers, async () => {
   assert.equal(permit.edited, true);
 });
 
-test("a response is no approval, and carries its value", needsAnswers, async () => {
+test("a response is no approval, and carries its value", async () => {
   const relay = await newRelay();
   const call = relay.ask(...ACTION, { answers: ["approve", "reject", "respond"] }, never);
   const refused = assert.rejects(call, (error) => error instanceof sdk.Responded && error.value === "pay by voucher");

@@ -17,16 +17,6 @@ async function call(path, token, body, method = body ? "POST" : "GET") {
   return text && JSON.parse(text);
 }
 
-const openapi = await call("/openapi.json", "");
-const has = (end) => Object.keys(openapi.paths).some((path) => path.endsWith(end));
-/** Options of a test that needs approvals to be used, where the relay cannot do that yet. */
-export const needsPermits = { skip: has("/consume") ? false : "the relay has no permits" };
-/** Options of a test that needs edits and responses. */
-export const needsAnswers = {
-  skip:
-    needsPermits.skip || (JSON.stringify(openapi).includes("edited_action_digest") ? false : "the relay has no edits"),
-};
-
 /** Options of a relay of an agent of the test's own. */
 export async function newAgent(changes = {}) {
   const agentId = `ts-${randomBytes(6).toString("hex")}`;
