@@ -1,9 +1,9 @@
 // Draws the page's main states into docs/, on a stack with a few realistic requests.
 
 import { setTimeout as pause } from "node:timers/promises";
+import { digestOf } from "../../functions/decide/page/digest.js";
 import { browser, PHONE } from "./browser.mjs";
-import { describing } from "./gateway.mjs";
-import { decide, newAgent, stack } from "./stack.mjs";
+import { answer, decide, newAgent, stack } from "./stack.mjs";
 
 const WIDE = { width: 960, height: 560 };
 const [deploy, billing, mail] = await Promise.all(["deploy-agent", "billing-agent", "mail-agent"].map(newAgent));
@@ -34,11 +34,10 @@ for (const [agent, title, type] of [
 const agentOf = new Map(quick.map(({ request_id: id, agentId }) => [id, agentId]));
 await deploy.poll();
 
-async function draw(name, { query = "", colorScheme = "light", phone = false, act = async () => {}, at = stack.base_url, viewport = WIDE, route = async () => {}, ready = (tab) => tab.locator("#detail-title").waitFor() }) {
+async function draw(name, { query = "", colorScheme = "light", phone = false, act = async () => {}, viewport = WIDE, ready = (tab) => tab.locator("#detail-title").waitFor() }) {
   const context = await browser.newContext({ viewport: phone ? PHONE : viewport, isMobile: phone, hasTouch: phone, colorScheme, reducedMotion: "reduce" });
   const tab = await context.newPage();
-  await route(tab);
-  await tab.goto(`${at}/${query}#token=${stack.operator.token}`);
+  await tab.goto(`${stack.base_url}/${query}#token=${stack.operator.token}`);
   await ready(tab);
   await act(tab);
   await pause(300);
@@ -69,8 +68,7 @@ for (const given of [...(await billing.poll()).decisions, ...(await mail.poll())
 await draw("history", { query: `?status=decided&id=${quick[1].request_id}` });
 await draw("history-phone", { query: "?status=decided", phone: true, ready: (tab) => tab.locator("#list .when").first().waitFor() });
 
-// Answers, groups and permits: their members are added to what the stack answers.
-const closing = [];
+// Answers, groups and permits.
 const payout = { type: "payout.create", arguments: { customer: "88213", amount: "1240.00", currency: "EUR", lines: [{ order: "55-1042", amount: "1100.00" }, { order: "55-1043", amount: "140.00" }], notify: true } };
 const schema = {
   type: "object", required: ["customer", "amount", "currency"], properties: {
@@ -80,25 +78,17 @@ const schema = {
 };
 const question = { type: "object", required: ["window", "days"], properties: { window: { enum: ["tonight", "next weekend", "not at all"], description: "When the migration may run" }, days: { type: "integer", minimum: 1, description: "Days to keep the old table" }, why: { type: "string" } } };
 const ledger = await newAgent("ledger-agent");
-const changed = await ledger.ask({ title: "Pay out 1,240.00 EUR to customer 88213", action: payout, summary: "Both orders came back. The customer asked for **one** transfer." });
-const asks = await ledger.ask({ title: "When may the ledger's table be migrated?", action: { type: "question", arguments: { table: "ledger_entries", rows: 41_200_000 } } });
-const turn = [];
-for (const to of ["Ann Lee", "Bo Chen", "Cy Moss"]) turn.push(await ledger.ask({ title: `Send the statement to ${to}`, action: { type: "mail.send", arguments: { to, template: "statement-2026-11" } } }));
-const paid = await ledger.ask({ title: "Pay out 310.00 EUR to customer 20911", action: { ...payout, arguments: { customer: "20911", amount: "310.00", currency: "EUR" } } });
-await decide(paid.request_id, "approve", "The second order was never shipped.");
 const all = ["approve", "reject", "edit", "respond"];
-const later = (seconds) => new Date(Date.now() + seconds * 1000).toISOString();
-const gateway = await describing({ after: (close) => closing.push(close) }, {
-  [changed.request_id]: () => ({ answers: all, you: { may: all, why_not: null }, edit_schema: schema }),
-  [asks.request_id]: () => ({ answers: ["reject", "respond"], you: { may: ["reject", "respond"], why_not: null }, respond_schema: question }),
-  ...Object.fromEntries(turn.map(({ request_id: id }) => [id, () => ({ group: "turn-17" })])),
-  [paid.request_id]: ({ decision, chain }) => ({ execution: "succeeded", ...(decision && {
-    decision: { ...decision, edited: true, action: { ...payout, arguments: { customer: "20911", amount: "155.00", currency: "EUR" } }, action_digest: "sha256:e4f47e5bf5835db5b894bf7da35f855d953fbfdab981a63efc6a2d31cf4da0f8" },
-    chain: { ...chain, entries: [...chain.entries,
-      { seq: 3, kind: "consumed", at: later(-4), actor: { kind: "agent", id: "ledger-agent" }, consumed_by: "ledger-key", hash: chain.head },
-      { seq: 4, kind: "outcome", at: later(-2), actor: { kind: "agent", id: "ledger-agent" }, state: "succeeded", note: "Transfer 7710 is booked.", hash: chain.head }] } }) }),
-});
-const at = gateway.base_url;
+const changed = await ledger.ask({ title: "Pay out 1,240.00 EUR to customer 88213", action: payout, summary: "Both orders came back. The customer asked for **one** transfer.", answers: all, edit_schema: schema });
+const asks = await ledger.ask({ title: "When may the ledger's table be migrated?", action: { type: "question", arguments: { table: "ledger_entries", rows: 41_200_000 } }, answers: ["reject", "respond"], respond_schema: question });
+const turn = [];
+for (const to of ["Ann Lee", "Bo Chen", "Cy Moss"]) turn.push(await ledger.ask({ title: `Send the statement to ${to}`, group: "turn-17", action: { type: "mail.send", arguments: { to, template: "statement-2026-11" } } }));
+const paid = await ledger.ask({ title: "Pay out 310.00 EUR to customer 20911", answers: all, action: { ...payout, arguments: { customer: "20911", amount: "310.00", currency: "EUR" } } });
+const instead = { ...payout, arguments: { customer: "20911", amount: "155.00", currency: "EUR" } };
+const digest = await digestOf(instead);
+await answer(paid.request_id, { decision: "edit", arguments: instead.arguments, edited_action_digest: digest, reason: "The second order was never shipped." });
+await ledger.consume(paid.request_id, digest);
+await ledger.report(paid.request_id, "succeeded", { note: "Transfer 7710 is booked." });
 const roomy = { width: 1280, height: 800 };
 const field = (tab, name) => tab.locator(".answer-form").getByLabel(name, { exact: true });
 const edit = async (tab) => {
@@ -108,13 +98,11 @@ const edit = async (tab) => {
   await field(tab, "note (optional)").fill("55-1043 was never paid");
   await tab.locator(".answer-fields").evaluate((el) => { el.scrollTop = 0; });
 };
-await draw("edit", { at, viewport: roomy, query: open(changed), act: edit });
-await draw("edit-dark", { at, viewport: roomy, colorScheme: "dark", query: open(changed), act: edit });
-await draw("edit-phone", { at, phone: true, query: open(changed), act: edit });
-await draw("respond", { at, query: open(asks), act: async (tab) => { await tab.locator("#respond").click(); await field(tab, "window").selectOption("\"next weekend\""); } });
-const byAgent = (tab) => tab.route("**/v1/hitl/requests?*group=turn-17*", (call) => call.continue({ url: call.request().url().replace(/&group=[^&]*/, "&q=statement") }));
-await draw("group", { at, viewport: roomy, route: byAgent, query: open(turn[0]), ready: (tab) => tab.locator(".group-list li").first().waitFor() });
-await draw("group-all", { at, viewport: roomy, route: byAgent, query: open(turn[0]), ready: (tab) => tab.locator(".group-list li").first().waitFor(), act: (tab) => tab.getByRole("button", { name: "Approve all 3" }).click() });
-await draw("carried-out", { at, viewport: roomy, query: `?status=decided&id=${paid.request_id}`, ready: (tab) => tab.locator(".sides").waitFor() });
+await draw("edit", { viewport: roomy, query: open(changed), act: edit });
+await draw("edit-dark", { viewport: roomy, colorScheme: "dark", query: open(changed), act: edit });
+await draw("edit-phone", { phone: true, query: open(changed), act: edit });
+await draw("respond", { query: open(asks), act: async (tab) => { await tab.locator("#respond").click(); await field(tab, "window").selectOption("\"next weekend\""); } });
+await draw("group", { viewport: roomy, query: open(turn[0]), ready: (tab) => tab.locator(".group-list li").first().waitFor() });
+await draw("group-all", { viewport: roomy, query: open(turn[0]), ready: (tab) => tab.locator(".group-list li").first().waitFor(), act: (tab) => tab.getByRole("button", { name: "Approve all 3" }).click() });
+await draw("carried-out", { viewport: roomy, query: `?status=decided&id=${paid.request_id}`, ready: (tab) => tab.locator(".sides").waitFor() });
 await browser.close();
-for (const close of closing) close();
