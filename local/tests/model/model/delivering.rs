@@ -156,6 +156,8 @@ impl Model {
                     self.outbox.entry((*request, *seq)).or_insert(self.now + OWN_TIME);
                 } else {
                     self.redeliver(*request, "root", Some(reason));
+                    // Ordered again one by one, by the same person with the same reason, it is done.
+                    self.mark_requeued(*request, "root", Some(reason));
                 }
             }
         }
