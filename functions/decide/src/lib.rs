@@ -18,7 +18,7 @@ use relaytrace_domain::{Error, Result};
 use relaytrace_service::auth::Operator;
 use relaytrace_service::http::{JsonBytes, Path, Problem, RequestOf, Routes, Trace};
 use relaytrace_service::{AppState, DatabaseAuthority};
-use relaytrace_store::{Authority, Deciding};
+use relaytrace_store::{Authority, Deciding, Scope};
 
 use answer::{Body, Given};
 
@@ -52,26 +52,47 @@ async fn decide(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response> {
     let given = Given::parse(&bytes)?;
-    let written = if given.writes() {
-        let asked = state.store.asked(&scope, request_id).await?;
-        Some(given.written(&asked)?)
-    } else {
-        None
-    };
     let deciding = Deciding {
         request_id,
-        by: Authority::Operator(scope),
+        by: Authority::Operator(scope.clone()),
         outcome: given.outcome(),
-        written,
-        reason: given.reason.map(Into::into),
+        written: None,
+        reason: given.reason.clone().map(Into::into),
         action_digest: given.action_digest,
         traceparent: Some(trace.traceparent.clone()),
     };
-    let (decision, is_new) = state.relay.decide(deciding).await?;
+    let (decision, is_new) = if given.writes() {
+        write(&state, &scope, deciding, &given).await?
+    } else {
+        state.relay.decide(deciding).await?
+    };
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = (status, Json(decision)).into_response();
     response.extensions_mut().insert(RequestOf(request_id));
     Ok(response)
+}
+
+/// An answer that says more than yes or no, judged by what its agent admits.
+///
+/// A request that is over, or not open yet again, was not judged: then nothing is written, and the answer is how it stands.
+async fn write(state: &AppState, scope: &Scope, mut deciding: Deciding, given: &Given) -> Result<(Decision, bool)> {
+    let asked = state.store.asked(scope, deciding.request_id).await?;
+    let written = given.written(&asked);
+    if asked.is_open {
+        deciding.written = Some(written?);
+        return state.relay.decide(deciding).await;
+    }
+    match written {
+        Ok(written) => {
+            deciding.written = Some(written);
+            Ok((state.store.decided_before(&deciding).await?.decision, false))
+        }
+        Err(error) => match state.store.decided_before(&deciding).await {
+            Ok(decided) => Err(Error::AlreadyDecided(Box::new(decided.decision))),
+            Err(stands @ (Error::AlreadyDecided(_) | Error::Expired { .. } | Error::NotFound)) => Err(stands),
+            Err(_) => Err(error),
+        },
+    }
 }
 
 /// The public keys of receipts

@@ -3,6 +3,8 @@
 //! `jsonschema` judges. This module bounds what that may cost: how long a schema is, what it refers to, which patterns it
 //! has, and how many steps a value takes.
 
+use std::collections::HashSet;
+
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, PatternOptions, Retrieve, Uri, ValidationError, Validator};
 use serde_json::Value;
@@ -54,6 +56,14 @@ impl AnswerSchema {
         scan.look(&schema, &mut at.to_owned());
         if !scan.faults.is_empty() {
             return Err(scan.faults);
+        }
+        // What a name refers to must not depend on who looks for it.
+        if !has_distinct_anchors(&schema, &mut HashSet::new()) {
+            return Err(fault(at.to_owned(), "has two anchors of one name".to_owned()));
+        }
+        // Whoever compiles follows every reference at once, whatever the value will be: on a stack that ends.
+        if !Nesting::of(&schema).take(&schema) {
+            return Err(fault(at.to_owned(), format!("is nested more than {MAX_APPLIED} deep, references followed")));
         }
         // Schemas that are applied to one and the same value without an end are applied to any value.
         if !Steps::of(&schema).take(&schema, &Value::Null) {
@@ -179,6 +189,61 @@ impl Scan {
     }
 }
 
+/// Measures how deep a schema is: the longest way through its parts and the targets of its references, none entered twice.
+struct Nesting<'s> {
+    root: &'s Value,
+    left: u64,
+    entered: Vec<&'s Value>,
+}
+
+impl<'s> Nesting<'s> {
+    fn of(root: &'s Value) -> Self {
+        Self { root, left: MAX_STEPS, entered: vec![root] }
+    }
+
+    /// Whether it is within the bounds.
+    fn take(mut self, schema: &'s Value) -> bool {
+        self.go(schema, 0).is_some()
+    }
+
+    fn go(&mut self, part: &'s Value, depth: usize) -> Option<()> {
+        self.left = self.left.checked_sub(1)?;
+        if depth > MAX_APPLIED {
+            return None;
+        }
+        match part {
+            Value::Array(items) => items.iter().try_for_each(|item| self.go(item, depth + 1)),
+            Value::Object(members) => members.iter().try_for_each(|(name, value)| match (name.as_str(), value) {
+                ("$ref" | "$dynamicRef", Value::String(to)) => match target(self.root, to) {
+                    Some(target) if !self.entered.iter().any(|entered| std::ptr::eq(*entered, target)) => {
+                        self.entered.push(target);
+                        self.go(target, depth + 1)?;
+                        self.entered.pop();
+                        Some(())
+                    }
+                    _ => Some(()),
+                },
+                _ => self.go(value, depth + 1),
+            }),
+            _ => Some(()),
+        }
+    }
+}
+
+/// Whether no two anchors of a schema have one name, also where they are values and not schemas.
+fn has_distinct_anchors<'s>(part: &'s Value, seen: &mut HashSet<&'s str>) -> bool {
+    match part {
+        Value::Object(members) => {
+            let own = ["$anchor", "$dynamicAnchor"].iter().filter_map(|keyword| members.get(*keyword)?.as_str());
+            let own: HashSet<&str> = own.collect();
+            own.into_iter().all(|name| seen.insert(name))
+                && members.values().all(|member| has_distinct_anchors(member, seen))
+        }
+        Value::Array(items) => items.iter().all(|item| has_distinct_anchors(item, seen)),
+        _ => true,
+    }
+}
+
 /// Counts what a value could take at the most: every schema that may meet a part of it is taken to do so.
 struct Steps<'s> {
     root: &'s Value,
@@ -223,13 +288,14 @@ impl<'s> Steps<'s> {
         self.spend(1)?;
         match (keyword, argument, value) {
             ("$ref" | "$dynamicRef", Value::String(to), _) => {
-                self.target(to).map_or(Some(()), |it| self.apply(it, value))
+                target(self.root, to).map_or(Some(()), |it| self.apply(it, value))
             }
             ("allOf" | "anyOf" | "oneOf", Value::Array(schemas), _) => {
                 schemas.iter().try_for_each(|schema| self.apply(schema, value))
             }
             ("not" | "if" | "then" | "else", schema, _) => self.apply(schema, value),
-            ("dependentSchemas", Value::Object(schemas), _) => {
+            // `dependencies` and `additionalItems` are of earlier drafts, and are judged all the same.
+            ("dependentSchemas" | "dependencies", Value::Object(schemas), _) => {
                 schemas.values().try_for_each(|schema| self.apply(schema, value))
             }
             ("properties", Value::Object(schemas), Value::Object(members)) => {
@@ -252,7 +318,7 @@ impl<'s> Steps<'s> {
             ("additionalProperties" | "unevaluatedProperties", schema, Value::Object(members)) => {
                 members.values().try_for_each(|member| self.apply(schema, member))
             }
-            ("items" | "contains" | "unevaluatedItems", schema, Value::Array(items)) => {
+            ("items" | "additionalItems" | "contains" | "unevaluatedItems", schema, Value::Array(items)) => {
                 items.iter().try_for_each(|item| self.apply(schema, item))
             }
             ("prefixItems", Value::Array(schemas), Value::Array(items)) => {
@@ -264,15 +330,15 @@ impl<'s> Steps<'s> {
             _ => Some(()),
         }
     }
+}
 
-    /// What a reference within the schema points to.
-    fn target(&self, reference: &str) -> Option<&'s Value> {
-        let pointer = reference.strip_prefix('#')?;
-        if pointer.is_empty() || pointer.starts_with('/') {
-            return self.root.pointer(&unescaped(pointer)?);
-        }
-        anchored(self.root, pointer)
+/// What a reference within the schema points to.
+fn target<'s>(root: &'s Value, reference: &str) -> Option<&'s Value> {
+    let pointer = reference.strip_prefix('#')?;
+    if pointer.is_empty() || pointer.starts_with('/') {
+        return root.pointer(&unescaped(pointer)?);
     }
+    anchored(root, pointer)
 }
 
 /// Steps of a pattern on a text: at the worst their lengths multiply.
@@ -396,11 +462,39 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_is_not_deep_by_its_references_either() {
+        let chain = |last: usize| {
+            let link = |n: usize| (n.to_string(), json!({"items": {"$ref": format!("#/$defs/{}", n + 1)}}));
+            let mut definitions: serde_json::Map<_, _> = (0..last).map(link).collect();
+            definitions.insert(last.to_string(), json!({"type": "string"}));
+            json!({"$ref": "#/$defs/0", "$defs": definitions})
+        };
+        assert_eq!(faults_of(&chain(1_200)), ["/edit_schema"]);
+        assert_eq!(faults_of(&chain(20)), [""; 0]);
+        let tree = json!({"properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}}});
+        assert_eq!(faults_of(&tree), [""; 0]);
+    }
+
+    #[test]
+    fn keywords_of_earlier_drafts_and_hidden_anchors_save_no_steps() {
+        let mut definitions: serde_json::Map<_, _> = (0..60)
+            .map(|n| {
+                let next = json!({"$ref": format!("#/$defs/{}", n + 1)});
+                (n.to_string(), json!({"dependencies": {"x": {"anyOf": [next, next]}}}))
+            })
+            .collect();
+        definitions.insert("60".to_owned(), json!(false));
+        assert_eq!(faults_of(&json!({"$ref": "#/$defs/0", "$defs": definitions})), ["/edit_schema"]);
+        let hidden = json!({"$defs": {"a": {"const": {"$anchor": "x"}}, "b": {"$anchor": "x", "anyOf": []}}});
+        assert_eq!(faults_of(&hidden), ["/edit_schema"]);
+    }
+
+    #[test]
     fn a_small_schema_does_not_cost_much() {
         let began = Instant::now();
         assert_eq!(faults_of(&doubling("anyOf", 60)), ["/edit_schema"]);
         let nested = (0..30).fold(json!(1), |value, _| json!({"x": value}));
-        assert_eq!(judged(&doubling("properties", 60), &nested), ["/arguments"]);
+        assert_eq!(faults_of(&doubling("properties", 60)), ["/edit_schema"]);
         let recursive = json!({"properties": {"x": {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]}}});
         assert_eq!(judged(&recursive, &nested), ["/arguments"]);
         let shallow = (0..5).fold(json!(1), |value, _| json!({"x": value}));

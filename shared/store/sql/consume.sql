@@ -86,7 +86,7 @@ WITH request AS (
 ), announced AS (
     INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
     SELECT request_id, seq, 'consumed', agent_id,
-        handoff_event('consumed', request_id, seq, at, agent_id, client_request_key, priority, action_digest, hash,
+        handoff_event('consumed', request_id, seq, at, agent_id, client_request_key, priority, consumed_digest, hash,
             outcome, cause, tenant_id),
         traceparent, at, moment + interval '10 seconds'
     FROM linked

@@ -318,8 +318,11 @@ impl Database {
         deciding.collect()
     }
 
-    /// Why a decision was not made: the same was made before, or the error that it is.
-    pub(crate) async fn decided_before(&self, deciding: &Deciding) -> Result<Decided> {
+    /// Why a decision is not made: the same was made before, or the error that it is.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyDecided`], [`Error::Expired`] and so on; [`Error::Unavailable`] where nothing stands against it.
+    pub async fn decided_before(&self, deciding: &Deciding) -> Result<Decided> {
         if let Authority::Agent(caller) = &deciding.by {
             // Only its own agent may learn how it stands; this refuses revoked keys and foreign requests.
             self.request_of(caller, deciding.request_id).await?;

@@ -426,7 +426,10 @@ impl Database {
                 r#"rebuilt AS MATERIALIZED (
                     SELECT i.request_id, i.seq, r.agent_id, k.kind,
                         handoff_event(k.kind, i.request_id, i.seq, i.at, r.agent_id, r.client_request_key, s.priority,
-                            r.action_digest, i.hash, h.outcome, h.cause, r.tenant_id) AS payload
+                            -- What was approved and used is the edited action, where there is one.
+                            CASE WHEN i.kind IN ('decided', 'consumed')
+                                THEN COALESCE(r.approved_digest, r.action_digest) ELSE r.action_digest END,
+                            i.hash, h.outcome, h.cause, r.tenant_id) AS payload
                     FROM items i
                     JOIN hitl_requests r ON r.request_id = i.request_id
                     CROSS JOIN LATERAL (

@@ -164,6 +164,8 @@ impl Issuer {
             known_as: [Some(id), text("email"), text("preferred_username")]
                 .into_iter()
                 .flatten()
+                // No envelope can name what cannot be stored.
+                .filter(|name| !name.contains('\0'))
                 .map(without_case)
                 .collect(),
         })
