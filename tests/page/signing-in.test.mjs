@@ -175,7 +175,10 @@ test("an answer of the issuer that this tab did not ask for signs nobody in", as
   await tab.getByText("This sign-in was not begun in this tab").waitFor();
   assert.equal(tab.url(), `${base_url}/`);
   issuer.forgedState = "forged";
+  // The page that comes back says it again: the words of the page before would pass for it.
+  const back = tab.waitForEvent("load");
   await tab.getByRole("button", { name: /^Continue at/ }).click();
+  await back;
   await tab.getByText("This sign-in was not begun in this tab").waitFor();
   assert.ok(!(await stored(tab)).includes("eyJ"));
 });
