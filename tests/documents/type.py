@@ -14,6 +14,7 @@ it. A comment on the line before a block says how else it is meant:
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -49,7 +50,7 @@ def script(name: str, found: list[Block]) -> str:
     """One shell for the document. A problem document is an answer to curl, and a failure to a reader."""
     parts = ["set -Eeuo pipefail; set -m"]
     for block in found:
-        parts.append(f"echo '== {name}:{block.line} ({block.how})'")
+        parts.append("echo " + shlex.quote(f"== {name}:{block.line} ({block.how})"))
         if block.how.startswith(NOT):
             continue
         if block.how.startswith(UNTIL):

@@ -142,16 +142,29 @@ impl Link {
     }
 }
 
-/// Submitted first and once; decided at most once.
+/// Submitted first and once; decided at most once; used at most once, and for the action that was decided.
 fn check_order(findings: &mut Findings, contents: &[Value]) {
-    let mut is_decided = false;
+    let (mut decided, mut is_consumed) = (None, false);
     for (index, content) in contents.iter().enumerate() {
         let (number, field) = (Some(index + 1), format!("/entries/{index}/kind"));
         let kind = text(content, "kind");
         findings.check((kind == Some("submitted")) == (index == 0), number, &field, "is out of place");
-        let is_again = is_decided && kind == Some("decided");
-        findings.check(!is_again, number, &field, "is a second decision");
-        is_decided |= kind == Some("decided");
+        match kind {
+            Some("decided") => {
+                findings.check(decided.is_none(), number, &field, "is a second decision");
+                decided = Some(content);
+            }
+            Some("consumed") => {
+                findings.check(!is_consumed, number, &field, "is a second use");
+                is_consumed = true;
+                let is_same = decided.is_some_and(|decided| {
+                    text(decided, "outcome") == Some("approved")
+                        && text(content, "action_digest") == text(decided, "action_digest")
+                });
+                findings.check(is_same, number, &field, "is not of the action that was approved");
+            }
+            _ => {}
+        }
     }
 }
 
@@ -179,5 +192,25 @@ fn check_envelope(findings: &mut Findings, export: &Value, contents: &[Value]) {
         let holds = !states_one || asked == Some(&digest);
         let field = format!("/entries/{index}/entry");
         findings.check(holds, Some(index + 1), field, "does not have the action digest of the envelope");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_use_is_one_and_of_the_action_that_was_approved() {
+        let entry = |kind: &str, digest: &str| json!({"kind": kind, "outcome": "approved", "action_digest": digest});
+        let faults = |used: &[&str]| {
+            let mut contents = vec![entry("submitted", "a"), entry("decided", "b")];
+            contents.extend(used.iter().map(|digest| entry("consumed", digest)));
+            let mut findings = Findings::default();
+            check_order(&mut findings, &contents);
+            findings.0.len()
+        };
+        assert_eq!([faults(&[]), faults(&["b"]), faults(&["a"]), faults(&["b", "b"])], [0, 0, 1, 1]);
     }
 }

@@ -5,9 +5,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::answers::{Answer, Answers, OnBehalfOf, PermitSeconds};
+#[cfg(feature = "schemas")]
 use super::faults::Faults;
 use super::ids::{ActionType, AgentId, ClientRequestKey, Digest, GroupKey, Priority, Summary, Title};
-use super::json::{Json, ParseError, from_object};
+use super::json::Json;
+#[cfg(feature = "schemas")]
+use super::json::{ParseError, from_object};
 use super::time::Timestamp;
 
 /// Most bytes of `action` and of `resume`, each (contract, "Limits").
