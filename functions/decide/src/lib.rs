@@ -74,7 +74,8 @@ async fn decide(
 
 /// An answer that says more than yes or no, judged by what its agent admits.
 ///
-/// A request that is over, or not open yet again, was not judged: then nothing is written, and the answer is how it stands.
+/// Where the request is over, nothing was judged, so nothing is written, and the answer is how it stands. Also where a sweep
+/// opens the request again meanwhile.
 async fn write(state: &AppState, scope: &Scope, mut deciding: Deciding, given: &Given) -> Result<(Decision, bool)> {
     let asked = state.store.asked(scope, deciding.request_id).await?;
     let written = given.written(&asked);

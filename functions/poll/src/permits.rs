@@ -6,7 +6,7 @@ use relaytrace_domain::{AgentId, ConsumeKey, Digest, Note, Reported, RequestId, 
 use relaytrace_service::AppState;
 use relaytrace_service::auth::{Agent, Execute};
 use relaytrace_service::http::{JsonBody, Path, Problem, Trace};
-use relaytrace_store::{Caller, Consuming, Reporting};
+use relaytrace_store::{Consuming, Reporting};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -77,24 +77,9 @@ pub async fn consume(
     Extension(Trace(trace)): Extension<Trace>,
     JsonBody(attempt): JsonBody<Consume>,
 ) -> Result<Json<ConsumedView>> {
-    use_permit(&state, caller, request_id, attempt, &trace.traceparent).await
-}
-
-async fn use_permit(
-    state: &AppState,
-    caller: Caller,
-    request_id: RequestId,
-    attempt: Consume,
-    traceparent: &str,
-) -> Result<Json<ConsumedView>> {
-    let action_digest = attempt.action_digest;
-    let consuming = Consuming {
-        caller,
-        request_id,
-        consume_key: attempt.consume_key,
-        action_digest,
-        traceparent: Some(traceparent.to_owned()),
-    };
+    let Consume { consume_key, action_digest } = attempt;
+    let traceparent = Some(trace.traceparent.clone());
+    let consuming = Consuming { caller, request_id, consume_key, action_digest, traceparent };
     let (consumed, is_new) = state.relay.consume(consuming).await?;
     Ok(Json(ConsumedView {
         agent_id: consumed.agent_id,
@@ -124,16 +109,6 @@ pub async fn outcome(
     Extension(Trace(trace)): Extension<Trace>,
     JsonBody(report): JsonBody<Report>,
 ) -> Result<Json<OutcomeView>> {
-    note_outcome(&state, caller, request_id, report, &trace.traceparent).await
-}
-
-async fn note_outcome(
-    state: &AppState,
-    caller: Caller,
-    request_id: RequestId,
-    report: Report,
-    traceparent: &str,
-) -> Result<Json<OutcomeView>> {
     let Report { state: reported, note, evidence_sha256 } = report;
     let reporting = Reporting {
         caller,
@@ -141,7 +116,7 @@ async fn note_outcome(
         state: reported,
         note: note.clone(),
         evidence: evidence_sha256,
-        traceparent: Some(traceparent.to_owned()),
+        traceparent: Some(trace.traceparent.clone()),
     };
     let (noted, is_new) = state.relay.report_outcome(reporting).await?;
     Ok(Json(OutcomeView {
