@@ -114,37 +114,61 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// Runs drills side by side in lanes. The number of those that failed.
+///
+/// An inconclusive run proves nothing either way: it is played once more, alone and with twice the count. A promise that
+/// was not kept is never played again.
 async fn run_all(options: &Options, chosen: Vec<&'static Drill>, lanes: usize) -> Result<usize> {
     let lanes = lanes.min(chosen.len());
     let total = chosen.len();
     let begun = Instant::now();
-    let waiting: VecDeque<_> = chosen.into();
-    let waiting = Arc::new(Mutex::new(waiting));
-    let running = (0..lanes).map(|_| run_lane(options, waiting.clone()));
-    let failed: usize = futures_util::future::try_join_all(running).await?.into_iter().sum();
+    let waiting = Arc::new(Mutex::new(VecDeque::from(chosen)));
+    let running = (0..lanes).map(|_| run_lane(options, waiting.clone(), 1));
+    let mut tally = Tally::default();
+    for lane in futures_util::future::try_join_all(running).await? {
+        tally.failed += lane.failed;
+        tally.inconclusive.extend(lane.inconclusive);
+    }
+    let mut failed = tally.failed;
+    if !tally.inconclusive.is_empty() {
+        let again = run_lane(options, Arc::new(Mutex::new(tally.inconclusive.into())), 2).await?;
+        failed += again.failed + again.inconclusive.len();
+    }
     if total > 1 {
         println!("{} passed, {failed} failed  ({} s)", total - failed, begun.elapsed().as_secs());
     }
     Ok(failed)
 }
 
-/// One drill after the other on the same servers.
-async fn run_lane(options: &Options, waiting: Arc<Mutex<VecDeque<&'static Drill>>>) -> Result<usize> {
+/// What became of the drills of a lane.
+#[derive(Default)]
+struct Tally {
+    failed: usize,
+    inconclusive: Vec<&'static Drill>,
+}
+
+/// One drill after the other on the same servers, each with `scale` times its count.
+async fn run_lane(options: &Options, waiting: Arc<Mutex<VecDeque<&'static Drill>>>, scale: u64) -> Result<Tally> {
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    let mut failed = 0;
+    let mut tally = Tally::default();
     let mut servers = tokio::task::spawn_blocking(Servers::start).await??;
     while let Some(drill) = next() {
         let begun = Instant::now();
-        let verdict = run_one(options, drill, &mut servers).await;
+        let verdict = run_one(options, drill, scale, &mut servers).await;
         let passed = verdict.is_ok();
         let is_played = !verdict.as_ref().is_err_and(anyhow::Error::is::<Unplayable>);
+        let is_conclusive = !verdict.as_ref().is_err_and(anyhow::Error::is::<Inconclusive>);
         let mark = match (passed, is_played) {
             (true, _) => "PASS",
+            (false, true) if !is_conclusive && scale == 1 => "OPEN",
             (false, true) => "FAIL",
             (false, false) => "SKIP",
         };
-        // The short form runs wherever the tests do; the full form proves, or does not.
-        failed += usize::from(!passed && (is_played || !options.short));
+        if !is_conclusive {
+            tally.inconclusive.push(drill);
+        } else if !passed && (is_played || !options.short) {
+            // The short form runs wherever the tests do; the full form proves, or does not.
+            tally.failed += 1;
+        }
         let words = verdict.unwrap_or_else(|error| format!("{error:#}").replace('\n', " "));
         let seconds = begun.elapsed().as_secs();
         println!("{:<24} {mark}  {words}  ({seconds} s)", drill.name);
@@ -156,11 +180,11 @@ async fn run_lane(options: &Options, waiting: Arc<Mutex<VecDeque<&'static Drill>
         }
     }
     tokio::task::block_in_place(|| drop(servers));
-    Ok(failed)
+    Ok(tally)
 }
 
-async fn run_one(options: &Options, drill: &'static Drill, servers: &mut Servers) -> Verdict {
-    let count = if options.short { drill.short } else { drill.full };
+async fn run_one(options: &Options, drill: &'static Drill, scale: u64, servers: &mut Servers) -> Verdict {
+    let count = scale * if options.short { drill.short } else { drill.full };
     let mut scene = Scene::set(drill.name, count, options.short, servers)?;
     let verdict = (drill.run)(&mut scene).await;
     if verdict.is_err() {

@@ -15,7 +15,7 @@ use crate::drill::judge::judge;
 use crate::drill::load::{Load, lost_calls};
 use crate::drill::scene::Scene;
 use crate::drill::service::Service;
-use crate::drill::{Verdict, enough};
+use crate::drill::{Inconclusive, Verdict, enough};
 
 /// Whole handoffs beside the submissions: agents, and how many of each hand over at the same time.
 const AGENTS: usize = 8;
@@ -55,7 +55,7 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     ))?;
     enough(findings.submitted, BETWEEN * scene.count, "submissions")?;
     enough(lost, scene.count * 10, "calls cut off")?;
-    ensure!(rows >= 8.0, "inconclusive: {rows:.1} submissions a statement");
+    ensure!(rows >= 4.0, Inconclusive(format!("{rows:.1} submissions a statement, at least 4 are needed")));
     Ok(verdict)
 }
 

@@ -1,5 +1,6 @@
 //! At the deadline, and after it.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -36,9 +37,10 @@ pub async fn operator_against_sweep(scene: &mut Scene<'_>) -> Verdict {
     let mut client = scene.client(&service);
     set_policy(scene, &mut client, agent, 1).await?;
     let each = scene.count.div_ceil(RACES as u64);
+    let aim = Aim(AtomicI64::new(995_000));
     let races = join_all((0..RACES).map(|index| {
         let (operator, client) = (&scene.operators[index], scene.client(&service));
-        race(client, agent, operator, index, each)
+        race(client, agent, operator, &aim, index, each)
     }));
     let outcomes = tokio::select! {
         outcomes = races => outcomes,
@@ -66,46 +68,78 @@ pub async fn operator_against_sweep(scene: &mut Scene<'_>) -> Verdict {
     let by_sweep = all - by_operator;
     let verdict =
         findings.verdict(&format!("{all} races: {by_operator} won by the operator, {by_sweep} by the sweep"))?;
-    enough(by_operator, all / 20, "races won by the operator")?;
-    enough(by_sweep, all / 20, "races won by the sweep")?;
+    enough(by_operator, all / 10, "races won by the operator")?;
+    enough(by_sweep, all / 10, "races won by the sweep")?;
     Ok(verdict)
 }
 
-/// Submits, and decides within some milliseconds of the deadline; again and again.
-async fn race(mut client: Client, agent: &Agent, operator: &Person, number: usize, rounds: u64) -> Result<()> {
+/// The moment of the operators' decisions, in microseconds after a submission. Each winner moves it later and each loser
+/// earlier, by half the time of their call, so that both sides win however slow the machine is.
+struct Aim(AtomicI64);
+
+impl Aim {
+    const EARLIEST: i64 = 200_000;
+    const LATEST: i64 = 1_100_000;
+
+    fn moment(&self) -> Duration {
+        let jitter = rand::rng().random_range(-3_000..3_000);
+        let aim = self.0.load(Ordering::Relaxed).clamp(Self::EARLIEST, Self::LATEST);
+        Duration::from_micros((aim + jitter).unsigned_abs())
+    }
+
+    fn learn(&self, is_won: bool, took: Duration) {
+        let step = i64::try_from(took.as_micros() / 2).unwrap_or(i64::MAX).clamp(200, Self::EARLIEST);
+        let moved = |aim: i64| (aim + if is_won { step } else { -step }).clamp(Self::EARLIEST, Self::LATEST);
+        self.0.update(Ordering::Relaxed, Ordering::Relaxed, moved);
+    }
+}
+
+/// Submits, and decides near the deadline; again and again.
+async fn race(
+    mut client: Client,
+    agent: &Agent,
+    operator: &Person,
+    aim: &Aim,
+    number: usize,
+    rounds: u64,
+) -> Result<()> {
     for round in 0..rounds {
         let begun = Instant::now();
         let request_id = client.submit_until_answered(agent, &format!("race-{number}-{round}")).await;
         // It was accepted somewhere in between.
         let accepted = begun + begun.elapsed() / 2;
-        let moment = accepted + Duration::from_micros(rand::rng().random_range(992_000..1_003_000));
-        sleep(moment.saturating_duration_since(Instant::now())).await;
-        decide(&mut client, operator, &request_id).await?;
+        sleep((accepted + aim.moment()).saturating_duration_since(Instant::now())).await;
+        let decided = Instant::now();
+        let is_won = decide(&mut client, operator, &request_id).await?;
+        aim.learn(is_won, decided.elapsed());
     }
     Ok(())
 }
 
-/// Decides; an answer that is too late is an answer.
-async fn decide(client: &mut Client, operator: &Person, request_id: &str) -> Result<()> {
+/// Decides. Whether the decision stands; an answer that is too late is an answer.
+async fn decide(client: &mut Client, operator: &Person, request_id: &str) -> Result<bool> {
     let path = format!("/v1/hitl/requests/{request_id}/decision");
     let body = json!({"decision": "approve"});
     let reply = client.call(Caller::Person(operator), Method::POST, &path, Some(&body)).await;
     let reply = reply.context("a decision was not answered")?;
     let (status, code) = (reply.status.as_u16(), reply.text("code"));
     match (status, &*code) {
-        (201, _) => client.history().add(Record::Decided {
-            request_id: request_id.to_owned(),
-            outcome: reply.text("outcome"),
-            operator: operator.id.clone(),
-        }),
+        (201, _) => {
+            client.history().add(Record::Decided {
+                request_id: request_id.to_owned(),
+                outcome: reply.text("outcome"),
+                operator: operator.id.clone(),
+            });
+            Ok(true)
+        }
         (409, "already-decided") => {
             let standing = &reply.body["decision"];
             ensure!(standing["cause"] == "timeout", "{request_id} was decided by someone else: {standing}");
+            Ok(false)
         }
-        (409, "expired") => {}
+        (409, "expired") => Ok(false),
         _ => anyhow::bail!("{request_id}: the operator was told {status} {}", reply.body),
     }
-    Ok(())
 }
 
 async fn sweep_for_ever(scene: &Scene<'_>, service: &Service) -> std::convert::Infallible {

@@ -67,7 +67,8 @@ pub const DRILLS: &[Drill] = &[
     Drill {
         name: "operator-against-sweep",
         promise: "An operator who races the sweep at the deadline: one winner, one `decided` event.",
-        does: "Decides within some milliseconds of the deadline while two sweeps after the other look for what is due.",
+        does: "Decides at the deadline, earlier after a loss and later after a win, while two sweeps look \
+               for what is due.",
         unit: "requests",
         full: 1_000,
         short: 60,
