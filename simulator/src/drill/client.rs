@@ -26,7 +26,7 @@ const HANG: Duration = Duration::from_secs(10);
 /// And that of a sweep, which does up to 50 rounds of work.
 const SWEEP_HANG: Duration = Duration::from_mins(1);
 /// Pause before the same call is sent again.
-const PAUSE: Duration = Duration::from_millis(25);
+pub const PAUSE: Duration = Duration::from_millis(25);
 
 /// The caller.
 #[derive(Clone, Copy)]
@@ -67,6 +67,26 @@ pub struct Delivery {
     pub delivery_id: String,
     /// How often it was handed out.
     pub attempt: u64,
+    /// The decision.
+    pub outcome: String,
+    /// Of the action that was decided.
+    pub action_digest: String,
+    /// Until when an approval may be used.
+    pub permit_expires_at: Option<String>,
+}
+
+impl Delivery {
+    /// An item of a poll.
+    pub fn of(item: &Value) -> Self {
+        Self {
+            request_id: text(item, "request_id"),
+            delivery_id: text(item, "delivery_id"),
+            attempt: item["attempt"].as_u64().unwrap_or_default(),
+            outcome: text(item, "outcome"),
+            action_digest: text(item, "action_digest"),
+            permit_expires_at: item["permit"]["expires_at"].as_str().map(str::to_owned),
+        }
+    }
 }
 
 /// The result of an acknowledgement.
@@ -281,17 +301,13 @@ impl Client {
         }
         let decisions = reply.body["decisions"].as_array().cloned().unwrap_or_default();
         let deliveries = decisions.iter().map(|decision| {
-            let delivery = Delivery {
-                request_id: text(decision, "request_id"),
-                delivery_id: text(decision, "delivery_id"),
-                attempt: decision["attempt"].as_u64().unwrap_or_default(),
-            };
+            let delivery = Delivery::of(decision);
             self.history.add(Record::Delivered {
                 request_id: delivery.request_id.clone(),
                 delivery_id: delivery.delivery_id.clone(),
                 attempt: delivery.attempt,
-                outcome: text(decision, "outcome"),
-                action_digest: text(decision, "action_digest"),
+                outcome: delivery.outcome.clone(),
+                action_digest: delivery.action_digest.clone(),
             });
             delivery
         });

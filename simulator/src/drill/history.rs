@@ -31,6 +31,10 @@ pub enum Record {
     Delivered { request_id: String, delivery_id: String, attempt: u64, outcome: String, action_digest: String },
     /// An acknowledgement was answered with this state.
     Acknowledged { request_id: String, delivery_id: String, state: String },
+    /// An attempt was told that it has used a permit, now or before.
+    Consumed { request_id: String, consume_key: String, action_digest: String, repeated: bool },
+    /// Someone was told that this outcome is on record.
+    Reported { request_id: String, state: String },
     /// A call was refused.
     Refused { call: String, status: u16, code: String },
     /// A call got no answer that counts.

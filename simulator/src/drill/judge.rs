@@ -1,5 +1,7 @@
 //! Compares the clients' history with the database and the stream.
 
+mod permits;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context as _, Result, bail};
@@ -21,6 +23,8 @@ pub struct Findings {
     pub decided: u64,
     /// Deliveries that have their last state.
     pub delivered: u64,
+    /// Permits that were used.
+    pub consumed: u64,
     /// Events on the stream, each counted once.
     pub events: u64,
     /// Events that are on the stream more than once, under one id.
@@ -37,11 +41,12 @@ impl Findings {
 
     /// The numbers of a run, after what the drill did; an error that names the faults if there are any.
     pub fn verdict(&self, did: &str) -> Verdict {
-        let Self { submitted, decided, delivered, events, .. } = self;
+        let Self { submitted, decided, delivered, consumed, events, .. } = self;
         if self.faults.is_empty() {
+            let used = if *consumed > 0 { format!("{consumed} used once, ") } else { String::new() };
             return Ok(format!(
                 "{did}, {submitted} acknowledged, 0 lost, 0 doubled, {decided} decided once, {delivered} delivered, \
-                 {events} events"
+                 {used}{events} events"
             ));
         }
         let faults =
@@ -66,7 +71,8 @@ struct Decision {
 }
 
 /// Judges a run that has come to rest: no lost 2xx, one decision for each request, chains whole, every decision
-/// delivered or dead-lettered, every event on the stream.
+/// delivered or dead-lettered, every permit used once at the most and for what was approved, every event on the stream
+/// and none that has no entry.
 pub async fn judge(scene: &Scene<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
     let requests = requests(scene)?;
@@ -74,6 +80,7 @@ pub async fn judge(scene: &Scene<'_>) -> Result<Findings> {
     judge_records(scene, &requests, &decisions, &mut findings);
     let entries = judge_chains(scene, &requests, &decisions, &mut findings)?;
     judge_deliveries(scene, &decisions, &mut findings)?;
+    permits::judge_permits(scene, &mut findings)?;
     judge_events(scene, &entries, &mut findings).await?;
     Ok(findings)
 }
@@ -157,7 +164,11 @@ fn judge_records(
                 }
             }
             Record::Violation { of, detail } => findings.fault(of, detail),
-            Record::Acknowledged { .. } | Record::Refused { .. } | Record::Lost { .. } => {}
+            Record::Acknowledged { .. }
+            | Record::Consumed { .. }
+            | Record::Reported { .. }
+            | Record::Refused { .. }
+            | Record::Lost { .. } => {}
         }
     }
     findings.submitted = answered.len() as u64;
@@ -174,13 +185,13 @@ fn judge_records(
 }
 
 /// Chains are whole: from 1 without gaps, linked, hashed here anew, times never backwards, one decision each. Gives
-/// the hash of each entry by `request_id/seq`.
+/// kind and hash of each entry by `request_id/seq`.
 fn judge_chains(
     scene: &Scene<'_>,
     requests: &HashMap<String, Request>,
     decisions: &HashMap<String, Decision>,
     findings: &mut Findings,
-) -> Result<HashMap<String, String>> {
+) -> Result<HashMap<String, (String, String)>> {
     struct Last {
         seq: u64,
         hash: String,
@@ -205,7 +216,7 @@ fn judge_chains(
         last.decided += u64::from(kind == "decided");
         (last.seq, last.at) = (seq, at);
         last.hash.clone_from(&hash);
-        entries.insert(format!("{id}/{seq}"), hash);
+        entries.insert(format!("{id}/{seq}"), (kind, hash));
     }
     for (id, request) in requests {
         let Some(last) = chains.get(id) else {
@@ -241,13 +252,16 @@ fn judge_deliveries(scene: &Scene<'_>, decisions: &HashMap<String, Decision>, fi
     Ok(())
 }
 
-/// Every chain entry that is told has its event on the stream, and one under its id says the same.
-async fn judge_events(scene: &Scene<'_>, entries: &HashMap<String, String>, findings: &mut Findings) -> Result<()> {
-    let untold =
-        rows(scene, "SELECT request_id || '/' || seq FROM approval_chain WHERE kind IN ('extended', 'reprioritised')")?;
-    let untold: HashSet<String> = untold.into_iter().flatten().collect();
+/// Every chain entry that is told has its event on the stream, which says the same each time; and there is none without
+/// its entry.
+async fn judge_events(
+    scene: &Scene<'_>,
+    entries: &HashMap<String, (String, String)>,
+    findings: &mut Findings,
+) -> Result<()> {
     let on_stream = stream::read(&scene.nats.url()).await?;
-    for (id, hash) in entries.iter().filter(|(id, _)| !untold.contains(*id)) {
+    let is_told = |kind: &str| !matches!(kind, "extended" | "reprioritised");
+    for (id, (kind, hash)) in entries.iter().filter(|(_, (kind, _))| is_told(kind)) {
         let Some(payloads) = on_stream.get(id) else {
             findings.fault("event missing", id);
             continue;
@@ -256,11 +270,22 @@ async fn judge_events(scene: &Scene<'_>, entries: &HashMap<String, String>, find
         findings.repeated += u64::from(payloads.len() > 1);
         let event: Value = serde_json::from_slice(&payloads[0])?;
         let head = text(&event["data"]["chain"], "head");
+        let kind = if kind == "submitted" { "requested" } else { kind };
         if payloads.iter().any(|payload| payload != &payloads[0])
             || text(&event, "id") != *id
+            || text(&event, "type") != format!("handoff.{kind}")
             || head != format!("sha256:{hash}")
         {
             findings.fault("event differs", id);
+        }
+    }
+    // The stream has those of other drills, too.
+    let own = format!("{}-", scene.database);
+    for (id, payloads) in &on_stream {
+        let is_known = entries.get(id).is_some_and(|(kind, _)| is_told(kind));
+        let event: Value = serde_json::from_slice(&payloads[0])?;
+        if !is_known && text(&event["data"], "agent_id").starts_with(&own) {
+            findings.fault("event without entry", id);
         }
     }
     Ok(())

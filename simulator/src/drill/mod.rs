@@ -3,18 +3,22 @@
 //! A drill has a name, plays in a scene of its own (a database, processes of the service), breaks something under load,
 //! and judges by the clients' own records, the database and the stream. Its last line is its verdict, with its number.
 
+mod aim;
 pub mod client;
+mod crowd;
 mod faults;
 mod history;
 mod judge;
 mod lambda;
 mod load;
+mod permits;
 mod proxy;
 mod registry;
 mod rules;
 pub mod scene;
 pub mod service;
 mod stream;
+mod uses;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use anyhow::{Context as _, Result, bail};
 
 use super::scene::Scene;
-use super::{Verdict, faults, rules};
+use super::{Verdict, faults, permits, rules};
 
 type Run = for<'a> fn(&'a mut Scene<'_>) -> Pin<Box<dyn Future<Output = Verdict> + 'a>>;
 
@@ -31,7 +31,7 @@ pub struct Drill {
 
 /// Every drill.
 pub fn drills() -> impl Iterator<Item = &'static Drill> {
-    faults::DRILLS.iter().chain(rules::DRILLS)
+    faults::DRILLS.iter().chain(rules::DRILLS).chain(permits::DRILLS)
 }
 
 /// Prints the list.

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::try_join_all;
 use hyper::Method;
 use rand::RngExt as _;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use crate::agent::Agent;
@@ -126,7 +126,7 @@ async fn hand_over(
         Some(decision) => {
             let decided_at: DateTime<Utc> = text(decision, "decided_at").parse()?;
             done.learned_after = (now() - decided_at).num_milliseconds();
-            delivery(decision)
+            Delivery::of(decision)
         }
         None => next_delivery(&mut client, agent).await,
     };
@@ -142,14 +142,6 @@ async fn hand_over(
 
 fn decisions_of(request_id: &str) -> String {
     format!("SELECT count(*) FROM hitl_decisions WHERE request_id = '{request_id}'")
-}
-
-fn delivery(decision: &Value) -> Delivery {
-    Delivery {
-        request_id: text(decision, "request_id"),
-        delivery_id: text(decision, "delivery_id"),
-        attempt: decision["attempt"].as_u64().unwrap_or_default(),
-    }
 }
 
 async fn next_delivery(client: &mut Client, agent: &Agent) -> Delivery {

@@ -1,19 +1,18 @@
 //! At the deadline, and after it.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use futures_util::future::{join, join_all, try_join_all};
 use hyper::{Method, StatusCode};
-use rand::RngExt as _;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::{Crowd, set_policy, settle, submit_all, take_all};
 use crate::agent::Agent;
+use crate::drill::aim::Aim;
 use crate::drill::client::{Caller, Client};
+use crate::drill::crowd::{Crowd, set_policy, settle, submit_all, take_all};
 use crate::drill::history::Record;
 use crate::drill::judge::judge;
 use crate::drill::scene::{Person, Scene};
@@ -37,7 +36,7 @@ pub async fn operator_against_sweep(scene: &mut Scene<'_>) -> Verdict {
     let mut client = scene.client(&service);
     set_policy(scene, &mut client, agent, 1).await?;
     let each = scene.count.div_ceil(RACES as u64);
-    let aim = Aim(AtomicI64::new(995_000));
+    let aim = Aim::new(-2_500, -500_000..=500_000);
     let races = join_all((0..RACES).map(|index| {
         let (operator, client) = (&scene.operators[index], scene.client(&service));
         race(client, agent, operator, &aim, index, each)
@@ -73,28 +72,7 @@ pub async fn operator_against_sweep(scene: &mut Scene<'_>) -> Verdict {
     Ok(verdict)
 }
 
-/// The moment of the operators' decisions, in microseconds after a submission. Each winner moves it later and each loser
-/// earlier, by half the time of their call, so that both sides win however slow the machine is.
-struct Aim(AtomicI64);
-
-impl Aim {
-    const EARLIEST: i64 = 200_000;
-    const LATEST: i64 = 1_100_000;
-
-    fn moment(&self) -> Duration {
-        let jitter = rand::rng().random_range(-3_000..3_000);
-        let aim = self.0.load(Ordering::Relaxed).clamp(Self::EARLIEST, Self::LATEST);
-        Duration::from_micros((aim + jitter).unsigned_abs())
-    }
-
-    fn learn(&self, is_won: bool, took: Duration) {
-        let step = i64::try_from(took.as_micros() / 2).unwrap_or(i64::MAX).clamp(200, Self::EARLIEST);
-        let moved = |aim: i64| (aim + if is_won { step } else { -step }).clamp(Self::EARLIEST, Self::LATEST);
-        self.0.update(Ordering::Relaxed, Ordering::Relaxed, moved);
-    }
-}
-
-/// Submits, and decides near the deadline; again and again.
+/// Submits, and decides about when the deadline is, before or after it as the races before went; again and again.
 async fn race(
     mut client: Client,
     agent: &Agent,
@@ -107,16 +85,14 @@ async fn race(
         let begun = Instant::now();
         let request_id = client.submit_until_answered(agent, &format!("race-{number}-{round}")).await;
         // It was accepted somewhere in between.
-        let accepted = begun + begun.elapsed() / 2;
-        sleep((accepted + aim.moment()).saturating_duration_since(Instant::now())).await;
-        let decided = Instant::now();
-        let is_won = decide(&mut client, operator, &request_id).await?;
-        aim.learn(is_won, decided.elapsed());
+        let deadline = begun + begun.elapsed() / 2 + Duration::from_secs(1);
+        sleep(aim.moment(deadline).saturating_duration_since(Instant::now())).await;
+        aim.learn(!decide(&mut client, operator, &request_id).await?);
     }
     Ok(())
 }
 
-/// Decides. Whether the decision stands; an answer that is too late is an answer.
+/// Decides; an answer that is too late is an answer. Whether it was in time.
 async fn decide(client: &mut Client, operator: &Person, request_id: &str) -> Result<bool> {
     let path = format!("/v1/hitl/requests/{request_id}/decision");
     let body = json!({"decision": "approve"});

@@ -7,9 +7,9 @@ use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use tokio::time::sleep;
 
-use super::settle;
 use crate::agent::Agent;
 use crate::drill::client::{Acknowledged, Client, Delivery};
+use crate::drill::crowd::settle;
 use crate::drill::judge::judge;
 use crate::drill::scene::{Person, Scene};
 use crate::drill::{PATIENCE, Verdict};

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result, ensure};
 use hyper::Method;
 use serde_json::Value;
 
-use super::{Crowd, settle, take_all};
 use crate::drill::client::{Caller, text};
+use crate::drill::crowd::{Crowd, settle, take_all};
 use crate::drill::scene::Scene;
 use crate::drill::{Verdict, enough, stream};
 use crate::keys::NewKey;

@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 use hyper::Method;
 
-use super::{Crowd, envelope, settle, take_all};
-use crate::drill::client::Caller;
+use crate::drill::client::{Caller, envelope};
+use crate::drill::crowd::{Crowd, settle, take_all};
 use crate::drill::history::Record;
 use crate::drill::judge::judge;
 use crate::drill::scene::Scene;

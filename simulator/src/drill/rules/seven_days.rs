@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::ensure;
 use tokio::time::sleep;
 
-use super::{Crowd, envelope, settle};
 use crate::drill::Verdict;
-use crate::drill::client::action_digest;
+use crate::drill::client::{action_digest, envelope};
+use crate::drill::crowd::{Crowd, settle};
 use crate::drill::scene::Scene;
 
 /// Callers at once after the end.
