@@ -78,6 +78,7 @@ check: check-tools ## Format, lints, dependencies, statements, what is generated
 	python3 local/tests/check_migrations.py --quiet
 	local/check-migrations
 	python3 tests/documents/test_check.py --quiet
+	python3 tests/documents/test_agents.py --quiet
 	python3 tests/documents/check.py
 	@if [ -n "$$(git status --porcelain)" ]; then echo 'the tree is not clean:'; git status --short; exit 1; fi
 

@@ -14,20 +14,21 @@ import pytest
 
 from conftest import Agent, Json, People, new_agent
 from relaytrace import (
-    CallError,
-    ClockSkew,
     ConfigurationError,
     ContractBroken,
-    KeyRefused,
+    NoAnswer,
     NotApproved,
     OtherAnswer,
-    ReceiptError,
     Relay,
     RelayError,
     TooSlow,
     Unavailable,
     Unreachable,
     Unverified,
+    WrongClock,
+    WrongDeployment,
+    WrongKey,
+    WrongReceipt,
     WrongSecret,
     WrongUrl,
     verify_receipt,
@@ -87,10 +88,10 @@ def test_a_proxy_before_a_relay_that_is_away(agent: Agent) -> None:
 
 def test_a_key_of_another_deployment(stack: Json, people: People, agent: Agent) -> None:
     fault = ask_all(Relay(stack["base_url"], **{**agent.settings, "key_id": "k-of-another"}, **QUICK))
-    assert isinstance(fault, KeyRefused)
+    assert isinstance(fault, WrongKey)
     revoked = new_agent(stack, people)
     people.admin("PATCH", f"/v1/admin/agents/{revoked.agent_id}", {"status": "disabled"})
-    assert isinstance(ask_all(revoked.relay(**QUICK)), KeyRefused)
+    assert isinstance(ask_all(revoked.relay(**QUICK)), WrongKey)
 
 
 @pytest.mark.short
@@ -105,7 +106,7 @@ def test_a_clock_that_is_wrong(agent: Agent, ahead: int) -> None:
     relay = agent.relay(**QUICK)
     relay._session.now = lambda: time.time() + ahead
     fault = ask_all(relay)
-    assert isinstance(fault, ClockSkew)
+    assert isinstance(fault, WrongClock)
     assert abs(fault.ahead_seconds - ahead) < 60
 
 
@@ -114,7 +115,7 @@ def test_a_signature_of_another_time(agent: Agent) -> None:
     token = relay._session.credentials.token(time.time())
     relay._session.now = lambda: time.time() - 3600
     relay._session.credentials.token = lambda _: token  # type: ignore[method-assign, assignment]
-    assert isinstance(ask_all(relay), ClockSkew)
+    assert isinstance(ask_all(relay), WrongClock)
 
 
 @pytest.mark.short
@@ -129,7 +130,7 @@ def test_an_approval_that_a_proxy_wrote(agent: Agent, strip: bool) -> None:
         headers = {} if strip else {name: value for name, value in answer.headers.items() if name != "content-length"}
         return httpx.Response(answer.status_code, json=body, headers=headers)
 
-    assert isinstance(ask_all(through(agent, forge)), CallError)
+    assert isinstance(ask_all(through(agent, forge)), NoAnswer)
 
 
 def test_an_answer_to_another_question(agent: Agent) -> None:
@@ -230,16 +231,16 @@ def test_pinned_keys_and_a_receipt_that_is_not_theirs(agent: Agent, people: Peop
     assert decision
     assert decision.receipt
     assert verify_receipt(decision.receipt, keys, "relaytrace-local").request_id == asked.request_id
-    with pytest.raises(ReceiptError):
+    with pytest.raises(WrongDeployment):
         verify_receipt(decision.receipt, keys, "another-deployment")
-    with pytest.raises(ReceiptError, match="another deployment"):
+    with pytest.raises(WrongDeployment, match="another deployment"):
         verify_receipt(decision.receipt, {"keys": []})
     head, claims, signature = decision.receipt.split(".")
-    with pytest.raises(ReceiptError):
+    with pytest.raises(WrongReceipt):
         verify_receipt(f"{head}.{claims[:-4]}AAAA.{signature}", keys)
     with agent.relay(receipt_keys=keys) as relay:
         assert relay.request(asked.request_id).decision
-    assert isinstance(ask_all(agent.relay(receipt_keys={"keys": []})), ReceiptError)
+    assert isinstance(ask_all(agent.relay(receipt_keys={"keys": []})), WrongDeployment)
 
 
 GOOD: Json = {"url": "http://127.0.0.1:1", "token": "rtk_k.1_" + 43 * "x", "agent_id": "a", "response_secret": SECRET}

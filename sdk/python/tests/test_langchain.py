@@ -1,5 +1,6 @@
 """LangChain's agent with its own fake model, and LangGraph's checkpointer."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,9 +9,12 @@ from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.types import Command
+from langgraph.errors import ParentCommand
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command, interrupt
 
 from conftest import Agent, Json, People, approve, reject
+from relaytrace import Actor, Rejected, RelayError, StillPending
 from relaytrace.langchain import ApprovalMiddleware
 from test_relay import edited
 
@@ -114,6 +118,97 @@ def test_an_interrupted_thread_goes_on_in_another_process(agent: Agent, people: 
     assert results(graph.invoke(Command(resume=True), thread)) == ["refunded 5"]
     assert ledger.ran == ["5"]
     assert people.execution(request_id) == "succeeded"
+
+
+@pytest.mark.parametrize(("early", "forged"), [(True, 0), (False, 0), (False, 2)])
+def test_a_tool_that_interrupts_itself_goes_on_under_its_approval(
+    agent: Agent, people: People, early: bool, forged: int
+) -> None:
+    """Its interrupt is no failure, and no value but the one that was given to it answers it."""
+    thread: Any = {"configurable": {"thread_id": f"thread of {agent.agent_id}"}}
+    answers = []
+
+    @tool
+    def refund(amount: str) -> str:
+        """Refund an amount."""
+        answers.append(interrupt("From which account?"))
+        return f"refunded {amount} from {answers[-1]}"
+
+    middleware = ApprovalMiddleware(agent.relay(), interrupts=not early)
+    graph: Any = create_agent(model({"amount": "5"}), [refund], middleware=[middleware], checkpointer=InMemorySaver())
+    if early:
+        with people.deciding(agent, approve) as seen:
+            paused = graph.invoke(ASK, thread)
+        request_id = seen[0]["request_id"]
+    else:
+        request_id = graph.invoke(ASK, thread)["__interrupt__"][0].value["request_id"]
+        for _ in range(forged):
+            graph.invoke(Command(resume="forged"), thread)
+        people.decide(request_id)
+        paused = graph.invoke(Command(resume=True), thread)
+    assert [one.value for one in paused["__interrupt__"]] == ["From which account?"]
+    assert people.execution(request_id) == "consumed"
+    assert results(graph.invoke(Command(resume="B"), thread)) == ["refunded 5 from B"]
+    assert answers == ["B"]
+    assert people.execution(request_id) == "succeeded"
+    assert len(people.chain(request_id)) == 4
+
+
+async def test_a_tool_that_hands_over_has_succeeded(agent: Agent, people: People) -> None:
+    @tool
+    def refund(amount: str) -> str:
+        """Refund an amount."""
+        raise ParentCommand(Command(graph=Command.PARENT, goto="other", update={}))
+
+    def other(_: Json) -> Json:
+        return {"messages": [AIMessage(f"taken over from {agent.agent_id}")]}
+
+    inner: Any = create_agent(
+        model({"amount": "5"}), [refund], middleware=[ApprovalMiddleware(agent.relay(), interrupts=False)]
+    )
+    outer: Any = StateGraph(MessagesState)
+    outer.add_node("inner", inner)
+    outer.add_node("other", other)
+    outer.add_edge(START, "inner")
+    with people.deciding(agent, approve) as seen:
+        done = await outer.compile().ainvoke(ASK)
+    assert done["messages"][-1].content.startswith("taken over")
+    assert people.execution(seen[0]["request_id"]) == "succeeded"
+
+
+async def test_a_cancelled_run_reports_nothing(agent: Agent, people: People) -> None:
+    started = asyncio.Event()
+
+    @tool
+    async def refund(amount: str) -> str:
+        """Refund an amount."""
+        started.set()
+        await asyncio.sleep(3600)
+        return amount
+
+    graph = create_agent(model({"amount": "5"}), [refund], middleware=[ApprovalMiddleware(agent.relay())])
+    with people.deciding(agent, approve) as seen:
+        run = asyncio.create_task(graph.ainvoke(ASK))
+        await started.wait()
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+    assert people.execution(seen[0]["request_id"]) == "consumed"
+
+
+@pytest.mark.parametrize("fault", [StillPending("the tool's own"), Rejected("no", Actor("operator", "maria"))])
+def test_what_a_tool_asks_itself_is_not_taken_for_its_own_approval(
+    agent: Agent, people: People, fault: RelayError
+) -> None:
+    @tool
+    def refund(amount: str) -> str:
+        """Refund an amount."""
+        raise fault
+
+    graph = create_agent(model({"amount": "5"}), [refund], middleware=[ApprovalMiddleware(agent.relay())])
+    with people.deciding(agent, approve) as seen, pytest.raises(type(fault)):
+        graph.invoke(ASK)
+    assert people.execution(seen[0]["request_id"]) == "failed"
 
 
 def test_a_relay_that_is_down_runs_nothing(agent: Agent) -> None:

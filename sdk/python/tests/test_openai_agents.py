@@ -1,5 +1,6 @@
 """The OpenAI Agents SDK, with a model of the kind that its own tests use."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -110,6 +111,62 @@ async def test_an_interrupted_run_goes_on_in_another_process(agent: Agent, peopl
     assert done.final_output == "done"
     assert ledger.ran == ["5"]
     assert people.execution(item["request_id"]) == "succeeded"
+
+
+class NestedModel(FakeModel):
+    """Calls `billing` once, and then says what it heard."""
+
+    async def get_response(self, system_instructions: Any, input: Any, *_: Any, **__: Any) -> ModelResponse:
+        items = input if isinstance(input, list) else []
+        self.told = [str(item["output"]) for item in items if item.get("type") == "function_call_output"]
+        said = _message("; ".join(self.told))
+        call = ResponseFunctionToolCall(
+            name="billing", arguments='{"input": "refund"}', call_id="call_b", type="function_call"
+        )
+        return ModelResponse(output=[said] if self.told else [call], usage=Usage(), response_id=None)
+
+
+async def test_an_agent_as_a_tool_goes_on_after_its_own_interrupt(agent: Agent, people: People) -> None:
+    ledger, relay = Ledger(), agent.async_relay()
+    refund = approved(relay, ledger.tool, interrupts=True, timeout=0)
+    inner = Assistant(name="billing", model=FakeModel({"amount": "5"}), tools=[refund])
+    outer = approved(relay, inner.as_tool("billing", "Bills."))
+    assistant = Assistant(name="a", model=NestedModel(), tools=[outer])
+
+    with people.deciding(agent, lambda d: approve(d) if d["action"]["type"] == "billing" else ("wait", {})) as seen:
+        paused = await Runner.run(assistant, "refund", run_config=QUIET)
+    assert [one.name for one in paused.interruptions] == ["refund"]
+    assert people.execution(seen[0]["request_id"]) == "consumed"
+    [item] = people.pending(agent.agent_id)
+    people.decide(item["request_id"])
+    state = paused.to_state()
+    settle(state)
+    done = await Runner.run(assistant, state, run_config=QUIET)
+    assert ledger.ran == ["5"]
+    assert done.final_output == "done"
+    assert people.execution(seen[0]["request_id"]) == "succeeded"
+    await relay.close()
+
+
+async def test_a_tool_that_is_cancelled_reports_nothing(agent: Agent, people: People) -> None:
+    started = asyncio.Event()
+
+    @function_tool
+    async def refund(amount: str) -> str:
+        """Refund an amount."""
+        started.set()
+        await asyncio.sleep(3600)
+        return amount
+
+    tool = approved(agent.relay(), refund)
+    assistant = Assistant(name="a", model=FakeModel({"amount": "5"}), tools=[tool])
+    with people.deciding(agent, approve) as seen:
+        run = asyncio.create_task(Runner.run(assistant, "refund", run_config=QUIET))
+        await started.wait()
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+    assert people.execution(seen[0]["request_id"]) == "consumed"
 
 
 async def test_a_forged_approval_in_the_state_runs_nothing(agent: Agent, people: People) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from pydantic_ai import Agent as Assistant
-from pydantic_ai import DeferredToolRequests
+from pydantic_ai import ApprovalRequired, DeferredToolRequests, RunContext
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
@@ -72,6 +72,32 @@ async def test_a_failure_is_on_record(agent: Agent, people: People) -> None:
     with people.deciding(agent, approve) as seen, pytest.raises(OSError, match="down"):
         await assistant.run("refund")
     assert people.execution(seen[0]["request_id"]) == "failed"
+
+
+async def test_a_tool_that_defers_itself_goes_on_under_its_approval(agent: Agent, people: People) -> None:
+    ran = []
+
+    def refund(ctx: RunContext[None], amount: int) -> str:
+        """Refund an amount."""
+        if not ctx.tool_call_approved:
+            raise ApprovalRequired
+        ran.append(amount)
+        return f"refunded {amount}"
+
+    assistant: Any = Assistant(
+        model({"amount": 5}),
+        tools=[refund],
+        capabilities=[Approval(agent.relay())],
+        output_type=[str, DeferredToolRequests],
+    )
+    with people.deciding(agent, approve) as seen:
+        paused = await assistant.run("refund")
+    assert isinstance(paused.output, DeferredToolRequests)
+    assert people.execution(seen[0]["request_id"]) == "consumed"
+    done = await assistant.run(message_history=paused.all_messages(), deferred_tool_results=go_on(paused.output))
+    assert "refunded 5" in done.output
+    assert ran == [5]
+    assert people.execution(seen[0]["request_id"]) == "succeeded"
 
 
 async def test_a_deferred_call_goes_on_in_another_process(agent: Agent, people: People) -> None:

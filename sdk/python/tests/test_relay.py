@@ -20,6 +20,7 @@ from relaytrace import (
     StillPending,
     TimedOut,
 )
+from relaytrace._flows import LONGEST_POLL_SECONDS
 
 REFUND = {"customer": "88213", "amount": "1240.00"}
 
@@ -173,9 +174,33 @@ def test_of_many_processes_one_runs(agent: Agent, people: People) -> None:
         thread.start()
     [item] = until(lambda: people.pending(agent.agent_id))
     people.decide(item["request_id"])
-    for thread in threads:
-        thread.join(timeout=90)
+    # Each sees the decision as it comes, and not at the end of its own wait.
+    until(lambda: len(ran) + len(refused) == 4, seconds=LONGEST_POLL_SECONDS / 2)
     assert (len(ran), len(refused)) == (1, 3)
+    for thread in threads:
+        thread.join()
+
+
+async def test_of_many_tasks_each_sees_the_decision_as_it_comes(agent: Agent, people: People) -> None:
+    async with agent.async_relay() as relay:
+        request = await relay.submit("a.b", {"n": 1})
+        waiting = [asyncio.create_task(relay.wait(request)) for _ in range(4)]
+        await asyncio.to_thread(people.decide, request.request_id)
+        decisions = await asyncio.wait_for(asyncio.gather(*waiting), LONGEST_POLL_SECONDS / 2)
+    assert {decision.outcome for decision in decisions} == {"approved"}
+
+
+def test_a_generator_cannot_be_guarded(agent: Agent) -> None:
+    def generator(n: int) -> Any:
+        yield n
+
+    async def asynchronous(n: int) -> Any:
+        yield n
+
+    for relay in (agent.relay(), agent.async_relay()):
+        for function in (generator, asynchronous):
+            with pytest.raises(TypeError, match="generator"):
+                relay.guard("a.b")(function)
 
 
 def test_equal_calls_of_a_run_are_two_questions_and_a_repeated_run_finds_them(agent: Agent) -> None:

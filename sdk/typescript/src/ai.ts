@@ -1,6 +1,7 @@
 /** For the AI SDK (npm `ai`, version 7): tools that a person approves. */
 
 import { asSchema, type ToolApprovalStatus, type ToolSet } from "ai";
+import { ALL_ANSWERS, Calls, keyOf } from "./adapter.js";
 import { RelayError, Responded, textForModel } from "./errors.js";
 import type { JsonObject } from "./json.js";
 import type { AskOptions, Relay } from "./relay.js";
@@ -32,10 +33,9 @@ export function approvals<TOOLS extends ToolSet>(
   tools: TOOLS,
   { scope, ask = () => ({}) }: ApprovalOptions,
 ) {
-  const questionOf = (toolName: string, toolCallId: string, input: unknown) => {
-    const options = ask({ toolName, toolCallId, input: input as JsonObject });
-    return options && { ...options, key: keyOf(scope, toolCallId) };
-  };
+  const calls = new Calls(relay);
+  const optionsOf = (toolName: string, toolCallId: string, input: unknown) =>
+    ask({ toolName, toolCallId, input: input as JsonObject });
 
   const guarded = Object.entries(tools).map(([toolName, tool]) => {
     const { execute, inputSchema } = tool;
@@ -46,18 +46,21 @@ export function approvals<TOOLS extends ToolSet>(
         throw new RelayError(`the edited arguments do not fit ${toolName}: ${result.error.message}`);
       return (result?.value ?? approved) as object;
     };
-    const asking = async (input: object, options: ExecutionOptions) => {
-      const question = questionOf(toolName, options.toolCallId, input);
-      if (!question) return lastOf(await execute(input, options as never));
-      const call = { ...question, parse, signal: options.abortSignal };
-      try {
-        return await relay.ask(toolName, input, call, async (permit) =>
-          lastOf(await execute(permit.arguments, options as never)),
-        );
-      } catch (error) {
-        if (error instanceof Responded) return error.value;
-        throw error instanceof RelayError ? new Error(textForModel(error), { cause: error }) : error;
-      }
+    const asking = async (input: object, execution: ExecutionOptions) => {
+      const options = optionsOf(toolName, execution.toolCallId, input);
+      if (!options) return lastOf(await execute(input, execution as never));
+      return calls.run({
+        name: toolName,
+        args: input,
+        scope,
+        callId: execution.toolCallId,
+        options: { ...options, parse, signal: execution.abortSignal },
+        run: async (permit) => lastOf(await execute(permit.arguments, execution as never)),
+        refuse: (error) => {
+          if (error instanceof Responded) return error.value;
+          throw new Error(textForModel(error), { cause: error });
+        },
+      });
     };
     return [toolName, { ...tool, execute: asking }];
   });
@@ -70,9 +73,11 @@ export function approvals<TOOLS extends ToolSet>(
     const { toolName, toolCallId, input } = toolCall;
     if (!tools[toolName]?.execute) return undefined;
     try {
-      const question = questionOf(toolName, toolCallId, input);
-      if (!question) return "not-applicable";
-      await relay.approved(toolName, input as object, question);
+      const options = optionsOf(toolName, toolCallId, input);
+      if (!options) return "not-applicable";
+      const args = input as object;
+      const key = await keyOf({ scope, callId: toolCallId, name: toolName, args });
+      await relay.approved(toolName, args, { answers: ALL_ANSWERS, ...options, key });
       return "approved";
     } catch (error) {
       // The answer is the tool's result: `execute` returns it.
@@ -89,8 +94,4 @@ async function lastOf(output: unknown): Promise<unknown> {
   let last: unknown;
   for await (const part of output as AsyncIterable<unknown>) last = part;
   return last;
-}
-
-function keyOf(scope: string, toolCallId: string): string {
-  return `${scope}:${toolCallId}`.replace(/[^A-Za-z0-9._:-]/g, "-");
 }

@@ -20,7 +20,7 @@ export class RelayError extends Error {
 export class ConfigurationError extends RelayError {}
 
 /** A value that JSON (I-JSON, RFC 7493) cannot hold exactly. */
-export class UnsupportedValue extends RelayError {
+export class UnsupportedValue extends ConfigurationError {
   constructor(
     /** Where it is (RFC 6901). */
     readonly pointer: string,
@@ -35,13 +35,19 @@ export class UnsupportedValue extends RelayError {
 /** There is no verified answer. Whether the last call had an effect is not known; asking again with the same key is safe. */
 export class NoAnswer extends RelayError {}
 
-/** The relay is down, slow, or cannot be reached. */
+/** Nothing answers at the address: check `RELAYTRACE_URL`, and that the relay runs. */
 export class Unreachable extends NoAnswer {}
+
+/** No answer came in time. */
+export class TooSlow extends NoAnswer {}
+
+/** The relay cannot serve the call now (502 to 504), or not so often (429): try again later. */
+export class Unavailable extends NoAnswer {}
 
 /** Something answers at the address, and it is not the relay's API. */
 export class WrongUrl extends NoAnswer {}
 
-/** The relay does not accept the agent's key. */
+/** The relay does not accept this key: of another deployment, revoked, expired, or its agent is disabled. */
 export class WrongKey extends NoAnswer {}
 
 /** The answer is signed with another secret than the one configured. */
@@ -60,17 +66,20 @@ export class WrongClock extends NoAnswer {
   }
 }
 
-/** The answer comes from another deployment than the one that is configured. */
+/** The answer or receipt comes from another deployment than the one that issued this key. */
 export class WrongDeployment extends NoAnswer {}
 
 /** The answer is signed, and it is about another request. */
-export class AnotherAnswer extends NoAnswer {}
+export class OtherAnswer extends NoAnswer {}
 
 /** The answer is not signed as the contract says, or was changed on its way. */
 export class Unverified extends NoAnswer {}
 
-/** A verified answer does not follow the contract. */
-export class ContractError extends RelayError {}
+/** A verified answer does not follow the contract: the relay is of a version that this package does not know. */
+export class ContractBroken extends RelayError {}
+
+/** A receipt does not verify, or states another decision. */
+export class WrongReceipt extends RelayError {}
 
 /** A problem document (RFC 9457) of the relay. */
 export interface Problem {
@@ -85,14 +94,26 @@ export interface Problem {
   trace_id: string;
 }
 
+/** Code, detail and every fault. */
+export function wordsOf({ code, detail, errors = [] }: Problem): string {
+  return `${code}: ${detail}${errors.map((fault) => `; ${fault.pointer || "/"}: ${fault.detail}`).join("")}`;
+}
+
 /** The relay refused the call, signed; the same call would be refused again. */
 export class Refused extends RelayError {
   constructor(readonly problem: Problem) {
-    const faults = (problem.errors ?? []).map(({ pointer, detail }) => `; ${pointer || "/"}: ${detail}`).join("");
     const advice = ADVICE[problem.code];
-    super(`${problem.code}: ${problem.detail}${faults}${advice ? `. ${advice}` : ""} (trace ${problem.trace_id})`);
+    super(`${wordsOf(problem)}${advice ? `. ${advice}` : ""} (trace ${problem.trace_id})`);
+  }
+
+  /** The code that programs compare, such as `forbidden`. */
+  get code(): string {
+    return this.problem.code;
   }
 }
+
+/** The key stands for another question. Use another `key`, or ask with the same title, priority and context. */
+export class KeyReused extends Refused {}
 
 const ADVICE: Record<string, string | undefined> = {
   forbidden: "The agent's key must be that of the agent named, and needs the scopes ask and execute",
@@ -197,7 +218,7 @@ export class UnknownOutcome extends NotApproved {
 }
 
 /** Nobody has answered yet, and the caller's time is over. The request goes on; the same key attaches to it. */
-export class Pending extends NotApproved {
+export class StillPending extends NotApproved {
   constructor(
     readonly requestId: string,
     readonly key: string,
@@ -231,7 +252,7 @@ function said(reason: string | null): string {
  */
 export function textForModel(error: unknown): string {
   if (error instanceof Responded) return typeof error.value === "string" ? error.value : JSON.stringify(error.value);
-  if (error instanceof Pending) {
+  if (error instanceof StillPending) {
     return "The tool did not run: a person has not answered yet. The request still stands; call the tool again with the same arguments later.";
   }
   if (error instanceof TimedOut) {

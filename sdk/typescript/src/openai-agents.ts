@@ -1,6 +1,7 @@
 /** For the OpenAI Agents SDK (npm `@openai/agents`): a function tool that a person approves. */
 
 import { type RunContext, tool } from "@openai/agents";
+import { Calls } from "./adapter.js";
 import { RelayError, Responded, textForModel } from "./errors.js";
 import type { JsonObject } from "./json.js";
 import type { AskOptions, Relay } from "./relay.js";
@@ -33,22 +34,18 @@ export function approvedTool<T = ReturnType<typeof tool>>(
 ): T {
   const { execute, parameters } = options as { execute: (...args: unknown[]) => unknown; parameters: unknown };
   const name = (options as { name?: string }).name ?? execute.name;
+  const calls = new Calls(relay);
   const asking = async (input: unknown, context?: RunContext<unknown>, details?: Details) => {
-    try {
-      const args = (input ?? {}) as JsonObject;
-      const within = typeof scope === "function" ? scope(context) : scope;
-      const callId = details?.toolCall?.callId;
-      if (!callId) throw new RelayError("the framework names no tool call, so the request would have no key");
-      const key = `${within}:${callId}`.replace(/[^A-Za-z0-9._:-]/g, "-");
-      const question = { ...ask(args), key, parse: parser(name, parameters), signal: details?.signal };
-      return await relay.ask<object, unknown>(name, args, question, (permit) =>
-        execute(permit.arguments, context, details),
-      );
-    } catch (error) {
-      if (error instanceof Responded) return error.value;
-      if (error instanceof RelayError) return textForModel(error);
-      throw error;
-    }
+    const args = (input ?? {}) as JsonObject;
+    return calls.run<unknown>({
+      name,
+      args,
+      scope: typeof scope === "function" ? scope(context) : scope,
+      callId: details?.toolCall?.callId,
+      options: { ...ask(args), parse: parser(name, parameters), signal: details?.signal },
+      run: (permit) => execute(permit.arguments, context, details),
+      refuse: (error) => (error instanceof Responded ? error.value : textForModel(error)),
+    });
   };
   return tool({ ...options, name, execute: asking } as ToolOptions) as unknown as T;
 }

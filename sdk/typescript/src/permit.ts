@@ -5,10 +5,16 @@ import type { Decision } from "./model.js";
 /** Longest note of an outcome. */
 const MAX_NOTE = 2_000;
 
+/** How a run under a permit ended. */
+export interface Ending {
+  state: "succeeded" | "failed" | "open";
+  note?: string | undefined;
+}
+
 export class Permit<A extends object = object> {
   /** The approved arguments, edited or not; frozen, unless `parse` made others of them. */
   readonly arguments: A;
-  #failure: string | undefined;
+  #ending: Ending | undefined;
 
   constructor(
     readonly decision: Decision,
@@ -29,13 +35,29 @@ export class Permit<A extends object = object> {
     return this.decision.receipt;
   }
 
-  /** For code that returns its errors: the outcome is then reported as failed, although nothing is thrown. */
+  /** For code that returns its errors: the run failed, although nothing is thrown. */
   fail(note: string): void {
-    this.#failure = note.slice(0, MAX_NOTE) || "failed";
+    this.#ending = { state: "failed", note: note.slice(0, MAX_NOTE) || "failed" };
   }
 
-  get failure(): string | undefined {
-    return this.#failure;
+  /** The run succeeded, whatever is thrown. */
+  succeed(note?: string): void {
+    this.#ending = { state: "succeeded", note: note?.slice(0, MAX_NOTE) };
+  }
+
+  /** The run does not end with the callback, or nobody knows how it ended: nothing is reported. */
+  leaveOpen(): void {
+    this.#ending = { state: "open" };
+  }
+
+  /** The same approval, for the rest of a run that interrupted itself. */
+  reopened(): Permit<A> {
+    return new Permit(this.decision, this.arguments, this.digest, this.signal);
+  }
+
+  /** What was said of the end; undefined where the callback's end says it. */
+  get ending(): Ending | undefined {
+    return this.#ending;
   }
 }
 

@@ -1,14 +1,14 @@
 /** Receipts: signed statements of decisions, verified with the deployment's public keys (contract, "Receipts"). */
 
 import type { webcrypto } from "node:crypto";
-import { Unverified, WrongDeployment } from "./errors.js";
+import { WrongDeployment, WrongReceipt } from "./errors.js";
 import { type Json, sameJson } from "./json.js";
 import type { Actor, Decision, Receipt, ReceiptKeys } from "./model.js";
 
 /**
  * The claims of a receipt: signed by one of `keys`, and about this very decision. Needs no connection.
  *
- * @throws {Unverified} with the fault, {@link WrongDeployment} where another deployment signed it.
+ * @throws {WrongReceipt} with the fault, {@link WrongDeployment} where another deployment signed it.
  */
 export async function verifyReceipt(decision: Decision, keys: ReceiptKeys, deployment?: string): Promise<Receipt> {
   const claims = await verifiedClaims(decision.receipt, keys);
@@ -27,7 +27,7 @@ export async function verifyReceipt(decision: Decision, keys: ReceiptKeys, deplo
   ];
   for (const [name, claim, expected] of stated) {
     if (!sameJson((claim ?? null) as Json, expected as Json)) {
-      throw new Unverified(`the receipt states another decision: its ${name} is not that of ${decision.request_id}`);
+      throw new WrongReceipt(`the receipt states another decision: its ${name} is not that of ${decision.request_id}`);
     }
   }
   return claims;
@@ -41,11 +41,11 @@ function actor(of: Actor | undefined): unknown {
 async function verifiedClaims(receipt: string, { keys }: ReceiptKeys): Promise<Receipt> {
   const [header, payload, signature, ...more] = receipt.split(".");
   if (header === undefined || payload === undefined || signature === undefined || more.length > 0) {
-    throw new Unverified("the receipt is no compact JWS");
+    throw new WrongReceipt("the receipt is no compact JWS");
   }
   const { alg, typ, kid, crit } = parsed(header);
   if (alg !== "EdDSA" || typ !== "relaytrace-receipt+jwt" || crit !== undefined) {
-    throw new Unverified("the receipt is a JWS of another kind");
+    throw new WrongReceipt("the receipt is a JWS of another kind");
   }
   // Keys of another use, such as attestations, say nothing by a receipt.
   const jwk = keys.find((key) => key.kid === kid && (key.use ?? "sig") === "sig");
@@ -58,11 +58,11 @@ async function verifiedClaims(receipt: string, { keys }: ReceiptKeys): Promise<R
   const key = await crypto.subtle
     .importKey("jwk", { kty, crv, x } as webcrypto.JsonWebKey, { name: "Ed25519" }, false, ["verify"])
     .catch(() => {
-      throw new Unverified("the receipt's key cannot be used");
+      throw new WrongReceipt("the receipt's key cannot be used");
     });
   const signed = new TextEncoder().encode(`${header}.${payload}`);
   if (!(await crypto.subtle.verify("Ed25519", key, Uint8Array.from(Buffer.from(signature, "base64url")), signed))) {
-    throw new Unverified("the receipt's signature is wrong");
+    throw new WrongReceipt("the receipt's signature is wrong");
   }
   return parsed(payload) as unknown as Receipt;
 }
@@ -71,6 +71,6 @@ function parsed(part: string): Record<string, unknown> {
   try {
     return JSON.parse(Buffer.from(part, "base64url").toString());
   } catch {
-    throw new Unverified("the receipt is no compact JWS");
+    throw new WrongReceipt("the receipt is no compact JWS");
   }
 }

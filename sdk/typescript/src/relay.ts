@@ -6,11 +6,12 @@ import type { About } from "./about.js";
 import { configure, environmentOptions, type RelayOptions } from "./configuration.js";
 import {
   AlreadyUsed,
-  ContractError,
+  ConfigurationError,
+  ContractBroken,
   Frozen,
   NotApproved,
   notApproved,
-  Pending,
+  StillPending,
   PermitExpired,
   PermitRevoked,
   Refused,
@@ -24,8 +25,10 @@ import { defaultTitle, envelopeOf } from "./question.js";
 import { verifyReceipt } from "./receipt.js";
 import { Transport } from "./transport.js";
 
-/** Longest poll: below the idle timeout (60 s) of common proxies. */
-const LONGEST_POLL_SECONDS = 50;
+/** Longest wait of a call: below the idle timeout (60 s) of common proxies. */
+const LONGEST_WAIT_SECONDS = 50;
+/** Between two looks at a request of a deployment that lets no call wait. */
+const LOOK_AGAIN_MS = 1_000;
 /** From a deadline to the end of the sweep that decides what nobody has answered, with what clocks may differ. */
 const SWEEP_SECONDS = 120;
 /** So often an approval that was not used in time is asked for anew. */
@@ -33,7 +36,7 @@ const MAX_ASKS = 20;
 
 /** How an answer is waited for. */
 export interface WaitOptions {
-  /** Give up after so many seconds with {@link Pending}; without it, the request's own deadline ends the wait. */
+  /** Give up after so many seconds with {@link StillPending}; without it, the request's own deadline ends the wait. */
   waitSeconds?: number | undefined;
   signal?: AbortSignal | undefined;
 }
@@ -99,22 +102,25 @@ export class Relay {
     options: AskOptions<A>,
     run: (permit: Permit<A>) => T | Promise<T>,
   ): Promise<T> {
-    const permit = await this.permit(type, args, options);
-    return this.#run(permit, run);
+    refuseGenerators(run);
+    return this.perform(await this.permit(type, args, options), run);
   }
 
-  /** `run`, asking each time with its arguments: one object. What it returns is what `run` returns. */
+  /** `run`, asking each time with its arguments: one object. The result is that of `run`. */
   guard<A extends object, T>(
     type: string,
     run: (args: A, permit: Permit<A>) => T | Promise<T>,
     options: GuardOptions<A> = {},
   ): (args: A) => Promise<T> {
+    refuseGenerators(run);
     return (args) => {
       const entries = Object.entries(options).map(([name, value]) => [
         name,
         typeof value === "function" && name !== "parse" ? (value as (args: A) => unknown)(args) : value,
       ]);
-      return this.ask(type, args, Object.fromEntries(entries), (permit) => run(permit.arguments, permit));
+      // It runs with the approved arguments, so an edit is safe.
+      const question: AskOptions<A> = { answers: ["approve", "reject", "edit"], ...Object.fromEntries(entries) };
+      return this.ask(type, args, question, (permit) => run(permit.arguments, permit));
     };
   }
 
@@ -169,9 +175,10 @@ export class Relay {
 
   /**
    * Waits for the decision on a request: each gets one, at the latest by its timeout. It is no approval to run anything:
-   * {@link ask} uses an approval.
+   * {@link ask} uses an approval. It looks and takes no delivery, so that of several processes that wait for one request
+   * each sees the decision at once.
    *
-   * @throws {Pending} after `waitSeconds`, {@link Undecided} where the deadline passed without a decision.
+   * @throws {StillPending} after `waitSeconds`, {@link Undecided} where the deadline passed without a decision.
    */
   async wait(request: RequestState, { waitSeconds, signal }: WaitOptions = {}): Promise<Decision> {
     if (request.decision) return request.decision;
@@ -181,35 +188,35 @@ export class Relay {
     let respondBy = request.respond_by;
     for (;;) {
       const left = Math.min(until, Date.parse(respondBy) + SWEEP_SECONDS * 1000) - Date.now();
-      const wait = Math.max(0, Math.min(LONGEST_POLL_SECONDS, Math.ceil(left / 1000)));
-      const path = `/v1/agents/${this.agentId}/decisions/poll?wait_seconds=${wait}&limit=1&request_id=${requestId}`;
-      const polled = await this.#transport.call<{ decisions: Decision[]; retry_after_ms?: number }>({
-        method: "GET",
-        path,
-        waitSeconds: wait,
-        about,
-        signal,
-      });
-      // As it now stands: another worker may hold the delivery, and the deadline may have been extended.
-      const decision = polled.decisions[0] ?? (await this.request(requestId, { about, signal }));
-      if ("outcome" in decision) return decision;
-      if (decision.decision) return decision.decision;
-      respondBy = decision.respond_by;
-      if (Date.now() >= until) throw new Pending(requestId, key);
+      const wait = Math.max(0, Math.min(LONGEST_WAIT_SECONDS, Math.ceil(left / 1000)));
+      const looked = performance.now();
+      const now = await this.request(requestId, { about, signal, waitSeconds: wait });
+      if (now.decision) return now.decision;
+      // The deadline may have been extended.
+      respondBy = now.respond_by;
+      if (Date.now() >= until) throw new StillPending(requestId, key);
       if (Date.now() >= Date.parse(respondBy) + SWEEP_SECONDS * 1000) throw new Undecided(requestId);
-      await sleep(polled.retry_after_ms ?? 0, undefined, signal ? { signal } : {}).catch(() =>
-        signal?.throwIfAborted(),
-      );
+      // A deployment may shorten the wait, even to none.
+      const early = LOOK_AGAIN_MS - (performance.now() - looked);
+      if (early > 0) await sleep(early, undefined, signal ? { signal } : {}).catch(() => signal?.throwIfAborted());
     }
   }
 
-  /** A request as it stands, with its decision once there is one. */
+  /**
+   * A request as it stands, with its decision once there is one: as soon as it is decided, at the latest after
+   * `waitSeconds`. It takes no delivery.
+   */
   async request(
     requestId: string,
-    options: { about?: About; signal?: AbortSignal | undefined } = {},
+    { waitSeconds = 0, signal, about }: WaitOptions & { about?: About } = {},
   ): Promise<RequestState> {
-    const about = options.about ?? { agentId: this.agentId, requestId };
-    return this.#transport.call({ method: "GET", path: this.#pathOf(requestId), about, signal: options.signal });
+    return this.#transport.call({
+      method: "GET",
+      path: `${this.#pathOf(requestId)}${waitSeconds > 0 ? `?wait_seconds=${waitSeconds}` : ""}`,
+      waitSeconds,
+      about: about ?? { agentId: this.agentId, requestId },
+      signal,
+    });
   }
 
   /**
@@ -217,14 +224,14 @@ export class Relay {
    * acknowledged comes again after its lease: say {@link acknowledge}, also for what is rejected.
    */
   async *decisions({ signal, limit = 10 }: { signal?: AbortSignal; limit?: number } = {}): AsyncGenerator<Decision> {
-    const path = `/v1/agents/${this.agentId}/decisions/poll?wait_seconds=${LONGEST_POLL_SECONDS}&limit=${limit}`;
+    const path = `/v1/agents/${this.agentId}/decisions/poll?wait_seconds=${LONGEST_WAIT_SECONDS}&limit=${limit}`;
     const about = { agentId: this.agentId };
     while (!signal?.aborted) {
       const polled = await this.#transport
         .call<{ decisions: Decision[]; retry_after_ms?: number }>({
           method: "GET",
           path,
-          waitSeconds: LONGEST_POLL_SECONDS,
+          waitSeconds: LONGEST_WAIT_SECONDS,
           about,
           signal,
         })
@@ -320,7 +327,7 @@ export class Relay {
     // Compared here, on the very arguments that are about to run.
     const digest = await actionDigest({ type, arguments: approved });
     if (digest !== decision.action_digest) {
-      throw new ContractError(
+      throw new ContractBroken(
         `what was approved is ${decision.action_digest}, and about to run is ${digest}: it did not run`,
       );
     }
@@ -349,15 +356,24 @@ export class Relay {
     });
   }
 
-  async #run<A extends object, T>(permit: Permit<A>, run: (permit: Permit<A>) => T | Promise<T>): Promise<T> {
+  /** Runs under a used approval, and reports how the run ended. {@link ask} is `permit` and this. */
+  async perform<A extends object, T>(permit: Permit<A>, run: (permit: Permit<A>) => T | Promise<T>): Promise<T> {
     try {
       const result = await run(permit);
-      await this.report(permit, permit.failure === undefined ? "succeeded" : "failed", permit.failure);
+      await this.#end(permit, "succeeded");
       return result;
     } catch (error) {
-      await this.report(permit, "failed", outcomeNote(error));
+      // Of a run that was told to stop nobody knows how far it came.
+      if (permit.signal?.aborted) permit.leaveOpen();
+      await this.#end(permit, "failed", outcomeNote(error));
       throw error;
     }
+  }
+
+  /** Reports what the permit says of its end, or else `state`. */
+  async #end(permit: Permit<object>, state: "succeeded" | "failed", note?: string): Promise<void> {
+    const ending = permit.ending ?? { state, note };
+    if (ending.state !== "open") await this.report(permit, ending.state, ending.note);
   }
 
   /** Says what became of the action. Never throws: it ran, and what is not reported becomes `unknown` by itself. */
@@ -373,8 +389,14 @@ export class Relay {
   }
 }
 
+/** A generator runs as it is iterated: an outcome would be reported before anything has run. */
+function refuseGenerators(run: object): void {
+  if (/GeneratorFunction\]$/.test(Object.prototype.toString.call(run)))
+    throw new ConfigurationError("the callback is a generator: give a function that runs it to its end");
+}
+
 function editedArguments({ action, request_id: requestId }: Decision): JsonObject {
-  if (!action) throw new ContractError(`${requestId} was edited, and the answer lacks the edited action`);
+  if (!action) throw new ContractBroken(`${requestId} was edited, and the answer lacks the edited action`);
   return snapshot(action.arguments);
 }
 

@@ -5,16 +5,20 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type About, differenceOf, differenceOfProblem } from "./about.js";
 import type { Credentials } from "./credentials.js";
 import {
-  AnotherAnswer,
-  ContractError,
+  ContractBroken,
+  KeyReused,
   NoAnswer,
+  OtherAnswer,
   type Problem,
   Refused,
   RelayError,
+  TooSlow,
+  Unavailable,
   Unreachable,
   WrongClock,
   WrongKey,
   WrongUrl,
+  wordsOf,
 } from "./errors.js";
 import { importSecret, type Received, verify } from "./signature.js";
 
@@ -161,8 +165,8 @@ export class Transport {
     } catch (error) {
       if (error instanceof RelayError) return new Failed(error, "again");
       if (limit.aborted) {
-        const slow = `${this.#base} did not answer within ${limitSeconds} s: it is down or slow. Nothing ran; ask again with the same key`;
-        return new Failed(new Unreachable(slow), "again");
+        const slow = `${this.#base} did not answer within ${limitSeconds} s. Nothing ran; ask again with the same key`;
+        return new Failed(new TooSlow(slow), "again");
       }
       return this.#lost(error);
     }
@@ -188,7 +192,7 @@ export class Transport {
   #unsigned(received: Received): Failed {
     const { status, headers } = received;
     if (status === 429 || status >= 500) {
-      const error = new Unreachable(`${this.#base} answers ${status}, unsigned: the relay is not available behind it`);
+      const error = new Unavailable(`${this.#base} answers ${status}, unsigned: the relay is not available behind it`);
       return new Failed(error, "again", 1000 * (Number(headers.get("retry-after")) || 0));
     }
     return new Failed(new WrongUrl(this.#notTheApi(received)), "hopeless");
@@ -203,7 +207,7 @@ export class Transport {
 
   #unreadable(received: Received, what: string): Failed {
     if (this.#options.secret === undefined) return this.#unsigned(received);
-    return new Failed(new ContractError(`${what}: the answer (${received.status}) is not valid JSON`), "final");
+    return new Failed(new ContractBroken(`${what}: the answer (${received.status}) is not valid JSON`), "final");
   }
 
   /** Why a token was refused, as far as this can be told. A wrong clock is the usual reason. */
@@ -221,7 +225,7 @@ export class Transport {
 /** A verified problem document. */
 function refused(problem: Problem, status: number, path: string, about: About): Failed {
   if (typeof problem.code !== "string")
-    return new Failed(new ContractError(`${path}: ${status} without a problem`), "final");
+    return new Failed(new ContractBroken(`${path}: ${status} without a problem`), "final");
   const difference = differenceOfProblem(problem, path, about);
   if (difference !== undefined) return another(difference);
   const hasNoRoute = problem.code === "not-found" || problem.code === "method-not-allowed";
@@ -229,12 +233,18 @@ function refused(problem: Problem, status: number, path: string, about: About): 
     const what = `the relay has nothing at ${problem.instance}: RELAYTRACE_URL must be its address, without another path`;
     return new Failed(new WrongUrl(what), "final");
   }
-  return new Failed(new Refused(problem), problem.retryable ? "again" : "final", problem.retry_after_ms ?? 0);
+  if (problem.retryable) {
+    const error =
+      problem.code === "frozen" ? new Refused(problem) : new Unavailable(`the relay says ${wordsOf(problem)}`);
+    return new Failed(error, "again", problem.retry_after_ms ?? 0);
+  }
+  const Kind = problem.code === "idempotency-key-reused" ? KeyReused : Refused;
+  return new Failed(new Kind(problem), "final");
 }
 
 function another(difference: string): Failed {
   const advice = "something between mixes up answers, so this one does not count";
-  return new Failed(new AnotherAnswer(`the answer is about another request: ${difference}; ${advice}`), "hopeless");
+  return new Failed(new OtherAnswer(`the answer is about another request: ${difference}; ${advice}`), "hopeless");
 }
 
 async function bytesOf(response: Response): Promise<Uint8Array<ArrayBuffer>> {

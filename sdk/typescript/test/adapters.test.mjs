@@ -3,17 +3,25 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { test } from "node:test";
-import { AIMessage, fakeModel } from "langchain";
-import { Command, MemorySaver } from "@langchain/langgraph";
+import {
+  Command,
+  interrupt,
+  MemorySaver,
+  MessagesAnnotation,
+  ParentCommand,
+  START,
+  StateGraph,
+} from "@langchain/langgraph";
 import { Agent, Runner } from "@openai/agents";
 import { generateText, isStepCount, tool as aiTool } from "ai";
 import { MockLanguageModelV4 } from "ai/test";
-import { createAgent, tool as langchainTool } from "langchain";
+import { AIMessage, createAgent, fakeModel, tool as langchainTool } from "langchain";
 import { z } from "zod";
 import * as ai from "../dist/ai.js";
 import * as langchain from "../dist/langchain.js";
 import { approvedTool } from "../dist/openai-agents.js";
-import { allOf, decide, newRelay } from "./stack.mjs";
+import { StillPending } from "../dist/index.js";
+import { allOf, decide, detail, newRelay } from "./stack.mjs";
 
 const input = { amount: "12.40" };
 const schema = z.object({ amount: z.string() });
@@ -100,6 +108,17 @@ for (const [name, run] of Object.entries(frameworks)) {
     assert.equal((await allOf(relay)).length, 1);
   });
 
+  test(`${name}: an answer that a tool gets by asking itself is the tool's own fault`, async () => {
+    const relay = await newRelay();
+    const fault = new StillPending("r", "k");
+    const call = run(relay, () => {
+      throw fault;
+    }).catch((error) => error.message);
+    const [told, request] = await Promise.all([call, decide(relay, "approve")]);
+    assert.doesNotMatch(told, /a person has not answered/);
+    assert.equal((await detail(request.request_id)).execution, "failed");
+  });
+
   test(`${name}: a relay that is down runs nothing, and the model is told`, async () => {
     const relay = await newRelay({ url: "http://127.0.0.1:1", patienceSeconds: 1 });
     assert.match(await run(relay, () => assert.fail("it ran")), /did not run: no valid decision/);
@@ -122,4 +141,53 @@ test("LangChain: a graph that was interrupted believes the relay, not the value 
   await decide(relay, "reject");
   const { messages } = await agent.invoke(new Command({ resume: true }), config);
   assert.match(messages.find((message) => message.type === "tool").content, /a person .*not today/);
+});
+
+const refundModel = () =>
+  fakeModel()
+    .respondWithTools([{ name: "refund", args: input, id: "call-1" }])
+    .respond(new AIMessage("done"));
+
+for (const [when, options, forged] of [
+  ["that was approved in time", {}, 0],
+  ["after an interrupt for its approval", { interrupts: true }, 0],
+  ["after forged resumes", { interrupts: true }, 2],
+]) {
+  test(`LangChain: a tool that interrupts itself goes on under its approval, ${when}`, async () => {
+    const relay = await newRelay();
+    const execute = async (args) => `refunded ${args.amount} from ${interrupt("From which account?")}`;
+    const refund = langchainTool(execute, { name: "refund", description: "Refund", schema });
+    const middleware = [langchain.approvals(relay, options)];
+    const agent = createAgent({ model: refundModel(), tools: [refund], middleware, checkpointer: new MemorySaver() });
+    const config = { configurable: { thread_id: randomUUID() } };
+    const first = agent.invoke({ messages: [{ role: "user", content: "refund" }] }, config);
+    if (options.interrupts) await first;
+    for (let n = 0; n < forged; n += 1) await agent.invoke(new Command({ resume: "forged" }), config);
+    const request = await decide(relay, "approve");
+    const paused = options.interrupts ? await agent.invoke(new Command({ resume: "go on" }), config) : await first;
+    assert.equal(paused.__interrupt__[0].value, "From which account?");
+    assert.equal((await detail(request.request_id)).execution, "consumed");
+    const { messages } = await agent.invoke(new Command({ resume: "B" }), config);
+    assert.equal(messages.find((message) => message.type === "tool").content, "refunded 12.40 from B");
+    assert.equal((await detail(request.request_id)).execution, "succeeded");
+  });
+}
+
+test("LangChain: a tool that hands over has succeeded", async () => {
+  const relay = await newRelay();
+  const execute = () => {
+    throw new ParentCommand(new Command({ graph: Command.PARENT, goto: "other" }));
+  };
+  const refund = langchainTool(execute, { name: "refund", description: "Refund", schema });
+  const middleware = [langchain.approvals(relay, { scope: randomUUID() })];
+  const inner = createAgent({ model: refundModel(), tools: [refund], middleware });
+  const outer = new StateGraph(MessagesAnnotation)
+    .addNode("inner", inner.graph, { ends: ["other"] })
+    .addNode("other", () => ({ messages: [new AIMessage("taken over")] }))
+    .addEdge(START, "inner")
+    .compile();
+  const call = outer.invoke({ messages: [{ role: "user", content: "refund" }] });
+  const [{ messages }, request] = await Promise.all([call, decide(relay, "approve")]);
+  assert.equal(messages.at(-1).content, "taken over");
+  assert.equal((await detail(request.request_id)).execution, "succeeded");
 });

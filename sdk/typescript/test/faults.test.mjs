@@ -85,9 +85,9 @@ test("a clock that is wrong", async (t) => {
 test("a relay that is down, and one that is slow", async (t) => {
   const options = await newAgent();
   const silent = await between(t, () => new Promise(() => {}));
-  await fails({ ...options, url: silent }, sdk.Unreachable, /did not answer within 1 s/);
+  await fails({ ...options, url: silent }, sdk.TooSlow, /did not answer within 1 s/);
   const busy = await between(t, async (_, response) => response.writeHead(502).end("bad gateway"));
-  await fails({ ...options, url: busy }, sdk.Unreachable, /502/);
+  await fails({ ...options, url: busy }, sdk.Unavailable, /502/);
   await fails({ ...options, url: "http://127.0.0.1:1" }, sdk.Unreachable, /ECONNREFUSED|cannot be reached/);
 });
 
@@ -121,7 +121,7 @@ test("a genuine answer to another question: the approved request of the same age
         path.replace(/wait_seconds=\d+/, "wait_seconds=0").replace(/(?<=\/requests\/)[^/]+$/, other.request_id),
     }),
   );
-  await fails({ ...options, url }, sdk.AnotherAnswer, /another request/);
+  await fails({ ...options, url }, sdk.OtherAnswer, /another request/);
 });
 
 test("an approval by whoever answers without the secret", async (t) => {

@@ -63,6 +63,38 @@ test("the stack's own bearer key works from the environment, and for its agent o
   );
 });
 
+test("of many that wait for one request each sees the decision as it comes", async () => {
+  const relay = await newRelay();
+  const request = await relay.submit(...ACTION);
+  const waiting = Array.from({ length: 4 }, () => relay.wait(request));
+  await decide(relay, "approve");
+  const late = new Promise((_, reject) =>
+    setTimeout(reject, 25_000, new Error("it waits for the end of its poll")).unref(),
+  );
+  for (const decision of await Promise.race([Promise.all(waiting), late])) assert.equal(decision.outcome, "approved");
+});
+
+test("a run that is told to stop reports nothing: nobody knows how far it came", async () => {
+  const relay = await newRelay();
+  const controller = new AbortController();
+  const reason = new Error("the user left");
+  const call = relay.ask(...ACTION, { signal: controller.signal }, () => {
+    controller.abort(reason);
+    throw reason;
+  });
+  const [request] = await Promise.all([decide(relay, "approve"), assert.rejects(call, reason)]);
+  assert.equal((await detail(request.request_id)).execution, "consumed");
+});
+
+test("a generator is refused: its outcome would be reported before it has run", async () => {
+  const relay = await newRelay();
+  for (const generator of [function* () {}, async function* () {}]) {
+    assert.throws(() => relay.guard(...[ACTION[0], generator]), sdk.ConfigurationError);
+    await assert.rejects(relay.ask(...ACTION, {}, generator), sdk.ConfigurationError);
+  }
+  assert.deepEqual(await allOf(relay), []);
+});
+
 test("edited arguments are what runs", async () => {
   const relay = await newRelay();
   const edited = { ...ACTION[1], amount: "10.00" };
@@ -100,12 +132,12 @@ test("a timeout is not a person's no", async () => {
   await assert.rejects(relay.ask(...ACTION, { respondBy }, never), sdk.TimedOut);
 });
 
-test("who stops waiting gets Pending, and the same key attaches to the same request", async () => {
+test("who stops waiting gets StillPending, and the same key attaches to the same request", async () => {
   const relay = await newRelay();
   const key = randomUUID();
   await assert.rejects(
     relay.ask(...ACTION, { key, waitSeconds: 1 }, never),
-    (error) => error instanceof sdk.Pending && error.key === key,
+    (error) => error instanceof sdk.StillPending && error.key === key,
   );
   const again = assert.rejects(relay.ask(...ACTION, { key }, never), sdk.Rejected);
   await Promise.all([again, decide(relay, "reject")]);
@@ -146,7 +178,7 @@ test("decisions are delivered, verify offline, and are not delivered again once 
     assert.equal(decision.request_id, request_id);
     const keys = await relay.receiptKeys();
     assert.equal((await sdk.verifyReceipt(decision, keys)).sub, request_id);
-    await assert.rejects(sdk.verifyReceipt({ ...decision, outcome: "rejected" }, keys), sdk.Unverified);
+    await assert.rejects(sdk.verifyReceipt({ ...decision, outcome: "rejected" }, keys), sdk.WrongReceipt);
     await assert.rejects(sdk.verifyReceipt(decision, keys, "elsewhere"), sdk.WrongDeployment);
     await assert.rejects(sdk.verifyReceipt(decision, { keys: [] }), sdk.WrongDeployment);
     await relay.acknowledge(decision);

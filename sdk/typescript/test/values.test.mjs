@@ -134,7 +134,7 @@ test("six answers are six texts for a model", () => {
     ...members,
   });
   const texts = [
-    new sdk.Pending("r", "k"),
+    new sdk.StillPending("r", "k"),
     new sdk.TimedOut(decision({ cause: "timeout" })),
     new sdk.Rejected(decision({})),
     new sdk.Rejected(decision({ cause: "policy", decided_by: { kind: "system", id: "rule:limits@3" } })),

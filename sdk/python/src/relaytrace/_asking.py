@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 from typing_extensions import Unpack
 
-from ._digest import Action, NotJson, is_legal_key
+from ._digest import Action, is_legal_key
 from ._errors import ConfigurationError
 from ._session import Session
 from ._wire import Json
@@ -72,8 +72,8 @@ class Question:
 
 
 def question(session: Session, type: str, arguments: Mapping[str, Any], **options: Unpack[AskOptions]) -> Question:
-    """The question, its key made. Raises `ConfigurationError` where the arguments are no JSON."""
-    action = action_of(type, arguments)
+    """The question, its key made. Raises `UnsupportedValue` where the arguments are no JSON."""
+    action = Action.make(type, arguments)
     members: Json = {name: value for name, value in options.items() if name != "key" and value is not None}
     unknown = members.keys() - AskOptions.__annotations__.keys()
     if unknown:
@@ -88,14 +88,6 @@ def question(session: Session, type: str, arguments: Mapping[str, Any], **option
     if not is_legal_key(key):
         raise ConfigurationError(f"key is {key!r}: 1 to 125 characters of letters, digits, and . _ : -")
     return Question(action, key, members)
-
-
-def action_of(type: str, arguments: Mapping[str, Any]) -> Action:
-    """The action of these arguments. Raises `ConfigurationError` where they are no JSON."""
-    try:
-        return Action.make(type, arguments)
-    except NotJson as fault:
-        raise ConfigurationError(str(fault)) from fault
 
 
 def _utc(moment: datetime) -> str:

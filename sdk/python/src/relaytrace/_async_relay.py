@@ -1,6 +1,7 @@
 """The asynchronous client: the surface of `_relay`, awaited."""
 
 import functools
+import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from types import TracebackType
@@ -11,9 +12,10 @@ import httpx
 from typing_extensions import Self, Unpack
 
 from . import _flows as flows
-from ._asking import AskOptions, action_of, question
+from ._asking import AskOptions, question
+from ._digest import Action
 from ._face import Face, id_of
-from ._guard import Signature, options_for
+from ._guard import Signature, options_for, refuse_generators
 from ._models import Acknowledged, Decision, Receipt, Request
 from ._permit import PermitInUse, Use
 from ._receipt import verify_receipt
@@ -49,7 +51,7 @@ class AsyncRelay(Face[httpx.AsyncClient]):
         """Ask, wait, and use the approval up: `async with relay.ask(…) as permit:` runs its block only then.
 
         Raises `Rejected`, `TimedOut`, `Cancelled`, `Responded`, `AlreadyUsed` or another `NotApproved`, `StillPending`
-        after `timeout` seconds, or a `CallError` where no answer counts. The block's end is reported as the outcome.
+        after `timeout` seconds, or a `NoAnswer` where no answer counts. The block's end is reported as the outcome.
         """
         return AsyncUsing(self, flows.ask(self._session, question(self._session, type, arguments, **options), timeout))
 
@@ -58,7 +60,7 @@ class AsyncRelay(Face[httpx.AsyncClient]):
 
         `type` and `arguments` are what is about to run; an approval of anything else is refused.
         """
-        return AsyncUsing(self, flows.use(self._session, decision, action_of(type, arguments)))
+        return AsyncUsing(self, flows.use(self._session, decision, Action.make(type, arguments)))
 
     def guard(
         self, type: str, *, exclude: Collection[str] = (), timeout: float | None = None, **options: Any
@@ -70,6 +72,7 @@ class AsyncRelay(Face[httpx.AsyncClient]):
         """
 
         def decorate(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+            refuse_generators(function)
             signature = Signature(function, exclude)
 
             @functools.wraps(function)
@@ -77,7 +80,9 @@ class AsyncRelay(Face[httpx.AsyncClient]):
                 arguments, others = signature.action(args, kwargs)
                 async with self.ask(type, arguments, timeout=timeout, **options_for(options, arguments)) as permit:
                     approved, named = signature.call(permit.arguments, others)
-                    return await function(*approved, **named)
+                    # A function that does not await anything is guarded as well as one that does.
+                    result = function(*approved, **named)
+                    return await result if inspect.isawaitable(result) else result
 
             return guarded
 

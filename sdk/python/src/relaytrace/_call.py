@@ -8,12 +8,10 @@ from email.utils import parsedate_to_datetime
 
 from ._about import About
 from ._errors import (
-    CallError,
-    ClockSkew,
     ContractBroken,
     Frozen,
-    KeyRefused,
     KeyReused,
+    NoAnswer,
     OtherAnswer,
     Refused,
     RelayError,
@@ -21,6 +19,9 @@ from ._errors import (
     Unavailable,
     Unreachable,
     Unverified,
+    WrongClock,
+    WrongDeployment,
+    WrongKey,
     WrongSecret,
     WrongUrl,
 )
@@ -31,7 +32,7 @@ from ._wire import Flow, Json, Lost, Received, Send, Sleep
 
 # What is wrong so often will not be right by trying: a key, a secret, a clock, an address.
 _HOPELESS_TRIES = 3
-_HOPELESS = (ClockSkew, KeyRefused, OtherAnswer, WrongSecret, WrongUrl)
+_HOPELESS = (OtherAnswer, Unverified, WrongClock, WrongDeployment, WrongKey, WrongSecret, WrongUrl)
 # How long an address is tried that has never answered: long enough for a relay that is starting.
 _FIRST_CONTACT_SECONDS = 10.0
 _MAX_PAUSE_SECONDS = 10.0
@@ -55,14 +56,14 @@ class Call:
 
 
 def call(session: Session, asked: Call) -> Flow[Json]:
-    """The verified body of a 2xx answer. Raises `Refused`, `Frozen` or a `CallError`."""
+    """The verified body of a 2xx answer. Raises `Refused`, `Frozen` or a `NoAnswer`."""
     started = session.monotonic()
     hopeless = tries = 0
     while True:
         tries += 1
         try:
             return (yield from _once(session, asked))
-        except (CallError, _Retryable) as fault:
+        except (NoAnswer, _Retryable) as fault:
             last: RelayError = fault.error if isinstance(fault, _Retryable) else fault
             after = fault.after if isinstance(fault, _Retryable) else None
         hopeless += isinstance(last, _HOPELESS)
@@ -121,7 +122,7 @@ def _request(session: Session, asked: Call) -> Send:
     return Send(asked.method, session.url + asked.path, headers, body, session.per_try + asked.waits)
 
 
-def _lost(session: Session, lost: Lost) -> CallError:
+def _lost(session: Session, lost: Lost) -> NoAnswer:
     if lost.was_slow:
         return TooSlow(
             f"{session.url} did not answer in time ({lost.why}); whether the call had an effect is not known"
@@ -134,7 +135,7 @@ def _unsigned(session: Session, received: Received) -> str:
     return f"{session.url} answered {received.status} with {kind}, and no signature"
 
 
-def _why_unsigned(session: Session, received: Received, fault: Unverified) -> CallError:
+def _why_unsigned(session: Session, received: Received, fault: Unverified) -> NoAnswer:
     """What an answer means that the relay has not signed: it is no outcome, whatever it says."""
     if 300 <= received.status < 400:
         where = received.header("location") or "elsewhere"
@@ -150,7 +151,7 @@ def _why_unsigned(session: Session, received: Received, fault: Unverified) -> Ca
     return fault
 
 
-def _unauthenticated(session: Session, received: Received) -> CallError:
+def _unauthenticated(session: Session, received: Received) -> NoAnswer:
     """Why a token was refused, as far as this can be told. A wrong clock is the usual reason for a signed token."""
     date = received.header("date")
     try:
@@ -158,8 +159,8 @@ def _unauthenticated(session: Session, received: Received) -> CallError:
     except ValueError:
         ahead = 0.0
     if abs(ahead) > LEEWAY_SECONDS:
-        return ClockSkew(round(ahead))
-    return KeyRefused(
+        return WrongClock(round(ahead))
+    return WrongKey(
         f"{session.url} does not accept the key {session.credentials.key_id}: it is of another deployment, revoked or "
         "expired, or its agent is disabled. Check RELAYTRACE_URL and the key; an administrator registers a new one"
     )

@@ -9,14 +9,11 @@ from typing import Any
 
 import rfc8785
 
+from ._errors import UnsupportedValue
 from ._wire import Json
 
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ILLEGAL = re.compile(r"[^A-Za-z0-9._:-]")
-
-
-class NotJson(ValueError):
-    """The arguments cannot be carried as JSON exactly; the message names the fault."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +34,12 @@ class Action:
 
     @classmethod
     def make(cls, type: str, arguments: Mapping[str, Any]) -> "Action":
-        """The action of these arguments. Raises `NotJson`."""
+        """The action of these arguments. Raises `UnsupportedValue`."""
         try:
             text = json.dumps(dict(arguments), allow_nan=False)
             canonical = rfc8785.dumps({"type": type, "arguments": json.loads(text)})
         except (TypeError, ValueError, RecursionError) as fault:
-            raise NotJson(
+            raise UnsupportedValue(
                 f"the arguments of {type} cannot be digested: {fault}. Use strings for large or exact numbers, "
                 "times and other objects"
             ) from fault

@@ -4,9 +4,12 @@ Every error says what to do. None of them is an approval: code below `with relay
 raised. `for_model` is the text that an adapter gives to the model in place of the tool's result.
 """
 
-from typing import Any
+from __future__ import annotations
 
-from ._models import Actor, Decision, Problem, Request
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._models import Actor, Decision, Problem, Request
 
 
 class RelayError(Exception):
@@ -85,6 +88,10 @@ class Responded(NotApproved):
         return f"Not run: a person answered instead: {self.value}"
 
 
+class UnknownOutcome(NotApproved):
+    """The outcome is one that this version of the package does not know. It is not an approval; update the package."""
+
+
 class StillPending(NotApproved):
     """The caller's own patience ended before anybody decided. The request stands, and the same key finds it again."""
 
@@ -92,6 +99,10 @@ class StillPending(NotApproved):
     def for_model(self) -> str:
         """Says that a decision may still come."""
         return "Not run yet: a person has not decided so far. The question stands; the same call again finds it."
+
+
+class Undecided(NotApproved):
+    """The deadline has passed, and the relay has not decided by itself: its timeout sweep does not run."""
 
 
 class AlreadyUsed(NotApproved):
@@ -132,35 +143,39 @@ class ConfigurationError(RelayError, ValueError):
     """Something given to the client cannot be used; the message names it."""
 
 
-class CallError(RelayError):
-    """A call has no answer that counts. Whether it had an effect is not known; it may be sent again as it was."""
+class UnsupportedValue(ConfigurationError):
+    """The arguments cannot be carried as JSON exactly (I-JSON, RFC 7493); the message names the fault."""
 
 
-class Unreachable(CallError):
+class NoAnswer(RelayError):
+    """There is no answer that counts. Whether the call had an effect is not known; it may be sent again as it was."""
+
+
+class Unreachable(NoAnswer):
     """Nothing answers at the address. Check RELAYTRACE_URL, and that the relay runs."""
 
 
-class WrongUrl(CallError):
+class WrongUrl(NoAnswer):
     """Something else than a relay answers at the address. Check RELAYTRACE_URL."""
 
 
-class TooSlow(CallError):
+class TooSlow(NoAnswer):
     """No answer came in time."""
 
 
-class Unavailable(CallError):
-    """The relay cannot serve the call now (503), or not so often (429). Try again later."""
+class Unavailable(NoAnswer):
+    """The relay cannot serve the call now (502 to 504), or not so often (429). Try again later."""
 
 
-class KeyRefused(CallError):
+class WrongKey(NoAnswer):
     """The relay does not accept this key: of another deployment, revoked, expired, or its agent is disabled."""
 
 
-class WrongSecret(CallError):
+class WrongSecret(NoAnswer):
     """The answer is signed with another secret. Is RELAYTRACE_RESPONSE_SECRET this key's, and the relay the one?"""
 
 
-class ClockSkew(CallError):
+class WrongClock(NoAnswer):
     """The two clocks differ by more than the 30 s that are allowed. Set this machine's clock."""
 
     def __init__(self, ahead_seconds: int):
@@ -172,11 +187,15 @@ class ClockSkew(CallError):
         )
 
 
-class Unverified(CallError):
+class WrongDeployment(NoAnswer):
+    """The answer or receipt comes from another deployment than the one that issued this key. Check RELAYTRACE_URL."""
+
+
+class Unverified(NoAnswer):
     """The answer is not signed, or not as the contract says. A proxy may have written it; it is no outcome."""
 
 
-class OtherAnswer(CallError):
+class OtherAnswer(NoAnswer):
     """The answer is signed, and is about another request. A proxy or cache mixes answers up; it is no outcome."""
 
 
@@ -184,8 +203,8 @@ class ContractBroken(RelayError):
     """A verified answer is not as the contract says: the relay is of a version that this package does not know."""
 
 
-class ReceiptError(RelayError):
-    """A receipt does not verify, or is about something else."""
+class WrongReceipt(RelayError):
+    """A receipt does not verify, or states another decision."""
 
 
 class Refused(RelayError):

@@ -7,9 +7,8 @@ framework remembers stands for an approval.
 import logging
 import math
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypedDict
-from urllib.parse import urlencode
 
 from ._about import About
 from ._asking import Question
@@ -19,7 +18,6 @@ from ._errors import (
     AlreadyUsed,
     Cancelled,
     ContractBroken,
-    NotApproved,
     OtherAnswer,
     PermitExpired,
     PermitRevoked,
@@ -29,6 +27,8 @@ from ._errors import (
     Responded,
     StillPending,
     TimedOut,
+    Undecided,
+    UnknownOutcome,
 )
 from ._models import Acknowledged, Decision, Request
 from ._permit import PermitInUse, Use
@@ -41,6 +41,8 @@ log = logging.getLogger("relaytrace")
 LONGEST_POLL_SECONDS = 50
 SWEEP_SECONDS = 120
 """From a deadline to the end of the sweep that decides what nobody has answered, both clocks' differences included."""
+LOOK_AGAIN_SECONDS = 1.0
+"""Between two looks at a request of a deployment that lets no call wait."""
 MAX_GENERATIONS = 9
 """How often one call is asked anew because its approval had expired before it was used."""
 NOTE_CHARACTERS = 2000
@@ -60,32 +62,32 @@ def submit(session: Session, question: Question, generation: int = 1) -> Flow[Re
     return (yield from _checked(session, _request(answer, question.action)))
 
 
-def view(session: Session, request_id: str, action: Action | None = None) -> Flow[Request]:
-    """The request as it now stands. Takes no lease, changes nothing."""
+def view(session: Session, request_id: str, action: Action | None = None, wait: int = 0) -> Flow[Request]:
+    """The request as it now stands, or as soon as it is decided within `wait` seconds. Takes no lease."""
     agent_id = session.agent_id
-    path = f"/v1/agents/{agent_id}/requests/{request_id}"
-    answer = yield from call(session, Call("GET", path, About(agent_id, (request_id,))))
+    path = f"/v1/agents/{agent_id}/requests/{request_id}" + (f"?wait_seconds={wait}" if wait else "")
+    answer = yield from call(session, Call("GET", path, About(agent_id, (request_id,)), waits=wait))
     return (yield from _checked(session, _request(answer, action)))
 
 
-def poll(
-    session: Session, wait: float, limit: int = 10, request_ids: Iterable[str] = (), action: Action | None = None
-) -> Flow[tuple[list[Decision], float]]:
+def poll(session: Session, wait: float, limit: int = 10) -> Flow[tuple[list[Decision], float]]:
     """The decisions that are due, leased to this caller, and how long to pause before the next poll."""
     agent_id = session.agent_id
-    wanted = tuple(request_ids)
     seconds = max(0, min(LONGEST_POLL_SECONDS, math.ceil(wait)))
-    query = urlencode([("wait_seconds", seconds), ("limit", limit), *(("request_id", one) for one in wanted)])
-    path = f"/v1/agents/{agent_id}/decisions/poll?{query}"
-    answer = yield from call(session, Call("GET", path, About(agent_id, wanted), waits=seconds))
-    decisions = [_decision(item, action) for item in answer["decisions"]]
+    path = f"/v1/agents/{agent_id}/decisions/poll?wait_seconds={seconds}&limit={limit}"
+    answer = yield from call(session, Call("GET", path, About(agent_id), waits=seconds))
+    decisions = [_decision(item) for item in answer["decisions"]]
     for decision in decisions:
         yield from _check_receipt(session, decision)
     return decisions, float(answer.get("retry_after_ms") or 0) / 1000
 
 
 def wait(session: Session, request: Request, timeout: float | None = None) -> Flow[Decision]:
-    """The decision on a request, which comes at the latest by its deadline. Raises `StillPending` after `timeout`."""
+    """The decision on a request, which comes at the latest by its deadline. Raises `StillPending` after `timeout`.
+
+    It looks and takes no delivery, so that of several processes that wait for one request each sees the decision at
+    once.
+    """
     started = session.monotonic()
     while request.decision is None:
         left = request.respond_by.timestamp() + SWEEP_SECONDS - session.now()
@@ -93,19 +95,19 @@ def wait(session: Session, request: Request, timeout: float | None = None) -> Fl
         if own <= 0:
             raise StillPending(f"request {request.request_id} is still pending; the same key finds it", request=request)
         if left <= 0:
-            raise StillPending(
-                f"request {request.request_id} is pending after its deadline: the relay's sweep does not run",
+            raise Undecided(
+                f"request {request.request_id} is pending after its deadline: the relay's timeout sweep does not run; "
+                "tell its administrator",
                 request=request,
             )
-        # In whole seconds, and at least one: a poll that does not wait would be repeated at once.
-        seconds = max(1.0, min(LONGEST_POLL_SECONDS, left, own))
-        decisions, pause = yield from poll(session, seconds, 1, (request.request_id,), request.action)
-        if decisions:
-            return decisions[0]
-        # Another process may hold the delivery, and a deadline may have been moved.
-        request = yield from view(session, request.request_id, request.action)
-        if request.decision is None and pause:
-            yield Sleep(min(pause, max(own, 0.0)))
+        looked = session.monotonic()
+        # In whole seconds, and at least one: a look that does not wait would be repeated at once.
+        seconds = max(1, math.ceil(min(LONGEST_POLL_SECONDS, left, own)))
+        # A deadline may have been moved: the request says the one that stands.
+        request = yield from view(session, request.request_id, request.action, seconds)
+        # A deployment may shorten the wait, even to none.
+        if request.decision is None and (early := LOOK_AGAIN_SECONDS - (session.monotonic() - looked)) > 0:
+            yield Sleep(min(early, max(own, 0.0)))
     return request.decision
 
 
@@ -126,7 +128,9 @@ def approval(request: Request, decision: Decision) -> Decision:
         )
     if decision.outcome == "rejected":
         raise Rejected(decision.reason, decision.decided_by, **about)
-    raise NotApproved(f"the outcome {decision.outcome!r} is no approval that this version knows", **about)
+    raise UnknownOutcome(
+        f"the outcome is {decision.outcome!r}, which this version of the package does not know: update it", **about
+    )
 
 
 def consume(session: Session, request: Request, decision: Decision, action: Action) -> Flow[Use]:
@@ -188,6 +192,12 @@ def use(session: Session, decision: Decision, action: Action) -> Flow[Use]:
     """Consume an approval that came by itself, for `action`."""
     request = yield from view(session, decision.request_id)
     return (yield from consume(session, request, decision, action))
+
+
+def again(use: Use) -> Flow[Use]:
+    """An approval that this process has consumed, for the rest of a run that interrupted itself."""
+    return use
+    yield
 
 
 def report(
@@ -286,9 +296,9 @@ def _request(answer: Json, action: Action | None) -> Request:
         raise OtherAnswer(f"the answer is about another action: {fault}") from fault
 
 
-def _decision(item: Json, action: Action | None) -> Decision:
+def _decision(item: Json) -> Decision:
     try:
-        return Decision.parse(item, action)
+        return Decision.parse(item)
     except (KeyError, TypeError, AttributeError) as fault:
         raise ContractBroken(f"a decision without its members: {fault!r}") from fault
     except ValueError as fault:

@@ -11,6 +11,12 @@ EDITABLE = ("approve", "reject", "edit")
 """What a guarded function can take: it is called with the approved arguments, so an edit is safe."""
 
 
+def refuse_generators(function: Callable[..., Any]) -> None:
+    """A generator runs as it is iterated: its guard would report an outcome before anything has run."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function.__qualname__} is a generator: guard a function that runs it to its end")
+
+
 class Signature:
     """The parameters of a function that belong to its action, and those that do not."""
 

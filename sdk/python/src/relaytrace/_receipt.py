@@ -2,7 +2,7 @@
 
 import jwt
 
-from ._errors import ReceiptError
+from ._errors import WrongDeployment, WrongReceipt
 from ._models import Decision, Receipt
 from ._wire import Json
 
@@ -12,15 +12,16 @@ _TYPE = "relaytrace-receipt+jwt"
 def verify_receipt(receipt: str, keys: Json, issuer: str | None = None) -> Receipt:
     """The claims of a receipt by the published keys (`/.well-known/jwks.json`); no connection is needed.
 
-    Raises `ReceiptError`. `issuer` is the deployment whose receipts count; without it, any that has these keys.
+    Raises `WrongReceipt`, or `WrongDeployment` where another deployment signed it.
+    `issuer` is the deployment whose receipts count; without it, any that has these keys.
     """
     try:
         header = jwt.get_unverified_header(receipt)
         if header.get("typ") != _TYPE:
-            raise ReceiptError("this is a JWS, and no receipt")
+            raise WrongReceipt("this is a JWS, and no receipt")
         named = [key for key in keys["keys"] if key.get("kid") == header.get("kid") and key.get("use") != "attestation"]
         if not named:
-            raise ReceiptError(f"no key here is called {header.get('kid')}: is it another deployment's receipt?")
+            raise WrongDeployment(f"no key here is called {header.get('kid')}: is it another deployment's receipt?")
         claims = jwt.decode(
             receipt,
             jwt.PyJWK(named[0]),
@@ -30,17 +31,19 @@ def verify_receipt(receipt: str, keys: Json, issuer: str | None = None) -> Recei
             options={"require": ["iss", "sub", "iat"], "verify_aud": False},
         )
         return Receipt.parse(claims)
+    except jwt.InvalidIssuerError as fault:
+        raise WrongDeployment(f"the receipt is not from the deployment {issuer}") from fault
     except (jwt.PyJWTError, KeyError, TypeError, ValueError) as fault:
-        raise ReceiptError(f"the receipt does not verify: {fault}") from fault
+        raise WrongReceipt(f"the receipt does not verify: {fault}") from fault
 
 
 def check_decision(decision: Decision, keys: Json, issuer: str | None = None) -> Receipt:
     """The receipt of a decision, after making sure that it is about that decision."""
     if decision.receipt is None:
-        raise ReceiptError(f"the decision on request {decision.request_id} has no receipt")
+        raise WrongReceipt(f"the decision on request {decision.request_id} has no receipt")
     receipt = verify_receipt(decision.receipt, keys, issuer)
     for member in ("request_id", "client_request_key", "outcome", "action_digest"):
         stated, decided = getattr(receipt, member), getattr(decision, member)
         if stated != decided:
-            raise ReceiptError(f"the receipt's {member} is {stated}, the decision's {decided}")
+            raise WrongReceipt(f"the receipt's {member} is {stated}, the decision's {decided}")
     return receipt

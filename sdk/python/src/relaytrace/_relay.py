@@ -11,9 +11,10 @@ import httpx
 from typing_extensions import Self, Unpack
 
 from . import _flows as flows
-from ._asking import AskOptions, action_of, question
+from ._asking import AskOptions, question
+from ._digest import Action
 from ._face import Face, id_of
-from ._guard import Signature, options_for
+from ._guard import Signature, options_for, refuse_generators
 from ._models import Acknowledged, Decision, Receipt, Request
 from ._permit import PermitInUse, Use
 from ._receipt import verify_receipt
@@ -48,7 +49,7 @@ class Relay(Face[httpx.Client]):
         """Ask, wait, and use the approval up: `with relay.ask(…) as permit:` runs its block only then.
 
         Raises `Rejected`, `TimedOut`, `Cancelled`, `Responded`, `AlreadyUsed` or another `NotApproved`, `StillPending`
-        after `timeout` seconds, or a `CallError` where no answer counts. The block's end is reported as the outcome.
+        after `timeout` seconds, or a `NoAnswer` where no answer counts. The block's end is reported as the outcome.
         """
         return Using(self, flows.ask(self._session, question(self._session, type, arguments, **options), timeout))
 
@@ -57,7 +58,7 @@ class Relay(Face[httpx.Client]):
 
         `type` and `arguments` are what is about to run; an approval of anything else is refused.
         """
-        return Using(self, flows.use(self._session, decision, action_of(type, arguments)))
+        return Using(self, flows.use(self._session, decision, Action.make(type, arguments)))
 
     def guard(
         self, type: str, *, exclude: Collection[str] = (), timeout: float | None = None, **options: Any
@@ -69,6 +70,7 @@ class Relay(Face[httpx.Client]):
         """
 
         def decorate(function: Callable[P, R]) -> Callable[P, R]:
+            refuse_generators(function)
             if inspect.iscoroutinefunction(function):
                 raise TypeError(f"{function.__qualname__} is asynchronous: guard it with AsyncRelay.guard")
             signature = Signature(function, exclude)

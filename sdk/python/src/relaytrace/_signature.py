@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ from http_message_signatures import (
     algorithms,
 )
 
-from ._errors import ClockSkew, Unverified, WrongSecret
+from ._errors import Unverified, WrongClock, WrongDeployment, WrongSecret
 from ._wire import Received, Send
 
 NONCE = "relaytrace-nonce"
@@ -49,7 +50,7 @@ class _Response:
 
 
 def verify(sent: Send, received: Received, key_id: str, secret: bytes, now: float) -> None:
-    """Raise `Unverified`, `WrongSecret` or `ClockSkew` unless `received` answers `sent`."""
+    """Raise `Unverified`, `WrongSecret`, `WrongDeployment` or `WrongClock` unless `received` answers `sent`."""
     if received.header("signature-input") is None or received.header("signature") is None:
         raise Unverified(f"the answer ({received.status}) is not signed: a proxy wrote it, or this is no relay")
     nonce = ((NONCE, sent.headers[NONCE]),)
@@ -64,7 +65,13 @@ def verify(sent: Send, received: Received, key_id: str, secret: bytes, now: floa
             message, expect_tag=_TAG, require_components=_COVERED, max_age=None, body=received.body
         )
     except (HTTPMessageSignaturesException, ValueError) as fault:
-        if _names_key(received, key_id) and _digest_holds(received):
+        named = _key_named(received)
+        if named is not None and named != key_id:
+            raise WrongDeployment(
+                f"the answer is signed for the key {named}, not for {key_id}: it is not from the relay that issued "
+                "this key. Check RELAYTRACE_URL"
+            ) from fault
+        if named is not None and _digest_holds(received):
             raise WrongSecret(
                 "the answer is signed with another secret: RELAYTRACE_RESPONSE_SECRET is not that of this key, or "
                 "the answer was changed on its way"
@@ -78,11 +85,14 @@ def _check_times(parameters: dict[str, int | str], now: float) -> None:
     if not isinstance(created, int) or not isinstance(expires, int) or not 0 <= expires - created <= _LIFETIME_SECONDS:
         raise Unverified("the signature of the answer says no time, or one that is too long")
     if not created - LEEWAY_SECONDS <= now <= expires + LEEWAY_SECONDS:
-        raise ClockSkew(round(now - created))
+        raise WrongClock(round(now - created))
 
 
-def _names_key(received: Received, key_id: str) -> bool:
-    return f';keyid="{key_id}";' in (received.header("signature-input") or "") + ";"
+def _key_named(received: Received) -> str | None:
+    """The key that the relay says it has signed for."""
+    stated = received.header("signature-input") or ""
+    found = re.search(r';keyid="([^"]*)"', stated)
+    return found[1] if found and f';tag="{_TAG}"' in stated else None
 
 
 def _digest_holds(received: Received) -> bool:

@@ -19,7 +19,7 @@ from claude_agent_sdk import HookMatcher
 from claude_agent_sdk.types import HookContext, HookEvent, HookInput, HookJSONOutput
 
 from . import _flows as flows
-from ._adapter import AnyRelay, Policy, awaiting, call_key
+from ._adapter import ALL_ANSWERS, AnyRelay, Policy, awaiting, call_key, keep
 from ._asking import question
 from ._digest import Action
 from ._errors import RelayError, StillPending
@@ -29,9 +29,6 @@ from ._wire import Json
 log = logging.getLogger("relaytrace")
 
 WAIT_SECONDS = 600.0
-_ANSWERS = ("approve", "reject", "edit", "respond")
-# A session's calls whose end has not been seen. What falls out is recorded as unknown by the relay itself.
-_MAX_OPEN = 1000
 
 
 def hooks(
@@ -86,23 +83,17 @@ class _Hooks:
         # The harness runs a refused call again under another id: it goes on with the question that is pending.
         same = session, Action.make(name, arguments).digest
         key = self._pending.pop(same, None) or call_key("claude", session, tool_use, name, arguments)
-        options = self._policy.options(arguments, key, _ANSWERS)
+        options = self._policy.options(arguments, key, ALL_ANSWERS)
         timeout = options.pop("timeout")
         async with awaiting(self._policy.relay) as relay:
             try:
                 asked = question(relay._session, name, arguments, **options)
                 permit = PermitInUse(await relay._play(flows.ask(relay._session, asked, timeout)))
             except StillPending:
-                _keep(self._pending, same, key)
+                keep(self._pending, same, key)
                 raise
-        _keep(self._running, (session, tool_use), permit)
+        keep(self._running, (session, tool_use), permit)
         return permit
-
-
-def _keep(kept: OrderedDict[Any, Any], name: tuple[str, str], value: Any) -> None:
-    kept[name] = value
-    while len(kept) > _MAX_OPEN:
-        kept.popitem(last=False)
 
 
 def _answer(decision: str, reason: str, changed: Json | None = None) -> HookJSONOutput:

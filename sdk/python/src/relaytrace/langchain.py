@@ -9,23 +9,28 @@ agent = create_agent(model, tools, middleware=[ApprovalMiddleware(Relay.from_env
 
 Without a checkpointer the call waits. With one, a call that is not decided yet interrupts the graph; resume the thread
 in any process, with any value: the value carries no authority, and the relay is asked again under the same key.
+
+A tool that interrupts the graph itself goes on under its approval when the thread is resumed in the same process.
 """
 
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.middleware.types import ToolCallRequest
 from langchain_core.messages import ToolMessage
-from langgraph.errors import GraphBubbleUp
+from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.types import Command, interrupt
 
-from ._adapter import ALL_ANSWERS, AnyRelay, Policy, Tools, awaiting, blocking, call_key
+from ._adapter import ALL_ANSWERS, AnyRelay, Policy, Tools, awaiting, blocking, call_key, keep
 from ._errors import RelayError, Responded, StillPending
 from ._permit import PermitInUse
 
 _Result = ToolMessage | Command[Any]
 _CHECKPOINTER = "__pregel_checkpointer"
+_SCRATCHPAD = "__pregel_scratchpad"
 
 
 class ApprovalMiddleware(AgentMiddleware):
@@ -47,25 +52,30 @@ class ApprovalMiddleware(AgentMiddleware):
         super().__init__()
         self._policy = Policy(relay, tools, timeout, options)
         self._interrupts = interrupts
+        self._own: OrderedDict[str, int] = OrderedDict()
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], _Result]) -> _Result:
         """Ask, then run under the permit. What is not approved is the tool's result, as text."""
         name, arguments = request.tool_call["name"], request.tool_call["args"]
         if not self._policy.covers(name, arguments):
             return handler(request)
-        pauses, options = self._plan(request)
+        may_pause, options = self._plan(request)
+        pauses = 0
         while True:
-            try:
-                with blocking(self._policy.relay) as relay, relay.ask(name, arguments, **options) as permit:
-                    return _seen(permit, _held(handler, _approved(request, permit)))
-            except _Held as held:
-                raise held.cause from None
-            except StillPending as pending:
-                if not pauses:
-                    return _refusal(request, pending)
-                _pause(name, pending)
-            except RelayError as fault:
+            with ExitStack() as opened:
+                try:
+                    relay = opened.enter_context(blocking(self._policy.relay))
+                    permit = opened.enter_context(self._policy.ask(relay, name, arguments, options))
+                except RelayError as refused:
+                    fault = refused
+                else:
+                    opened.enter_context(self._ending(options, permit))
+                    self._skip_own(request, options, pauses)
+                    return _seen(permit, handler(_approved(request, permit)))
+            if not may_pause or not isinstance(fault, StillPending):
                 return _refusal(request, fault)
+            _pause(name, fault)
+            pauses += 1
 
     async def awrap_tool_call(
         self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[_Result]]
@@ -74,46 +84,59 @@ class ApprovalMiddleware(AgentMiddleware):
         name, arguments = request.tool_call["name"], request.tool_call["args"]
         if not self._policy.covers(name, arguments):
             return await handler(request)
-        pauses, options = self._plan(request)
+        may_pause, options = self._plan(request)
+        pauses = 0
         while True:
-            try:
-                async with awaiting(self._policy.relay) as relay, relay.ask(name, arguments, **options) as permit:
-                    try:
-                        return _seen(permit, await handler(_approved(request, permit)))
-                    except GraphBubbleUp as bubble:
-                        raise _Held(bubble) from None
-            except _Held as held:
-                raise held.cause from None
-            except StillPending as pending:
-                if not pauses:
-                    return _refusal(request, pending)
-                _pause(name, pending)
-            except RelayError as fault:
+            async with AsyncExitStack() as opened:
+                try:
+                    relay = await opened.enter_async_context(awaiting(self._policy.relay))
+                    permit = await opened.enter_async_context(self._policy.ask_async(relay, name, arguments, options))
+                except RelayError as refused:
+                    fault = refused
+                else:
+                    opened.enter_context(self._ending(options, permit))
+                    self._skip_own(request, options, pauses)
+                    return _seen(permit, await handler(_approved(request, permit)))
+            if not may_pause or not isinstance(fault, StillPending):
                 return _refusal(request, fault)
+            _pause(name, fault)
+            pauses += 1
 
     def _plan(self, request: ToolCallRequest) -> tuple[bool, dict[str, Any]]:
         """Whether an undecided call interrupts the graph, and the options of its question."""
         known = request.runtime.config.get("configurable", {})
-        pauses = self._interrupts if self._interrupts is not None else bool(known.get(_CHECKPOINTER))
+        may_pause = self._interrupts if self._interrupts is not None else bool(known.get(_CHECKPOINTER))
         run = known.get("thread_id") or self._policy.relay.run_id
         call, arguments = request.tool_call, request.tool_call["args"]
         key = call_key("langchain", str(run), call["id"] or "-", call["name"], arguments)
         options = self._policy.options(arguments, key, ALL_ANSWERS)
-        return pauses, {**options, "timeout": 0} if pauses else options
+        return may_pause, {**options, "timeout": 0} if may_pause else options
 
+    def _skip_own(self, request: ToolCallRequest, options: dict[str, Any], already: int) -> None:
+        """LangGraph hands the values of its resumes to a call's interrupts in their order. Those that answered this
+        middleware's interrupts must not answer the tool's own: they are all that came before the tool first ran.
+        """
+        pad = request.runtime.config.get("configurable", {}).get(_SCRATCHPAD)
+        if pad is None:
+            return
+        own = self._own.get(options["key"])
+        if own is None:
+            own = len(pad.resume) + (pad.get_null_resume(False) is not None)
+            keep(self._own, options["key"], own)
+        for _ in range(own - already):
+            interrupt(None)
 
-class _Held(BaseException):
-    """The tool interrupted the graph itself: that is no failure, and nobody knows how its run will end."""
-
-    def __init__(self, cause: GraphBubbleUp):
-        self.cause = cause
-
-
-def _held(handler: Callable[[ToolCallRequest], _Result], request: ToolCallRequest) -> _Result:
-    try:
-        return handler(request)
-    except GraphBubbleUp as bubble:
-        raise _Held(bubble) from None
+    @contextmanager
+    def _ending(self, options: dict[str, Any], permit: PermitInUse) -> Iterator[None]:
+        """What LangGraph throws is not always a failure: a handoff ends a run well, an interrupt does not end it."""
+        try:
+            yield
+        except ParentCommand:
+            permit.succeed("handed over to another agent")
+            raise
+        except GraphBubbleUp:
+            self._policy.hold(options, permit)
+            raise
 
 
 def _pause(name: str, pending: StillPending) -> None:

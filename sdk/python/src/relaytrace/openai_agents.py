@@ -10,13 +10,17 @@ agent = Agent(name="billing", tools=[approved(AsyncRelay.from_env(), refund)])
 `approved` wraps what the SDK calls last, with the arguments that are about to run; it carries edits and responses.
 With `interrupts=True` an undecided call interrupts the run; keep `result.to_state()`, and `settle(state)` in any
 process before `Runner.run(agent, state)`. The state's approval carries no authority: the tool asks again.
+
+An agent that is a tool (`agent.as_tool`) and is interrupted goes on under its approval in the same process.
 """
 
 import copy
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 from agents import FunctionTool, RunContextWrapper, RunState
+from agents.agent_tool_state import get_agent_tool_state_scope, peek_agent_tool_run_result
 from agents.tool import resolve_function_tool_failure_error_function, set_function_tool_failure_error_function
 from agents.tool_context import ToolContext
 from agents.util._types import MaybeAwaitable
@@ -54,14 +58,17 @@ def approved(
         except ValueError:
             # The tool itself refuses what is no JSON object, before anything runs.
             return await tool.on_invoke_tool(context, text)
-        try:
-            async with (
-                awaiting(policy.relay) as own,
-                own.ask(tool.name, arguments, **asked(arguments, context.tool_call_id)) as permit,
-            ):
-                return await _recorded(tool, permit).on_invoke_tool(context, json.dumps(permit.arguments))
-        except RelayError as fault:
-            return fault.for_model
+        options = asked(arguments, context.tool_call_id)
+        async with AsyncExitStack() as opened:
+            try:
+                own = await opened.enter_async_context(awaiting(policy.relay))
+                permit = await opened.enter_async_context(policy.ask_async(own, tool.name, arguments, options))
+            except RelayError as fault:
+                return fault.for_model
+            result = await _recorded(tool, permit).on_invoke_tool(context, json.dumps(permit.arguments))
+            if _is_interrupted(context):
+                policy.hold(options, permit)
+            return result
 
     async def needs_approval(_: RunContextWrapper[Any], arguments: dict[str, Any], call_id: str) -> bool:
         """Whether nobody has decided yet. A relay that cannot be asked pauses the run; nothing runs."""
@@ -83,6 +90,13 @@ def settle(state: RunState[Any, Any]) -> None:
     """Let every interrupted call of a run go on: each asks the relay itself whether it may run."""
     for item in state.get_interruptions():
         state.approve(item)
+
+
+def _is_interrupted(context: ToolContext[Any]) -> bool:
+    """Whether the tool is an agent whose own run is interrupted: the SDK keeps its state, and calls the tool again."""
+    call = context.tool_call
+    kept = call and peek_agent_tool_run_result(call, scope_id=get_agent_tool_state_scope(context))
+    return bool(getattr(kept, "interruptions", None))
 
 
 def _recorded(tool: FunctionTool, permit: PermitInUse) -> FunctionTool:

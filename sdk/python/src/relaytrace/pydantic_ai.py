@@ -12,6 +12,7 @@ It sees the validated arguments, which are those that run. With `defers=True` an
 authority, and the relay is asked again under the same key.
 """
 
+from contextlib import AsyncExitStack
 from typing import Any
 
 from pydantic_ai import ApprovalRequired, DeferredToolRequests, DeferredToolResults, RunContext
@@ -56,23 +57,23 @@ class Approval(AbstractCapability[Any]):
         options = self._policy.options(arguments, key, ALL_ANSWERS)
         if self._defers:
             options["timeout"] = 0
-        try:
-            async with (
-                awaiting(self._policy.relay) as relay,
-                relay.ask(tool_def.name, arguments, **options) as permit,
-            ):
-                try:
-                    return await handler(_approved(ctx, tool_def.name, args, permit))
-                except (ApprovalRequired, CallDeferred) as deferral:
-                    permit.fail(f"the tool deferred itself after its approval was used: {deferral!r}")
-                    raise
-        except StillPending as pending:
-            if not self._defers:
-                return pending.for_model
-            request_id = pending.request.request_id if pending.request else None
-            raise ApprovalRequired(metadata={"relaytrace_request_id": request_id}) from None
-        except RelayError as fault:
-            return fault.for_model
+        async with AsyncExitStack() as opened:
+            try:
+                relay = await opened.enter_async_context(awaiting(self._policy.relay))
+                permit = await opened.enter_async_context(
+                    self._policy.ask_async(relay, tool_def.name, arguments, options)
+                )
+            except RelayError as fault:
+                if not self._defers or not isinstance(fault, StillPending):
+                    return fault.for_model
+                request_id = fault.request.request_id if fault.request else None
+                raise ApprovalRequired(metadata={"relaytrace_request_id": request_id}) from None
+            try:
+                return await handler(_approved(ctx, tool_def.name, args, permit))
+            except (ApprovalRequired, CallDeferred):
+                # The tool deferred itself: its run has not ended.
+                self._policy.hold(options, permit)
+                raise
 
 
 def go_on(requests: DeferredToolRequests) -> DeferredToolResults:
