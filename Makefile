@@ -38,6 +38,7 @@ test-agents: ## Prove the SDKs and their adapters, with the frameworks' own fake
 	@local/setup test
 	tests/with-stack sdk/python/run-tests
 	tests/with-stack npm --prefix sdk/typescript --silent test
+	tests/with-stack python tests/documents/first_decision.py
 
 .PHONY: quick
 quick: ## Prove the core in minutes: the Rust workspace without the simulator, and the contract's handoff
