@@ -20,6 +20,7 @@ use support::proxy::{self, Changes};
 const PATIENCE: Patience = Patience {
     per_try: Duration::from_secs(5),
     in_all: Duration::from_secs(1),
+    first_contact: Duration::from_secs(1),
     until_passed_over: Duration::from_secs(5),
 };
 

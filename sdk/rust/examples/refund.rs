@@ -1,4 +1,4 @@
-//! One refund, from the question to the acknowledgement, as the agent of a running `make run`:
+//! One refund, from the question to its end on record, as the agent of a running `make run`:
 //!
 //! ```sh
 //! cargo run -p relaytrace-client --example refund
@@ -10,7 +10,7 @@ use serde_json::json;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    // Of your own deployment: the address, and what registering the agent's key returned.
+    // Of your own deployment: `Client::from_env()`.
     let path = std::env::var("RELAYTRACE_DEV_JSON").unwrap_or_else(|_| ".local/dev.json".into());
     let stack = std::fs::read_to_string(&path).with_context(|| format!("no {path}: is `make run` running?"))?;
     let stack: serde_json::Value = serde_json::from_str(&stack)?;
@@ -19,33 +19,26 @@ async fn main() -> anyhow::Result<()> {
         Credentials::new(text("agent_id"), text("key_id"), text("private_key_pem"), text("response_secret"))?;
     let client = Client::new(stack["base_url"].as_str().unwrap_or_default(), credentials)?;
 
-    // Ask. After a crash the same key and envelope find the same question again.
+    // Ask. A key of your own (`Envelope::new`) finds the same question again after a crash.
     let action = Action::new("refund.create", json!({"customer": "88213", "amount": "1240.00", "currency": "EUR"}));
     let question = Envelope {
         summary: Some("The parcel was returned **unopened**.".into()),
         resume: Some(json!({"ticket": 7})),
-        ..Envelope::new("refund-1042", Priority::P2, "Refund 1,240 EUR to customer 88213", action.clone())
+        ..client.question(Priority::P2, "Refund 1,240 EUR to customer 88213", action)?
     };
-    let asked = client.submit(&question).await?;
-    println!("asked: {}, to be answered by {}", asked.request_id, asked.respond_by);
 
-    // Wait. What arrives here is signed for this very call.
-    let answer = client.answer(&asked).await?;
-    println!("{:?} by {} ({})", answer.outcome, answer.decided_by.id, answer.cause);
+    // Wait, and use the approval up. What arrives here is signed for this very call; all else is an error.
+    let permit = client.ask(&question, None).await?;
+    println!("{:?} by {}", permit.decision.outcome, permit.decision.decided_by.id);
 
     // Keep the receipt: it proves later what was decided, to anyone.
-    let receipt = client.receipt_keys().await?.verify(&answer)?;
+    let receipt = client.receipt_keys().await?.verify(&permit.decision)?;
     println!("a receipt of {} over {} chain entries", receipt.iss, receipt.chain_length);
 
-    // Act, if exactly this action was approved; then say so, or the answer comes again.
-    if answer.permits(&action) {
-        println!("refunding, for ticket {}", answer.resume.as_ref().map_or(&json!(null), |resume| &resume["ticket"]));
-    }
-    if answer.delivery_id.is_none() {
-        println!("this was answered and acknowledged before: there is nothing to do");
-        return Ok(());
-    }
-    let acknowledged = client.accept(&answer).await?;
-    println!("{:?}", acknowledged.state);
-    Ok(())
+    // Act, on what was approved; the end of this block is the outcome on record.
+    let refund = async |action: &Action| {
+        println!("refunding {}", action.arguments["amount"]);
+        Ok::<_, anyhow::Error>(())
+    };
+    permit.run(refund).await
 }

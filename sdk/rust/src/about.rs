@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use crate::model::{Acknowledged, Cancelled, Decision, Polled, RequestState};
+use crate::model::{Acknowledged, Cancelled, Consumed, Decision, Found, Polled, Reported, RequestState};
 
 /// What a call asked about. A member that the caller does not know is `None`, and is not compared.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,6 +80,13 @@ impl Answer for Polled {
     }
 }
 
+impl Answer for Found {
+    fn check(&self, about: &About<'_>) -> Result<(), String> {
+        about.agent(&self.agent_id)?;
+        self.items.iter().try_for_each(|item| item.check(about))
+    }
+}
+
 impl Answer for Acknowledged {
     fn check(&self, about: &About<'_>) -> Result<(), String> {
         about.agent(&self.agent_id)?;
@@ -89,6 +96,28 @@ impl Answer for Acknowledged {
         }
         let shown = |id: Option<Uuid>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
         Err(differs("delivery_id", &shown(about.delivery_id), &shown(self.delivery_id)))
+    }
+}
+
+impl Answer for Consumed {
+    fn check(&self, about: &About<'_>) -> Result<(), String> {
+        about.agent(&self.agent_id)?;
+        about.request(self.request_id)?;
+        about.digest(&self.action_digest)
+    }
+}
+
+impl Answer for Reported {
+    fn check(&self, about: &About<'_>) -> Result<(), String> {
+        about.agent(&self.agent_id)?;
+        about.request(self.request_id)
+    }
+}
+
+/// The answer of a bridge, in words that others defined: it names no request of ours.
+impl Answer for serde_json::Value {
+    fn check(&self, _: &About<'_>) -> Result<(), String> {
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! One call: sent, verified, and sent again while that may help (contract, "Errors").
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use crate::Patience;
 use crate::about::{About, Answer, is_instance_of};
 use crate::credentials::Credentials;
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, Lost, Problem, Result};
 use crate::observe::{Observer, Response, Try};
 use crate::signature::{Received as Signed, Unverified};
 
@@ -22,6 +23,8 @@ use crate::signature::{Received as Signed, Unverified};
 const LONGEST_BODY: usize = 4 << 20;
 /// A token that is refused so often, or a clock that is wrong so often, will not be right by trying.
 const HOPELESS_TRIES: usize = 3;
+/// Code of the refusal of what an administrator holds.
+const FROZEN: &str = "frozen";
 /// How far the two clocks may be apart, in seconds (contract, "Tokens").
 const LEEWAY: i64 = 30;
 
@@ -37,12 +40,14 @@ struct Inner {
     credentials: Credentials,
     patience: Patience,
     http: reqwest::Client,
+    /// An answer that counted has come from there before.
+    was_answered: AtomicBool,
 }
 
 /// The result of one try.
 enum Failed {
     /// It may be sent again, not before this time has passed.
-    Again { why: String, after: Option<Duration> },
+    Again { lost: Lost, why: String, after: Option<Duration> },
     /// An unsigned 401: the service does not know whose secret would sign it.
     Unauthenticated(Error),
     /// It was signed by another clock.
@@ -64,7 +69,8 @@ impl Caller {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| Error::Configuration(error.to_string()))?;
-        Ok(Self { inner: Arc::new(Inner { base, credentials, patience, http }), observer: None })
+        let was_answered = AtomicBool::new(false);
+        Ok(Self { inner: Arc::new(Inner { base, credentials, patience, http, was_answered }), observer: None })
     }
 
     /// How long its calls may take.
@@ -102,9 +108,20 @@ impl Caller {
         self.until_answered(&Call { method: Method::GET, path, body: None, waits, about }).await
     }
 
+    /// A mutation that the service lets wait for so long.
+    pub async fn post_waiting<T: DeserializeOwned + Answer>(
+        &self,
+        path: &str,
+        body: &[u8],
+        waits: Duration,
+        about: &About<'_>,
+    ) -> Result<T> {
+        self.until_answered(&Call { method: Method::POST, path, body: Some(body), waits, about }).await
+    }
+
     /// Something that anyone may read; it is not signed.
     pub async fn open<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let lost = |error: reqwest::Error| Error::GaveUp { tries: 1, last: said(&error) };
+        let lost = |error: reqwest::Error| Error::GaveUp { tries: 1, why: met(&error), last: said(&error) };
         let response =
             self.inner.http.get(self.url(path)?).timeout(self.inner.patience.per_try).send().await.map_err(lost)?;
         response.error_for_status().map_err(lost)?.json().await.map_err(lost)
@@ -113,7 +130,7 @@ impl Caller {
     async fn until_answered<T: DeserializeOwned + Answer>(&self, call: &Call<'_>) -> Result<T> {
         let mut tries = 0;
         let mut hopeless = 0;
-        let give_up_at = Instant::now() + self.inner.patience.in_all + call.waits;
+        let begun = Instant::now();
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
             .with_max_delay(Duration::from_secs(10))
@@ -127,7 +144,10 @@ impl Caller {
             .retry(backoff)
             .when(|failed| match failed {
                 Failed::Final(_) => false,
-                Failed::Again { .. } => Instant::now() < give_up_at,
+                Failed::Again { lost, .. } => {
+                    hopeless += usize::from(lost.is_hopeless() && !self.was_answered());
+                    hopeless < HOPELESS_TRIES && begun.elapsed() < self.in_all() + call.waits
+                }
                 Failed::Unauthenticated(_) | Failed::Clock { .. } => {
                     hopeless += 1;
                     hopeless < HOPELESS_TRIES
@@ -140,9 +160,19 @@ impl Caller {
             .await;
         outcome.map_err(|failed| match failed {
             Failed::Final(error) | Failed::Unauthenticated(error) => error,
-            Failed::Again { why, .. } => Error::GaveUp { tries, last: why },
+            Failed::Again { lost, why, .. } => Error::GaveUp { tries, why: lost, last: why },
             Failed::Clock { ahead_seconds } => Error::Clock { ahead_seconds },
         })
+    }
+
+    fn was_answered(&self) -> bool {
+        self.inner.was_answered.load(Ordering::Relaxed)
+    }
+
+    /// An address that has never answered is tried for as long as a relay takes to start.
+    fn in_all(&self) -> Duration {
+        let Patience { in_all, first_contact, .. } = self.inner.patience;
+        if self.was_answered() { in_all } else { in_all.min(first_contact) }
     }
 
     async fn once<T: DeserializeOwned + Answer>(&self, call: &Call<'_>) -> Result<T, Failed> {
@@ -161,15 +191,18 @@ impl Caller {
         let tried = |response| Try { method: method.as_str(), path, nonce: &nonce, response };
         let Received { status, headers, body } = match exchange(request).await {
             Ok(answer) => answer,
-            Err(why) => {
+            Err((lost, why)) => {
                 self.tell(&tried(Err(&why)));
-                return Err(Failed::Again { why, after: None });
+                return Err(Failed::Again { lost, why, after: None });
             }
         };
         let signed = Signed { status: status.as_u16(), headers: &headers, body: &body };
         let verified = credentials.expected(method.as_str(), &nonce, now().cast_signed()).verify(signed);
         let verified = verified.as_ref().copied();
         self.tell(&tried(Ok(Response { status: status.as_u16(), headers: &headers, body: &body, verified })));
+        if verified.is_ok() {
+            self.inner.was_answered.store(true, Ordering::Relaxed);
+        }
         match verified {
             Ok(()) if status.is_success() => {
                 let answer: T = serde_json::from_slice(&body)
@@ -180,7 +213,10 @@ impl Caller {
             Ok(()) => Err(refused(&body, status, path, about)),
             Err(Unverified::Stale { age }) => Err(Failed::Clock { ahead_seconds: *age }),
             Err(_) if status == StatusCode::UNAUTHORIZED => Err(Failed::Unauthenticated(unauthenticated(&headers))),
-            Err(unverified) => Err(Failed::Again { why: format!("{status}, and {unverified}"), after: None }),
+            Err(unverified) => {
+                let lost = unsigned(status, &headers, unverified);
+                Err(Failed::Again { lost, why: format!("{status}, and {unverified}"), after: None })
+            }
         }
     }
 
@@ -217,14 +253,14 @@ struct Received {
 }
 
 /// Sends a request and reads the whole answer; why there is none.
-async fn exchange(request: reqwest::RequestBuilder) -> Result<Received, String> {
-    let lost = |error: reqwest::Error| said(&error);
+async fn exchange(request: reqwest::RequestBuilder) -> Result<Received, (Lost, String)> {
+    let lost = |error: reqwest::Error| (met(&error), said(&error));
     let mut response = request.send().await.map_err(lost)?;
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(lost)? {
         body.extend_from_slice(&chunk);
         if body.len() > LONGEST_BODY {
-            return Err(format!("an answer of more than {LONGEST_BODY} bytes"));
+            return Err((Lost::Unverified, format!("an answer of more than {LONGEST_BODY} bytes")));
         }
     }
     Ok(Received { status: response.status(), headers: std::mem::take(response.headers_mut()), body })
@@ -245,14 +281,36 @@ fn refused(body: &[u8], status: StatusCode, path: &str, about: &About<'_>) -> Fa
     }
     if problem.retryable {
         let after = problem.retry_after_ms.map(Duration::from_millis);
-        return Failed::Again { why: problem.to_string(), after };
+        let lost = if problem.code == FROZEN { Lost::Frozen } else { Lost::Unavailable };
+        return Failed::Again { lost, why: problem.to_string(), after };
     }
     Failed::Final(Error::Refused(Box::new(problem)))
 }
 
 /// It says nothing about this call: whether that had an effect is not known.
 fn of_another_question(status: StatusCode, difference: &str) -> Failed {
-    Failed::Again { why: format!("{status}, and it answers another question: {difference}"), after: None }
+    let why = format!("{status}, and it answers another question: {difference}");
+    Failed::Again { lost: Lost::OtherAnswer, why, after: None }
+}
+
+/// What an answer means that the service has not signed for this call: it is no outcome, whatever it says.
+fn unsigned(status: StatusCode, headers: &header::HeaderMap, unverified: &Unverified) -> Lost {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    match status {
+        _ if headers.contains_key("signature") => match unverified {
+            Unverified::Signature => Lost::WrongSecret,
+            _ => Lost::Unverified,
+        },
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Lost::Unavailable,
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Lost::WrongUrl,
+        _ if status.is_redirection() || !kind.contains("json") => Lost::WrongUrl,
+        _ => Lost::Unverified,
+    }
+}
+
+/// Why nothing came.
+fn met(error: &reqwest::Error) -> Lost {
+    if error.is_timeout() { Lost::TooSlow } else { Lost::Unreachable }
 }
 
 /// Why a token was refused, as far as this can be told. A wrong clock is the usual reason.

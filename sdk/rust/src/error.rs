@@ -1,6 +1,9 @@
 //! Errors of the client.
 
 use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::not_approved::NotApproved;
 
 /// Shorthand for this crate's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -15,13 +18,18 @@ pub enum Error {
     #[error("refused: {0}")]
     Refused(Box<Problem>),
     /// The service does not know this key, or not any more. Its answer cannot be signed, so it is no outcome.
-    #[error("the service does not accept this agent's token ({0})")]
+    #[error(
+        "the service does not accept this agent's token ({0}). Check RELAYTRACE_URL and the key; an administrator \
+         registers a new one"
+    )]
     NotAuthenticated(String),
     /// No answer that counts came in time: whether the call had an effect is not known, and it may be sent again.
-    #[error("no answer that counts after {tries} tries; the last: {last}")]
+    #[error("no answer that counts after {tries} tries; the last: {last}. {}", why.advice())]
     GaveUp {
         /// How often it was sent.
         tries: usize,
+        /// What the last try met.
+        why: Lost,
         /// The result of the last try.
         last: String,
     },
@@ -43,19 +51,65 @@ pub enum Error {
     #[error("{request_id} is still pending after its deadline, {respond_by}: the service's sweep does not run")]
     Undecided {
         /// The request.
-        request_id: uuid::Uuid,
+        request_id: Uuid,
         /// Its deadline.
         respond_by: chrono::DateTime<chrono::Utc>,
     },
     /// The decision was read, not delivered: `retry` and `failed` need a delivery.
     #[error("this decision was not delivered by a poll")]
     NotDelivered,
+    /// There is no approval that could be used now.
+    #[error(transparent)]
+    NotApproved(Box<NotApproved>),
     /// A receipt does not verify.
     #[error("the receipt does not verify: {0}")]
     Receipt(String),
     /// A verified answer does not follow the contract.
     #[error("an answer is not as the contract says: {0}")]
     Contract(String),
+}
+
+/// What a call met instead of an answer that counts. None of it is an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Nothing answers at the address.
+    Unreachable,
+    /// Something else than a relay answers there.
+    WrongUrl,
+    /// No answer came in time.
+    TooSlow,
+    /// The relay cannot serve the call now (503), or not so often (429).
+    Unavailable,
+    /// An administrator holds what the call is about.
+    Frozen,
+    /// The answer is signed with another secret.
+    WrongSecret,
+    /// The answer is not signed, or not as the contract says.
+    Unverified,
+    /// The answer is signed, and is about another question.
+    OtherAnswer,
+}
+
+impl Lost {
+    /// What to do about it.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Unreachable => "Check RELAYTRACE_URL, and that the relay runs",
+            Self::WrongUrl => "Check RELAYTRACE_URL: it is no relay, or a proxy answers for it",
+            Self::TooSlow => "The relay is there and does not answer in time; try again later",
+            Self::Unavailable => "The relay cannot serve this now; try again later",
+            Self::Frozen => "An administrator holds this; its approval stands until it expires",
+            Self::WrongSecret => "Check RELAYTRACE_RESPONSE_SECRET: is it this key's, and the relay the one meant?",
+            Self::Unverified => "A proxy may have written the answer: it does not count",
+            Self::OtherAnswer => "A proxy or cache mixes answers up: they do not count",
+        }
+    }
+
+    /// What will not be right by trying, unless it was right before: an address, a secret.
+    pub(crate) fn is_hopeless(self) -> bool {
+        matches!(self, Self::WrongUrl | Self::WrongSecret)
+    }
 }
 
 /// A difference of clocks, in words.
@@ -84,6 +138,7 @@ pub struct Problem {
     #[serde(default)]
     pub errors: Vec<Fault>,
     /// The decision that stands.
+    #[serde(default)]
     pub decision: Option<serde_json::Value>,
     /// Finds the call in the service's logs.
     pub trace_id: String,

@@ -1,4 +1,4 @@
-//! An agent's client of RelayTrace: ask a person, wait, verify, acknowledge.
+//! An agent's client of RelayTrace: ask a person, wait, verify, use the approval once, report.
 //!
 //! ```no_run
 //! # async fn example(credentials: relaytrace_client::Credentials) -> Result<(), relaytrace_client::Error> {
@@ -7,28 +7,34 @@
 //! let client = Client::new("https://relay.example", credentials)?;
 //! let action = Action::new("refund.create", serde_json::json!({"customer": "88213", "amount": "1240.00"}));
 //! // The key is the agent's own: after a crash the same call finds the same request.
-//! let asked = client.submit(&Envelope::new("refund-1042", Priority::P2, "Refund 1,240 EUR", action.clone())).await?;
-//! let answer = client.answer(&asked).await?;
-//! if answer.permits(&action) {
-//!     // … do it, then say so.
-//! }
-//! client.accept(&answer).await?;
+//! let question = Envelope::new("refund-1042", Priority::P2, "Refund 1,240 EUR", action);
+//! let permit = client.ask(&question, None).await?;
+//! permit.run(async |action| refund(&action.arguments).await).await?;
 //! # Ok(())
 //! # }
+//! # async fn refund(_: &serde_json::Value) -> Result<(), relaytrace_client::Error> { Ok(()) }
 //! ```
+//!
+//! [`Client::ask`] returns only where exactly this action was approved, and where this call has used the approval up; all
+//! else is an [`Error`] that says what to do, and none of these is an approval. [`Client::from_env`] reads the variables
+//! that the other SDKs read.
 //!
 //! Every call carries a fresh nonce. A response counts only if its RFC 9421 signature covers exactly what the contract
 //! says, over this nonce and these bytes, and if it is about the request that was asked about; anything else is a lost
-//! connection. What may be sent again is sent again, with a backoff, until [`Patience`] ends. An acknowledgement of a delivery that is not the latest any more is said of the one
-//! that comes instead.
+//! connection. What may be sent again is sent again, with a backoff, until [`Patience`] ends. An acknowledgement of a
+//! delivery that is not the latest any more is said of the one that comes instead.
 
 mod about;
 mod call;
 mod credentials;
 mod error;
+mod key;
 mod model;
+mod not_approved;
 mod observe;
+mod permit;
 mod receipt;
+mod settings;
 pub mod signature;
 
 use std::sync::Arc;
@@ -42,18 +48,22 @@ use uuid::Uuid;
 
 use about::About;
 pub use credentials::Credentials;
-pub use error::{Error, Fault, Problem, Result};
+pub use error::{Error, Fault, Lost, Problem, Result};
 pub use model::{
-    Acknowledged, Action, Actor, Cancelled, Chain, Decision, DeliveryState, Envelope, Outcome, Priority, RequestState,
+    Acknowledged, Action, Actor, AnswerKind, Cancelled, Chain, Consumed, Decision, DeliveryState, Ended, Envelope,
+    OnBehalfOf, Outcome, Permit, Priority, Reported, RequestState,
 };
+pub use not_approved::{NotApproved, Why};
 pub use observe::{Observer, Response, Try};
+pub use permit::PermitInUse;
 pub use receipt::{Receipt, ReceiptKeys};
+pub use settings::Settings;
 pub use signature::Unverified;
 
 /// Code of the refusal of an acknowledgement whose delivery is not the latest.
 const STALE: &str = "stale-delivery";
-/// Longest poll of the contract.
-const LONGEST_POLL: Duration = Duration::from_secs(20);
+/// Longest poll: the contract allows 55 s.
+const LONGEST_POLL: Duration = Duration::from_secs(50);
 /// `status` of a request without a decision.
 const PENDING: &str = "pending";
 
@@ -67,6 +77,8 @@ pub struct Patience {
     pub per_try: Duration,
     /// Limit in total, from the first try to the last.
     pub in_all: Duration,
+    /// Limit in total while no answer that counts has ever come: for an address, a key or a secret that is wrong.
+    pub first_contact: Duration,
     /// A decision that is made and not handed out for so long was acknowledged before, or is somebody else's. Longer than
     /// a lease of the deployment (30 s, if `LEASE_SECONDS` says nothing else) and the first pause after it (1 s): a
     /// delivery that was lost with a crash comes again by then.
@@ -78,6 +90,7 @@ impl Default for Patience {
         Self {
             per_try: Duration::from_secs(10),
             in_all: Duration::from_mins(2),
+            first_contact: Duration::from_secs(10),
             until_passed_over: Duration::from_secs(35),
         }
     }
@@ -116,7 +129,7 @@ impl Said<'_> {
 
 /// A client of one agent; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Client(call::Caller);
+pub struct Client(call::Caller, Arc<key::Run>);
 
 impl Client {
     /// A client of the service at `base_url`, for the agent of these credentials. Connects with its first call.
@@ -129,13 +142,29 @@ impl Client {
 
     /// As [`Client::new`], as patient as this.
     pub fn with_patience(base_url: &str, credentials: Credentials, patience: Patience) -> Result<Self> {
-        call::Caller::new(base_url, credentials, patience).map(Self)
+        Ok(Self(call::Caller::new(base_url, credentials, patience)?, Arc::default()))
+    }
+
+    /// A client as the environment says ([`Settings`]).
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] with the variable that is missing or wrong.
+    pub fn from_env() -> Result<Self> {
+        let Settings { url, credentials } = Settings::from_env()?;
+        Self::new(&url, credentials)
+    }
+
+    /// The same client, which makes the keys of this run ([`Client::question`]): a run that is continued under its name
+    /// finds its questions again.
+    #[must_use]
+    pub fn of_run(&self, run_id: &str) -> Self {
+        Self(self.0.clone(), Arc::new(key::Run::named(run_id)))
     }
 
     /// The same client, sharing its connections, with every try of its calls told to the observer.
     #[must_use]
     pub fn observed(&self, observer: Arc<dyn Observer>) -> Self {
-        Self(self.0.observed(observer))
+        Self(self.0.observed(observer), self.1.clone())
     }
 
     /// The agent of this client.
@@ -160,7 +189,7 @@ impl Client {
     }
 
     /// The decisions that are due, at most `limit` (1 to 100): at once if there are any, else as soon as one is there,
-    /// else none after `wait` (at most 20 s). Only of `request_ids`, unless that is empty.
+    /// else none after `wait` (at most 50 s). Only of `request_ids`, unless that is empty.
     pub async fn poll(&self, wait: Duration, limit: u8, request_ids: &[Uuid]) -> Result<Vec<Decision>> {
         Ok(self.polled(wait, limit, &self.about(request_ids)).await?.decisions)
     }
@@ -314,6 +343,15 @@ impl Client {
         self.0.call(Method::GET, &self.path_of(request_id), None, &self.about(&[request_id])).await
     }
 
+    /// The request that a key stands for, if there is one. Takes and changes nothing.
+    pub async fn find(&self, client_request_key: &str) -> Result<Option<RequestState>> {
+        let about = About { client_request_key: Some(client_request_key), ..self.about(&[]) };
+        let mut path = format!("/v1/agents/{}/requests?client_request_key=", self.agent_id());
+        path.extend(url::form_urlencoded::byte_serialize(client_request_key.as_bytes()));
+        let mut found: model::Found = self.0.call(Method::GET, &path, None, &about).await?;
+        Ok(found.items.pop())
+    }
+
     /// Withdraws the question. Decided already otherwise: [`Error::Refused`] with the decision that stands.
     pub async fn cancel(&self, request_id: Uuid, reason: Option<&str>) -> Result<Cancelled> {
         let path = format!("{}/cancel", self.path_of(request_id));
@@ -326,6 +364,7 @@ impl Client {
     pub async fn receipt_keys(&self) -> Result<ReceiptKeys> {
         self.0.open("/.well-known/jwks.json").await
     }
+
     /// What every answer to this client is about.
     fn about<'a>(&'a self, request_ids: &'a [Uuid]) -> About<'a> {
         About { agent_id: self.agent_id(), request_ids, ..About::default() }

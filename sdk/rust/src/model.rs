@@ -21,7 +21,7 @@ pub enum Priority {
 }
 
 /// The exact thing that the agent wants to do.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Action {
     /// `[A-Za-z0-9_][A-Za-z0-9_./:%~-]{0,127}`.
     #[serde(rename = "type")]
@@ -44,6 +44,30 @@ impl Action {
         let hash = digest::digest(&digest::SHA256, &canonical);
         Ok(hash.as_ref().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}")))
     }
+}
+
+/// What an agent can take for an answer. A rejection always may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswerKind {
+    /// The action may run as it was asked.
+    Approve,
+    /// It must not run.
+    Reject,
+    /// It may run with other arguments: run [`crate::PermitInUse::action`] only. Needs [`AnswerKind::Approve`].
+    Edit,
+    /// A value instead of a run ([`Outcome::Responded`]).
+    Respond,
+}
+
+/// A person for whom the agent acts, and who may not approve what it asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OnBehalfOf {
+    /// Compared, without case, with an operator's id and the claims of the operator's token.
+    pub id: String,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// A question.
@@ -69,6 +93,24 @@ pub struct Envelope {
     /// A deadline of the agent's own; it may shorten the policy's time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub respond_by: Option<DateTime<Utc>>,
+    /// What the agent can take for an answer; empty: approve and reject.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<AnswerKind>,
+    /// JSON Schema 2020-12 of edited arguments. Needs [`AnswerKind::Edit`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edit_schema: Option<Value>,
+    /// JSON Schema 2020-12 of a response. Needs [`AnswerKind::Respond`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub respond_schema: Option<Value>,
+    /// `[A-Za-z0-9._:-]{1,128}`: requests of one agent that belong together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The person for whom the agent acts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_behalf_of: Option<OnBehalfOf>,
+    /// How long an approval may be used, in seconds: 10 to 86,400.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permit_seconds: Option<u32>,
 }
 
 impl Envelope {
@@ -84,6 +126,12 @@ impl Envelope {
             context: None,
             resume: None,
             respond_by: None,
+            answers: Vec::new(),
+            edit_schema: None,
+            respond_schema: None,
+            group: None,
+            on_behalf_of: None,
+            permit_seconds: None,
         }
     }
 
@@ -122,6 +170,10 @@ pub struct RequestState {
     /// [`Decision::delivery_id`].
     #[serde(default)]
     pub decision: Option<Decision>,
+    /// How far the use of its approval is (contract, "Permits"): `none`, `waiting`, `unused`, `consumed`, `succeeded`,
+    /// `failed`, `unknown`; another value may come. Empty from a service that knows no permits.
+    #[serde(default)]
+    pub execution: String,
 }
 
 /// What was decided. The set is open: a later version of the service may know more.
@@ -161,6 +213,13 @@ pub struct Chain {
     pub head: String,
 }
 
+/// How long an approval may be used (contract, "Permits").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Permit {
+    /// From then on it is not consumed any more.
+    pub expires_at: DateTime<Utc>,
+}
+
 /// The one final outcome of a request.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Decision {
@@ -192,6 +251,9 @@ pub struct Decision {
     /// What the operator answered, with [`Outcome::Responded`].
     #[serde(default)]
     pub response: Option<Value>,
+    /// Of an approval.
+    #[serde(default)]
+    pub permit: Option<Permit>,
     /// The envelope's `resume`.
     pub resume: Option<Value>,
     /// Names this delivery. None where the decision was only read: it was acknowledged before, or another worker of the
@@ -220,6 +282,30 @@ impl Decision {
         self.requested_action_digest.as_deref().unwrap_or(&self.action_digest)
     }
 
+    /// The action that may run: the one that was asked, or what the operator made of it.
+    ///
+    /// # Errors
+    /// [`Error::OtherAction`] where the decision is on another action, or its `action` is not that of its digest;
+    /// [`Error::Contract`] where it is no approval.
+    pub fn approved_action(&self, asked: &Action) -> Result<Action> {
+        if self.outcome != Outcome::Approved {
+            return Err(Error::Contract(format!("{} is no approval", self.request_id)));
+        }
+        let same = |asked: String, answered: &str| {
+            if asked == answered { Ok(()) } else { Err(Error::OtherAction { asked, answered: answered.to_owned() }) }
+        };
+        same(asked.digest()?, self.requested_digest())?;
+        let action = match &self.action {
+            Some(edited) => {
+                Action::deserialize(edited).map_err(|fault| Error::Contract(format!("an action: {fault}")))?
+            }
+            None => asked.clone(),
+        };
+        same(asked.kind.clone(), &action.kind)?;
+        same(action.digest()?, &self.action_digest)?;
+        Ok(action)
+    }
+
     /// Whether exactly this action was approved, and this delivery of the approval is the caller's. Ask it right before
     /// acting.
     ///
@@ -238,6 +324,52 @@ pub(crate) struct Polled {
     pub(crate) decisions: Vec<Decision>,
     /// When to come back, where the deployment lowers the longest wait.
     pub(crate) retry_after_ms: Option<u64>,
+}
+
+/// An approval that is used (contract, "Consume").
+#[derive(Clone, Debug, Deserialize)]
+pub struct Consumed {
+    /// The agent of the request.
+    pub agent_id: String,
+    /// Of which request.
+    pub request_id: Uuid,
+    /// Of the action that may run now, once.
+    pub action_digest: String,
+    /// By the database's clock.
+    pub consumed_at: DateTime<Utc>,
+    /// The key that used it.
+    pub consumed_by: String,
+    /// The same attempt had used it before.
+    pub repeated: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ended {
+    /// It took effect.
+    Succeeded,
+    /// It did not, or not wholly.
+    Failed,
+}
+
+/// A report on record (contract, "Report").
+#[derive(Clone, Debug, Deserialize)]
+pub struct Reported {
+    /// The agent of the request.
+    pub agent_id: String,
+    /// Of which request.
+    pub request_id: Uuid,
+    /// As it was reported.
+    pub state: Ended,
+    /// The same had been reported before.
+    pub repeated: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Found {
+    pub(crate) agent_id: String,
+    pub(crate) items: Vec<RequestState>,
 }
 
 /// The decision that withdrew a question.

@@ -96,7 +96,12 @@ fn client(base_url: &str) -> Client {
 
 fn patient_client(base_url: &str, in_all: Duration) -> Client {
     let credentials = Credentials::new("a", "k1", PRIVATE_KEY, &BASE64_STANDARD.encode(SECRET)).unwrap();
-    let patience = Patience { per_try: Duration::from_secs(1), in_all, until_passed_over: Duration::from_millis(200) };
+    let patience = Patience {
+        per_try: Duration::from_secs(1),
+        in_all,
+        first_contact: in_all,
+        until_passed_over: Duration::from_millis(200),
+    };
     Client::with_patience(base_url, credentials, patience).unwrap()
 }
 
@@ -392,4 +397,91 @@ async fn what_cannot_be_used_or_reached_says_so() {
     assert!(matches!(Client::new("relay.example", credentials), Err(Error::Configuration(_))));
     let error = client("http://127.0.0.1:9").submit(&question()).await.unwrap_err();
     assert!(error.to_string().contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn an_approval_of_something_else_is_not_used() {
+    let edited = |action: Value, digest: Value| {
+        let mut decision = read();
+        decision["requested_action_digest"] = decision["action_digest"].clone();
+        (decision["edited"], decision["action"], decision["action_digest"]) = (json!(true), action, digest);
+        Say::Signed(200, decided(&decision))
+    };
+    let other = Action::new("refund.create", json!({"amount": "9.00"}));
+    let another_type = Action::new("account.close", json!({"amount": "12.40"}));
+    let unsaid = edited(Value::Null, json!(other.digest().unwrap()));
+    let mismatched = edited(json!(other), json!(question().action.digest().unwrap()));
+    let of_another_type = edited(json!(another_type), json!(another_type.digest().unwrap()));
+    for says in [unsaid, mismatched, of_another_type] {
+        let server = service(&[says]).await;
+        let error = client(&server.uri()).ask(&question(), None).await.unwrap_err();
+        assert!(matches!(error, Error::OtherAction { .. }), "{error}");
+        assert_eq!(tries(&server).await, 1, "it is not consumed");
+    }
+}
+
+#[tokio::test]
+async fn a_use_that_is_answered_for_another_action_or_not_answered_is_none() {
+    let consumed = |digest: &str| {
+        json!({"agent_id": "a", "request_id": ID, "action_digest": digest, "consumed_at": "2026-01-01T00:00:00Z",
+            "consumed_by": "k1", "repeated": false})
+    };
+    let approved = Say::Signed(200, decided(&read()));
+    let own = question().action.digest().unwrap();
+    for says in [Say::Signed(200, consumed("sha256:00")), Say::Unsigned(200, consumed(&own))] {
+        let server = service(&[approved.clone(), says]).await;
+        let error = patient_client(&server.uri(), Duration::ZERO).ask(&question(), None).await.unwrap_err();
+        assert!(matches!(error, Error::GaveUp { .. }), "{error}");
+    }
+    // An answer that was lost: the same attempt is sent again, under its own key.
+    let says = [approved, Say::Unsigned(200, consumed(&own)), Say::Signed(200, consumed(&own))];
+    let server = service(&says).await;
+    client(&server.uri()).ask(&question(), None).await.unwrap();
+    let requests = server.received_requests().await.unwrap();
+    assert_eq!((requests.len(), &requests[1].body), (3, &requests[2].body));
+}
+
+#[tokio::test]
+async fn what_an_administrator_holds_is_said_so() {
+    let held = Say::Signed(409, problem(409, "frozen", true));
+    let server = service(&[Say::Signed(200, decided(&read())), held]).await;
+    let error = patient_client(&server.uri(), Duration::ZERO).ask(&question(), None).await.unwrap_err();
+    let is_held = matches!(&error, Error::NotApproved(it) if it.why == relaytrace_client::Why::Frozen);
+    assert!(is_held, "{error:?}");
+}
+
+#[tokio::test]
+async fn settings_name_what_is_missing_or_wrong() {
+    let token = format!("rtk_of_a_{}", "_".repeat(43));
+    let all = [
+        ("RELAYTRACE_URL", "http://127.0.0.1:9"),
+        ("RELAYTRACE_AGENT_ID", "a"),
+        ("RELAYTRACE_TOKEN", &token),
+        ("RELAYTRACE_RESPONSE_SECRET", &BASE64_STANDARD.encode(SECRET)),
+    ];
+    let read = |left_out: &str, more: &[(&str, &str)]| {
+        let known: std::collections::HashMap<String, String> = all
+            .iter()
+            .filter(|(name, _)| *name != left_out)
+            .chain(more)
+            .map(|(n, v)| (n.to_string(), v.to_string()))
+            .collect();
+        relaytrace_client::Settings::from_variables(|name| known.get(name).cloned())
+    };
+    assert_eq!(read("", &[]).unwrap().credentials.key_id(), "of_a");
+    for (name, _) in all {
+        let fault = read(name, &[]).unwrap_err().to_string();
+        assert!(fault.contains(name), "{name}: {fault}");
+    }
+    let wrong = [
+        ("RELAYTRACE_TOKEN", "rtk_k_short", "43 characters"),
+        ("RELAYTRACE_PRIVATE_KEY", PRIVATE_KEY, "both"),
+        ("RELAYTRACE_RESPONSE_SECRET", "no base64!", "base64"),
+    ];
+    for (name, value, said) in wrong {
+        let fault = read(name, &[(name, value)]).unwrap_err().to_string();
+        assert!(fault.contains(said), "{name}: {fault}");
+    }
+    let signing = [("RELAYTRACE_KEY_ID", "k1"), ("RELAYTRACE_PRIVATE_KEY", &PRIVATE_KEY.replace('\n', "\\n"))];
+    assert_eq!(read("RELAYTRACE_TOKEN", &signing).unwrap().credentials.key_id(), "k1");
 }

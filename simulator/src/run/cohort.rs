@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const OF_CLIENTS: Patience = Patience {
     per_try: Duration::from_secs(5),
     in_all: Duration::from_mins(2),
+    first_contact: Duration::from_mins(2),
     until_passed_over: Duration::from_secs(35),
 };
 
