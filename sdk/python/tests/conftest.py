@@ -43,7 +43,7 @@ class Agent:
         return relay
 
     def async_relay(self, **options: Any) -> AsyncRelay:
-        return AsyncRelay(self.stack["base_url"], **{**self.settings, **options})
+        return AsyncRelay(**{"url": self.stack["base_url"], **self.settings, **options})
 
 
 class People:

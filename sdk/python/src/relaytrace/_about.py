@@ -53,5 +53,6 @@ class About:
     def _same(member: str, answered: object, asked: tuple[str, ...]) -> None:
         if answered not in asked:
             raise OtherAnswer(
-                f"the answer is another question's: its {member} is {answered}, asked was {', '.join(asked)}"
+                f"the answer is about another request: its {member} is {answered}, asked was {', '.join(asked)}. "
+                "Something between mixes answers up, so this one does not count"
             )

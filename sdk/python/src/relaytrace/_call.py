@@ -36,7 +36,6 @@ _HOPELESS = (OtherAnswer, Unverified, WrongClock, WrongDeployment, WrongKey, Wro
 # How long an address is tried that has never answered: long enough for a relay that is starting.
 _FIRST_CONTACT_SECONDS = 10.0
 _MAX_PAUSE_SECONDS = 10.0
-_GATEWAY = (502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def _once(session: Session, asked: Call) -> Flow[Json]:
     answer = _parsed(received)
     if received.status >= 400:
         asked.about.check_problem(answer, asked.path)
-        raise _refused(session, answer, received)
+        raise _refused(session, answer, received, asked)
     asked.about.check(answer)
     return answer
 
@@ -127,6 +126,8 @@ def _lost(session: Session, lost: Lost) -> NoAnswer:
         return TooSlow(
             f"{session.url} did not answer in time ({lost.why}); whether the call had an effect is not known"
         )
+    if lost.is_elsewhere:
+        return WrongUrl(f"there is no relay at {session.url} ({lost.why}): check scheme and host of RELAYTRACE_URL")
     return Unreachable(f"{session.url} cannot be reached: {lost.why}. Check RELAYTRACE_URL, and that the relay runs")
 
 
@@ -135,15 +136,17 @@ def _unsigned(session: Session, received: Received) -> str:
     return f"{session.url} answered {received.status} with {kind}, and no signature"
 
 
-def _why_unsigned(session: Session, received: Received, fault: Unverified) -> NoAnswer:
+def _why_unsigned(session: Session, received: Received, fault: Unverified) -> "NoAnswer | _Retryable":
     """What an answer means that the relay has not signed: it is no outcome, whatever it says."""
     if 300 <= received.status < 400:
         where = received.header("location") or "elsewhere"
         return WrongUrl(f"{session.url} redirects to {where}: set RELAYTRACE_URL to where the relay is")
     if received.status == 401:
         return _unauthenticated(session, received)
-    if received.status in _GATEWAY:
-        return Unavailable(f"{_unsigned(session, received)}: the relay behind that proxy is away")
+    if received.status == 429 or received.status >= 500:
+        after = received.header("retry-after") or ""
+        away = Unavailable(f"{_unsigned(session, received)}: the relay behind that proxy is away or busy")
+        return _Retryable(away, float(after) if after.isdigit() else None)
     if received.status in {404, 405} or not _is_json(received):
         return WrongUrl(
             f"{_unsigned(session, received)}: it is no relay, or a proxy answers for it. Check RELAYTRACE_URL"
@@ -166,13 +169,18 @@ def _unauthenticated(session: Session, received: Received) -> NoAnswer:
     )
 
 
-def _refused(session: Session, answer: Json, received: Received) -> RelayError | _Retryable:
+def _refused(session: Session, answer: Json, received: Received, asked: Call) -> RelayError | _Retryable:
     try:
         problem = Problem.parse(answer)
     except (KeyError, TypeError, ValueError) as fault:
         raise ContractBroken(f"{received.status} with a body that is no problem document: {fault!r}") from fault
     if problem.status == 401:
         return _unauthenticated(session, received)
+    if problem.code in {"not-found", "method-not-allowed"} and not asked.about.request_ids:
+        return WrongUrl(
+            f"the relay has nothing at {answer.get('instance')}: RELAYTRACE_URL must be its address, without "
+            "another path"
+        )
     if not problem.retryable:
         return KeyReused(problem) if problem.code == "idempotency-key-reused" else Refused(problem)
     if problem.code == "frozen":

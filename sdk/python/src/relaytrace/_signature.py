@@ -76,7 +76,9 @@ def verify(sent: Send, received: Received, key_id: str, secret: bytes, now: floa
                 "the answer is signed with another secret: RELAYTRACE_RESPONSE_SECRET is not that of this key, or "
                 "the answer was changed on its way"
             ) from fault
-        raise Unverified(f"the answer ({received.status}) does not verify: {fault}") from fault
+        raise Unverified(
+            f"the answer ({received.status}) does not verify: {fault}. Something between has changed or replaced it"
+        ) from fault
     _check_times(result.parameters, now)
 
 

@@ -1,5 +1,7 @@
 """Plays flows over httpx, at once or asynchronously: the only input and output of the package."""
 
+import socket
+import ssl
 import time
 from typing import TypeVar
 
@@ -113,4 +115,15 @@ def _lost(send: Send, fault: Exception) -> Lost:
     # A connection that is not made in time is a relay that is away, not a slow one.
     if isinstance(fault, httpx.TimeoutException) and not isinstance(fault, httpx.ConnectTimeout):
         return _slow(send)
-    return Lost(str(fault) or type(fault).__name__)
+    return Lost(str(fault) or type(fault).__name__, is_elsewhere=_is_elsewhere(fault))
+
+
+def _is_elsewhere(fault: BaseException | None) -> bool:
+    """Whether a name or a certificate stands against it. A name server that is away is no wrong name."""
+    while fault is not None:
+        if isinstance(fault, ssl.SSLError):
+            return True
+        if isinstance(fault, socket.gaierror):
+            return fault.errno != socket.EAI_AGAIN
+        fault = fault.__cause__ or fault.__context__
+    return False

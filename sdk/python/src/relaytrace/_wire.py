@@ -53,6 +53,8 @@ class Lost:
 
     why: str
     was_slow: bool = False
+    is_elsewhere: bool = False
+    """No such host, or it does not speak TLS as it should: the address is wrong."""
 
 
 Step: TypeAlias = Send | Sleep
