@@ -121,8 +121,8 @@ function agentOf({ agentId, token }: Partial<RelayOptions>): string {
 }
 
 function secretOf({ responseSecret, verify }: Partial<RelayOptions>): Uint8Array<ArrayBuffer> | undefined {
+  if (verify === false) return undefined;
   if (!responseSecret) {
-    if (verify === false) return undefined;
     throw new ConfigurationError(
       "RELAYTRACE_RESPONSE_SECRET is not set: answers cannot be verified without it. It was returned when the key was " +
         "registered; only { verify: false } goes without",

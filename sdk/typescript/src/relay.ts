@@ -11,6 +11,7 @@ import {
   Frozen,
   NotApproved,
   notApproved,
+  OtherAnswer,
   StillPending,
   PermitExpired,
   PermitRevoked,
@@ -327,8 +328,8 @@ export class Relay {
     // Compared here, on the very arguments that are about to run.
     const digest = await actionDigest({ type, arguments: approved });
     if (digest !== decision.action_digest) {
-      throw new ContractBroken(
-        `what was approved is ${decision.action_digest}, and about to run is ${digest}: it did not run`,
+      throw new OtherAnswer(
+        `the approval's digest is ${decision.action_digest}, that of what is about to run ${digest}: it did not run`,
       );
     }
     if (this.#options.deployment !== undefined) await this.verifyReceipt(decision);

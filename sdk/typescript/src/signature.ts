@@ -69,7 +69,7 @@ export async function verify(expected: Expected, { status, headers, body }: Rece
   }
   if (text("keyid") !== expected.keyId) {
     throw new WrongDeployment(
-      `the answer is signed for the key ${text("keyid")}, not for ${expected.keyId}: it is not from the relay that issued this key`,
+      `the answer is signed for the key ${text("keyid")}, not for ${expected.keyId}: it is not from the relay that issued this key: check RELAYTRACE_URL`,
     );
   }
 
@@ -91,7 +91,7 @@ export async function verify(expected: Expected, { status, headers, body }: Rece
   if (!isSigned) {
     throw new WrongSecret(
       "the answer's signature is not made with this response secret: RELAYTRACE_RESPONSE_SECRET must be the " +
-        "response_secret of this very key, from the deployment at RELAYTRACE_URL",
+        "response_secret of this very key, from the deployment at RELAYTRACE_URL; or the answer was changed on its way",
     );
   }
   // Last: what a genuine signature over a fresh nonce says of the time is the relay's clock.

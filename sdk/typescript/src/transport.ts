@@ -15,6 +15,7 @@ import {
   TooSlow,
   Unavailable,
   Unreachable,
+  Unverified,
   WrongClock,
   WrongKey,
   WrongUrl,
@@ -194,6 +195,11 @@ export class Transport {
     if (status === 429 || status >= 500) {
       const error = new Unavailable(`${this.#base} answers ${status}, unsigned: the relay is not available behind it`);
       return new Failed(error, "again", 1000 * (Number(headers.get("retry-after")) || 0));
+    }
+    const isElsewhere = status === 404 || status === 405 || (status >= 300 && status < 400);
+    if (!isElsewhere && /json/.test(headers.get("content-type") ?? "")) {
+      const error = new Unverified(`the answer (${status}) is not signed: a proxy wrote it, or this is no relay`);
+      return new Failed(error, "hopeless");
     }
     return new Failed(new WrongUrl(this.#notTheApi(received)), "hopeless");
   }

@@ -6,7 +6,7 @@ import { Relay } from "../dist/index.js";
 
 export const stack = JSON.parse(readFileSync(process.env.RELAYTRACE_DEV_JSON));
 
-async function call(path, token, body, method = body ? "POST" : "GET") {
+export async function call(path, token, body, method = body ? "POST" : "GET") {
   const response = await fetch(stack.base_url + path, {
     method,
     headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
@@ -75,6 +75,23 @@ export async function decideOn(request, decision, members = {}) {
   };
   await call(`/v1/hitl/requests/${request.request_id}/decision`, stack.operator.token, body);
   return request;
+}
+
+/** What `work` comes to, beside an operator who approves what the agent asks. */
+export async function approving(agentId, work) {
+  let isOver = false;
+  const worker = (async () => {
+    while (!isOver) {
+      for (const item of await queue(agentId)) await decideOn(await detail(item.request_id), "approve");
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  })();
+  try {
+    return await work();
+  } finally {
+    isOver = true;
+    await worker;
+  }
 }
 
 export const allOf = (relay) => queue(relay.agentId, "all");
