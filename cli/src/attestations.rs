@@ -22,7 +22,7 @@ pub struct Options {
     /// Key of decide: operators.
     #[arg(long, value_name = "FILE")]
     decide: Option<PathBuf>,
-    /// Key of timeout-sweep: timeouts.
+    /// Key of timeout-sweep: timeouts, and what administrators stop.
     #[arg(long, value_name = "FILE")]
     timeout_sweep: Option<PathBuf>,
     /// Key of admin: administrators.
@@ -35,7 +35,8 @@ pub fn run(options: &Options) -> ExitCode {
     let keys: [(&Option<PathBuf>, &[&str]); 4] = [
         (&options.ingest, &["agent", "policy"]),
         (&options.decide, &["operator"]),
-        (&options.timeout_sweep, &["timeout"]),
+        // Administrators' causes for the stops that they order: it approves nothing by them.
+        (&options.timeout_sweep, &["timeout", "admin"]),
         (&options.admin, &["admin"]),
     ];
     let given = keys.into_iter().filter_map(|(file, causes)| file.as_deref().map(|file| jwk(file, causes)));

@@ -22,6 +22,8 @@ GET /v1/agents/{agent_id}/requests
 GET /v1/agents/{agent_id}/requests/{request_id}
 POST /v1/agents/{agent_id}/requests/{request_id}/consume
 POST /v1/agents/{agent_id}/requests/{request_id}/outcome
+POST /v1/hitl/requests/{request_id}/consume
+POST /v1/hitl/requests/{request_id}/outcome
 GET /v1/hitl/requests
 GET /v1/hitl/requests/{request_id}
 POST /v1/hitl/requests/{request_id}/decision
@@ -45,6 +47,10 @@ POST /v1/admin/dead-letters/{id}/discard
 GET /v1/admin/timeout-policies
 PUT /v1/admin/timeout-policies
 DELETE /v1/admin/timeout-policies/{policy_id}
+GET /v1/admin/freezes
+GET /v1/admin/freezes/{freeze_id}
+PUT /v1/admin/freezes/{freeze_id}
+DELETE /v1/admin/freezes/{freeze_id}
 GET /v1/admin/log
 GET /healthz
 GET /readyz
@@ -68,7 +74,7 @@ def who(method: str, path: str) -> str:
     """Whose route it is, by the contract."""
     if path.startswith(("/v1/admin/", "/internal/")):
         return "admin"
-    if path.startswith("/v1/agents/") or (method, path) == ("POST", REQUESTS):
+    if path.startswith("/v1/agents/") or method == "POST" and path.endswith(("/requests", "/consume", "/outcome")):
         return "agent"
     return "operator"
 

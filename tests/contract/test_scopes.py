@@ -22,9 +22,9 @@ def register(admin, agent_id: str, **changes) -> dict:
     return expect(admin.post(keys_path(agent_id), json=key_registration(new_private_key(), **changes)), 201)
 
 
-def agent_with(admin, agent_id: str, scopes: list[str]) -> Agent:
+def agent_with(admin, agent_id: str, scopes: list[str], **named) -> Agent:
     key = new_private_key()
-    named = NAMED if "execute-any" in scopes else {}
+    named = (named or NAMED) if "execute-any" in scopes else {}
     body = key_registration(key, scopes=scopes, **named)
     registered = expect(admin.post(keys_path(agent_id), json=body), 201)
     return Agent(admin.http, agent_id, registered["key_id"], key, registered["response_secret"])
@@ -60,8 +60,8 @@ def test_with_ask_every_route_that_asks_works(admin, operator, agent, scopes):
     assert statuses == {"submit": 201, "poll": 200, "acknowledge": 200, "cancel": 409, "look": 200, "list": 200}
 
 
-def executes(agent: Agent, request_id: str, action_digest: str) -> list[int]:
-    path = f"{agent.path}/requests/{request_id}"
+def executes(agent: Agent, request_id: str, action_digest: str, below: str | None = None) -> list[int]:
+    path = f"{below or agent.path}/requests/{request_id}"
     consumed = agent.call("POST", f"{path}/consume", json={"consume_key": "k" * 16, "action_digest": action_digest})
     return [consumed.status_code, agent.call("POST", f"{path}/outcome", json={"state": "succeeded"}).status_code]
 
@@ -71,6 +71,14 @@ def test_permits_are_used_and_reported_with_execute_only(admin, operator, agent,
     decided = submit_decided(agent, operator)
     statuses = executes(agent_with(admin, agent.agent_id, [scope]), decided["request_id"], decided["action_digest"])
     assert statuses == ([200, 200] if scope == "execute" else [403, 403])
+
+
+@pytest.mark.parametrize("scope", ALL)
+def test_permits_of_others_are_used_and_reported_with_execute_any_only(admin, operator, agent, scope):
+    decided = submit_decided(agent, operator)
+    executor = agent_with(admin, agent.agent_id, [scope], agents=[agent.agent_id])
+    statuses = executes(executor, decided["request_id"], decided["action_digest"], "/v1/hitl")
+    assert statuses == ([200, 200] if scope == "execute-any" else [403, 403])
 
 
 def test_by_default_a_key_asks_and_executes(admin, agent):

@@ -1,10 +1,11 @@
-//! `admin`: administrators register agents and keys, set timeout policies, see what is stuck and put it right, and
+//! `admin`: administrators register agents and keys, set timeout policies, freeze, see what is stuck and put it right, and
 //! export chains. Internal: not on the public API.
 
 mod agents;
 mod chain;
 mod dead_letters;
 mod disposition;
+mod freezes;
 mod keys;
 mod log;
 mod policies;
@@ -32,6 +33,10 @@ pub fn router() -> Routes {
         dead_letters::retry,
         dead_letters::discard,
         stale::list,
+        freezes::list,
+        freezes::show,
+        freezes::set,
+        freezes::end,
         log::list
     )
     .needing(DatabaseAuthority::Ops, |needs| needs.responses().bearer().causes(&[Cause::Admin]))

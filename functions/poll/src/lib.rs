@@ -30,7 +30,9 @@ pub fn router() -> Routes {
         requests::request,
         requests::list,
         permits::consume,
-        permits::outcome
+        permits::consume_any,
+        permits::outcome,
+        permits::outcome_any
     )
     .needing(DatabaseAuthority::Agent, |needs| needs.responses().receipts())
 }

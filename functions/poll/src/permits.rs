@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use relaytrace_domain::{AgentId, ConsumeKey, Digest, Note, Reported, RequestId, Result, Timestamp};
 use relaytrace_service::AppState;
-use relaytrace_service::auth::{Agent, Execute};
+use relaytrace_service::auth::{Agent, Execute, ExecuteAny};
 use relaytrace_service::http::{JsonBody, Path, Problem, Trace};
-use relaytrace_store::{Consuming, Reporting};
+use relaytrace_store::{Caller, Consuming, Reporting};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -23,8 +23,10 @@ pub struct Consume {
 /// A permit that is used.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ConsumedView {
+    /// The agent that asked.
     agent_id: AgentId,
     request_id: RequestId,
+    /// The action that was approved. A repeated attempt compares it with the action that it is going to run.
     action_digest: Digest,
     consumed_at: Timestamp,
     /// The key that used it.
@@ -48,6 +50,7 @@ pub struct Report {
 /// An outcome on record.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OutcomeView {
+    /// The agent that asked.
     agent_id: AgentId,
     request_id: RequestId,
     state: Reported,
@@ -77,18 +80,53 @@ pub async fn consume(
     Extension(Trace(trace)): Extension<Trace>,
     JsonBody(attempt): JsonBody<Consume>,
 ) -> Result<Json<ConsumedView>> {
-    let Consume { consume_key, action_digest } = attempt;
-    let traceparent = Some(trace.traceparent.clone());
-    let consuming = Consuming { caller, request_id, consume_key, action_digest, traceparent };
-    let (consumed, is_new) = state.relay.consume(consuming).await?;
-    Ok(Json(ConsumedView {
-        agent_id: consumed.agent_id,
-        request_id,
-        action_digest,
-        consumed_at: Timestamp(consumed.consumed_at),
-        consumed_by: consumed.consumed_by,
-        repeated: !is_new,
-    }))
+    attempt.by(&state, caller, request_id, false, &trace.traceparent).await
+}
+
+/// Use another agent's approval
+///
+/// By a key with the scope `execute-any`: of the agents and action types that it names. What it does not name does not
+/// exist. All else is as for the agent's own key.
+#[utoipa::path(
+    post, path = "/v1/hitl/requests/{request_id}/consume", tag = "poll", security(("agent" = [])),
+    params(("request_id" = String, Path)), request_body = Consume,
+    responses(
+        (status = 200, description = "Used by this attempt, now or before", body = ConsumedView),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn consume_any(
+    Agent(caller, _): Agent<ExecuteAny>,
+    Path(request_id): Path<RequestId>,
+    State(state): State<AppState>,
+    Extension(Trace(trace)): Extension<Trace>,
+    JsonBody(attempt): JsonBody<Consume>,
+) -> Result<Json<ConsumedView>> {
+    attempt.by(&state, caller, request_id, true, &trace.traceparent).await
+}
+
+impl Consume {
+    async fn by(
+        self,
+        state: &AppState,
+        caller: Caller,
+        request_id: RequestId,
+        is_any: bool,
+        traceparent: &str,
+    ) -> Result<Json<ConsumedView>> {
+        let Self { consume_key, action_digest } = self;
+        let traceparent = Some(traceparent.to_owned());
+        let consuming = Consuming { caller, request_id, consume_key, action_digest, is_any, traceparent };
+        let (consumed, is_new) = state.relay.consume(consuming).await?;
+        Ok(Json(ConsumedView {
+            agent_id: consumed.agent_id,
+            request_id,
+            action_digest: consumed.action_digest,
+            consumed_at: Timestamp(consumed.consumed_at),
+            consumed_by: consumed.consumed_by,
+            repeated: !is_new,
+        }))
+    }
 }
 
 /// Say what became of it
@@ -109,23 +147,58 @@ pub async fn outcome(
     Extension(Trace(trace)): Extension<Trace>,
     JsonBody(report): JsonBody<Report>,
 ) -> Result<Json<OutcomeView>> {
-    let Report { state: reported, note, evidence_sha256 } = report;
-    let reporting = Reporting {
-        caller,
-        request_id,
-        state: reported,
-        note: note.clone(),
-        evidence: evidence_sha256,
-        traceparent: Some(trace.traceparent.clone()),
-    };
-    let (noted, is_new) = state.relay.report_outcome(reporting).await?;
-    Ok(Json(OutcomeView {
-        agent_id: noted.agent_id,
-        request_id,
-        state: reported,
-        note,
-        evidence_sha256,
-        reported_at: Timestamp(noted.reported_at),
-        repeated: !is_new,
-    }))
+    report.by(&state, caller, request_id, false, &trace.traceparent).await
+}
+
+/// Say what became of another agent's approval
+///
+/// By the key that has used it, or another key of its agent. All else is as for the agent's own key.
+#[utoipa::path(
+    post, path = "/v1/hitl/requests/{request_id}/outcome", tag = "poll", security(("agent" = [])),
+    params(("request_id" = String, Path)), request_body = Report,
+    responses(
+        (status = 200, description = "On record, now or before", body = OutcomeView),
+        (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn outcome_any(
+    Agent(caller, _): Agent<ExecuteAny>,
+    Path(request_id): Path<RequestId>,
+    State(state): State<AppState>,
+    Extension(Trace(trace)): Extension<Trace>,
+    JsonBody(report): JsonBody<Report>,
+) -> Result<Json<OutcomeView>> {
+    report.by(&state, caller, request_id, true, &trace.traceparent).await
+}
+
+impl Report {
+    async fn by(
+        self,
+        state: &AppState,
+        caller: Caller,
+        request_id: RequestId,
+        is_any: bool,
+        traceparent: &str,
+    ) -> Result<Json<OutcomeView>> {
+        let Self { state: reported, note, evidence_sha256 } = self;
+        let reporting = Reporting {
+            caller,
+            request_id,
+            state: reported,
+            note: note.clone(),
+            evidence: evidence_sha256,
+            is_any,
+            traceparent: Some(traceparent.to_owned()),
+        };
+        let (noted, is_new) = state.relay.report_outcome(reporting).await?;
+        Ok(Json(OutcomeView {
+            agent_id: noted.agent_id,
+            request_id,
+            state: reported,
+            note,
+            evidence_sha256,
+            reported_at: Timestamp(noted.reported_at),
+            repeated: !is_new,
+        }))
+    }
 }

@@ -39,6 +39,8 @@ pub struct SweepReport {
     pub dead_lettered: u64,
     /// Used permits whose outcome nobody has reported in time.
     pub outcomes_unknown: u64,
+    /// Pending requests that were rejected because a stop covers them.
+    pub stopped: u64,
     /// Events left over in the outbox that the stream now has.
     pub relayed: u64,
     /// Keys of submissions that were free and are forgotten.
@@ -51,7 +53,8 @@ pub struct SweepReport {
 
 /// The routes of this function.
 pub fn router() -> Routes {
-    relaytrace_service::routes!(sweep).needing(DatabaseAuthority::Ops, |needs| needs.causes(&[Cause::Timeout]))
+    relaytrace_service::routes!(sweep)
+        .needing(DatabaseAuthority::Ops, |needs| needs.causes(&[Cause::Timeout, Cause::Admin]))
 }
 
 /// Run one sweep
@@ -75,6 +78,7 @@ impl SweepReport {
             escalated = self.escalated,
             dead_lettered = self.dead_lettered,
             outcomes_unknown = self.outcomes_unknown,
+            stopped = self.stopped,
             relayed = self.relayed,
             dedupe_dropped = self.dedupe_dropped,
             replays_advanced = self.replays_advanced,
@@ -89,6 +93,7 @@ impl SweepReport {
         self.escalated += round.escalated;
         self.dead_lettered += round.dead_lettered;
         self.outcomes_unknown += round.outcomes_unknown;
+        self.stopped += round.stopped;
         self.relayed += round.relayed;
         self.dedupe_dropped += round.dedupe_dropped;
         self.replays_advanced += round.replays_advanced;
@@ -192,6 +197,7 @@ impl Done {
             SweepPart::Escalate => report.escalated = self.count,
             SweepPart::DeadLetter => report.dead_lettered = self.count,
             SweepPart::Outcome => report.outcomes_unknown = self.count,
+            SweepPart::Stop => report.stopped = self.count,
         }
         report
     }
@@ -248,6 +254,7 @@ async fn perform(state: &AppState, part: SweepPart, only: Option<RequestId>) -> 
         SweepPart::Escalate => store.escalate_due(BATCH, only).await.map(Done::from),
         SweepPart::DeadLetter => store.dead_letter_exhausted(BATCH, only).await.map(Done::from),
         SweepPart::Outcome => store.outcomes_unknown(BATCH, only).await.map(Done::from),
+        SweepPart::Stop => store.reject_stopped(BATCH, only).await.map(Done::from),
     }
 }
 

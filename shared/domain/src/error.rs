@@ -95,6 +95,9 @@ pub enum Error {
     /// Something that is needed cannot be reached, or did not answer in time.
     #[error("the service is not available for the moment")]
     Unavailable(#[source] anyhow::Error),
+    /// It is done, and what began before it has not ended yet: the same call waits for it again.
+    #[error("the freeze stands, and calls that began before it have not ended yet: send this one again")]
+    Unsettled,
     /// A fault of ours.
     #[error("the service failed")]
     Internal(#[source] anyhow::Error),
@@ -129,7 +132,7 @@ impl Error {
             Self::IdempotencyKeyReused => Failure::IdempotencyKeyReused,
             Self::RateLimited { .. } => Failure::RateLimited,
             Self::Internal(_) => Failure::Internal,
-            Self::Unavailable(_) => Failure::Unavailable,
+            Self::Unavailable(_) | Self::Unsettled => Failure::Unavailable,
         }
     }
 

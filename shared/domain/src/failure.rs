@@ -62,7 +62,8 @@ pub enum Failure {
     RateLimited,
     /// A fault of ours
     Internal,
-    /// Postgres is away, its connections are all in use, or a statement took longer than 2 s
+    /// Postgres is away, its connections are all in use, a statement took longer than 2 s, or a freeze waits for calls that
+    /// began before it
     Unavailable,
     /// A caller has lost its connection before the answer
     ConnectionLost,

@@ -156,6 +156,13 @@ text!(
 );
 
 text!(
+    /// An administrator's own name of a freeze, `[A-Za-z0-9._:-]{1,128}` (contract, "Freezes").
+    FreezeId,
+    |text| ClientRequestKey::from_str(text).is_ok(),
+    "must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ : -"
+);
+
+text!(
     /// Type of an action, `[A-Za-z0-9_][A-Za-z0-9_./:%~-]{0,127}`, case-sensitive (contract, "Submit"): the name of a tool
     /// as its framework writes it, such as `refund.create`, `Bash` or `server/tool`.
     ActionType,

@@ -15,6 +15,7 @@ mod envelope;
 mod error;
 pub mod failure;
 mod faults;
+mod freeze;
 mod ids;
 mod json;
 mod key;
@@ -42,9 +43,10 @@ pub use envelope::{Action, Envelope, MAX_MEMBER_BYTES, Offer, Submission, action
 pub use error::{Error, Result};
 pub use failure::Failure;
 pub use faults::{Fault, Faults};
+pub use freeze::FreezeMode;
 pub use ids::{
-    ActionType, AgentId, ClientRequestKey, ConsumeKey, Digest, ErrorCode, GroupKey, InvalidText, KeyId, Note, PersonId,
-    PersonName, Priority, Reason, ReplayKey, RequestId, Summary, TenantId, Title, mint_uuid,
+    ActionType, AgentId, ClientRequestKey, ConsumeKey, Digest, ErrorCode, FreezeId, GroupKey, InvalidText, KeyId, Note,
+    PersonId, PersonName, Priority, Reason, ReplayKey, RequestId, Summary, TenantId, Title, mint_uuid,
 };
 pub use json::{Json, ParseError, from_object};
 pub use key::{KeyRights, KeyScope};

@@ -10,7 +10,7 @@ use super::time::Timestamp;
 /// How permits are handled.
 #[derive(Clone, Copy, Debug)]
 pub struct PermitRules {
-    /// How long an approval may be used where neither its envelope nor its policy says, in seconds.
+    /// How long an approval may be used where its policy does not say, in seconds. An envelope only shortens it.
     pub permit_seconds: f64,
     /// After so many seconds without a report a used permit's outcome is unknown.
     pub outcome_seconds: f64,

@@ -36,11 +36,13 @@ pub enum SweepPart {
     DeadLetter,
     /// Notes that the outcome of a used permit is unknown.
     Outcome,
+    /// Rejects what an administrator's stop covers.
+    Stop,
 }
 
 impl SweepPart {
-    /// All of them, in the order in which a sweep does them.
-    pub const ALL: [Self; 5] = [Self::Raise, Self::Expire, Self::Escalate, Self::DeadLetter, Self::Outcome];
+    /// All of them, in the order in which a sweep does them. Stops first: what they cover is not raised or escalated.
+    pub const ALL: [Self; 6] = [Self::Stop, Self::Raise, Self::Expire, Self::Escalate, Self::DeadLetter, Self::Outcome];
 }
 
 stored_as_text!(SweepPart {
@@ -49,4 +51,5 @@ stored_as_text!(SweepPart {
     Escalate = "escalate",
     DeadLetter = "dead_letter",
     Outcome = "outcome",
+    Stop = "stop",
 });

@@ -26,7 +26,7 @@
 //! | `LEASE_SECONDS` | how long a poll holds a decision | 30 |
 //! | `DELIVERY_MAX_ATTEMPTS` | the attempt after which a retry dead-letters | 20 |
 //! | `DELIVERY_MAX_AGE_SECONDS` | a decision that nobody acknowledges is dead-lettered then | 86400 |
-//! | `PERMIT_SECONDS` | how long an approval may be used where neither its envelope nor its policy says, 10 to 86400 | 3600 |
+//! | `PERMIT_SECONDS` | how long an approval may be used where its timeout policy does not say, 10 to 86400; an envelope only shortens it | 3600 |
 //! | `OUTCOME_SECONDS` | after so long without a report a used approval's outcome is unknown | 3600 |
 //! | `ALLOW_AUTO_APPROVE` | `true`: policies may let a timeout approve; else such a timeout rejects | `false` |
 //! | `DEDUPE_SECONDS` | how long a `client_request_key` is kept from its submission, at most 34560000 (400 days) | 604800 |

@@ -12,8 +12,8 @@ WITH input AS (
     ) AS i (request_id, delivery_id, agent_id, key_id, result, error_code, error_message, traceparent)
 ), request AS (
     -- Request before delivery, as everywhere.
-    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
-        r.chain_length, r.chain_head,
+    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority,
+        COALESCE(r.approved_digest, r.action_digest) AS action_digest, r.changed_at, r.chain_length, r.chain_head,
         CASE WHEN r.consume_required AND r.execution IS NULL THEN r.permit_expires_at END AS to_be_consumed_until
     FROM hitl_requests r
     JOIN input i ON i.request_id = r.request_id AND i.agent_id = r.agent_id

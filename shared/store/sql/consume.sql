@@ -4,18 +4,21 @@
 --
 -- $1 now (null: the database's clock), $2 after so many seconds without an outcome it is unknown
 -- Arrays, one element for each use: $3 request_id, $4 agent_id, $5 key_id, $6 consume_key, $7 action_digest,
--- $8 traceparent (null: none)
+-- $8 traceparent (null: none), $9 whether by the scope execute-any
 WITH request AS (
     -- Request before delivery, as everywhere. What says whether the permit was used is in the locked row.
     SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_type, r.action_digest,
         r.changed_at, r.chain_length, r.chain_head, r.permit_expires_at, i.caller_id, i.key_id, i.consume_key,
         i.action_digest AS consumed_digest, i.traceparent, h.decided_at, h.outcome, h.cause
     FROM hitl_requests r
-    JOIN UNNEST($3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[])
-        AS i (request_id, caller_id, key_id, consume_key, action_digest, traceparent) ON i.request_id = r.request_id
+    JOIN UNNEST($3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::boolean[])
+        AS i (request_id, caller_id, key_id, consume_key, action_digest, traceparent, is_any)
+        ON i.request_id = r.request_id
     JOIN active_keys k ON k.key_id = i.key_id AND k.agent_id = i.caller_id
     JOIN hitl_decisions h ON h.request_id = r.request_id
-    WHERE r.agent_id = k.agent_id AND r.permit_expires_at IS NOT NULL AND r.execution IS NULL
+    WHERE may_execute(i.is_any, k.agent_id, k.tenant_id, k.execute_agents, k.execute_action_types, r.agent_id,
+            r.tenant_id, r.action_type)
+        AND r.permit_expires_at IS NOT NULL AND r.execution IS NULL
         AND digest_text(i.action_digest) = CASE WHEN h.edited THEN (
             SELECT convert_from(c.entry, 'UTF8')::json ->> 'action_digest' FROM approval_chain c
             WHERE c.request_id = h.request_id AND c.seq = h.chain_seq

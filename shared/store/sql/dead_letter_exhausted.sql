@@ -16,8 +16,8 @@ WITH exhausted AS (
     ORDER BY d.expires_at LIMIT $2
 ), request AS (
     -- Request before delivery, as everywhere.
-    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
-        r.chain_length, r.chain_head
+    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority,
+        COALESCE(r.approved_digest, r.action_digest) AS action_digest, r.changed_at, r.chain_length, r.chain_head
     FROM hitl_requests r JOIN exhausted USING (request_id)
     ORDER BY r.request_id
     FOR NO KEY UPDATE OF r SKIP LOCKED

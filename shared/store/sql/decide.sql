@@ -8,24 +8,24 @@
 -- $11 traceparent (null: none), $12 key_id (of an agent), $13 tenant_id (of a person), $14 attestation (JSON text),
 -- $15 how long an approval may be used where the request does not say, in seconds (not an array),
 -- $16 answer that must be offered (of a person), $17 what a person is known by, in lower case (JSON array),
--- $18 edited action, $19 its digest, $20 response, $21 its digest (null: none)
+-- $18 edited action, $19 its digest, $20 response, $21 its digest, $22 the stop by which a sweep rejects (null: none)
 WITH target AS (
     -- Locked in key order. Status, chain head and length come from the locked row: a second look at the table would
     -- see what was there before the lock was granted.
     SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
         r.chain_length, r.chain_head, r.counted, r.action_type, r.permit_seconds, i.outcome, i.cause, i.reason,
-        i.actor_kind, i.actor_id, i.actor_name, i.traceparent, i.attestation, i.key_id, i.edited_action,
-        i.edited_digest, i.response, i.response_digest, COALESCE(i.edited_digest, r.action_digest) AS decided_digest,
+        i.actor_kind, i.actor_id, i.actor_name, i.traceparent, i.attestation, i.key_id, i.freeze_id,
+        i.edited_action, i.edited_digest, i.response, i.response_digest, COALESCE(i.edited_digest, r.action_digest) AS decided_digest,
         -- A person's answer counts before respond_by, an agent's or administrator's as long as no sweep has run.
         CASE WHEN i.cause = 'operator' THEN r.respond_by ELSE 'infinity' END AS not_after
     FROM hitl_requests r
     JOIN UNNEST(
         $3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::text[], $10::text[], $11::text[],
         $12::text[], $13::text[], $14::text[], $16::text[], $17::text[], $18::bytea[], $19::bytea[], $20::bytea[],
-        $21::bytea[]
+        $21::bytea[], $22::text[]
     ) AS i (
         request_id, outcome, cause, reason, action_digest, actor_kind, actor_id, actor_name, traceparent, key_id,
-        tenant_id, attestation, answer, known_as, edited_action, edited_digest, response, response_digest
+        tenant_id, attestation, answer, known_as, edited_action, edited_digest, response, response_digest, freeze_id
     ) ON i.request_id = r.request_id
     WHERE r.status = 'pending' AND r.action_digest = COALESCE(i.action_digest, r.action_digest)
         AND CASE i.cause
@@ -41,7 +41,14 @@ WITH target AS (
                 AND i.answer = ANY (COALESCE(r.answers, ARRAY['approve', 'reject']))
                 -- Nobody approves what is done for them.
                 AND (r.on_behalf_of IS NULL OR i.outcome <> 'approved' OR NOT i.known_as::jsonb ? r.on_behalf_of)
-            ELSE r.tenant_id = i.tenant_id
+            ELSE r.tenant_id = i.tenant_id AND (i.freeze_id IS NULL OR EXISTS (
+                -- The stop is in force, and covers it.
+                SELECT FROM freezes f
+                WHERE f.tenant_id = r.tenant_id AND f.freeze_id = i.freeze_id AND f.mode = 'stop'
+                    AND f.ends_at > at_or_now($1)
+                    AND (f.agent_id IS NULL OR f.agent_id = r.agent_id)
+                    AND (f.action_type IS NULL OR f.action_type = r.action_type)
+            ))
         END
     ORDER BY r.request_id
     FOR NO KEY UPDATE OF r
@@ -57,7 +64,7 @@ WITH target AS (
                 || (t.edited_digest <> t.action_digest)::text, '')
             || COALESCE(',"response_digest":"' || digest_text(t.response_digest) || '"', '')
             || ',"reason":' || json_text(t.reason) || COALESCE(',"key_id":"' || t.key_id || '"', '')
-            || ',"attestation":' || t.attestation) AS entry
+            || COALESCE(',"freeze_id":"' || t.freeze_id || '"', '') || ',"attestation":' || t.attestation) AS entry
     FROM timed t
     WHERE t.moment < t.not_after
         -- A stop admits no approval, a hold none that no person made.

@@ -18,6 +18,14 @@ FROM (
     UNION ALL
     SELECT o.request_id FROM outcomes_due o
     WHERE $2 = 'outcome' AND o.due_at <= at_or_now($1)
+    UNION ALL
+    SELECT r.request_id
+    FROM tenants t
+    JOIN freezes f ON f.tenant_id = t.tenant_id AND f.ends_at > at_or_now($1) AND f.mode = 'stop'
+    JOIN hitl_requests r ON r.tenant_id = f.tenant_id AND r.status = 'pending'
+        AND (f.agent_id IS NULL OR f.agent_id = r.agent_id)
+        AND (f.action_type IS NULL OR f.action_type = r.action_type)
+    WHERE $2 = 'stop'
 ) due
 WHERE NOT EXISTS (
     SELECT FROM sweep_failures f WHERE f.part = $2 AND f.request_id = due.request_id

@@ -4,8 +4,8 @@
 --
 -- $1 now (null: the database's clock), $2 at most so many, $3 only this request (null: any)
 WITH target AS (
-    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
-        r.chain_length, r.chain_head, h.outcome, h.cause
+    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority,
+        COALESCE(r.approved_digest, r.action_digest) AS action_digest, r.changed_at, r.chain_length, r.chain_head, h.outcome, h.cause
     FROM outcomes_due o
     JOIN hitl_requests r ON r.request_id = o.request_id
     JOIN hitl_decisions h ON h.request_id = r.request_id

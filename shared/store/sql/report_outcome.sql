@@ -4,17 +4,22 @@
 --
 -- $1 now (null: the database's clock)
 -- Arrays, one element for each report: $2 request_id, $3 agent_id, $4 key_id, $5 state, $6 note (null: none),
--- $7 evidence (null: none), $8 traceparent (null: none)
+-- $7 evidence (null: none), $8 traceparent (null: none), $9 whether by the scope execute-any
 WITH request AS (
-    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
-        r.chain_length, r.chain_head, i.caller_id, i.key_id, i.state, i.note, i.evidence, i.traceparent, h.outcome,
+    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority,
+        COALESCE(r.approved_digest, r.action_digest) AS action_digest, r.changed_at, r.chain_length, r.chain_head,
+        i.caller_id, i.key_id, i.state, i.note, i.evidence, i.traceparent, h.outcome,
         h.cause
     FROM hitl_requests r
-    JOIN UNNEST($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[])
-        AS i (request_id, caller_id, key_id, state, note, evidence, traceparent) ON i.request_id = r.request_id
+    JOIN UNNEST($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::boolean[])
+        AS i (request_id, caller_id, key_id, state, note, evidence, traceparent, is_any) ON i.request_id = r.request_id
     JOIN active_keys k ON k.key_id = i.key_id AND k.agent_id = i.caller_id
     JOIN hitl_decisions h ON h.request_id = r.request_id
-    WHERE (r.agent_id = k.agent_id OR r.consumed_by = k.key_id) AND r.execution IN ('consumed', 'unknown')
+    WHERE r.execution IN ('consumed', 'unknown')
+        -- Its own agent, or the agent whose key has used it: by this key or by the next one.
+        AND (r.agent_id = k.agent_id OR i.is_any AND EXISTS (
+            SELECT FROM agent_keys u WHERE u.key_id = r.consumed_by AND u.agent_id = k.agent_id
+        ))
     ORDER BY r.request_id
     FOR NO KEY UPDATE OF r
 ), timed AS MATERIALIZED (

@@ -7,7 +7,8 @@
 -- $6 fingerprint, $7 priority, $8 title, $9 action_type, $10 action_digest, $11 requested_respond_by (null: none),
 -- $12 envelope, $13 resume (null: none), $14 traceparent (null: none),
 -- $16 answers (names with commas between; null: the default), $17 group, $18 on_behalf_of (in lower case),
--- $19 permit_seconds (null: none)
+-- $19 permit_seconds (null: none),
+-- $20 how long an approval may be used where no policy says, in seconds (not an array)
 WITH input AS (
     SELECT * FROM UNNEST(
         $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::smallint[], $8::text[], $9::text[],
@@ -21,7 +22,10 @@ WITH input AS (
 ), timed AS (
     SELECT i.*, k.tenant_id, at_or_now($1) AS created_at,
         p.policy_id, p.on_timeout AS policy_on_timeout, p.escalate_after_percent, p.lowest_priority,
-        LEAST(i.asked_permit_seconds, p.permit_seconds) AS permit_seconds, p.consume_required,
+        -- An envelope may shorten it, never lengthen it. Null where neither says: the deployment's at the decision.
+        CASE WHEN i.asked_permit_seconds IS NULL THEN p.permit_seconds
+            ELSE LEAST(i.asked_permit_seconds, COALESCE(p.permit_seconds, $20::double precision))::integer
+        END AS permit_seconds, p.consume_required,
         at_or_now($1) + make_interval(secs => p.respond_within_seconds) AS latest
     FROM input i
     JOIN active_keys k ON k.key_id = i.key_id AND k.agent_id = i.agent_id

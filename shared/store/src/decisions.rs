@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use relaytrace_domain::{
-    Actor, ActorKind, AgentId, Answer, Answers, Cause, Decision, Digest, Error, JsonText, Outcome, RequestId, Result,
-    TenantId, Timestamp, Written,
+    Actor, ActorKind, AgentId, Answer, Answers, Cause, Decision, Digest, Error, FreezeId, JsonText, Outcome, RequestId,
+    Result, TenantId, Timestamp, Written,
 };
 
 use relaytrace_domain::signing::{Attestor, Statement};
@@ -43,13 +43,15 @@ pub enum Authority {
     Agent(Caller),
     /// The timeout policy, by the sweep.
     Timeout,
+    /// An administrator's stop, by the sweep.
+    Stop(TenantId, FreezeId),
 }
 
 impl Authority {
     fn cause(&self) -> Cause {
         match self {
             Self::Operator(_) => Cause::Operator,
-            Self::Admin(_) => Cause::Admin,
+            Self::Admin(_) | Self::Stop(..) => Cause::Admin,
             Self::Agent(_) => Cause::Agent,
             Self::Timeout => Cause::Timeout,
         }
@@ -59,13 +61,14 @@ impl Authority {
         match self {
             Self::Operator(scope) | Self::Admin(scope) => scope.actor.clone(),
             Self::Agent(caller) => Actor { kind: ActorKind::Agent, id: caller.agent_id.to_string(), name: None },
-            Self::Timeout => Actor::timeout_sweep(),
+            Self::Timeout | Self::Stop(..) => Actor::timeout_sweep(),
         }
     }
 
     fn tenant(&self) -> Option<&TenantId> {
         match self {
             Self::Operator(scope) | Self::Admin(scope) => Some(&scope.tenant),
+            Self::Stop(tenant, _) => Some(tenant),
             Self::Agent(_) | Self::Timeout => None,
         }
     }
@@ -74,14 +77,21 @@ impl Authority {
     fn known_as(&self) -> &[String] {
         match self {
             Self::Operator(scope) => &scope.known_as,
-            Self::Admin(_) | Self::Agent(_) | Self::Timeout => &[],
+            Self::Admin(_) | Self::Agent(_) | Self::Timeout | Self::Stop(..) => &[],
         }
     }
 
     fn key_id(&self) -> Option<&str> {
         match self {
             Self::Agent(caller) => Some(caller.key_id.as_str()),
-            Self::Operator(_) | Self::Admin(_) | Self::Timeout => None,
+            Self::Operator(_) | Self::Admin(_) | Self::Timeout | Self::Stop(..) => None,
+        }
+    }
+
+    fn freeze_id(&self) -> Option<&str> {
+        match self {
+            Self::Stop(_, freeze_id) => Some(freeze_id.as_str()),
+            Self::Operator(_) | Self::Admin(_) | Self::Agent(_) | Self::Timeout => None,
         }
     }
 }
@@ -187,6 +197,7 @@ impl Deciding {
             written: self.written.as_ref(),
             reason: self.reason.as_deref(),
             key_id: self.by.key_id(),
+            freeze_id: self.by.freeze_id(),
         })?;
         self.action_digest = Some(action_digest);
         Ok(Attested { deciding: self, attestation })
@@ -254,6 +265,7 @@ impl Row for Attested {
                     &action_digests as &[Option<&[u8]>],
                     &responses as &[Option<&[u8]>],
                     &response_digests as &[Option<&[u8]>],
+                    &column(rows, |row| row.deciding.by.freeze_id()) as &[Option<&str>],
                 )
             })
             .await?;
@@ -312,6 +324,24 @@ impl Database {
                 written: None,
                 reason: None,
                 action_digest: Some(digest(due.action_digest)?),
+                traceparent: None,
+            })
+        });
+        deciding.collect()
+    }
+
+    /// What is to be rejected because a stop covers it: up to three times `limit` requests, or only `only` of them.
+    pub(crate) async fn stopped(&self, limit: i64, only: Option<RequestId>) -> Result<Vec<Deciding>> {
+        let now = self.clock().for_database();
+        let stopped = self.all(|| sqlx::query_file!("sql/stopped.sql", now, limit, only.map(|id| id.0))).await?;
+        let deciding = stopped.into_iter().map(|stopped| {
+            Ok(Deciding {
+                request_id: stopped.request_id,
+                by: Authority::Stop(stopped.tenant_id, stopped.freeze_id),
+                outcome: Outcome::Rejected,
+                written: None,
+                reason: Some(stopped.reason),
+                action_digest: Some(digest(stopped.action_digest)?),
                 traceparent: None,
             })
         });

@@ -19,6 +19,8 @@ pub struct Consuming {
     pub consume_key: ConsumeKey,
     /// The action that is going to run.
     pub action_digest: Digest,
+    /// By the scope `execute-any`: of the agents and action types that the key names.
+    pub is_any: bool,
     /// W3C trace context of the call.
     pub traceparent: Option<String>,
 }
@@ -28,6 +30,8 @@ pub struct Consuming {
 pub struct Consumed {
     /// Who asked.
     pub agent_id: AgentId,
+    /// The action that was approved.
+    pub action_digest: Digest,
     /// When it was used.
     pub consumed_at: DateTime<Utc>,
     /// The key that used it.
@@ -39,7 +43,7 @@ pub struct Consumed {
 /// What an executor says of its use of a permit.
 #[derive(Clone, Debug)]
 pub struct Reporting {
-    /// Who used the permit, or its agent.
+    /// Who used the permit, or the agent that asked.
     pub caller: Caller,
     /// The request.
     pub request_id: RequestId,
@@ -49,6 +53,8 @@ pub struct Reporting {
     pub note: Option<Note>,
     /// Of what proves it.
     pub evidence: Option<Digest>,
+    /// By the scope `execute-any`: of the agents and action types that the key names.
+    pub is_any: bool,
     /// W3C trace context of the call.
     pub traceparent: Option<String>,
 }
@@ -113,6 +119,7 @@ impl Row for Consuming {
                     &column(rows, |row| row.consume_key.as_str()) as &[&str],
                     &column(rows, |row| row.action_digest.0.as_slice()) as &[&[u8]],
                     &column(rows, |row| row.traceparent.as_deref()) as &[Option<&str>],
+                    &column(rows, |row| row.is_any),
                 )
             })
             .await?;
@@ -121,6 +128,7 @@ impl Row for Consuming {
             let written = written?;
             Some(Consumed {
                 agent_id: written.agent_id.clone(),
+                action_digest: row.action_digest,
                 consumed_at: written.at,
                 consumed_by: row.caller.key_id.to_string(),
                 event: Some(written.event("consumed", row.traceparent.as_ref())),
@@ -157,6 +165,7 @@ impl Row for Reporting {
                     &column(rows, |row| row.note.as_ref().map(Note::as_str)) as &[Option<&str>],
                     &column(rows, |row| row.evidence.as_ref().map(|digest| digest.0.as_slice())) as &[Option<&[u8]>],
                     &column(rows, |row| row.traceparent.as_deref()) as &[Option<&str>],
+                    &column(rows, |row| row.is_any),
                 )
             })
             .await?;
@@ -209,6 +218,7 @@ impl Database {
                     key_id.as_str(),
                     agent_id.as_str(),
                     consuming.request_id.0,
+                    consuming.is_any,
                 )
             })
             .await?
@@ -217,13 +227,13 @@ impl Database {
         if let (Some(consumed_at), Some(consumed_by)) = (found.consumed_at, found.consumed_by) {
             let is_same =
                 consumed_by == key_id.as_str() && found.consume_key.as_deref() == Some(consuming.consume_key.as_str());
-            let digest = found.approved_digest.unwrap_or_default();
-            return match is_same {
-                // The same attempt has another action: that was never approved.
-                true if digest != consuming.action_digest.to_string() => Err(Error::ActionMismatch),
-                true => Ok(Some(Consumed { agent_id, consumed_at, consumed_by, event: None })),
-                false => Err(Error::AlreadyConsumed),
-            };
+            if !is_same {
+                return Err(Error::AlreadyConsumed);
+            }
+            // What was used, whatever this call says that it is: the caller compares.
+            let approved = found.approved_digest.as_deref().unwrap_or_default();
+            let action_digest = approved.parse().map_err(Error::internal)?;
+            return Ok(Some(Consumed { agent_id, action_digest, consumed_at, consumed_by, event: None }));
         }
         let expires_at = found.permit_expires_at.ok_or(Error::NotApproved)?;
         if found.approved_digest != Some(consuming.action_digest.to_string()) {
@@ -248,6 +258,7 @@ impl Database {
                     key_id.as_str(),
                     agent_id.as_str(),
                     reporting.request_id.0,
+                    reporting.is_any,
                 )
             })
             .await?
@@ -255,6 +266,9 @@ impl Database {
         let agent_id = found.agent_id.ok_or(Error::NotFound)?;
         if found.consumed_at.is_none() {
             return Err(Error::NotConsumed);
+        }
+        if !found.may_report {
+            return Err(Error::Forbidden("another has used the approval: it reports, or the agent that asked"));
         }
         let (Some(entry), Some(reported_at)) = (found.entry, found.at) else { return Ok(None) };
         let said: OutcomeEntry = serde_json::from_slice(&entry).map_err(Error::internal)?;

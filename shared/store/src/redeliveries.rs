@@ -138,8 +138,8 @@ impl Database {
                 OutboxEvent,
                 "/* relaytrace: redeliver */
                 WITH request AS (
-                    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest,
-                        r.changed_at, r.chain_length, r.chain_head
+                    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority,
+                        COALESCE(r.approved_digest, r.action_digest) AS action_digest, r.changed_at, r.chain_length, r.chain_head
                     FROM hitl_requests r
                     WHERE r.request_id = $3 AND r.tenant_id = $4 AND r.status = 'decided'
                     FOR NO KEY UPDATE OF r

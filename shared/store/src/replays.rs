@@ -343,8 +343,9 @@ impl Database {
                 deliveries: "replay_deliveries",
                 r#"request AS (
                     -- Waited for, not skipped: the position moves past them.
-                    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
-                        r.chain_length, r.chain_head, i.is_named
+                    SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority,
+                        COALESCE(r.approved_digest, r.action_digest) AS action_digest, r.changed_at, r.chain_length,
+                        r.chain_head, i.is_named
                     FROM hitl_requests r JOIN items i ON i.request_id = r.request_id
                     ORDER BY r.request_id
                     FOR NO KEY UPDATE OF r
@@ -426,9 +427,9 @@ impl Database {
                 r#"rebuilt AS MATERIALIZED (
                     SELECT i.request_id, i.seq, r.agent_id, k.kind,
                         handoff_event(k.kind, i.request_id, i.seq, i.at, r.agent_id, r.client_request_key, s.priority,
-                            -- What was approved and used is the edited action, where there is one.
-                            CASE WHEN i.kind IN ('decided', 'consumed')
-                                THEN COALESCE(r.approved_digest, r.action_digest) ELSE r.action_digest END,
+                            -- From the decision on it is the approved action's, edited or not.
+                            CASE WHEN h.request_id IS NULL THEN r.action_digest
+                                ELSE COALESCE(r.approved_digest, r.action_digest) END,
                             i.hash, h.outcome, h.cause, r.tenant_id) AS payload
                     FROM items i
                     JOIN hitl_requests r ON r.request_id = i.request_id

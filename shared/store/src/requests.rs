@@ -136,6 +136,7 @@ impl Row for Submitting {
                     }) as &[Option<String>],
                     &column(rows, |row| row.submission.envelope.permit_seconds.map(|seconds| seconds.0))
                         as &[Option<i32>],
+                    database.permits.permit_seconds,
                 )
             })
             .await?;

@@ -206,11 +206,22 @@ impl Store {
         allow_auto_approve: bool,
     ) -> Result<Vec<OutboxEvent>> {
         let due = self.due_to_expire(limit, only, allow_auto_approve).await?;
-        if due.is_empty() {
+        self.decide_all(due).await
+    }
+
+    /// Rejects up to three times `limit` pending requests that a stop covers, or only `only` of them. Safe when overlapping.
+    pub async fn reject_stopped(&self, limit: i64, only: Option<RequestId>) -> Result<Vec<OutboxEvent>> {
+        let stopped = self.stopped(limit, only).await?;
+        self.decide_all(stopped).await
+    }
+
+    /// Decides what a sweep has found, with one statement.
+    async fn decide_all(&self, found: Vec<Deciding>) -> Result<Vec<OutboxEvent>> {
+        if found.is_empty() {
             return Ok(Vec::new());
         }
-        let mut attested = Vec::with_capacity(due.len());
-        for deciding in due {
+        let mut attested = Vec::with_capacity(found.len());
+        for deciding in found {
             attested.push(self.attest(deciding).await?);
         }
         let decided = Attested::write(self, &attested.iter().collect::<Vec<_>>()).await?;

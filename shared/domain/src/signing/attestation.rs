@@ -41,6 +41,8 @@ pub struct Statement<'a> {
     pub reason: Option<&'a str>,
     /// The key that an agent called with; nobody else's decision names one.
     pub key_id: Option<&'a str>,
+    /// The stop by which a sweep rejects.
+    pub freeze_id: Option<&'a str>,
 }
 
 impl Statement<'_> {
@@ -51,6 +53,7 @@ impl Statement<'_> {
             actor["name"] = name.as_str().into();
         }
         let key_id = self.key_id.map(|key_id| ("key_id".to_owned(), json!(key_id)));
+        let freeze_id = self.freeze_id.map(|freeze_id| ("freeze_id".to_owned(), json!(freeze_id)));
         let edited = self.written.and_then(Written::action).map(|(_, digest)| digest);
         let response = self.written.and_then(Written::response).map(|(_, digest)| digest);
         let written = [
@@ -68,7 +71,7 @@ impl Statement<'_> {
             ("reason", json!(self.reason)),
         ];
         let members = members.map(|(name, value)| (name.to_owned(), value)).into_iter();
-        members.chain(key_id).chain(written.into_iter().flatten()).collect()
+        members.chain(key_id).chain(freeze_id).chain(written.into_iter().flatten()).collect()
     }
 }
 
@@ -161,6 +164,11 @@ impl AttestationKeys {
         let cause = members.get("cause").and_then(Value::as_str);
         if !key.causes.iter().any(|may| Some(may.as_str()) == cause) {
             return Attestation::Invalid("is by a key that may not speak for this cause");
+        }
+        // Administrators end what is asked and agents take it back. So a key that speaks for one of them approves nothing.
+        let is_approval = members.get("outcome").is_some_and(|outcome| outcome == Outcome::Approved.as_str());
+        if is_approval && matches!(cause, Some("admin" | "agent")) {
+            return Attestation::Invalid("is of an approval by a cause that approves nothing");
         }
         members.retain(|name, _| !UNSIGNED.contains(&name.as_str()));
         let holds = message(members)
@@ -269,6 +277,7 @@ mod tests {
             written: None,
             reason: Some("within\nbudget"),
             key_id: None,
+            freeze_id: None,
         };
         let mut entry = Value::Object(statement.members());
         (entry["seq"], entry["at"]) = (2.into(), "2026-11-22T10:00:00.000000Z".into());
@@ -331,6 +340,36 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_speaks_for_administrators_or_agents_approves_nothing() {
+        let (sweep, actor) = (key(), Actor::timeout_sweep());
+        let keys = listed(&[(&sweep, &["timeout", "admin", "agent"])]);
+        let attestor = Attestor::from_pem(&sweep, &keys).unwrap();
+        for (cause, outcome, holds) in [
+            (Cause::Admin, Outcome::Rejected, true),
+            (Cause::Admin, Outcome::Approved, false),
+            (Cause::Agent, Outcome::Cancelled, true),
+            (Cause::Agent, Outcome::Approved, false),
+            (Cause::Timeout, Outcome::Approved, true),
+        ] {
+            let statement = Statement {
+                request_id: REQUEST.parse().unwrap(),
+                outcome,
+                cause,
+                actor: &actor,
+                action_digest: Digest::of(b"action"),
+                written: None,
+                reason: Some("the key was stolen"),
+                key_id: None,
+                freeze_id: Some("incident-7"),
+            };
+            let mut entry = Value::Object(statement.members());
+            assert_eq!(entry["freeze_id"], "incident-7");
+            entry["attestation"] = serde_json::from_str(&attestor.attest(&statement).unwrap()).unwrap();
+            assert_eq!(check(&keys, &entry) == Attestation::Valid, holds, "{cause:?} {outcome:?}");
+        }
+    }
+
+    #[test]
     fn the_message_is_the_canonical_form_that_the_contract_shows() {
         let actor = Actor::timeout_sweep();
         let statement = Statement {
@@ -342,6 +381,7 @@ mod tests {
             written: None,
             reason: None,
             key_id: None,
+            freeze_id: None,
         };
         let zeros = "0".repeat(64);
         let expected = format!(

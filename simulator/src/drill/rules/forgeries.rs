@@ -49,7 +49,8 @@ const AUTHORITIES: [Authority; 3] = [
     },
     Authority {
         role: "relaytrace_ops",
-        causes: &["timeout", "admin"],
+        // The last is tried with an approval, which the database takes for no cause of administrators.
+        causes: &["admin", "timeout"],
         kinds: &[
             "decided",
             "escalated",
@@ -184,7 +185,7 @@ async fn forge(
     actor: &str,
     cause: &str,
 ) -> Result<u64> {
-    let actor_kind = if cause == "policy" { "system" } else { actor };
+    let actor_kind = if matches!(cause, "policy" | "timeout") { "system" } else { actor };
     let mut statement = format!("SET ROLE {role};");
     write!(
         statement,
