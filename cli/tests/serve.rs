@@ -72,6 +72,29 @@ fn every_fault_of_arguments_and_configuration_is_said_at_once() {
 }
 
 #[test]
+fn a_local_stack_is_taken_only_where_it_is_named() {
+    // As a checkout has it, in the working directory.
+    let checkout = tempfile::tempdir().unwrap();
+    let description = checkout.path().join(".local/dev.json");
+    std::fs::create_dir(checkout.path().join(".local")).unwrap();
+    let stack = serde_json::json!({"environment": {"DATABASE_URL": "postgres://localhost/x", "DEPLOYMENT_NAME": "it"}});
+    std::fs::write(&description, stack.to_string()).unwrap();
+    let faults = |environment: &HashMap<&str, String>| {
+        let mut command = command(environment);
+        refused(&command.arg("serve").current_dir(checkout.path()).output().unwrap(), 64)
+    };
+    let unnamed = faults(&HashMap::new());
+    assert!(unnamed.contains("DATABASE_URL is required") && unnamed.contains("DEPLOYMENT_NAME"), "{unnamed}");
+    let named = HashMap::from([("RELAYTRACE_DEV_JSON", description.display().to_string())]);
+    let said = faults(&named);
+    assert!(!said.contains("DATABASE_URL") && !said.contains("DEPLOYMENT_NAME") && said.contains("ISSUER"), "{said}");
+    // A deployment's own configuration is not mixed with that of a stack.
+    let mut own = named;
+    own.insert("DATABASE_URL", "postgres://localhost/own".into());
+    assert!(faults(&own).contains("DEPLOYMENT_NAME"));
+}
+
+#[test]
 fn an_unknown_argument_is_a_usage_error_and_help_is_not() {
     let none = HashMap::new();
     refused(&command(&none).args(["serve", "--nonsense"]).output().unwrap(), 64);

@@ -230,3 +230,29 @@ async fn a_policy_pins_the_lowest_priority_of_an_action_type(owner: PgPool) {
     let other = json!({"priority": "P3", "client_request_key": "x", "action": {"type": "data.read", "arguments": {}}});
     accepted(&app, &agent, other).await;
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_policy_is_removed_and_its_history_stays(owner: PgPool) {
+    let app = TestApp::new(&owner, routes());
+    let (agent, root) = (app.agent("a").await, app.person("root", &["admin"]));
+    let policy = json!({"agent_id": "a", "priority": "P2", "respond_within_seconds": 60, "on_timeout": "auto_reject"});
+    let policy_id = put(&app, &policy).await.json()["policy_id"].clone();
+    let before = accepted(&app, &agent, json!({"client_request_key": "before"})).await;
+    let path = format!("/v1/admin/timeout-policies/{}", policy_id.as_str().unwrap());
+    for _ in 0..2 {
+        assert_eq!(app.call("DELETE", &path, &root, &json!({})).await.status, 204, "it is safe to repeat");
+    }
+    let listed = app.get("/v1/admin/timeout-policies", &root).await.json();
+    assert!(listed["items"].as_array().unwrap().iter().all(|item| item["policy_id"] != policy_id));
+    let log = app.get("/v1/admin/log", &root).await.json();
+    let deleted: Vec<_> =
+        log["items"].as_array().unwrap().iter().filter(|item| item["action"] == "policy.deleted").collect();
+    assert_eq!(deleted.len(), 1);
+    assert_eq!((&deleted[0]["subject"], &deleted[0]["details"]["was"]["agent_id"]), (&policy_id, &json!("a")));
+    // What was asked under it keeps its deadline, what is asked now has the wider policy's.
+    let after = accepted(&app, &agent, json!({"client_request_key": "after"})).await;
+    app.advance(60.0);
+    assert_eq!(sweep(&app).await.expired, 1);
+    assert_eq!(detail(&app, &before).await["outcome"], "rejected");
+    assert_eq!(detail(&app, &after).await["status"], "pending");
+}

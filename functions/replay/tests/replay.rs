@@ -283,6 +283,39 @@ async fn open_dead_letters_are_retried_and_resolved(owner: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn a_replay_of_many_leaves_what_the_requeue_of_one_does(owner: PgPool) {
+    let app = TestApp::new(&owner, routes().merge(admin::router()));
+    let (agent, root) = (app.agent("a").await, app.person("ada", &["admin"]));
+    let ids = [decided(&app, &agent, "one").await, decided(&app, &agent, "many").await];
+    for delivery in poll(&app, &agent).await {
+        assert_eq!(acknowledge(&app, &agent, &delivery, "failed").await.status, 200);
+    }
+    let why = json!({"action": "requeue", "reason": "the agent lost its disk"});
+    let requeued = app.post(&format!("/v1/admin/requests/{}/disposition", ids[0]), &root, &why).await;
+    assert_eq!(requeued.status, 200, "{}", String::from_utf8_lossy(&requeued.bytes));
+    let replayed = replay(&app, &order("many", "deliveries", &json!({"request_ids": [ids[1]]}))).await;
+    assert_eq!(replayed.json()["done"], 1);
+    // All that a redelivery writes, without what names this request or this replay.
+    let written = "SELECT jsonb_build_object(
+            'delivery', to_jsonb(d) - '{request_id,delivery_id,agent_id}'::text[],
+            'dead_letter', (SELECT to_jsonb(x) - '{dead_letter_id,request_id}'::text[] FROM dead_letters x
+                WHERE x.request_id = d.request_id),
+            'entry', convert_from(c.entry, 'UTF8')::jsonb - '{request_id,replay_id}'::text[],
+            'event', (convert_from(o.payload, 'UTF8')::jsonb #- '{data,chain,head}') #- '{data,client_request_key}'
+                #- '{id}' #- '{subject}'
+        )
+        FROM deliveries d
+        JOIN approval_chain c ON c.request_id = d.request_id AND c.seq = d.replayed_seq
+        JOIN outbox o ON o.request_id = c.request_id AND o.seq = c.seq
+        WHERE d.request_id = $1::uuid";
+    let of = async |id: &str| -> Value { sqlx::query_scalar(written).bind(id).fetch_one(&app.owner).await.unwrap() };
+    let (one, many) = (of(&ids[0]).await, of(&ids[1]).await);
+    assert_eq!(one, many);
+    assert_eq!((&one["delivery"]["replayed_by"], &one["delivery"]["replay_reason"]), (&json!("ada"), &why["reason"]));
+    assert_eq!(one["dead_letter"]["resolution"], "retried");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn a_dry_run_only_counts(owner: PgPool) {
     let app = TestApp::new(&owner, routes());
     let agent = app.agent("a").await;

@@ -74,27 +74,6 @@ WITH input AS (
 ), chain AS (
     INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
     SELECT request_id, seq, new_state, at, entry, chain_head, hash FROM linked
-), resolved AS (
-    -- Named by the locked delivery, and written by way of the conflict: an UPDATE would not see a dead letter that was
-    -- committed while this statement waited for its locks.
-    INSERT INTO dead_letters AS x (
-        dead_letter_id, kind, request_id, tenant_id, agent_id, cause, attempts, first_at, last_at, resolved_at,
-        resolution, resolved_by
-    )
-    SELECT o.dead_letter_id, 'delivery', l.request_id, l.tenant_id, l.agent_id, l.cause, l.attempt,
-        LEAST(l.first_at, l.at), l.at, l.at, 'acknowledged', l.agent_id
-    FROM linked l
-    CROSS JOIN LATERAL (
-        -- The second is for what a release before this column has left.
-        SELECT COALESCE(l.dead_letter_id, (
-            SELECT y.dead_letter_id FROM dead_letters y
-            WHERE y.request_id = l.request_id AND y.kind = 'delivery' AND y.resolved_at IS NULL
-        )) AS dead_letter_id
-    ) o
-    WHERE l.new_state = 'acknowledged' AND o.dead_letter_id IS NOT NULL
-    ON CONFLICT (dead_letter_id) DO UPDATE
-    SET resolved_at = excluded.resolved_at, resolution = excluded.resolution, resolved_by = excluded.resolved_by
-    WHERE x.resolved_at IS NULL
 ), set_aside AS (
     -- No open one is expected here. Where a release before has left one, it is this delivery's.
     INSERT INTO dead_letters AS x (
@@ -112,7 +91,9 @@ WITH input AS (
     UPDATE deliveries d
     SET state = j.new_state, result = j.result, error_code = j.error_code, error_message = j.error_message,
         dead_letter_id = CASE j.new_state
-            WHEN 'acknowledged' THEN NULL
+            -- Only a delivery that is one has a dead letter, or one that names it.
+            WHEN 'acknowledged' THEN CASE WHEN j.old_state = 'dead_lettered' OR j.dead_letter_id IS NOT NULL
+                THEN without_dead_letter(j.request_id, j.at, 'acknowledged', j.agent_id, NULL) END
             WHEN 'dead_lettered' THEN COALESCE(s.dead_letter_id, j.dead_letter_id)
             ELSE j.dead_letter_id
         END,

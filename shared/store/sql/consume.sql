@@ -61,30 +61,11 @@ WITH request AS (
 ), due AS (
     INSERT INTO outcomes_due (request_id, due_at)
     SELECT request_id, at + make_interval(secs => $2::double precision) FROM linked
-), resolved AS (
-    -- Named by the locked delivery, and written by way of the conflict: an UPDATE would not see a dead letter that was
-    -- committed while this statement waited for its locks.
-    INSERT INTO dead_letters AS x (
-        dead_letter_id, kind, request_id, tenant_id, agent_id, cause, attempts, first_at, last_at, resolved_at,
-        resolution, resolved_by
-    )
-    SELECT o.dead_letter_id, 'delivery', l.request_id, l.tenant_id, l.agent_id, 'agent_failed', l.attempt,
-        LEAST(l.first_at, l.at), l.at, l.at, 'acknowledged', l.caller_id
-    FROM linked l
-    CROSS JOIN LATERAL (
-        -- The second is for what a release before this column has left.
-        SELECT COALESCE(l.dead_letter_id, (
-            SELECT y.dead_letter_id FROM dead_letters y
-            WHERE y.request_id = l.request_id AND y.kind = 'delivery' AND y.resolved_at IS NULL
-        )) AS dead_letter_id
-    ) o
-    WHERE o.dead_letter_id IS NOT NULL
-    ON CONFLICT (dead_letter_id) DO UPDATE
-    SET resolved_at = excluded.resolved_at, resolution = excluded.resolution, resolved_by = excluded.resolved_by
-    WHERE x.resolved_at IS NULL
 ), ended AS (
     UPDATE deliveries d
-    SET state = 'acknowledged', result = 'accepted', error_code = NULL, error_message = NULL, dead_letter_id = NULL
+    SET state = 'acknowledged', result = 'accepted', error_code = NULL, error_message = NULL,
+        dead_letter_id = CASE WHEN l.old_state = 'dead_lettered' OR l.dead_letter_id IS NOT NULL
+            THEN without_dead_letter(l.request_id, l.at, 'acknowledged', l.caller_id, NULL) END
     FROM linked l WHERE d.request_id = l.request_id AND l.old_state <> 'acknowledged'
 ), announced AS (
     INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)

@@ -9,17 +9,19 @@ use crate::{OutboxEvent, Scope};
 /// The statement that makes deliveries ready again: the attempt goes on counting, its age starts anew, and its open dead
 /// letter is resolved as retried. An administrator's requeue, the retry of a dead letter and each batch of a replay.
 ///
-/// `$head` begins with `WITH` and ends with a CTE `delivery` of locked rows: a request's `request_id, tenant_id,
-/// agent_id, client_request_key, priority, action_digest, changed_at, chain_length, chain_head`, the `attempt` and
-/// `dead_letter_id` of its delivery, the `actor_kind, actor_id, actor_name, reason` and `traceparent` of who asks, and
-/// the `replay_id` if a replay does. `$rest` follows the CTE `announced`, which returns the events. Parameters: $1 now,
-/// $2 age in seconds at which a delivery is given up.
+/// `$head` ends with a CTE `delivery` of locked rows: a request's `request_id, tenant_id, agent_id, client_request_key,
+/// priority, action_digest, changed_at, chain_length, chain_head`, the `attempt`, `old_state` and `dead_letter_id` of its
+/// delivery, the `actor_kind, actor_id, actor_name, reason` and `traceparent` of who asks, the `replay_id` if a replay
+/// does, and `max_age`, the seconds until a delivery is given up. `$rest` follows the CTE `announced`, which returns the
+/// events. $1 is now. The literals are handed to `$then!` in brackets, between what stands before and after them.
 macro_rules! redelivering {
-    ($record:ident, $head:literal, $rest:literal, $($argument:expr),* $(,)?) => {
-        sqlx::query_as!(
-            $record,
-            $head + r#", timed AS MATERIALIZED (
-                SELECT d.*, d.chain_length + 1 AS seq, GREATEST(d.changed_at, at_or_clock($1)) AS at, at_or_clock($1) AS moment FROM delivery d
+    ($then:ident!($($before:tt)*) $head:literal $rest:literal $($after:tt)*) => {
+        $then!($($before)* [
+            $head
+            r#", timed AS MATERIALIZED (
+                SELECT d.*, d.chain_length + 1 AS seq, GREATEST(d.changed_at, at_or_clock($1)) AS at,
+                    at_or_clock($1) AS moment
+                FROM delivery d
             ), entries AS MATERIALIZED (
                 SELECT t.*, chain_entry(t.request_id, t.seq, 'replayed', t.at,
                     chain_actor(t.actor_kind, t.actor_id, t.actor_name),
@@ -34,32 +36,11 @@ macro_rules! redelivering {
             ), redelivered AS (
                 -- What the agent said of its latest attempt stays: the same words again must not end this one.
                 UPDATE deliveries d
-                SET state = 'ready', visible_at = l.moment, expires_at = l.moment + make_interval(secs => $2::double precision),
+                SET state = 'ready', visible_at = l.moment, expires_at = l.moment + make_interval(secs => l.max_age),
                     replayed = true, replayed_seq = l.seq, replayed_by = l.actor_id, replay_reason = l.reason,
-                    dead_letter_id = NULL
+                    dead_letter_id = CASE WHEN l.old_state = 'dead_lettered' OR l.dead_letter_id IS NOT NULL
+                        THEN without_dead_letter(l.request_id, l.at, 'retried', l.actor_id, l.reason) END
                 FROM linked l WHERE d.request_id = l.request_id
-            ), resolved AS (
-                -- Named by the locked delivery, and written by way of the conflict: an UPDATE would not see a dead
-                -- letter that was committed while this statement waited for its locks.
-                INSERT INTO dead_letters AS x (
-                    dead_letter_id, kind, request_id, tenant_id, agent_id, cause, attempts, first_at, last_at,
-                    resolved_at, resolution, resolved_by, resolve_reason
-                )
-                SELECT o.dead_letter_id, 'delivery', l.request_id, l.tenant_id, l.agent_id, 'agent_failed', l.attempt,
-                    l.at, l.at, l.at, 'retried', l.actor_id, l.reason
-                FROM linked l
-                CROSS JOIN LATERAL (
-                    -- The second is for what a release before this column has left.
-                    SELECT COALESCE(l.dead_letter_id, (
-                        SELECT y.dead_letter_id FROM dead_letters y
-                        WHERE y.request_id = l.request_id AND y.kind = 'delivery' AND y.resolved_at IS NULL
-                    )) AS dead_letter_id
-                ) o
-                WHERE o.dead_letter_id IS NOT NULL
-                ON CONFLICT (dead_letter_id) DO UPDATE
-                SET resolved_at = excluded.resolved_at, resolution = excluded.resolution,
-                    resolved_by = excluded.resolved_by, resolve_reason = excluded.resolve_reason
-                WHERE x.resolved_at IS NULL
             ), chain AS (
                 INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
                 SELECT request_id, seq, 'replayed', at, entry, chain_head, hash FROM linked
@@ -71,9 +52,16 @@ macro_rules! redelivering {
                     l.traceparent, l.at, l.moment + interval '10 seconds'
                 FROM linked l JOIN hitl_decisions h USING (request_id)
                 RETURNING request_id, seq, kind, agent_id, payload, traceparent
-            )"# + $rest,
-            $($argument),*
-        )
+            )"#
+            $rest
+        ] $($after)*)
+    };
+}
+pub(crate) use redelivering;
+
+macro_rules! statement {
+    ([$first:literal $($more:literal)*] $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(OutboxEvent, $first $(+ $more)*, $($argument),*)
     };
 }
 
@@ -135,7 +123,7 @@ impl Database {
         let actor: &Actor = &scope.actor;
         self.optional(|| {
             redelivering!(
-                OutboxEvent,
+                statement!()
                 "/* relaytrace: redeliver */
                 WITH request AS (
                     SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority,
@@ -144,8 +132,9 @@ impl Database {
                     WHERE r.request_id = $3 AND r.tenant_id = $4 AND r.status = 'decided'
                     FOR NO KEY UPDATE OF r
                 ), delivery AS (
-                    SELECT r.*, d.attempt, d.dead_letter_id, NULL::uuid AS replay_id, $6::text AS actor_kind,
-                        $7::text AS actor_id, $8::text AS actor_name, $9::text AS reason, $10::text AS traceparent
+                    SELECT r.*, d.attempt, d.state AS old_state, d.dead_letter_id, NULL::uuid AS replay_id,
+                        $6::text AS actor_kind, $7::text AS actor_id, $8::text AS actor_name, $9::text AS reason,
+                        $10::text AS traceparent, $2::double precision AS max_age
                     FROM request r JOIN deliveries d ON d.request_id = r.request_id
                     WHERE CASE WHEN $5::uuid IS NULL
                         -- Not the same call again with nothing in between.
@@ -154,10 +143,10 @@ impl Database {
                         ELSE d.state = 'dead_lettered' AND COALESCE(d.dead_letter_id, $5) = $5
                     END
                     FOR NO KEY UPDATE OF d
-                )",
+                )"
                 r#" SELECT request_id AS "request_id: RequestId", seq, kind, agent_id AS "agent_id: AgentId", payload,
                     traceparent
-                FROM announced"#,
+                FROM announced"#
                 self.clock().for_database(),
                 self.rules.max_age_seconds,
                 request_id.0,

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::database::Database;
+use crate::redeliveries::redelivering;
 use crate::sweep_failures::described;
 use crate::{OutboxEvent, Scope};
 use relaytrace_domain::Failure;
@@ -87,14 +88,14 @@ struct Row {
 
 /// The statement of one batch: which `$items` of the looked-at requests are in scope, and the `$work` on them.
 ///
-/// `$work` ends with the CTEs `announced` (events to publish) and `progress` (one row: `matched`, `done`). Parameters:
+/// `$work`, literals in brackets, ends with the CTEs `announced` (events to publish) and `progress` (one row: `matched`, `done`). Parameters:
 /// $1 now, $2 the replay, $3 whether it is the counting pass, $4 requests looked at; the work's own start at $5.
 ///
 /// A period is gone through in the order of time, by an index on what has its time there: decisions or entries (`$timed`,
 /// from a position `p.position_at` on). So it costs what is in it, however much was before. A piece holds everything of
 /// its last moment, so that a moment is a position.
 macro_rules! batch {
-    (deliveries: $name:literal, $work:literal, $($argument:expr),* $(,)?) => {
+    (deliveries: $name:literal, $work:tt $($argument:expr),* $(,)?) => {
         batch!(
             "SELECT h.request_id, h.decided_at AS at FROM hitl_decisions h
                 WHERE h.tenant_id = p.tenant_id AND h.decided_at >= p.from_at AND h.decided_at < p.to_at
@@ -110,10 +111,10 @@ macro_rules! batch {
                     AND (p.from_at IS NULL OR h.decided_at >= p.from_at AND h.decided_at < p.to_at
                         AND h.decided_at > p.position_at AND h.decided_at <= (SELECT w.until FROM within w))
             )",
-            $name, $work, $($argument),*
+            $name, $work $($argument),*
         )
     };
-    (events: $name:literal, $work:literal, $($argument:expr),* $(,)?) => {
+    (events: $name:literal, $work:tt $($argument:expr),* $(,)?) => {
         batch!(
             "SELECT a.request_id, a.at FROM approval_chain a
                 WHERE a.at >= p.from_at AND a.at < p.to_at AND a.at > p.position_at AND a.at <= p.created_at",
@@ -126,10 +127,10 @@ macro_rules! batch {
                     AND (p.from_at IS NULL OR a.at >= p.from_at AND a.at < p.to_at
                         AND a.at > p.position_at AND a.at <= (SELECT w.until FROM within w))
             )",
-            $name, $work, $($argument),*
+            $name, $work $($argument),*
         )
     };
-    ($timed:literal, $at:literal, $items:literal, $name:literal, $work:literal, $($argument:expr),*) => {
+    ($timed:literal, $at:literal, $items:literal, $name:literal, [$($work:literal)*] $($argument:expr),*) => {
         sqlx::query_as!(
             Row,
             "/* relaytrace: " + $name + r#" */ WITH replay AS MATERIALIZED (
@@ -168,7 +169,7 @@ macro_rules! batch {
                 WHERE r.tenant_id = p.tenant_id AND (
                     p.from_at IS NULL OR r.agent_id = COALESCE(p.agent_id, r.agent_id)
                 )
-            ), "# + $items + ", " + $work + r#", passed AS (
+            ), "# + $items + ", " $(+ $work)* + r#", passed AS (
                 SELECT GREATEST(w.looked_at, l.looked_at) < $4 AS is_last, l.position, w.until
                 FROM within w CROSS JOIN (
                     SELECT count(*) AS looked_at, (array_agg(request_id ORDER BY request_id DESC))[1] AS position
@@ -322,11 +323,11 @@ impl Database {
             ($target:ident: $name:literal) => {
                 self.all(|| batch!(
                         $target: $name,
-                        "announced AS (
+                        ["announced AS (
                             SELECT request_id, seq, kind, agent_id, payload FROM outbox WHERE false
                         ), progress AS (
                             SELECT count(*) AS matched, 0 AS done FROM items
-                        )",
+                        )"]
                         self.clock().for_database(), replay_id, true, limit,
                     )).await
             };
@@ -339,8 +340,9 @@ impl Database {
 
     /// Makes deliveries due again. What is decided stays as it is.
     async fn delivery_batch(&self, replay_id: Uuid, limit: i64) -> Result<Vec<Row>> {
-        self.all(|| batch!(
-                deliveries: "replay_deliveries",
+        self.all(|| {
+            redelivering!(
+                batch!(deliveries: "replay_deliveries",)
                 r#"request AS (
                     -- Waited for, not skipped: the position moves past them.
                     SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority,
@@ -350,81 +352,32 @@ impl Database {
                     ORDER BY r.request_id
                     FOR NO KEY UPDATE OF r
                 ), delivery AS (
-                    SELECT r.*, d.attempt, d.dead_letter_id
+                    SELECT r.*, d.attempt, d.state AS old_state, d.dead_letter_id, p.replay_id, 'admin' AS actor_kind,
+                        p.requested_by AS actor_id, p.requested_by_name AS actor_name, p.reason,
+                        NULL::text AS traceparent, $5::double precision AS max_age
                     FROM request r
                     JOIN deliveries d ON d.request_id = r.request_id AND (r.is_named OR d.state <> 'acknowledged')
+                    CROSS JOIN replay p
                     FOR NO KEY UPDATE OF d
-                ), entries AS MATERIALIZED (
-                    SELECT d.*, d.chain_length + 1 AS seq,
-                        GREATEST(d.changed_at, at_or_clock($1)) AS at, at_or_clock($1) AS moment
-                    FROM delivery d
-                ), written AS MATERIALIZED (
-                    SELECT e.*, p.requested_by, p.reason, chain_entry(e.request_id, e.seq, 'replayed', e.at,
-                        chain_actor('admin', p.requested_by, p.requested_by_name),
-                        '"attempt":' || e.attempt || ',"replay_id":"' || p.replay_id
-                        || '","reason":' || json_text(p.reason)) AS entry
-                    FROM entries e CROSS JOIN replay p
-                ), linked AS MATERIALIZED (
-                    SELECT w.*, sha256(w.chain_head || w.entry) AS hash FROM written w
-                ), requests AS (
-                    UPDATE hitl_requests r SET changed_at = l.at, chain_length = l.seq, chain_head = l.hash
-                    FROM linked l WHERE r.request_id = l.request_id
-                ), ready AS (
-                    -- What the agent said of its latest attempt stays: the same words again must not end this one.
-                    UPDATE deliveries d
-                    SET state = 'ready', replayed = true, replayed_seq = l.seq, replayed_by = l.requested_by,
-                        replay_reason = l.reason, dead_letter_id = NULL, visible_at = l.moment,
-                        expires_at = l.moment + make_interval(secs => $5::double precision)
-                    FROM linked l WHERE d.request_id = l.request_id
-                ), chain AS (
-                    INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
-                    SELECT request_id, seq, 'replayed', at, entry, chain_head, hash FROM linked
-                ), resolved AS (
-                    -- Named by the locked delivery, and written by way of the conflict: an UPDATE would not see a dead
-                    -- letter that was committed while this statement waited for its locks.
-                    INSERT INTO dead_letters AS x (
-                        dead_letter_id, kind, request_id, tenant_id, agent_id, cause, attempts, first_at, last_at,
-                        resolved_at, resolution, resolved_by, resolve_reason
-                    )
-                    SELECT o.dead_letter_id, 'delivery', l.request_id, l.tenant_id, l.agent_id, 'agent_failed',
-                        l.attempt, l.at, l.at, l.at, 'retried', l.requested_by, l.reason
-                    FROM linked l
-                    CROSS JOIN LATERAL (
-                        -- The second is for what a release before this column has left.
-                        SELECT COALESCE(l.dead_letter_id, (
-                            SELECT y.dead_letter_id FROM dead_letters y
-                            WHERE y.request_id = l.request_id AND y.kind = 'delivery' AND y.resolved_at IS NULL
-                        )) AS dead_letter_id
-                    ) o
-                    WHERE o.dead_letter_id IS NOT NULL
-                    ON CONFLICT (dead_letter_id) DO UPDATE
-                    SET resolved_at = excluded.resolved_at, resolution = excluded.resolution,
-                        resolved_by = excluded.resolved_by, resolve_reason = excluded.resolve_reason
-                    WHERE x.resolved_at IS NULL
-                ), announced AS (
-                    INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
-                    SELECT l.request_id, l.seq, 'replayed', l.agent_id,
-                        handoff_event('replayed', l.request_id, l.seq, l.at, l.agent_id, l.client_request_key,
-                            l.priority, l.action_digest, l.hash, h.outcome, h.cause, l.tenant_id),
-                        NULL, l.at, l.moment + interval '10 seconds'
-                    FROM linked l JOIN hitl_decisions h USING (request_id)
-                    RETURNING request_id, seq, kind, agent_id, payload
-                ), progress AS (
+                )"#
+                ", progress AS (
                     SELECT 0 AS matched, count(*) AS done FROM linked
-                )"#,
+                )"
                 self.clock().for_database(),
                 replay_id,
                 false,
                 limit,
                 self.rules.max_age_seconds,
-            )).await
+            )
+        })
+        .await
     }
 
     /// Puts events into the outbox again, with the ids and bytes that they had.
     async fn event_batch(&self, replay_id: Uuid, limit: i64) -> Result<Vec<Row>> {
         self.all(|| batch!(
                 events: "replay_events",
-                r#"rebuilt AS MATERIALIZED (
+                [r#"rebuilt AS MATERIALIZED (
                     SELECT i.request_id, i.seq, r.agent_id, k.kind,
                         handoff_event(k.kind, i.request_id, i.seq, i.at, r.agent_id, r.client_request_key, s.priority,
                             -- From the decision on it is the approved action's, edited or not.
@@ -454,7 +407,7 @@ impl Database {
                     RETURNING request_id, seq, kind, agent_id, payload
                 ), progress AS (
                     SELECT 0 AS matched, count(*) AS done FROM items
-                )"#,
+                )"#]
                 self.clock().for_database(),
                 replay_id,
                 false,
