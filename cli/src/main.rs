@@ -50,6 +50,20 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Declare that the database was set back to an older point: before the functions serve again.
+    ///
+    /// `DATABASE_URL` is the owner's here. From then on events, chain entries and receipts name another epoch, so that
+    /// nobody takes them for what was lost; approvals that were usable are not any more, since nobody knows whether they
+    /// were used. Safe to repeat.
+    DeclareRestore {
+        /// Why; kept in the administrators' log.
+        #[arg(long)]
+        reason: String,
+        /// Number of the epoch that begins. Default: the next that this copy knows of. A copy from before a restore that
+        /// was declared does not know of that one.
+        #[arg(long, value_parser = clap::value_parser!(i32).range(2..))]
+        epoch: Option<i32>,
+    },
     /// Run one sweep, print its counts as JSON, and exit: for a cron job.
     Sweep,
     /// Print the list of the functions' attestation keys, as `ATTESTATION_JWKS` takes it.
@@ -71,6 +85,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::run(&options),
         Command::Migrate => runtime::run_migrations(),
         Command::Erase { older_than_days, dry_run } => runtime::run_erase(older_than_days, dry_run),
+        Command::DeclareRestore { reason, epoch } => runtime::run_declare_restore(epoch, &reason),
         Command::Sweep => runtime::run_once(&timeout_sweep::router(), timeout_sweep::run_once),
         Command::AttestationJwks(options) => attestations::run(&options),
         Command::Check => runtime::run_check(),

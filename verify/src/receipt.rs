@@ -94,6 +94,8 @@ pub fn verify_against_chain(receipt: &Receipt, export: &Value) -> Vec<Finding> {
         ("requested_action_digest", "requested_action_digest"),
         ("edited", "edited"),
         ("response_digest", "response_digest"),
+        // From a declared restore on.
+        ("epoch", "epoch"),
     ] {
         let holds = receipt.get(claim) == &content[member];
         findings.check(holds, number, at("entry"), format!("does not have the receipt's {claim}"));

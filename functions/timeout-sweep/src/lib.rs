@@ -109,6 +109,10 @@ pub async fn run_once(state: AppState) -> Result<SweepReport> {
     let mut report = SweepReport::default();
     let mut failure = None;
     let mut is_stream_away = false;
+    // Where nothing runs between two calls, this is the process that looks.
+    if state.events.is_connected_now() {
+        relaytrace_service::history::look(&state).await;
+    }
     for _ in 0..ROUNDS {
         let round = one_round(&state, &mut failure, &mut is_stream_away).await;
         report.add(round);

@@ -116,6 +116,9 @@ pub struct DecidedEntry {
     pub response_digest: Option<Digest>,
     /// The reason given.
     pub reason: Option<String>,
+    /// The deployment's epoch; `None` in the first.
+    #[serde(default)]
+    pub epoch: Option<i32>,
 }
 
 /// The members of a `submitted` entry's bytes that receipts name.

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod config;
 mod database_url;
 pub mod events;
+pub mod history;
 pub mod http;
 pub mod needs;
 pub mod relay;

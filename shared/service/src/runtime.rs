@@ -28,12 +28,13 @@ use tower::ServiceExt as _;
 use crate::config::Config;
 use crate::database_url;
 use crate::events::Publishing;
+use crate::history;
 use crate::http::{Routes, common_routes, server, service};
 use crate::needs::{DatabaseAuthority, Needs};
 use crate::state::AppState;
 use crate::telemetry;
 use relaytrace_domain::Clock;
-use relaytrace_store::RolePrefix;
+use relaytrace_store::{DeclaredRestore, RolePrefix};
 
 /// Runs a function whose events are HTTP calls, on Lambda or as a plain HTTP server, until it is told to stop. A
 /// configuration that is not complete, or a port that cannot be had, is said in plain words.
@@ -172,6 +173,26 @@ pub fn run_erase(older_than_days: u32, dry_run: bool) -> ExitCode {
     }))
 }
 
+/// Declares, as the owner of `DATABASE_URL`, that the database was set back to an older point, and prints the epoch that
+/// begins as JSON.
+#[must_use]
+pub fn run_declare_restore(epoch: Option<i32>, reason: &str) -> ExitCode {
+    exit_code(block_on(async {
+        telemetry::init();
+        let owner = std::env::var("DATABASE_URL").context("DATABASE_URL is required: the URL of the owner")?;
+        let owner = database_url::parse(&owner).map_err(|fault| anyhow::anyhow!("DATABASE_URL {fault}"))?;
+        let DeclaredRestore { epoch, is_new, ended_permits, pending } =
+            relaytrace_store::declare_restore(&owner, epoch, reason).await?;
+        let done =
+            serde_json::json!({"epoch": epoch, "new": is_new, "ended_permits": ended_permits, "pending": pending});
+        println!("{done}");
+        Ok(())
+    }))
+}
+
+/// Longest wait for the look at the stream before the first call is served.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The header for the token where `Authorization` is AWS's: an API that asks for IAM takes its signature there.
 const TOKEN_BESIDE_SIGV4: &str = "relaytrace-authorization";
 
@@ -214,6 +235,9 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     tracing::info!("listening on http://{}", listener.local_addr()?);
+    // Before this process writes anything itself, if NATS is there.
+    drop(tokio::time::timeout(LOOK_TIMEOUT, history::look(state)).await);
+    tokio::spawn(history::watch(state.clone()));
     let events = state.events.clone();
     let stopping = async move {
         stop.await;

@@ -1,4 +1,5 @@
-//! How this process is, for `/readyz` and the log: when it last swept, and whether its writes get through.
+//! How this process is, for `/readyz` and the log: when it last swept, whether its writes get through, and whether its
+//! database is the one that it was.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +13,19 @@ pub struct Vitals(Arc<Mutex<Signs>>);
 struct Signs {
     swept_at: Option<DateTime<Utc>>,
     unwritable_at: Option<DateTime<Utc>>,
+    history: History,
+}
+
+/// What is known of the database beside the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum History {
+    /// Nothing yet.
+    #[default]
+    Unknown,
+    /// It has what the stream tells.
+    Whole,
+    /// It is an older copy, and nobody has declared a restore.
+    Behind,
 }
 
 impl Vitals {
@@ -47,6 +61,18 @@ impl Vitals {
         if refusal == DISK_FULL {
             self.change(|signs| signs.unwritable_at = Some(now));
         }
+    }
+
+    /// How the database stands beside the stream, as it was last seen.
+    pub(crate) fn history(&self) -> History {
+        self.signs().history
+    }
+
+    /// It was looked at. Whether it is news.
+    pub(crate) fn has_history(&self, history: History) -> bool {
+        let before = self.history();
+        self.change(|signs| signs.history = history);
+        before != history
     }
 
     /// Whether a write may get through.

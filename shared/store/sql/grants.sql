@@ -16,7 +16,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO relaytrace_app, relaytrace_ops;
 GRANT SELECT ON
     agents, agent_keys, active_keys, agent_caps, agent_polls, tenants, timeout_policies, rules, freezes, hitl_requests,
     request_envelopes, request_dedupe, request_groups, hitl_decisions, decision_values, approval_chain, deliveries,
-    dead_letters, outbox, outcomes_due, attestation_start, _sqlx_migrations
+    dead_letters, outbox, outcomes_due, attestation_start, epochs, _sqlx_migrations
     TO relaytrace_agent, relaytrace_people;
 
 -- ---------------------------------------------------------------- all authorities

@@ -167,7 +167,7 @@ pub async fn prepare_login(
 ///
 /// Asked for again and again, never waited for: a statement that waits keeps a snapshot, for whose end CREATE INDEX
 /// CONCURRENTLY of the other would wait.
-async fn alone(owner: &PgConnectOptions) -> anyhow::Result<PgConnection> {
+pub(crate) async fn alone(owner: &PgConnectOptions) -> anyhow::Result<PgConnection> {
     let mut connection = PgConnection::connect_with(owner).await?;
     let lock = "SELECT pg_try_advisory_lock(hashtextextended('relaytrace installation', 0))";
     while !sqlx::query_scalar::<_, bool>(lock).fetch_one(&mut connection).await? {

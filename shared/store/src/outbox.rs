@@ -14,7 +14,7 @@ pub const FOR_POLLS: [&str; 2] = ["decided", "replayed"];
 pub struct OutboxEvent {
     /// The request it is about.
     pub request_id: RequestId,
-    /// Its chain entry; `request_id/seq` is the event's id.
+    /// Its chain entry.
     pub seq: i32,
     /// `requested`, `decided` and so on.
     pub kind: String,
@@ -27,10 +27,13 @@ pub struct OutboxEvent {
 }
 
 impl OutboxEvent {
-    /// The event's id and its `Nats-Msg-Id`.
+    /// The event's id and its `Nats-Msg-Id`, as its bytes say it: only the statement knows the epoch.
     #[must_use]
     pub fn id(&self) -> String {
-        format!("{}/{}", self.request_id, self.seq)
+        const BEFORE: &[u8] = br#"{"specversion":"1.0","id":""#;
+        let told = self.payload.strip_prefix(BEFORE).and_then(|rest| rest.split(|byte| *byte == b'"').next());
+        let told = told.and_then(|id| std::str::from_utf8(id).ok());
+        told.map_or_else(|| format!("{}/{}", self.request_id, self.seq), str::to_owned)
     }
 
     /// Whether a delivery is due since then.

@@ -20,7 +20,7 @@ use crate::{Actor, Cause, Digest, Error, Json, Outcome, RequestId, Result, Writt
 /// Separates these messages from everything else that is signed with Ed25519.
 const TYP: &str = "relaytrace-attestation-v1";
 /// Members of an entry that are not signed: known only in the statement that writes it, or the signature itself.
-const UNSIGNED: [&str; 3] = ["seq", "at", "attestation"];
+const UNSIGNED: [&str; 4] = ["seq", "at", "epoch", "attestation"];
 
 /// A decision as its decider knows it.
 #[derive(Clone, Copy, Debug)]
@@ -297,8 +297,8 @@ mod tests {
         let good = entry(&attestor);
         assert_eq!(check(&keys, &good), Attestation::Valid);
         let mut later = good.clone();
-        (later["seq"], later["at"]) = (5.into(), "2026-11-23T10:00:00.000000Z".into());
-        assert_eq!(check(&keys, &later), Attestation::Valid, "only the statement knows seq and at");
+        (later["seq"], later["at"], later["epoch"]) = (5.into(), "2026-11-23T10:00:00.000000Z".into(), 2.into());
+        assert_eq!(check(&keys, &later), Attestation::Valid, "only the statement knows seq, at and epoch");
         for (member, value) in [
             ("request_id", json!("01990c3e-8f00-7000-8000-000000000002")),
             ("kind", json!("voted")),

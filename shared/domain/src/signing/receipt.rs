@@ -127,6 +127,8 @@ struct Claims<'a> {
     decided_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     permit: Option<Permit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<i32>,
     chain_head: Digest,
     chain_length: i32,
     iat: i64,
@@ -227,6 +229,7 @@ impl ReceiptKeys {
             decided_by: &decided.actor,
             decided_at: decided.at,
             permit: stored.permit,
+            epoch: decided.epoch,
             chain_head: stored.hash,
             chain_length: decided.seq,
             // Rounded down: verifiers refuse a receipt from the future.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::config::NatsConfig;
 use relaytrace_domain::{AgentId, RequestId, Result};
-use relaytrace_store::{OutboxEvent, Store};
+use relaytrace_store::{OutboxEvent, Store, ToldEntry};
 
 pub use nats::STREAM;
 pub(crate) use nats::check_config;
@@ -113,6 +113,14 @@ impl Events {
     #[must_use]
     pub fn is_connected_now(&self) -> bool {
         self.0.nats.is_connected_now()
+    }
+
+    /// What the newest messages of the stream tell.
+    ///
+    /// # Errors
+    /// NATS is not reached, or there is no stream.
+    pub async fn newest(&self, count: u64) -> anyhow::Result<Vec<ToldEntry>> {
+        self.0.nats.newest(count).await
     }
 
     /// Why events do not get through to the stream, if it is known.

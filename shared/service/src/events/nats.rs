@@ -18,7 +18,7 @@ use tokio::sync::{Notify, OnceCell};
 use super::stream;
 use crate::config::NatsConfig;
 use relaytrace_domain::{AgentId, RequestId};
-use relaytrace_store::{FOR_POLLS, OutboxEvent};
+use relaytrace_store::{FOR_POLLS, OutboxEvent, ToldEntry};
 
 /// Name of the stream (contract, "Events").
 pub const STREAM: &str = "RELAYTRACE";
@@ -281,6 +281,13 @@ impl Nats {
         Ok(publications)
     }
 
+    /// What the newest messages of the stream tell.
+    pub(super) async fn newest(&self, count: u64) -> anyhow::Result<Vec<ToldEntry>> {
+        let client = self.wait_until_connected(CONNECT_TIMEOUT).await?;
+        let context = self.context(client).await;
+        within(2 * ACK_TIMEOUT, "the newest messages", stream::newest(context, count)).await?
+    }
+
     fn is_broken(&self) -> bool {
         let now = u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         now < self.0.broken_until.load(Ordering::Relaxed)
@@ -351,7 +358,8 @@ pub(crate) fn check_config(urls: &str, credentials: Option<&str>) -> Result<(), 
     }
 }
 
-/// The agent and the request that a message is about, by its subject and its `Nats-Msg-Id` `<request_id>/<seq>`.
+/// The agent and the request that a message is about, by its subject and its `Nats-Msg-Id`, which begins with the request's
+/// id.
 pub(super) fn announced(message: &Message) -> Option<(AgentId, RequestId)> {
     let agent_id = message.subject.rsplit('.').next()?.parse().ok()?;
     let id = message.headers.as_ref()?.get(async_nats::header::NATS_MESSAGE_ID)?;

@@ -8,9 +8,11 @@ use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErro
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::nats::{Publication, STREAM};
-use relaytrace_domain::AgentId;
-use relaytrace_store::OutboxEvent;
+use relaytrace_domain::{AgentId, RequestId, Timestamp};
+use relaytrace_store::{OutboxEvent, ToldEntry};
 
 /// What the stream takes.
 pub(super) const SUBJECTS: &str = "handoff.>";
@@ -89,6 +91,26 @@ pub(super) async fn outcome(context: &Context, event: &OutboxEvent, sent: Option
         Ok(_) => Publication::Acknowledged,
         Err(error) => publication_of(&error),
     }
+}
+
+/// The members of an event that say which entry it tells.
+#[derive(serde::Deserialize)]
+struct Told {
+    subject: RequestId,
+    sequence: i32,
+    time: Timestamp,
+}
+
+/// What the newest messages tell; what is none of our events is left out.
+pub(super) async fn newest(context: &Context, count: u64) -> anyhow::Result<Vec<ToldEntry>> {
+    let stream = context.get_stream(STREAM).await?;
+    let last = stream.cached_info().state.last_sequence;
+    let sequences = last.saturating_sub(count).saturating_add(1)..=last;
+    // Some may be gone, of age.
+    let messages = join_all(sequences.map(|sequence| stream.get_raw_message(sequence))).await;
+    let told =
+        messages.into_iter().flatten().filter_map(|message| serde_json::from_slice::<Told>(&message.payload).ok());
+    Ok(told.map(|told| ToldEntry { request_id: told.subject, seq: told.sequence, at: told.time.0 }).collect())
 }
 
 async fn is_on_stream(context: &Context, event: &OutboxEvent, sequence: u64) -> anyhow::Result<bool> {

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::Problem;
 use crate::state::AppState;
+use crate::vitals::History;
 use relaytrace_domain::Error;
 
 /// That the process is up.
@@ -41,7 +42,7 @@ pub struct Readiness {
 
 /// Can it serve?
 #[utoipa::path(get, path = "/readyz", responses(
-    (status = 200, description = "Postgres answers and takes writes", body = Readiness),
+    (status = 200, description = "Postgres answers, takes writes and is no older copy", body = Readiness),
     (status = 503, description = "It does not", body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn readiness(State(state): State<AppState>) -> Result<Json<Readiness>, Error> {
@@ -50,6 +51,9 @@ pub(super) async fn readiness(State(state): State<AppState>) -> Result<Json<Read
     let now = state.clock.now();
     if !state.vitals.can_write(now) {
         return Err(Error::Unavailable(anyhow::anyhow!("the database's disk is full")));
+    }
+    if state.vitals.history() == History::Behind {
+        return Err(Error::Unavailable(anyhow::anyhow!("the database is an older copy: declare the restore")));
     }
     Ok(Json(Readiness {
         status: "ready",

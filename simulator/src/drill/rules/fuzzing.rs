@@ -9,13 +9,17 @@ use crate::drill::{Verdict, enough};
 
 /// Examples for each route: full and short.
 const EXAMPLES: (u64, u64) = (120, 6);
-/// Seconds in which bodies are sent that are made to cost memory: full and short.
+/// Seconds in which bodies are sent that are made to cost memory: full and short. `FUZZ_SECONDS` gives another time.
 const SECONDS: (u64, u64) = (60, 5);
 
 pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     let service = scene.start_service(&[]).await?;
     let examples = if scene.is_short { EXAMPLES.1 } else { EXAMPLES.0 };
-    let seconds = if scene.is_short { SECONDS.1 } else { SECONDS.0 };
+    let seconds = match std::env::var("FUZZ_SECONDS") {
+        Ok(given) => given.parse().context("FUZZ_SECONDS is not a number of seconds")?,
+        Err(_) if scene.is_short => SECONDS.1,
+        Err(_) => SECONDS.0,
+    };
     let pid = service.pid().context("the service does not run")?;
     let variables =
         [("FUZZ_EXAMPLES", examples.to_string()), ("FUZZ_SECONDS", seconds.to_string()), ("FUZZ_PID", pid.to_string())];
@@ -44,7 +48,7 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     enough(refused, examples * routes / 4, "calls that were refused")?;
     Ok(format!(
         "{} calls on {routes} routes: {served} served, {refused} refused with problem documents, 0 5xx; no answer of 1 MB and \
-        less than 128 MiB above rest, whatever was in a body; parser: {told}",
+        less than 128 MiB above rest, whatever was in a body for {seconds} s; parser: {told}",
         statuses.len()
     ))
 }
