@@ -10,6 +10,8 @@ import http_message_signatures.signatures
 import httpx
 import pytest
 import rfc8785
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import Unverified, action_digest, verify_response
 from conftest import VECTORS
@@ -18,6 +20,7 @@ from support import BrokenChain, sha256, verify_chain
 SIGNATURES = json.loads((VECTORS / "response-signatures.json").read_text())
 DIGESTS = json.loads((VECTORS / "action-digests.json").read_text())
 CHAIN = json.loads((VECTORS / "chain.json").read_text())
+DECISIONS = json.loads((VECTORS / "decisions.json").read_text())
 
 by_name = pytest.mark.parametrize("vector", SIGNATURES, ids=lambda vector: vector["name"])
 
@@ -194,3 +197,48 @@ def test_a_chain_recomputed_as_a_whole_is_found_by_its_head():
     verify_chain(rewritten, rewritten["length"], rewritten["head"])
     with pytest.raises(BrokenChain, match="stated"):
         verify_chain(rewritten, CHAIN["length"], CHAIN["head"])
+
+
+by_decision = pytest.mark.parametrize("vector", DECISIONS["decisions"], ids=lambda vector: vector["name"])
+
+
+def private_key(key_id: str) -> Ed25519PrivateKey:
+    [key] = [key for key in DECISIONS["keys"] if key["kid"] == key_id]
+    return Ed25519PrivateKey.from_private_bytes(base64.urlsafe_b64decode(key["seed"] + "="))
+
+
+def attested_bytes(entry: dict) -> bytes:
+    signed = {name: value for name, value in entry.items() if name not in ("seq", "at", "attestation")}
+    return rfc8785.dumps(signed | {"typ": "relaytrace-attestation-v1"})
+
+
+@by_decision
+def test_a_decision_is_attested_by_the_key_that_may_speak_for_its_cause(vector):
+    entry = json.loads(base64.b64decode(vector["entry"]))
+    attestation, signed = entry["attestation"], attested_bytes(entry)
+    assert base64.b64encode(signed).decode() == vector["signed_utf8_base64"]
+    assert [key["kid"] for key in DECISIONS["keys"] if entry["cause"] in key["causes"]] == [attestation["kid"]]
+    key = private_key(attestation["kid"])
+    made = base64.urlsafe_b64encode(key.sign(signed)).rstrip(b"=").decode()
+    assert made == attestation["sig"]
+    for position in range(len(signed)):
+        changed = signed[:position] + bytes([signed[position] ^ 1]) + signed[position + 1:]
+        with pytest.raises(InvalidSignature):
+            key.public_key().verify(base64.urlsafe_b64decode(made + "=="), changed)
+
+
+@by_decision
+def test_what_an_operator_wrote_has_the_digest_that_the_decision_names(vector):
+    asked = DECISIONS["asked_digest"]
+    assert action_digest(json.loads(DECISIONS["asked"])) == asked
+    entry = json.loads(base64.b64decode(vector["entry"]))
+    digests = (entry["action_digest"], entry.get("requested_action_digest"), entry.get("edited"), entry.get("response_digest"))
+    if "written" not in vector:
+        assert digests == (asked, None, None, None)
+        return
+    written = f"sha256:{sha256(rfc8785.dumps(json.loads(vector['written']))).hex()}"
+    assert written == vector["digest"]
+    if entry["outcome"] == "responded":
+        assert digests == (asked, None, None, written)
+    else:
+        assert digests == (written, asked, written != asked, None)

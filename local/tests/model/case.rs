@@ -1,7 +1,7 @@
 //! One history: each command is sent to the real functions, and its answer and the state after it compared.
 
 mod checking;
-mod sending;
+pub mod sending;
 
 use std::collections::HashMap;
 
@@ -49,16 +49,19 @@ impl Real {
             json!({"agent_id": AGENTS[agent], "action_type": action_type, "priority": priority,
                 "respond_within_seconds": seconds})
         };
-        let with = |mut policy: Value, changes: Value| {
+        let raised = json!({"on_timeout": "raise", "permit_seconds": 60, "consume": "required"});
+        let approved = json!({"on_timeout": "auto_approve", "permit_seconds": 600});
+        let with = |mut policy: Value, changes: &Value| {
             policy.as_object_mut().expect("an object").extend(changes.as_object().expect("an object").clone());
             policy
         };
+        let escalated = |policy, percent: u8| with(policy, &json!({"escalate_after_percent": percent}));
         for policy in [
-            with(of(0, "raised", "P3", 3_600), json!({"on_timeout": "raise", "escalate_after_percent": 50})),
-            with(of(0, "raised", "P2", 1_800), json!({"on_timeout": "raise", "escalate_after_percent": 30})),
-            with(of(0, "approved", "P3", 2_400), json!({"on_timeout": "auto_approve"})),
-            with(of(0, "approved", "P2", 1_200), json!({"on_timeout": "auto_approve"})),
-            with(of(1, "bounded", "P3", 86_400), json!({"lowest_priority": "P2"})),
+            escalated(with(of(0, "raised", "P3", 3_600), &raised), 50),
+            escalated(with(of(0, "raised", "P2", 1_800), &raised), 30),
+            with(of(0, "approved", "P3", 2_400), &approved),
+            with(of(0, "approved", "P2", 1_200), &approved),
+            with(of(1, "bounded", "P3", 86_400), &json!({"lowest_priority": "P2"})),
         ] {
             let answer = app.call("PUT", "/v1/admin/timeout-policies", &app.person("root", &["admin"]), &policy).await;
             ensure!(answer.status == 200, "{policy}: {}", String::from_utf8_lossy(&answer.bytes));

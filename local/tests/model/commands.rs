@@ -22,7 +22,7 @@ pub enum Command {
     Decide {
         request: u8,
         who: &'static str,
-        approves: bool,
+        verdict: Verdict,
         reason: Option<&'static str>,
         saw: Saw,
     },
@@ -48,6 +48,19 @@ pub enum Command {
         is_own: bool,
         delivery: Named,
         result: AckResult,
+    },
+    /// An attempt to use a permit, by the request's own agent or by the other one.
+    Consume {
+        request: u8,
+        is_own: bool,
+        key: u8,
+        runs: Runs,
+    },
+    Report {
+        request: u8,
+        is_own: bool,
+        succeeded: bool,
+        note: Option<&'static str>,
     },
     Sweep,
     Retry {
@@ -84,6 +97,62 @@ pub enum Flavour {
     Approved,
     /// The second agent's: not to be asked with P3.
     Bounded,
+}
+
+impl Flavour {
+    pub fn action_type(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Raised => "raised",
+            Self::Approved => "approved",
+            Self::Bounded => "bounded",
+        }
+    }
+
+    /// The answers that its envelopes name; `None`: none, which is to approve and to reject.
+    pub fn answers(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::Plain => Some(&["approve", "reject", "edit", "respond"]),
+            Self::Raised | Self::Approved => None,
+            Self::Bounded => Some(&["respond"]),
+        }
+    }
+}
+
+/// What an operator answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Approve,
+    Reject,
+    /// With these arguments: 0 are those that were asked for.
+    Edit(u8),
+    /// With one of two texts.
+    Respond(u8),
+}
+
+impl Verdict {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Reject => "reject",
+            Self::Edit(_) => "edit",
+            Self::Respond(_) => "respond",
+        }
+    }
+
+    /// Whether an envelope of this flavour offers it.
+    pub fn is_offered(self, flavour: Flavour) -> bool {
+        let offered = flavour.answers().unwrap_or(&["approve", "reject"]);
+        self == Self::Reject || offered.contains(&self.as_str())
+    }
+}
+
+/// The action that an executor is about to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    Approved,
+    Asked,
+    Another,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,12 +262,34 @@ fn submit() -> impl Strategy<Value = Command> {
 
 fn decide() -> impl Strategy<Value = Command> {
     let saw = prop_oneof![4 => Just(Saw::This), 1 => Just(Saw::Another), 2 => Just(Saw::Unsaid)];
-    (any::<u8>(), operator(), any::<bool>(), reason(), saw, any::<bool>()).prop_map(
-        |(request, who, approves, reason, saw, is_silent)| {
-            let reason = if approves && is_silent { None } else { Some(reason) };
-            Command::Decide { request, who, approves, reason, saw }
+    let verdict = prop_oneof![
+        4 => Just(Verdict::Approve),
+        3 => Just(Verdict::Reject),
+        2 => (0..2_u8).prop_map(Verdict::Edit),
+        1 => (0..2_u8).prop_map(Verdict::Respond),
+    ];
+    (any::<u8>(), operator(), verdict, reason(), saw, any::<bool>()).prop_map(
+        |(request, who, verdict, reason, saw, is_silent)| {
+            let reason = if verdict != Verdict::Reject && is_silent { None } else { Some(reason) };
+            Command::Decide { request, who, verdict, reason, saw }
         },
     )
+}
+
+fn consume() -> impl Strategy<Value = Command> {
+    let runs = prop_oneof![6 => Just(Runs::Approved), 1 => Just(Runs::Asked), 1 => Just(Runs::Another)];
+    (any::<u8>(), prop::bool::weighted(0.9), 0..2_u8, runs).prop_map(|(request, is_own, key, runs)| Command::Consume {
+        request,
+        is_own,
+        key,
+        runs,
+    })
+}
+
+fn report() -> impl Strategy<Value = Command> {
+    let note = prop::option::of(Just("a \"second\" note"));
+    (any::<u8>(), prop::bool::weighted(0.9), any::<bool>(), note)
+        .prop_map(|(request, is_own, succeeded, note)| Command::Report { request, is_own, succeeded, note })
 }
 
 fn dispose() -> impl Strategy<Value = Command> {
@@ -257,6 +348,8 @@ fn command() -> impl Strategy<Value = Command> {
         8 => (0..2_usize, 1..4_usize, prop::option::weighted(0.2, any::<u8>()))
             .prop_map(|(agent, limit, only)| Command::Poll { agent, limit, only }),
         8 => acknowledge(),
+        6 => consume(),
+        4 => report(),
         6 => Just(Command::Sweep),
         2 => (any::<u8>(), administrator()).prop_map(|(letter, who)| Command::Retry { letter, who }),
         1 => (any::<u8>(), administrator(), reason())

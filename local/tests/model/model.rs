@@ -3,10 +3,12 @@
 mod asking;
 mod delivering;
 mod sweeping;
+mod using;
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::commands::{AckResult, Advance, Change, Command, Flavour};
+pub use using::{ASKED, action};
 
 /// Microseconds since the epoch.
 pub type Micros = i64;
@@ -19,6 +21,10 @@ pub const MAX_ATTEMPTS: i32 = 3;
 /// Whoever wrote an event publishes it within this time; then it may be claimed.
 const OWN_TIME: Micros = 10 * SECOND;
 const CLAIM: Micros = 30 * SECOND;
+/// How long an approval may be used where nothing says.
+const PERMIT: Micros = 3_600 * SECOND;
+/// Silence after a use lasts so long.
+const OUTCOME_WITHIN: Micros = 3_600 * SECOND;
 
 /// From, to, and of which agent.
 type Period = (Micros, Micros, Option<usize>);
@@ -47,6 +53,27 @@ pub struct Request {
     pub chain: Vec<Entry>,
     pub decision: Option<Decision>,
     pub delivery: Option<Delivery>,
+    /// How long an approval of it may be used, and whether it must be before it is accepted.
+    permit_for: Micros,
+    consume_required: bool,
+    pub permit_expires_at: Option<Micros>,
+    pub used: Option<Use>,
+    pub noted: Option<Noted>,
+    pub outcome_due: Option<Micros>,
+}
+
+/// A permit that is used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Use {
+    pub key: u8,
+    pub at: Micros,
+}
+
+/// What is on record of a use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Noted {
+    pub state: &'static str,
+    pub note: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +103,10 @@ pub struct Decision {
     pub at: Micros,
     /// Its place in the chain, from 1.
     pub seq: usize,
+    /// The arguments that an edit gave it.
+    pub edited_to: Option<u8>,
+    /// Which text an operator responded with.
+    pub response: Option<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -132,6 +163,14 @@ pub enum Expected {
         limit: usize,
     },
     Acked(usize),
+    Used {
+        request: usize,
+        repeated: bool,
+    },
+    Noted {
+        request: usize,
+        repeated: bool,
+    },
     Letter(usize),
     Replayed {
         matched: usize,
@@ -148,6 +187,7 @@ pub struct Swept {
     pub expired: u64,
     pub escalated: u64,
     pub dead_lettered: u64,
+    pub outcomes_unknown: u64,
     pub dedupe_dropped: u64,
 }
 
@@ -166,6 +206,8 @@ struct Policy {
     within: Micros,
     escalate_percent: Option<i64>,
     on_timeout: OnTimeout,
+    permit_for: Micros,
+    consume_required: bool,
 }
 
 pub const AGENTS: [&str; 2] = ["a", "b"];
@@ -184,7 +226,12 @@ fn policy(agent: usize, flavour: Flavour, priority: i16) -> Policy {
         (_, _, 2) => (14_400, Some(50), OnTimeout::Reject),
         _ => (86_400, None, OnTimeout::Reject),
     };
-    Policy { within: seconds * SECOND, escalate_percent, on_timeout }
+    let (permit_for, consume_required) = match (agent, flavour, priority) {
+        (0, Flavour::Raised, 2 | 3) => (60 * SECOND, true),
+        (0, Flavour::Approved, 2 | 3) => (600 * SECOND, false),
+        _ => (PERMIT, false),
+    };
+    Policy { within: seconds * SECOND, escalate_percent, on_timeout, permit_for, consume_required }
 }
 
 /// That share of a time, as the database rounds it.
@@ -236,7 +283,9 @@ impl Model {
             | Command::Decide { request, .. }
             | Command::Cancel { request, .. }
             | Command::Dispose { request, .. }
-            | Command::Ack { request, .. } => {
+            | Command::Ack { request, .. }
+            | Command::Consume { request, .. }
+            | Command::Report { request, .. } => {
                 nth(*request, of).map_or(Expected::Nothing, |request| self.about(request, command))
             }
         }
@@ -249,10 +298,15 @@ impl Model {
                 let title = self.requests[request].title_after(*change);
                 self.submit(agent, key, flavour, asked_priority, requested_respond_by, title)
             }
-            Command::Decide { who, approves, reason, saw, .. } => self.decide(request, who, *approves, *reason, *saw),
+            Command::Decide { who, verdict, reason, saw, .. } => self.decide(request, who, *verdict, *reason, *saw),
             Command::Cancel { is_own, reason, .. } => self.cancel(request, *is_own, *reason),
             Command::Dispose { who, what, reason, .. } => self.dispose(request, who, *what, reason),
             Command::Ack { is_own, delivery, result, .. } => self.acknowledge(request, *is_own, *delivery, *result),
+            Command::Consume { is_own, key, runs, .. } => self.consume(request, *is_own, *key, *runs),
+            Command::Report { is_own, succeeded, note, .. } => {
+                let state = if *succeeded { "succeeded" } else { "failed" };
+                self.report(request, *is_own, Noted { state, note: *note })
+            }
             _ => unreachable!("not about one request"),
         }
     }
@@ -278,6 +332,8 @@ impl Model {
                     if let Some(delivery) = request.delivery.as_ref().filter(|delivery| delivery.is_open()) {
                         moments.extend([delivery.visible.0, delivery.expires_at]);
                     }
+                    moments.extend(request.permit_expires_at.filter(|_| request.used.is_none()));
+                    moments.extend(request.outcome_due);
                 }
                 moments.retain(|moment| *moment > self.now);
                 moments.sort_unstable();
@@ -319,6 +375,11 @@ impl Request {
 impl Decision {
     fn repeats(&self, by: &Actor, outcome: &str, reason: Option<&str>) -> bool {
         self.by == *by && self.outcome == outcome && self.reason == reason
+    }
+
+    /// The same was written: an edit that changes nothing is an approval.
+    fn writes(&self, edited_to: Option<u8>, response: Option<u8>) -> bool {
+        self.edited_to.unwrap_or(ASKED) == edited_to.unwrap_or(ASKED) && self.response == response
     }
 }
 

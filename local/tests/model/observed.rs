@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use sqlx::PgPool;
 
+use crate::case::sending::{consume_key, response};
 use crate::commands::Fault;
-use crate::model::{AGENTS, Micros, Model, OnTimeout, Request};
+use crate::model::{AGENTS, ASKED, Micros, Model, OnTimeout, Request};
 
 /// Everything that a fault and a comparison need, made by the owner. Fires in the first rows that a statement writes;
 /// a sequence counts, because it is not rolled back.
@@ -40,11 +41,13 @@ CREATE FUNCTION micros(at timestamptz) RETURNS bigint LANGUAGE sql IMMUTABLE
 const EMPTY: &str = "
 ALTER TABLE hitl_decisions DISABLE TRIGGER hitl_decisions_append_only;
 ALTER TABLE approval_chain DISABLE TRIGGER approval_chain_append_only;
-TRUNCATE hitl_requests, request_envelopes, request_dedupe, hitl_decisions, approval_chain, deliveries, agent_polls,
-    outbox, dead_letters, replays, sweep_failures;
+ALTER TABLE decision_values DISABLE TRIGGER decision_values_append_only;
+TRUNCATE hitl_requests, request_envelopes, request_dedupe, hitl_decisions, decision_values, approval_chain, deliveries,
+    agent_polls, outbox, dead_letters, replays, sweep_failures, outcomes_due;
 UPDATE agent_caps SET pending = 0, pending_p1 = 0;
 ALTER TABLE hitl_decisions ENABLE ALWAYS TRIGGER hitl_decisions_append_only;
 ALTER TABLE approval_chain ENABLE ALWAYS TRIGGER approval_chain_append_only;
+ALTER TABLE decision_values ENABLE ALWAYS TRIGGER decision_values_append_only;
 ";
 
 const OBSERVE: &str = "
@@ -54,6 +57,11 @@ SELECT json_build_object(
             'created_at', micros(r.created_at), 'respond_by', micros(r.respond_by),
             'escalate_at', micros(r.escalate_at), 'escalated_at', micros(r.escalated_at),
             'changed_at', micros(r.changed_at), 'length', r.chain_length,
+            'permit', json_build_array(micros(r.permit_expires_at), r.execution, r.consume_key, micros(r.consumed_at),
+                (SELECT micros(o.due_at) FROM outcomes_due o WHERE o.request_id = r.request_id)),
+            'written', (SELECT json_build_array(convert_from(v.action, 'UTF8')::jsonb #>> '{arguments,amount}',
+                    convert_from(v.response, 'UTF8')::jsonb #>> '{}')
+                FROM decision_values v WHERE v.request_id = r.request_id),
             'chain', (SELECT json_agg(json_build_array(c.kind, micros(c.at)) ORDER BY c.seq) FROM approval_chain c
                 WHERE c.request_id = r.request_id),
             'decision', (SELECT json_build_array(h.outcome, h.cause, h.decided_by_kind, h.decided_by_id, h.reason)
@@ -94,10 +102,15 @@ pub struct Row {
     escalated_at: Option<Micros>,
     changed_at: Micros,
     length: usize,
+    permit: Permit,
+    written: Option<(Option<String>, Option<String>)>,
     chain: Vec<(String, Micros)>,
     decision: Option<(String, String, String, String, Option<String>)>,
     pub delivery: Option<DeliveryRow>,
 }
+
+/// Its end, what is on record of its use, the attempt that used it and when, and when its outcome is unknown.
+type Permit = (Option<Micros>, Option<String>, Option<String>, Option<Micros>, Option<Micros>);
 
 #[derive(Debug, Deserialize)]
 pub struct DeliveryRow {
@@ -223,6 +236,13 @@ impl Row {
             (decision.outcome.into(), decision.cause.into(), kind.into(), id, decision.reason.map(str::to_owned))
         });
         same("decision", &self.decision, &decision)?;
+        same("permit", &self.permit, &permit(request))?;
+        let written = request.decision.as_ref().and_then(|decision| {
+            let amount = decision.edited_to.map(|arguments| if arguments == ASKED { "12.40" } else { "9.00" });
+            let text = decision.response.map(response);
+            (amount.is_some() || text.is_some()).then(|| (amount.map(str::to_owned), text.map(str::to_owned)))
+        });
+        same("what was written", &self.written, &written)?;
         same("delivery", &self.delivery.is_some(), &request.delivery.is_some())?;
         let (Some(row), Some(delivery)) = (&self.delivery, &mut request.delivery) else { return Ok(()) };
         same("delivery state", &row.state.as_str(), &delivery.state)?;
@@ -238,6 +258,13 @@ impl Row {
         }
         same("attempts with an id", &delivery.ids.len(), &usize::try_from(delivery.attempt)?)
     }
+}
+
+/// The stored columns of a request's permit.
+fn permit(request: &Request) -> Permit {
+    let execution = request.used.as_ref().map(|_| request.execution(Micros::MAX).to_owned());
+    let (key, at) = request.used.as_ref().map(|used| (consume_key(used.key), used.at)).unzip();
+    (request.permit_expires_at, execution, key, at, request.outcome_due)
 }
 
 /// An event's id.

@@ -5,8 +5,9 @@ use relaytrace_testing::Answer;
 use serde_json::{Value, json};
 use timeout_sweep::SweepReport;
 
+use super::sending::{digest, response};
 use super::{Case, Got, timestamp};
-use crate::model::{Expected, LEASE, Micros, Model};
+use crate::model::{Expected, LEASE, Micros, Model, Request};
 use crate::observed::{event_id, same};
 
 impl Case<'_> {
@@ -19,6 +20,7 @@ impl Case<'_> {
                     expired: swept.expired,
                     escalated: swept.escalated,
                     dead_lettered: swept.dead_lettered,
+                    outcomes_unknown: swept.outcomes_unknown,
                     dedupe_dropped: swept.dedupe_dropped,
                     ..SweepReport::default()
                 };
@@ -69,6 +71,9 @@ impl Case<'_> {
             same("chain length", &item["chain"]["length"], &json!(decision.seq))?;
             same("attempt", &item["attempt"], &json!(delivery.attempt))?;
             same("replayed", &item["replayed"], &json!(delivery.is_replayed))?;
+            same("permit", &item["permit"], &permit(of))?;
+            same("action_digest", &item["action_digest"], &json!(digest(of.flavour, Some(of.decided_arguments()))))?;
+            same("response", &item["response"], &json!(decision.response.map(response)))?;
             same("delivery_id", &item["delivery_id"], &json!(delivery.ids.last()))?;
             same("lease_expires_at", &item["lease_expires_at"], &json!(timestamp(self.model.now + LEASE)))?;
         }
@@ -94,6 +99,8 @@ impl Case<'_> {
                 same("status", &body["status"], &json!(if of.is_decided { "decided" } else { "pending" }))?;
                 same("priority", &body["priority"], &json!(format!("P{}", of.priority)))?;
                 same("respond_by", &body["respond_by"], &json!(timestamp(of.respond_by)))?;
+                same("permit", &body["permit"], &permit(of))?;
+                same("execution", &body["execution"], &json!(of.execution(self.model.now)))?;
             }
             Expected::Decision(should_be, request) => {
                 status(should_be)?;
@@ -121,6 +128,28 @@ impl Case<'_> {
                 same("state", &body["state"], &json!(delivery.map(|delivery| delivery.state)))?;
                 same("attempt", &body["attempt"], &json!(delivery.map(|delivery| delivery.attempt)))?;
             }
+            Expected::Used { request, repeated } => {
+                status(200)?;
+                let (body, of) = (answer.json(), &self.model.requests[request]);
+                let used = of.used.as_ref().context("it is not used")?;
+                same("repeated", &body["repeated"], &json!(repeated))?;
+                same("consumed_at", &body["consumed_at"], &json!(timestamp(used.at)))?;
+                same(
+                    "action_digest",
+                    &body["action_digest"],
+                    &json!(digest(of.flavour, Some(of.decided_arguments()))),
+                )?;
+            }
+            Expected::Noted { request, repeated } => {
+                status(200)?;
+                let (body, of) = (answer.json(), &self.model.requests[request]);
+                let noted = of.noted.as_ref().context("nothing is on record")?;
+                same("repeated", &body["repeated"], &json!(repeated))?;
+                same("state", &body["state"], &json!(noted.state))?;
+                same("note", &body["note"], &json!(noted.note))?;
+                let at = of.chain.iter().rfind(|entry| entry.kind == "outcome").map(|entry| timestamp(entry.at));
+                same("reported_at", &body["reported_at"], &json!(at))?;
+            }
             Expected::Letter(letter) => {
                 status(200)?;
                 let resolution = self.model.letters[letter].resolution.as_ref().map(|(how, ..)| *how);
@@ -146,6 +175,11 @@ impl Case<'_> {
         same("reason", &is["reason"], &json!(decision.reason))?;
         same("decided_at", &is["decided_at"], &json!(timestamp(decision.at)))
     }
+}
+
+/// The permit of a request, as answers have it.
+fn permit(of: &Request) -> Value {
+    of.permit_expires_at.map_or(Value::Null, |end| json!({"expires_at": timestamp(end)}))
 }
 
 pub(super) fn check_problem(answer: &Answer, status: u16, code: &str) -> Result<()> {

@@ -2,12 +2,13 @@
 
 use anyhow::{Context as _, Result, ensure};
 use chrono::DateTime;
+use relaytrace_domain::Digest;
 use relaytrace_testing::Answer;
 use serde_json::{Value, json};
 
 use super::{Case, Got, timestamp, title};
-use crate::commands::{Advance, Change, Command, Disposition, Flavour, Named, Saw, Scope};
-use crate::model::{AGENTS, Micros, Model, SECOND};
+use crate::commands::{Advance, Change, Command, Disposition, Flavour, Named, Saw, Scope, Verdict};
+use crate::model::{AGENTS, ASKED, Micros, Model, SECOND, action};
 
 impl Case<'_> {
     pub(super) async fn send(&mut self, command: &Command) -> Result<Got> {
@@ -77,7 +78,9 @@ impl Case<'_> {
             | Command::Decide { request, .. }
             | Command::Cancel { request, .. }
             | Command::Dispose { request, .. }
-            | Command::Ack { request, .. } => {
+            | Command::Ack { request, .. }
+            | Command::Consume { request, .. }
+            | Command::Report { request, .. } => {
                 let Some(request) = nth(*request, of) else { return Ok(Got::Nothing) };
                 self.send_about(before, request, command).await
             }
@@ -105,14 +108,23 @@ impl Case<'_> {
                     .header("content-type", "application/json");
                 app.send(request.body(text.into()).expect("a request")).await
             }
-            Command::Decide { who, approves, reason, saw, .. } => {
-                let mut body = json!({"decision": if *approves { "approve" } else { "reject" }});
+            Command::Decide { who, verdict, reason, saw, .. } => {
+                let mut body = json!({"decision": verdict.as_str()});
+                match verdict {
+                    Verdict::Approve | Verdict::Reject => {}
+                    Verdict::Edit(arguments) => {
+                        let action: Value = serde_json::from_str(&action(of.flavour, *arguments)).expect("an action");
+                        body["arguments"] = action["arguments"].clone();
+                        body["edited_action_digest"] = digest(of.flavour, Some(*arguments)).into();
+                    }
+                    Verdict::Respond(text) => body["response"] = response(*text).into(),
+                }
                 if let Some(reason) = reason {
                     body["reason"] = (*reason).into();
                 }
                 match saw {
-                    Saw::This => body["action_digest"] = self.digest(of.agent, id).await,
-                    Saw::Another => body["action_digest"] = format!("sha256:{}", "0".repeat(64)).into(),
+                    Saw::This => body["action_digest"] = digest(of.flavour, Some(ASKED)).into(),
+                    Saw::Another => body["action_digest"] = digest(of.flavour, None).into(),
                     Saw::Unsaid => {}
                 }
                 app.post(&format!("/v1/hitl/requests/{id}/decision"), &app.operator(who), &body).await
@@ -154,6 +166,20 @@ impl Case<'_> {
                 let agent = agent(*is_own);
                 app.post(&format!("/v1/agents/{}/decisions/{id}/ack", agent.agent_id), &agent.token(), &body).await
             }
+            Command::Consume { is_own, key, runs, .. } => {
+                let body =
+                    json!({"consume_key": consume_key(*key), "action_digest": digest(of.flavour, of.runs(*runs))});
+                let agent = agent(*is_own);
+                app.post(&format!("/v1/agents/{}/requests/{id}/consume", agent.agent_id), &agent.token(), &body).await
+            }
+            Command::Report { is_own, succeeded, note, .. } => {
+                let mut body = json!({"state": if *succeeded { "succeeded" } else { "failed" }});
+                if let Some(note) = note {
+                    body["note"] = (*note).into();
+                }
+                let agent = agent(*is_own);
+                app.post(&format!("/v1/agents/{}/requests/{id}/outcome", agent.agent_id), &agent.token(), &body).await
+            }
             _ => unreachable!("not about one request"),
         }
     }
@@ -169,23 +195,14 @@ impl Case<'_> {
         let mut envelope = self.agents[agent].envelope(&format!("key-{key}"));
         envelope["priority"] = format!("P{priority}").into();
         envelope["title"] = title(0).into();
-        envelope["action"]["type"] = match flavour {
-            Flavour::Plain => "plain",
-            Flavour::Raised => "raised",
-            Flavour::Approved => "approved",
-            Flavour::Bounded => "bounded",
+        envelope["action"] = serde_json::from_str(&action(flavour, ASKED)).expect("an action");
+        if let Some(answers) = flavour.answers() {
+            envelope["answers"] = json!(answers);
         }
-        .into();
         if let Some(respond_by) = respond_by {
             envelope["respond_by"] = timestamp(respond_by).into();
         }
         envelope
-    }
-
-    /// The digest of a request's action, as its agent sees it.
-    pub(super) async fn digest(&self, agent: usize, id: &str) -> Value {
-        let path = format!("/v1/agents/{}/requests/{id}", AGENTS[agent]);
-        self.app.get(&path, &self.agents[agent].token()).await.json()["action_digest"].clone()
     }
 
     /// Publishes what is left over: claims it, puts it on the stream, and forgets it, unless it dies before that.
@@ -201,4 +218,20 @@ impl Case<'_> {
         }
         Ok(claimed.iter().map(relaytrace_store::OutboxEvent::id).collect())
     }
+}
+
+/// The digest of an action with these arguments; `None`: of no action that there is.
+pub fn digest(flavour: Flavour, arguments: Option<u8>) -> String {
+    let none = || format!("sha256:{}", "0".repeat(64));
+    arguments.map_or_else(none, |arguments| Digest::of(action(flavour, arguments).as_bytes()).to_string())
+}
+
+/// A text that an operator responds with.
+pub fn response(text: u8) -> &'static str {
+    ["In May", "Ask \"Ivan\""][usize::from(text)]
+}
+
+/// The name of an attempt.
+pub fn consume_key(key: u8) -> String {
+    format!("attempt-number-{key}")
 }

@@ -4,7 +4,7 @@ use super::{
     AGENTS, Actor, CAPS, DAY, Decision, Delivery, Entry, Expected, Key, Micros, Model, OWN_TIME, OnTimeout, Request,
     is_told, policy, share,
 };
-use crate::commands::{Disposition, Flavour, Saw};
+use crate::commands::{Disposition, Flavour, Saw, Verdict};
 
 impl Model {
     pub(super) fn submit(
@@ -60,6 +60,12 @@ impl Model {
             chain: Vec::new(),
             decision: None,
             delivery: None,
+            permit_for: policy.permit_for,
+            consume_required: policy.consume_required,
+            permit_expires_at: None,
+            used: None,
+            noted: None,
+            outcome_due: None,
         });
         self.append(request, "submitted", ("agent", AGENTS[agent].into()), None);
         self.keys.insert((agent, key), Key { request, expires_at: self.now + 7 * DAY });
@@ -93,7 +99,9 @@ impl Model {
         self.append(request, "decided", by.clone(), reason);
         let of = &mut self.requests[request];
         of.is_decided = true;
-        of.decision = Some(Decision { outcome, cause, by, reason, at: self.now, seq: of.chain.len() });
+        let seq = of.chain.len();
+        of.decision = Some(Decision { outcome, cause, by, reason, at: self.now, seq, edited_to: None, response: None });
+        of.permit_expires_at = (outcome == "approved").then_some(self.now + of.permit_for);
         of.delivery = Some(Delivery {
             state: "ready",
             attempt: 0,
@@ -110,14 +118,26 @@ impl Model {
         &mut self,
         request: usize,
         who: &str,
-        approves: bool,
+        verdict: Verdict,
         reason: Option<&'static str>,
         saw: Saw,
     ) -> Expected {
-        let (outcome, by) = (if approves { "approved" } else { "rejected" }, ("operator", who.to_owned()));
+        let by = ("operator", who.to_owned());
+        let (outcome, edited_to, response) = match verdict {
+            Verdict::Approve => ("approved", None, None),
+            Verdict::Edit(arguments) => ("approved", Some(arguments), None),
+            Verdict::Reject => ("rejected", None, None),
+            Verdict::Respond(text) => ("responded", None, Some(text)),
+        };
         let of = &self.requests[request];
+        let is_offered = verdict.is_offered(of.flavour);
         if let Some(decision) = &of.decision {
-            return Expected::Decision(if decision.repeats(&by, outcome, reason) { 200 } else { 409 }, request);
+            let is_same = decision.repeats(&by, outcome, reason) && decision.writes(edited_to, response);
+            return Expected::Decision(if is_same { 200 } else { 409 }, request);
+        }
+        // What is written is held against the offer before anything else of an open request.
+        if !is_offered && (edited_to.is_some() || response.is_some()) && self.now < of.respond_by {
+            return Expected::Problem(422, "validation-failed");
         }
         if self.now >= of.respond_by {
             return Expected::Problem(409, "expired");
@@ -125,7 +145,13 @@ impl Model {
         if saw == Saw::Another {
             return Expected::Problem(409, "action-mismatch");
         }
+        if !is_offered {
+            return Expected::Problem(422, "validation-failed");
+        }
         self.make_decision(request, outcome, "operator", by, reason);
+        if let Some(decision) = &mut self.requests[request].decision {
+            (decision.edited_to, decision.response) = (edited_to, response);
+        }
         Expected::Decision(201, request)
     }
 

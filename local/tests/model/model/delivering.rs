@@ -68,16 +68,29 @@ impl Model {
             return Expected::Problem(404, "not-found");
         }
         let (now, agent) = (self.now, AGENTS[self.requests[request].agent]);
+        let is_used = self.requests[request].used.is_some();
+        let is_to_be_used = self.requests[request].is_to_be_used(now);
+        if is_used && result != AckResult::Accepted {
+            return Expected::Problem(409, "already-consumed");
+        }
         let Some(delivery) = &mut self.requests[request].delivery else {
             return Expected::Problem(409, "stale-delivery");
         };
-        if named != Named::Latest || delivery.ids.is_empty() {
+        let is_latest = named == Named::Latest && !delivery.ids.is_empty();
+        if !is_latest && is_used {
+            // It has arrived, whichever attempt that was.
+            return Expected::Acked(request);
+        }
+        if !is_latest {
             return Expected::Problem(409, "stale-delivery");
         }
         // Said once; but accepted wins over retry and failed.
         let is_said = delivery.result == Some(AckResult::Accepted);
         if is_said || delivery.result.is_some() && result != AckResult::Accepted {
             return Expected::Acked(request);
+        }
+        if is_to_be_used && result == AckResult::Accepted {
+            return Expected::Problem(409, "not-consumed");
         }
         let before = delivery.state;
         delivery.result = Some(result);

@@ -12,7 +12,7 @@ impl Model {
 
     /// A sweep in which the first part that has something to do fails: the others are done all the same.
     pub fn sweep_without_first(&mut self) {
-        let first = (0..4).find(|part| self.clone().sweep_part(*part) > 0);
+        let first = (0..5).find(|part| self.clone().sweep_part(*part) > 0);
         self.sweep_parts(first);
         self.drop_keys();
     }
@@ -29,18 +29,18 @@ impl Model {
     }
 
     pub(super) fn sweep_parts(&mut self, without: Option<usize>) -> Swept {
-        let mut counts = [0; 4];
+        let mut counts = [0; 5];
         for (part, count) in counts.iter_mut().enumerate() {
             if without != Some(part) {
                 *count = self.sweep_part(part);
             }
         }
-        let [raised, expired, escalated, dead_lettered] = counts;
-        Swept { raised, expired, escalated, dead_lettered, dedupe_dropped: 0 }
+        let [raised, expired, escalated, dead_lettered, outcomes_unknown] = counts;
+        Swept { raised, expired, escalated, dead_lettered, outcomes_unknown, dedupe_dropped: 0 }
     }
 
     pub(super) fn sweep_part(&mut self, part: usize) -> u64 {
-        let doing = [Self::raise, Self::expire, Self::escalate, Self::dead_letter][part];
+        let doing = [Self::raise, Self::expire, Self::escalate, Self::dead_letter, Self::become_unknown][part];
         (0..self.requests.len()).map(|request| u64::from(doing(self, request))).sum()
     }
 
