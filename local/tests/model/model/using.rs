@@ -53,8 +53,8 @@ impl Model {
         let is_approved_action = of.runs(what) == Some(of.decided_arguments());
         let refused = match (&of.used, of.permit_expires_at) {
             (Some(used), _) if used.key != key => Some("already-consumed"),
-            (Some(_), _) if is_approved_action => return Expected::Used { request, repeated: true },
-            (Some(_), _) => Some("action-mismatch"),
+            // The same attempt, whatever it has at hand: it is told what was approved.
+            (Some(_), _) => return Expected::Used { request, repeated: true },
             (None, None) => Some("not-approved"),
             (None, Some(_)) if !is_approved_action => Some("action-mismatch"),
             (None, Some(end)) if now >= end => Some("permit-expired"),

@@ -1,6 +1,7 @@
 //! Drills of permits: what was approved is what runs, once (contract, "Permits").
 
 mod expiry;
+mod freezes;
 mod killed;
 mod races;
 mod replays;
@@ -55,6 +56,17 @@ pub const DRILLS: &[Drill] = &[
         full: 500,
         short: 40,
         run: |scene| Box::pin(replays::run(scene)),
+    },
+    Drill {
+        name: "frozen-permits",
+        promise: "From the answer to a freeze on nothing that it covers is used; a hold lets go when it ends, a stop revokes \
+                  for ever and has what is pending rejected.",
+        does: "Freezes an agent while 8 executors use up 40 of its permits, by turns with hold and stop; tries the rest, \
+               another agent's, and what was pending; ends the freeze and tries again.",
+        unit: "freezes",
+        full: 100,
+        short: 6,
+        run: |scene| Box::pin(freezes::run(scene)),
     },
 ];
 
