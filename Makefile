@@ -39,6 +39,7 @@ test-agents: ## Prove the SDKs and their adapters, with the frameworks' own fake
 	tests/with-stack sdk/python/run-tests
 	tests/with-stack npm --prefix sdk/typescript --silent test
 	tests/with-stack python tests/documents/first_decision.py
+	DEMO=1 tests/with-stack python tests/documents/demo.py
 
 .PHONY: quick
 quick: ## Prove the core in minutes: the Rust workspace without the simulator, and the contract's handoff

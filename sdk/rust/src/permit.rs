@@ -14,10 +14,12 @@ use crate::error::{Error, Lost, Result};
 use crate::key::{LONGEST_KEY, of_generation};
 use crate::model::{Action, Consumed, Decision, Ended, Envelope, Priority, Reported, RequestState};
 use crate::not_approved::Why;
-use crate::{Client, Said, until_swept};
+use crate::{Client, LONGEST_POLL, Said, until_swept};
 
 /// How often one question is asked anew because its approval expired before it was used.
 const MOST_GENERATIONS: u32 = 9;
+/// Between two looks at a request of a deployment that lets no call wait.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Longest note of a report, in characters.
 const LONGEST_NOTE: usize = 2_000;
 
@@ -131,6 +133,9 @@ impl Client {
 
     /// The decision on a request, by this or another worker of the agent. It comes at the latest by the deadline.
     ///
+    /// It looks and takes no delivery, so that of several workers that wait for one request each sees the decision as it
+    /// comes.
+    ///
     /// # Errors
     /// [`Error::NotApproved`] with [`Why::StillPending`] after `limit`; [`Error::Undecided`] where the request is pending
     /// after its deadline.
@@ -156,16 +161,15 @@ impl Client {
             if left.is_zero() {
                 return Err(Error::Undecided { request_id, respond_by });
             }
-            // In whole seconds, rounded up: a poll that does not wait would be repeated at once.
-            let wait = Duration::from_secs(own.unwrap_or(left).min(left).as_secs() + 1);
-            let mut polled = self.polled(wait, 1, &about).await?;
-            if let Some(decision) = polled.decisions.pop() {
-                return Ok(decision);
-            }
-            // Another worker may hold the delivery, and a deadline may have been moved.
-            state = self.0.call(Method::GET, &self.path_of(request_id), None, &about).await?;
+            // In whole seconds, rounded up: a look that does not wait would be repeated at once.
+            let wait = Duration::from_secs(own.unwrap_or(left).min(left).as_secs() + 1).min(LONGEST_POLL);
+            let path = format!("{}?wait_seconds={}", self.path_of(request_id), wait.as_secs());
+            let looked = Instant::now();
+            // A deadline may have been moved: the answer says the one that stands.
+            state = self.0.poll(&path, wait, &about).await?;
             if state.decision.is_none() {
-                sleep(Duration::from_millis(polled.retry_after_ms.unwrap_or_default()).min(own.unwrap_or(left))).await;
+                // A deployment may shorten the wait, even to none.
+                sleep(LOOK_AGAIN.saturating_sub(looked.elapsed()).min(own.unwrap_or(left))).await;
             }
         }
     }

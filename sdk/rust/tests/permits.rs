@@ -108,6 +108,24 @@ async fn an_approval_is_used_once_and_its_end_is_on_record(owner: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn of_several_that_wait_each_sees_the_decision_as_it_comes(owner: PgPool) {
+    let stack = Stack::start(&owner).await;
+    let asked = stack.client().submit(&question()).await.unwrap();
+    let waiting = [(); 3].map(|()| {
+        let (client, asked) = (stack.client(), asked.clone());
+        tokio::spawn(async move { client.wait(&asked, None).await.unwrap().outcome })
+    });
+    stack.decide(approve())(&asked);
+    // A poll that is left to its end takes 50 s.
+    let all = async {
+        for one in waiting {
+            assert_eq!(one.await.unwrap(), Outcome::Approved);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(25), all).await.unwrap();
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn a_run_that_fails_is_reported_as_failed_and_another_end_is_refused(owner: PgPool) {
     let stack = Stack::start(&owner).await;
     let permit = stack.client().ask_while(&question(), None, stack.decide(approve()), pending()).await.unwrap();

@@ -7,7 +7,7 @@
 import type { Json, JsonObject } from "./json.js";
 import type { Actor, Decision } from "./model.js";
 
-/** Every error of this package. */
+/** The base of every error of this package. */
 export class RelayError extends Error {
   override get name(): string {
     return this.constructor.name;
@@ -135,8 +135,9 @@ export class NotApproved extends RelayError {
 
 /** A person, a rule or an administrator said no. */
 export class Rejected extends NotApproved {
-  /** In the words of whoever rejected it; null where none was given. */
+  /** In the words of who rejected it; null where none was given. */
   readonly reason: string | null;
+  /** Who: `by.kind` is operator or admin, or system where it was a rule. */
   readonly by: Actor;
 
   constructor(decision: Decision) {
@@ -167,6 +168,7 @@ export class Cancelled extends NotApproved {
 
 /** A person answered the question instead of having the action run. */
 export class Responded extends NotApproved {
+  /** The answer, as the person gave it. */
   readonly value: Json;
 
   constructor(decision: Decision) {

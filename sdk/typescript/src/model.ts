@@ -11,8 +11,11 @@ export type Answer = "approve" | "reject" | "edit" | "respond";
 
 /** Somebody or something that acted. */
 export interface Actor {
+  /** `operator`, `admin`, `agent` or `system`; another value may come. */
   kind: string;
+  /** The id of that kind; of a rule `rule:<name>@<version>`. */
   id: string;
+  /** The person's name. */
   name?: string | null;
 }
 
@@ -77,7 +80,7 @@ export interface Decision {
   permit?: { expires_at: string } | null;
 }
 
-/** A request as it stands. */
+/** A request as it stands (contract, "The agent's view"). */
 export interface RequestState {
   agent_id: string;
   request_id: string;
@@ -85,9 +88,13 @@ export interface RequestState {
   status: "pending" | "decided" | (string & {});
   priority: Priority;
   created_at: string;
+  /** Until when a person may answer. */
   respond_by: string;
+  /** Of the action. */
   action_digest: string;
+  /** The key had been asked with before: this is the request of then. */
   duplicate?: boolean;
+  /** Once there is one. */
   decision?: Decision | null;
 }
 

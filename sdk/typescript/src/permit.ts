@@ -11,16 +11,19 @@ export interface Ending {
   note?: string | undefined;
 }
 
+/** An approval that was used for one run: what may run, and what is reported of its end. */
 export class Permit<A extends object = object> {
   /** The approved arguments, edited or not; frozen, unless `parse` made others of them. */
   readonly arguments: A;
   #ending: Ending | undefined;
 
   constructor(
+    /** What was decided, by whom. */
     readonly decision: Decision,
     approved: A,
     /** Of the action that was approved. */
     readonly digest: string,
+    /** The caller's own: aborted, the run should stop. */
     readonly signal?: AbortSignal | undefined,
   ) {
     this.arguments = approved;
@@ -31,6 +34,7 @@ export class Permit<A extends object = object> {
     return this.decision.edited ?? false;
   }
 
+  /** The decision as a compact JWS that anyone can verify offline. */
   get receipt(): string {
     return this.decision.receipt;
   }

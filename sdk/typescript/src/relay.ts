@@ -39,9 +39,11 @@ const MAX_ASKS = 20;
 export interface WaitOptions {
   /** Give up after so many seconds with {@link StillPending}; without it, the request's own deadline ends the wait. */
   waitSeconds?: number | undefined;
+  /** Aborted, it ends the wait and withdraws the question. */
   signal?: AbortSignal | undefined;
 }
 
+/** What can be said with a question, how its answer is waited for, and how approved arguments are checked. */
 export interface AskOptions<A = JsonObject> extends Question, WaitOptions {
   /** Checks the approved arguments before the approval is used, and may convert them; what it throws leaves it unused. */
   parse?: (approved: A) => A | Promise<A>;
@@ -58,10 +60,21 @@ export type GuardOptions<A> = {
 export interface Request extends RequestState {
   /** The arguments asked about, frozen. */
   readonly arguments: JsonObject;
+  /** The kind of action. */
   readonly type: string;
 }
 
+/**
+ * An agent's client: asks a person, waits, uses the approval once, reports the outcome. Every answer is verified, or counts
+ * as none.
+ *
+ * ```js
+ * const relay = Relay.fromEnv();
+ * await relay.ask("refund.create", { amount: "12.40" }, { title: "Refund 12.40 EUR" }, (permit) => refund(permit.arguments));
+ * ```
+ */
 export class Relay {
+  /** The agent that asks. */
   readonly agentId: string;
   readonly #options: Partial<RelayOptions>;
   readonly #transport: Transport;
@@ -95,6 +108,11 @@ export class Relay {
    * Asks for an action, waits for the answer, uses the approval, and runs `run` with the approved arguments, edited or
    * not. Its end or its throw is reported as the outcome.
    *
+   * @param type The kind of action, such as `refund.create`.
+   * @param args What it is done with: an object that JSON can hold exactly.
+   * @param options What the operator reads, the answers that the agent can take, and how long it waits.
+   * @param run The action. It runs once, and only under an approval of exactly these arguments.
+   * @returns What `run` returns.
    * @throws {NotApproved} where the answer is no approval, {@link RelayError} where there is no answer that counts.
    */
   async ask<A extends object, T>(
