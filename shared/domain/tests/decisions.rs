@@ -86,6 +86,7 @@ fn attestations_are_these_and_no_changed_byte_of_an_entry_passes() {
             actor: &entry.actor,
             action_digest: entry.requested_action_digest.unwrap_or(entry.action_digest),
             written: written(vector, entry.outcome).as_ref(),
+            freeze_id: members["freeze_id"].as_str(),
             reason: entry.reason.as_deref(),
             key_id: members["key_id"].as_str(),
         });
