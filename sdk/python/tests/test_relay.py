@@ -11,9 +11,11 @@ from conftest import Agent, Json, People, approve, reject, until
 from relaytrace import (
     AlreadyUsed,
     Cancelled,
+    Frozen,
     KeyReused,
     NotApproved,
     OtherAnswer,
+    PermitRevoked,
     Refused,
     Rejected,
     Responded,
@@ -261,3 +263,37 @@ def test_deliveries_come_one_by_one_and_are_acknowledged(agent: Agent, people: P
 def test_an_outcome_that_is_not_known_is_no_approval() -> None:
     assert issubclass(TimedOut, NotApproved)
     assert issubclass(StillPending, NotApproved)
+
+
+def freeze(people: People, agent: Agent, mode: str) -> str:
+    """Freeze what the agent asks. The path of the freeze."""
+    until_then = (datetime.now(timezone.utc) + timedelta(minutes=10)).isoformat().replace("+00:00", "Z")
+    path = f"/v1/admin/freezes/{agent.agent_id}-{mode}"
+    body = {"agent_id": agent.agent_id, "mode": mode, "until": until_then, "reason": "The key was stolen"}
+    people.admin("PUT", path, body)
+    return path
+
+
+def test_a_hold_lets_the_approval_stand(agent: Agent, people: People) -> None:
+    with agent.relay(patience=2) as relay:
+        request = relay.submit("a.b", {}, key="k")
+        people.decide(request.request_id)
+        held = freeze(people, agent, "hold")
+        with pytest.raises(Frozen) as caught, relay.ask("a.b", {}, key="k"):
+            pytest.fail("ran what is held")
+        assert caught.value.for_model.startswith("Not run yet")
+        people.admin("DELETE", held, expect=204)
+        with relay.ask("a.b", {}, key="k") as permit:
+            assert permit.request.request_id == request.request_id
+
+
+def test_a_stop_revokes_the_approval_for_good(agent: Agent, people: People) -> None:
+    with agent.relay(patience=2) as relay:
+        request = relay.submit("a.b", {}, key="k")
+        people.decide(request.request_id)
+        people.admin("DELETE", freeze(people, agent, "stop"), expect=204)
+        for _ in range(2):
+            with pytest.raises(PermitRevoked) as caught, relay.ask("a.b", {}, key="k"):
+                pytest.fail("ran what was stopped")
+        assert "administrator has stopped" in caught.value.for_model
+        assert people.detail(request.request_id)["delivery"]["state"] == "acknowledged"

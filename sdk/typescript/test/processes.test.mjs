@@ -6,7 +6,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { test } from "node:test";
 import * as sdk from "../dist/index.js";
-import { allOf, approving, asked, decide, decideOn, detail, newAgent } from "./stack.mjs";
+import { allOf, approving, asked, call, decide, decideOn, detail, newAgent, stack } from "./stack.mjs";
 
 const ACTION = ["refund.create", { amount: "12.40" }];
 // Asks under the key "k", says that it has begun to run, and never ends.
@@ -85,4 +85,27 @@ test("of parallel calls each has its own answer", async () => {
   assert.equal(two.reason.constructor, sdk.Rejected);
   const executions = (await allOf(options)).map(({ execution }) => execution);
   assert.deepEqual(executions.sort(), ["none", "succeeded", "succeeded"]);
+});
+
+/** Freezes what the agent asks; returns how to end it. */
+async function freeze({ agentId }, mode) {
+  const path = `/v1/admin/freezes/${agentId}-${mode}`;
+  const until = new Date(Date.now() + 600_000).toISOString();
+  await call(path, stack.admin.token, { agent_id: agentId, mode, until, reason: "The key was stolen" }, "PUT");
+  return () => call(path, stack.admin.token, undefined, "DELETE");
+}
+
+test("a hold lets the approval stand, a stop revokes it for good", async () => {
+  for (const mode of ["hold", "stop"]) {
+    const options = await newAgent({ patienceSeconds: 2 });
+    const relay = new sdk.Relay(options);
+    const run = () => relay.ask(...ACTION, { key: "k" }, (permit) => permit.arguments);
+    await relay.submit(...ACTION, { key: "k" });
+    await decide(options, "approve");
+    const end = await freeze(options, mode);
+    await assert.rejects(run(), mode === "hold" ? sdk.Frozen : sdk.PermitRevoked);
+    await end();
+    if (mode === "hold") assert.deepEqual(await run(), ACTION[1]);
+    else await assert.rejects(run(), sdk.PermitRevoked);
+  }
 });
