@@ -66,6 +66,15 @@ async def test_allowed_denied_and_on_record(agent: Agent, people: People) -> Non
     assert outcomes["false"] == "failed"
 
 
+async def test_a_tool_that_was_interrupted_reports_nothing(agent: Agent, people: People) -> None:
+    async with agent.async_relay() as relay:
+        harness = Harness(relay)
+        with people.deciding(agent, approve) as seen:
+            assert (await harness.before("t-1", "sleep 60"))["permissionDecision"] == "allow"
+        await harness.fire("PostToolUseFailure", "t-1", "sleep 60", error="interrupted", is_interrupt=True)
+    assert people.execution(seen[0]["request_id"]) == "consumed"
+
+
 async def test_an_edit_is_the_updated_input(agent: Agent, people: People) -> None:
     async with agent.async_relay() as relay:
         with people.deciding(agent, lambda d: edited(d, {"command": "ls -l"})):

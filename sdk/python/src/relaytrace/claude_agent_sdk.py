@@ -72,7 +72,10 @@ class _Hooks:
         call: Any = given
         permit = self._running.pop((call["session_id"], tool_use_id or call["tool_use_id"]), None)
         if permit is not None:
-            if call["hook_event_name"] == "PostToolUseFailure":
+            if call.get("is_interrupt"):
+                # Of a tool that was told to stop nobody knows how far it came.
+                permit.leave_open()
+            elif call["hook_event_name"] == "PostToolUseFailure":
                 permit.fail(str(call.get("error") or "the tool failed"))
             async with awaiting(self._policy.relay) as relay:
                 await relay._play(flows.end(relay._session, permit, None))
