@@ -12,13 +12,17 @@ use crate::USAGE;
 /// Whose keys to list. Each file holds an Ed25519 private key, PKCS#8 PEM; only its public half is printed.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Example:
-  for f in ingest decide timeout-sweep admin; do openssl genpkey -algorithm ed25519 -out $f.pem; done
-  relaytrace attestation-jwks --ingest ingest.pem --decide decide.pem --timeout-sweep timeout-sweep.pem --admin admin.pem")]
+  for f in ingest bridge decide timeout-sweep admin; do openssl genpkey -algorithm ed25519 -out $f.pem; done
+  relaytrace attestation-jwks --ingest ingest.pem --bridge bridge.pem --decide decide.pem \
+    --timeout-sweep timeout-sweep.pem --admin admin.pem")]
 #[group(required = true, multiple = true)]
 pub struct Options {
     /// Key of ingest: it may attest what agents and rules decide.
     #[arg(long, value_name = "FILE")]
     ingest: Option<PathBuf>,
+    /// Key of bridge: the same.
+    #[arg(long, value_name = "FILE")]
+    bridge: Option<PathBuf>,
     /// Key of decide: operators.
     #[arg(long, value_name = "FILE")]
     decide: Option<PathBuf>,
@@ -32,8 +36,9 @@ pub struct Options {
 
 /// Prints the list.
 pub fn run(options: &Options) -> ExitCode {
-    let keys: [(&Option<PathBuf>, &[&str]); 4] = [
+    let keys: [(&Option<PathBuf>, &[&str]); 5] = [
         (&options.ingest, &["agent", "policy"]),
+        (&options.bridge, &["agent", "policy"]),
         (&options.decide, &["operator"]),
         // Administrators' causes for the stops that they order: it approves nothing by them.
         (&options.timeout_sweep, &["timeout", "admin"]),

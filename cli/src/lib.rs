@@ -11,6 +11,8 @@ pub enum Function {
     Ingest,
     /// Agents fetch decisions and acknowledge them.
     Poll,
+    /// Agents ask by protocols that others have defined.
+    Bridge,
     /// Operators see the queue and decide; the operator page.
     Decide,
     /// Timeouts, escalations and leftovers.
@@ -38,6 +40,7 @@ impl Function {
         match self {
             Self::Ingest => ingest::router(),
             Self::Poll => poll::router(),
+            Self::Bridge => bridge::router(),
             Self::Decide => decide::router(),
             Self::TimeoutSweep => timeout_sweep::router(),
             Self::Replay => replay::router(),

@@ -21,7 +21,7 @@ use crate::{UNAVAILABLE, USAGE};
   relaytrace serve --only ingest,poll             the agents' side alone
   PORT=9000 relaytrace serve --only decide        the operators' side, on another port")]
 pub struct Options {
-    /// Serve only these functions: ingest, poll, decide, timeout-sweep, replay, admin.
+    /// Serve only these functions: ingest, poll, bridge, decide, timeout-sweep, replay, admin.
     #[arg(long, value_delimiter = ',', value_name = "FUNCTION,…")]
     only: Vec<String>,
     /// Sweep in this process, every so many seconds. Several processes may: overlapping sweeps have the effect of one.

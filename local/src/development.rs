@@ -23,8 +23,8 @@ const ISSUER_KEY_ID: &str = "development";
 pub const AGENT_ID: &str = "local-agent";
 const OPERATORS: [&str; 10] = ["Maria", "Jonas", "Aylin", "Pedro", "Ines", "Tomas", "Noor", "Lea", "Amir", "Sofia"];
 
-/// What ingest, decide, timeout-sweep and admin may decide for.
-const DECIDERS: [&[&str]; 4] = [&["agent", "policy"], &["operator"], &["timeout"], &["admin"]];
+/// What ingest, decide, timeout-sweep, admin and bridge may decide for.
+const DECIDERS: [&[&str]; 5] = [&["agent", "policy"], &["operator"], &["timeout"], &["admin"], &["agent", "policy"]];
 
 /// An Ed25519 key as PKCS#8 PEM.
 #[derive(Clone, Serialize, Deserialize)]
@@ -72,7 +72,8 @@ impl PrivateKey {
 pub struct Secrets {
     master_secret: String,
     receipt_key: PrivateKey,
-    /// Those of ingest, decide, timeout-sweep and admin, in this order. Empty in a file from before there were any.
+    /// Those of ingest, decide, timeout-sweep, admin and bridge, in this order. The last are missing in a file from before
+    /// there were any.
     #[serde(default)]
     attestation_keys: Vec<PrivateKey>,
     issuer_key: PrivateKey,
@@ -94,9 +95,9 @@ impl Secrets {
         if let Ok(text) = fs::read_to_string(path) {
             let mut secrets: Self =
                 serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display()))?;
-            if secrets.attestation_keys.is_empty() || secrets.bearer_master.is_empty() {
-                if secrets.attestation_keys.is_empty() {
-                    secrets.attestation_keys = Self::attestation_keys()?;
+            if secrets.attestation_keys.len() < DECIDERS.len() || secrets.bearer_master.is_empty() {
+                while secrets.attestation_keys.len() < DECIDERS.len() {
+                    secrets.attestation_keys.push(PrivateKey::generate()?);
                 }
                 if secrets.bearer_master.is_empty() {
                     (secrets.bearer_master, secrets.bearer_key_id) = (new_secret(), new_key_id("bearer"));

@@ -75,7 +75,8 @@ async fn run_functions(options: &RunOptions, postgres: &Postgres, nats: &Nats) -
 
     wait_until_ready(&base_url).await?;
     prepared.write()?;
-    print_banner(options, &base_url, &prepared.operator_token()?, &prepared.bearer()?);
+    let hook_wait_seconds = prepared.state.hooks.max_wait_seconds;
+    print_banner(options, &base_url, &prepared.operator_token()?, &prepared.bearer()?, hook_wait_seconds);
 
     if options.sweep_seconds > 0.0 {
         tokio::spawn(timeout_sweep::schedule(
@@ -121,9 +122,33 @@ async fn only_our_host(State(port): State<u16>, request: Request, next: Next) ->
     }
 }
 
-fn print_banner(options: &RunOptions, base_url: &str, operator_token: &str, bearer: &(String, String)) {
+/// Settings of Claude Code that ask a person. What fails blocks; the timeout is above the longest time that a hook is held.
+fn claude_code_settings(base_url: &str, hook_wait_seconds: u64) -> String {
+    let hook = serde_json::json!({
+        "type": "http",
+        "url": format!("{base_url}/v1/hooks/claude-code"),
+        "headers": {"Authorization": "Bearer $RELAYTRACE_TOKEN"},
+        "allowedEnvVars": ["RELAYTRACE_TOKEN"],
+        "timeout": hook_wait_seconds + 10,
+        "onFailure": "block",
+    });
+    let matched = serde_json::json!([{"matcher": "*", "hooks": [hook]}]);
+    let settings = serde_json::json!({
+        "hooks": {"PreToolUse": matched, "PostToolUse": matched, "PostToolUseFailure": matched},
+    });
+    settings.to_string()
+}
+
+fn print_banner(
+    options: &RunOptions,
+    base_url: &str,
+    operator_token: &str,
+    bearer: &(String, String),
+    hook_wait_seconds: u64,
+) {
     let (token, response_secret) = bearer;
     let dir = options.dir.display();
+    let settings = claude_code_settings(base_url, hook_wait_seconds);
     println!(
         r#"
 RelayTrace runs on {base_url}
@@ -136,6 +161,12 @@ RelayTrace runs on {base_url}
     export RELAYTRACE_AGENT_ID={AGENT_ID}
     export RELAYTRACE_TOKEN={token}
     export RELAYTRACE_RESPONSE_SECRET={response_secret}
+
+  Claude Code (into .claude/settings.json; start it from that terminal; it is asked about whatever matches):
+{settings}
+
+  Agent Approval Protocol (pip install agentapprovalprotocol):
+    Client("{base_url}/aap", os.environ["RELAYTRACE_TOKEN"])
 
   Ask a person, as an agent would (there):
     curl -s "$RELAYTRACE_URL/v1/hitl/requests" \

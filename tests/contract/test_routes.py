@@ -11,6 +11,8 @@ from support import REQUESTS, expect, expect_problem
 
 PUBLIC = {"/", "/openapi.json", "/.well-known/jwks.json", "/healthz", "/readyz"}
 PAGE_ASSET = re.compile(r"^/(page|assets|static)/|\.(html|css|js|mjs|svg|png|ico|webmanifest)$")
+# They refuse in words of their own: test_aap.py and test_claude_code.py.
+BRIDGES = ("/aap/v1/", "/v1/hooks/")
 METHODS = {"get", "put", "post", "delete", "patch", "options", "head", "trace"}
 
 CONTRACT = """
@@ -24,6 +26,12 @@ POST /v1/agents/{agent_id}/requests/{request_id}/consume
 POST /v1/agents/{agent_id}/requests/{request_id}/outcome
 POST /v1/hitl/requests/{request_id}/consume
 POST /v1/hitl/requests/{request_id}/outcome
+POST /aap/v1/requests
+GET /aap/v1/requests/{request_id}
+DELETE /aap/v1/requests/{request_id}
+POST /aap/v1/requests/{request_id}/consume
+POST /aap/v1/requests/{request_id}/outcome
+POST /v1/hooks/claude-code
 GET /v1/hitl/requests
 GET /v1/hitl/requests/{request_id}
 POST /v1/hitl/requests/{request_id}/decision
@@ -67,7 +75,8 @@ def guarded_operations() -> list[tuple[str, str]]:
         document = httpx.get(f"{read_stack()['base_url']}/openapi.json").raise_for_status().json()
     except (OSError, httpx.HTTPError):
         return [("GET", "no stack is running")]
-    return [(method, path) for method, path in operations(document) if path not in PUBLIC and not PAGE_ASSET.search(path)]
+    return [(method, path) for method, path in operations(document)
+            if path not in PUBLIC and not PAGE_ASSET.search(path) and not path.startswith(BRIDGES)]
 
 
 def who(method: str, path: str) -> str:

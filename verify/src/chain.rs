@@ -1,7 +1,9 @@
 //! Chains: recomputed from their own bytes.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use relaytrace_domain::{ChainKind, Digest, Json, RequestId, Timestamp, action_digest, chain_genesis, chain_hash};
+use relaytrace_domain::{
+    ChainKind, Digest, Json, Protocol, RequestId, Timestamp, action_digest, chain_genesis, chain_hash,
+};
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -167,7 +169,11 @@ fn check_envelope(findings: &mut Findings, export: &Value, contents: &[Value]) {
     let submitted = contents.first().and_then(|content| text(content, "envelope_sha256"));
     let is_same = submitted == Some(&Digest::of(&envelope).to_string());
     findings.check(is_same, None, "/envelope", "does not have the envelope_sha256 of the submitted entry");
-    let digest = Json::parse(&envelope).ok().and_then(|json| json.get("action").map(action_digest));
+    // A bridge stores what it received: the action is derived from that.
+    let protocol = contents.first().and_then(|content| Protocol::deserialize(content.get("protocol")?).ok());
+    let envelope = protocol.map_or(Some(envelope.as_slice().into()), |protocol| protocol.envelope(&envelope));
+    let json = envelope.and_then(|envelope| Json::parse(&envelope).ok());
+    let digest = json.and_then(|json| json.get("action").map(action_digest));
     let Some(digest) = digest.map(|digest| digest.to_string()) else {
         return findings.add(None, "/envelope", "is not an envelope with an action");
     };
@@ -186,6 +192,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn the_action_of_a_bridged_request_is_derived_from_what_was_received() {
+        let body = br#"{"tool":"t","server":"s","timeout":"1m","arguments":{"n":9007199254740993}}"#;
+        let action = Json::parse(br#"{"type":"s/t","arguments":{"n":"9007199254740993"}}"#).unwrap();
+        let faults = |arguments: &[u8], digest: String| {
+            let submitted = json!({
+                "kind": "submitted", "protocol": "aap/1", "action_digest": digest,
+                "envelope_sha256": Digest::of(arguments).to_string(),
+            });
+            let mut findings = Findings::default();
+            let export = json!({"envelope": BASE64_STANDARD.encode(arguments)});
+            check_envelope(&mut findings, &export, &[submitted]);
+            findings.0.len()
+        };
+        assert_eq!(faults(body, action_digest(&action).to_string()), 0);
+        assert_eq!(faults(body, Digest::of(b"another").to_string()), 1);
+        assert_eq!(faults(b"{}", action_digest(&action).to_string()), 1);
+    }
 
     #[test]
     fn a_use_is_one_and_of_the_action_that_was_approved() {

@@ -11,6 +11,7 @@ mod receipt;
 use std::fmt;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use relaytrace_domain::Protocol;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -67,11 +68,11 @@ fn is_erased(export: &Value) -> bool {
     export["erased"] == true && export["envelope"].is_null()
 }
 
-/// What was asked, in the members that receipts and events have of it: by the envelope or, where that was erased, by the
-/// submitted entry.
+/// What was asked, in the members that receipts and events have of it: by the envelope or, where that was erased or is in
+/// the words of another protocol, by the submitted entry.
 fn asked(export: &Value) -> Value {
-    if is_erased(export) {
-        let mut submitted = json_in(&export["entries"][0], "entry");
+    let mut submitted = json_in(&export["entries"][0], "entry");
+    if is_erased(export) || submitted["protocol"] == Protocol::Aap.as_str() {
         submitted["agent_id"] = submitted["actor"]["id"].take();
         return submitted;
     }

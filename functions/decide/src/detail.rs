@@ -1,5 +1,6 @@
 //! One request in full.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -145,9 +146,16 @@ pub async fn detail(
         tracing::error!(error = ?error, request.id = %request_id, "a decision gets no receipt");
         None
     });
-    let shown = detail.envelope.as_deref().map(serde_json::from_slice::<Shown>).transpose();
+    let envelope = match (detail.envelope.as_deref(), detail.protocol) {
+        (Some(stored), Some(protocol)) => {
+            let wrong = || Error::internal(std::io::Error::other("a stored body is none of its protocol's"));
+            Some(protocol.envelope(stored).ok_or_else(wrong)?)
+        }
+        (stored, _) => stored.map(Cow::Borrowed),
+    };
+    let shown = envelope.as_deref().map(serde_json::from_slice::<Shown>).transpose();
     let shown = shown.map_err(Error::internal)?.unwrap_or_default();
-    let offer = detail.envelope.as_deref().map(serde_json::from_slice::<Offer>).transpose();
+    let offer = envelope.as_deref().map(serde_json::from_slice::<Offer>).transpose();
     let offer = offer.map_err(Error::internal)?.unwrap_or_default();
     let answers = offer.answers();
     let body = RequestDetail {

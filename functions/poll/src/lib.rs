@@ -3,7 +3,6 @@
 mod acknowledge;
 mod permits;
 mod requests;
-mod wait;
 
 use std::time::Duration;
 
@@ -14,13 +13,12 @@ use relaytrace_domain::{AgentId, Faults, RequestId, Result, Timestamp};
 use relaytrace_service::auth::{Agent, Ask};
 use relaytrace_service::events::WaitsFor;
 use relaytrace_service::http::{DecisionView, Problem, Query, Routes, clamped, parse_list};
+use relaytrace_service::wait::{Look, Looking, look_or_wait, wait_seconds};
 use relaytrace_service::{AppState, DatabaseAuthority};
 use relaytrace_store::{Caller, Delivered, LeaseOrder, Leased};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
-
-use wait::{Look, Looking, look_or_wait, wait_seconds};
 
 /// The routes of this function.
 pub fn router() -> Routes {

@@ -116,7 +116,8 @@ impl Consume {
     ) -> Result<Json<ConsumedView>> {
         let Self { consume_key, action_digest } = self;
         let traceparent = Some(traceparent.to_owned());
-        let consuming = Consuming { caller, request_id, consume_key, action_digest, is_any, traceparent };
+        let consuming =
+            Consuming { caller, request_id, consume_key, action_digest, is_any, is_assumed: false, traceparent };
         let (consumed, is_new) = state.relay.consume(consuming).await?;
         Ok(Json(ConsumedView {
             agent_id: consumed.agent_id,

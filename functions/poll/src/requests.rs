@@ -10,11 +10,10 @@ use relaytrace_service::AppState;
 use relaytrace_service::auth::{Agent, Ask};
 use relaytrace_service::events::WaitsFor;
 use relaytrace_service::http::{Cursor, Path, Problem, Query, RequestView, clamped, parse_one};
+use relaytrace_service::wait::{Look, Looking, look_or_wait, wait_seconds};
 use relaytrace_store::{Caller, PendingPosition};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-
-use crate::wait::{Look, Looking, look_or_wait, wait_seconds};
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -45,9 +45,17 @@ pub enum Cause {
     Admin,
     /// The agent's own cancel.
     Agent,
+    /// A rule of the tenant.
+    Policy,
 }
 
-stored_as_text!(Cause { Operator = "operator", Timeout = "timeout", Admin = "admin", Agent = "agent" });
+stored_as_text!(Cause {
+    Operator = "operator",
+    Timeout = "timeout",
+    Admin = "admin",
+    Agent = "agent",
+    Policy = "policy",
+});
 
 /// What became of an approval (contract 1.1, "Permits"). Open: clients take what they do not know for "not done".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

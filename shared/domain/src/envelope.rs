@@ -4,6 +4,7 @@ use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Value, ValueKind, V
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::aap::Bridged;
 use super::answers::{Answer, Answers, OnBehalfOf, PermitSeconds};
 #[cfg(feature = "schemas")]
 use super::faults::Faults;
@@ -205,6 +206,8 @@ pub struct Submission {
     pub action_digest: Digest,
     /// Equal for equal envelopes: member order ignored, numbers by their literal.
     pub fingerprint: Digest,
+    /// What a bridge adds; `None`: RelayTrace's own protocol.
+    pub bridged: Option<Bridged>,
 }
 
 #[cfg(feature = "schemas")]
@@ -242,6 +245,7 @@ impl Submission {
             fingerprint: Digest::of(&comparable),
             bytes: bytes.to_vec(),
             envelope,
+            bridged: None,
         })
     }
 }

@@ -46,7 +46,16 @@ pub enum Json {
 impl Json {
     /// Parses a whole body. Faults that leave the rest readable are collected.
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        let mut reader = Reader { jiter: Jiter::new(bytes), path: Vec::new(), faults: Faults::default() };
+        Self::read(bytes, false)
+    }
+
+    /// The same for a body of a protocol that others have defined: numbers may be of any size.
+    pub fn parse_any_number(bytes: &[u8]) -> Result<Self, ParseError> {
+        Self::read(bytes, true)
+    }
+
+    fn read(bytes: &[u8], any_number: bool) -> Result<Self, ParseError> {
+        let mut reader = Reader { jiter: Jiter::new(bytes), path: Vec::new(), faults: Faults::default(), any_number };
         let outcome = reader.body();
         match outcome {
             Ok(value) if reader.faults.is_empty() => Ok(value),
@@ -60,6 +69,43 @@ impl Json {
     pub fn get(&self, name: &str) -> Option<&Json> {
         let Self::Object(members) = self else { return None };
         members.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// The value with every number that a double cannot hold as the text that it was written as.
+    #[must_use]
+    pub fn with_numbers_that_fit(self) -> Self {
+        match self {
+            Self::Number(literal) if fault_of_number(&literal).is_some() => Self::String(literal),
+            Self::Array(items) => Self::Array(items.into_iter().map(Self::with_numbers_that_fit).collect()),
+            Self::Object(members) => {
+                Self::Object(members.into_iter().map(|(name, value)| (name, value.with_numbers_that_fit())).collect())
+            }
+            other => other,
+        }
+    }
+
+    /// Writes the value as JSON without white space: members in their order, numbers as they were written.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        fn separated<T>(items: &[T], out: &mut Vec<u8>, ends: [u8; 2], write: impl Fn(&T, &mut Vec<u8>)) {
+            out.push(ends[0]);
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write(item, out);
+            }
+            out.push(ends[1]);
+        }
+        match self {
+            Self::Array(items) => separated(items, out, *b"[]", Self::write),
+            Self::Object(members) => separated(members, out, *b"{}", |(name, value), out| {
+                write_string(name, out);
+                out.push(b':');
+                value.write(out);
+            }),
+            // Their comparable form is plain JSON.
+            scalar => scalar.write_comparable(out),
+        }
     }
 
     /// Writes the value so that equal envelopes have equal bytes: no white space, members in byte order of their
@@ -146,6 +192,7 @@ struct Reader<'a> {
     jiter: Jiter<'a>,
     path: Vec<Step>,
     faults: Faults,
+    any_number: bool,
 }
 
 impl Reader<'_> {
@@ -219,12 +266,10 @@ impl Reader<'_> {
     fn number(&mut self, peek: Peek) -> Result<Json, Stop> {
         let literal = self.jiter.known_number_bytes(peek).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let literal = literal.map_err(|error| self.stop(&error))?;
-        if literal.contains(['.', 'e', 'E']) {
-            if !literal.parse::<f64>().is_ok_and(f64::is_finite) {
-                self.fault("is a number beyond a double's range: send it as a string");
-            }
-        } else if !literal.parse::<i64>().is_ok_and(|value| (-MAX_INTEGER..=MAX_INTEGER).contains(&value)) {
-            self.fault("is an integer beyond ±(2^53 − 1): send it as a string");
+        if !self.any_number
+            && let Some(fault) = fault_of_number(&literal)
+        {
+            self.fault(fault);
         }
         Ok(Json::Number(literal))
     }
@@ -253,6 +298,17 @@ impl Reader<'_> {
                 Stop::Malformed(format!("{kind} at line {} column {}", position.line, position.column))
             }
         }
+    }
+}
+
+/// Why a number is none of I-JSON's (RFC 7493, section 2.2).
+fn fault_of_number(literal: &str) -> Option<&'static str> {
+    if literal.contains(['.', 'e', 'E']) {
+        let fits = literal.parse::<f64>().is_ok_and(f64::is_finite);
+        (!fits).then_some("is a number beyond a double's range: send it as a string")
+    } else {
+        let fits = literal.parse::<i64>().is_ok_and(|value| (-MAX_INTEGER..=MAX_INTEGER).contains(&value));
+        (!fits).then_some("is an integer beyond ±(2^53 − 1): send it as a string")
     }
 }
 
@@ -435,6 +491,27 @@ mod tests {
             assert!(matches!(Json::parse(text.as_bytes()), Err(ParseError::Malformed(_))), "{text:?}");
         }
         assert!(matches!(Json::parse(b"{\"a\":\"\xff\"}"), Err(ParseError::Malformed(_))));
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_become_their_text() {
+        let text = r#"{"a":[9007199254740992,-9007199254740991,1e400,0.10],"b":{"c":123456789012345678901234567890}}"#;
+        assert_eq!(faults(text).len(), 3);
+        let mut out = Vec::new();
+        Json::parse_any_number(text.as_bytes()).unwrap().with_numbers_that_fit().write(&mut out);
+        let expected =
+            r#"{"a":["9007199254740992",-9007199254740991,"1e400",0.10],"b":{"c":"123456789012345678901234567890"}}"#;
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        for text in ["[]", "{}", r#"{"b":[1,{"x":null}],"a":"\u0001\"\\"}"#, r"[[],[{}],true,1.50]"] {
+            let json = Json::parse(text.as_bytes()).unwrap();
+            let mut out = Vec::new();
+            json.write(&mut out);
+            assert_eq!(Json::parse(&out).unwrap(), json, "{text}");
+        }
     }
 
     #[test]

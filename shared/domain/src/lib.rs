@@ -3,6 +3,7 @@
 //! What a deployment needs on top is behind features: `database` (columns of Postgres, its errors as failures), `http`
 //! (errors as responses), `openapi` (schemas).
 
+mod aap;
 mod answers;
 mod chain;
 mod clock;
@@ -31,6 +32,7 @@ mod stored;
 mod time;
 mod timeout;
 
+pub use aap::{AapBody, Bridged, Protocol, action_type_of, title_of};
 pub use answers::{Answer, Answers, OnBehalfOf, PermitSeconds, without_case};
 pub use chain::{Base64, ChainEntry, ChainHeader, ChainKind, DecidedEntry, SubmittedEntry, chain_genesis, chain_hash};
 pub use clock::Clock;
@@ -39,7 +41,9 @@ pub use database::Refusal;
 pub use dead_letter::{DeadLetterKind, Resolution};
 pub use decision::{Actor, ActorKind, Cause, Decision, Execution, JsonText, Outcome, Written};
 pub use delivery::DeliveryRules;
-pub use envelope::{Action, Envelope, MAX_MEMBER_BYTES, Offer, Submission, action_digest, canonical_digest};
+pub use envelope::{
+    Action, Envelope, EnvelopeVersion, FreeObject, MAX_MEMBER_BYTES, Offer, Submission, action_digest, canonical_digest,
+};
 pub use error::{Error, Result};
 pub use failure::Failure;
 pub use faults::{Fault, Faults};

@@ -3,18 +3,18 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `DATABASE_URL` | Postgres, as a login role that is a member of `relaytrace_app`, or of the function's own authority | this or the next |
-//! | `DATABASE_URL_AGENT`, `DATABASE_URL_PEOPLE`, `DATABASE_URL_OPS` | the same for one authority each: as a member of `relaytrace_agent` (ingest, poll), `relaytrace_people` (decide), `relaytrace_ops` (timeout-sweep, replay, admin) | `DATABASE_URL` |
+//! | `DATABASE_URL_AGENT`, `DATABASE_URL_PEOPLE`, `DATABASE_URL_OPS` | the same for one authority each: as a member of `relaytrace_agent` (ingest, poll, bridge), `relaytrace_people` (decide), `relaytrace_ops` (timeout-sweep, replay, admin) | `DATABASE_URL` |
 //! | `DATABASE_MAX_CONNECTIONS` | pool size | 16; on Lambda 2 |
 //! | `DATABASE_SETTINGS` | where limits and planning are set: `role` (by `migrate`), or `connection` where the role cannot be altered and no pooler is between | `role` |
 //! | `NATS_URL` | NATS with JetStream; servers of one cluster comma-separated; `user:password@` or `token@` before the host, percent-encoded | required |
 //! | `NATS_CREDENTIALS` | contents of a `.creds` file, instead of a user in `NATS_URL` | none |
 //! | `NATS_REPLICAS` | replicas of the stream | 1 |
 //! | `DEPLOYMENT_NAME` | `iss` of receipts | required |
-//! | `MASTER_SECRETS` | `id:base64`, at least 32 bytes each, comma-separated; new keys use the first | required by ingest, poll, admin; a function without it knows no agents |
+//! | `MASTER_SECRETS` | `id:base64`, at least 32 bytes each, comma-separated; new keys use the first | required by ingest, poll, bridge, admin; a function without it knows no agents |
 //! | `BEARER_MASTER` | base64 of at least 32 bytes; bearer keys are derived from it | admin makes no bearer keys; no other function reads it |
 //! | `RECEIPT_KEY` | Ed25519 private key, PKCS#8 PEM | required by poll, decide |
 //! | `RECEIPT_OLD_KEYS` | JWK set: public halves of earlier receipt keys | none |
-//! | `ATTESTATION_KEY` | Ed25519 private key of this function, PKCS#8 PEM; several functions in one process: a block for each | required by ingest, decide, timeout-sweep, admin |
+//! | `ATTESTATION_KEY` | Ed25519 private key of this function, PKCS#8 PEM; several functions in one process: a block for each | required by ingest, bridge, decide, timeout-sweep, admin |
 //! | `ATTESTATION_JWKS` | JWK set: public halves of all functions' attestation keys, each with its `causes`; earlier ones too | required by these and poll |
 //! | `ISSUER` | `iss` of operators' and administrators' tokens, https | required |
 //! | `ISSUER_JWKS_URL` | where its keys are, https | this or the next |
@@ -31,6 +31,7 @@
 //! | `ALLOW_AUTO_APPROVE` | `true`: policies may let a timeout approve; else such a timeout rejects | `false` |
 //! | `DEDUPE_SECONDS` | how long a `client_request_key` is kept from its submission, at most 34560000 (400 days) | 604800 |
 //! | `POLL_MAX_WAIT_SECONDS` | longest wait of a call, at most 55 | 55 |
+//! | `HOOK_WAIT_SECONDS` | longest time that a harness's hook is held, at most 600; its own timeout must be longer | 50 |
 //! | `MAX_PARKED_PER_AGENT` | calls of one agent that wait at a time, in each process | 256 |
 //! | `CORS_ALLOWED_ORIGINS` | origins that the operator page is also served from, comma-separated | none |
 //! | `LOGIN_CLIENT_ID` | the operator page's client at `ISSUER` (OIDC, public, PKCE) | tokens are pasted |
@@ -102,6 +103,8 @@ pub struct Config {
     pub permits: PermitRules,
     /// What a timeout may do.
     pub timeouts: TimeoutRules,
+    /// How hooks are answered.
+    pub hooks: HookRules,
     /// How the operator page is served.
     pub page: PageSettings,
     /// Longest body of a request, in bytes.
@@ -141,6 +144,19 @@ impl Default for SubmissionRules {
 pub struct TimeoutRules {
     /// A policy may let it approve.
     pub allow_auto_approve: bool,
+}
+
+/// How hooks of agent harnesses are answered (contract, "Claude Code").
+#[derive(Clone, Copy, Debug)]
+pub struct HookRules {
+    /// Longest time that one is held, in seconds.
+    pub max_wait_seconds: u64,
+}
+
+impl Default for HookRules {
+    fn default() -> Self {
+        Self { max_wait_seconds: 50 }
+    }
 }
 
 /// How the operator page is served.
@@ -243,6 +259,8 @@ impl Config {
         let dedupe_seconds = SubmissionRules::default().dedupe_seconds;
         let submissions =
             SubmissionRules { dedupe_seconds: read.number("DEDUPE_SECONDS", dedupe_seconds, 1.0, 400.0 * 86_400.0) };
+        let default = HookRules::default();
+        let hooks = HookRules { max_wait_seconds: read.number("HOOK_WAIT_SECONDS", default.max_wait_seconds, 0, 600) };
         let timeouts = TimeoutRules { allow_auto_approve: read.flag("ALLOW_AUTO_APPROVE") };
         let page = read.page();
         let address =
@@ -276,6 +294,7 @@ impl Config {
                     delivery,
                     permits,
                     timeouts,
+                    hooks,
                     page,
                     max_body_bytes,
                     listen: (address, port),

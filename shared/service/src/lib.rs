@@ -15,6 +15,7 @@ pub mod runtime;
 pub mod state;
 pub mod telemetry;
 pub mod vitals;
+pub mod wait;
 
 pub use needs::{DatabaseAuthority, Needs};
 pub use state::AppState;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::auth::Authenticator;
-use crate::config::{Config, PageSettings, SubmissionRules, TimeoutRules};
+use crate::config::{Config, HookRules, PageSettings, SubmissionRules, TimeoutRules};
 use crate::events::{Events, Publishing};
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use crate::needs::DatabaseAuthority;
@@ -36,6 +36,8 @@ pub struct AppState {
     pub submissions: SubmissionRules,
     /// What a timeout may do.
     pub timeouts: TimeoutRules,
+    /// How hooks are answered.
+    pub hooks: HookRules,
     /// The operator page as this process serves it.
     pub page: PageSettings,
     /// Longest body of a request, in bytes.
@@ -78,6 +80,7 @@ impl AppState {
             bearer_master: config.bearer_master,
             submissions: config.submissions,
             timeouts: config.timeouts,
+            hooks: config.hooks,
             page: config.page,
             max_body_bytes: config.max_body_bytes,
             server: config.server,
@@ -155,6 +158,7 @@ impl AppState {
             receipt_keys: Arc::new(receipt_keys),
             submissions: SubmissionRules::default(),
             timeouts: TimeoutRules::default(),
+            hooks: HookRules::default(),
             page: PageSettings::default(),
             max_body_bytes: MAX_BODY_BYTES,
             server: ServerLimits::default(),

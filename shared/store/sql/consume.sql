@@ -4,15 +4,16 @@
 --
 -- $1 now (null: the database's clock), $2 after so many seconds without an outcome it is unknown
 -- Arrays, one element for each use: $3 request_id, $4 agent_id, $5 key_id, $6 consume_key, $7 action_digest,
--- $8 traceparent (null: none), $9 whether by the scope execute-any
+-- $8 traceparent (null: none), $9 whether by the scope execute-any, $10 whether the digest is assumed: the caller's protocol
+-- has none
 WITH request AS (
     -- Request before delivery, as everywhere. What says whether the permit was used is in the locked row.
     SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_type, r.action_digest,
         r.changed_at, r.chain_length, r.chain_head, r.permit_expires_at, i.caller_id, i.key_id, i.consume_key,
-        i.action_digest AS consumed_digest, i.traceparent, h.decided_at, h.outcome, h.cause
+        i.action_digest AS consumed_digest, i.traceparent, i.is_assumed, h.decided_at, h.outcome, h.cause
     FROM hitl_requests r
-    JOIN UNNEST($3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::boolean[])
-        AS i (request_id, caller_id, key_id, consume_key, action_digest, traceparent, is_any)
+    JOIN UNNEST($3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::boolean[], $10::boolean[])
+        AS i (request_id, caller_id, key_id, consume_key, action_digest, traceparent, is_any, is_assumed)
         ON i.request_id = r.request_id
     JOIN active_keys k ON k.key_id = i.key_id AND k.agent_id = i.caller_id
     JOIN hitl_decisions h ON h.request_id = r.request_id
@@ -46,7 +47,7 @@ WITH request AS (
     SELECT d.*, d.chain_length + 1 AS seq,
         chain_entry(d.request_id, d.chain_length + 1, 'consumed', d.at, chain_actor('agent', d.caller_id, NULL),
             '"action_digest":"' || digest_text(d.consumed_digest) || '","consume_key":"' || d.consume_key
-            || '","key_id":"' || d.key_id || '"') AS entry
+            || '","key_id":"' || d.key_id || '"' || CASE WHEN d.is_assumed THEN ',"digest":"assumed"' ELSE '' END) AS entry
     FROM delivery d
 ), linked AS MATERIALIZED (
     SELECT e.*, sha256(e.chain_head || e.entry) AS hash FROM entries e

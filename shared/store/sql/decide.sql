@@ -13,8 +13,8 @@ WITH target AS (
     -- Locked in key order. Status, chain head and length come from the locked row: a second look at the table would
     -- see what was there before the lock was granted.
     SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
-        r.chain_length, r.chain_head, r.counted, r.action_type, r.permit_seconds, i.outcome, i.cause, i.reason,
-        i.actor_kind, i.actor_id, i.actor_name, i.traceparent, i.attestation, i.key_id, i.freeze_id,
+        r.chain_length, r.chain_head, r.counted, r.action_type, r.permit_seconds, r.protocol, i.outcome, i.cause,
+        i.reason, i.actor_kind, i.actor_id, i.actor_name, i.traceparent, i.attestation, i.key_id, i.freeze_id,
         i.edited_action, i.edited_digest, i.response, i.response_digest, COALESCE(i.edited_digest, r.action_digest) AS decided_digest,
         -- A person's answer counts before respond_by, an agent's or administrator's as long as no sweep has run.
         CASE WHEN i.cause = 'operator' THEN r.respond_by ELSE 'infinity' END AS not_after
@@ -113,8 +113,10 @@ WITH target AS (
     INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
     SELECT request_id, seq, 'decided', at, entry, chain_head, hash FROM decided
 ), delivered AS (
-    INSERT INTO deliveries (request_id, agent_id, visible_at, expires_at)
-    SELECT request_id, agent_id, moment, moment + make_interval(secs => $2::double precision) FROM decided
+    -- What a bridge tells, no other poll takes.
+    INSERT INTO deliveries (request_id, agent_id, visible_at, expires_at, named_only)
+    SELECT request_id, agent_id, moment, moment + make_interval(secs => $2::double precision), protocol IS NOT NULL
+    FROM decided
 ), announced AS (
     INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
     SELECT request_id, seq, 'decided', agent_id,

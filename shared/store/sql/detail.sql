@@ -4,7 +4,7 @@
 SELECT r.agent_id AS "agent_id: AgentId", r.title, r.priority AS "priority: Priority", r.status AS "status: Status",
     r.action_type, r.created_at, r.respond_by, r.escalated_at,
     r.client_request_key AS "client_request_key: ClientRequestKey", r.action_digest, r.group_key, r.approved_digest,
-    e.envelope AS "envelope?",
+    e.envelope AS "envelope?", r.protocol AS "protocol?: Protocol",
     COALESCE(r.on_behalf_of = ANY ($4::text[]), false) AS "is_own!",
     d.edited, w.action AS "written_action?", w.response AS "written_response?",
     at_or_now($2) >= r.respond_by AS "is_over!",

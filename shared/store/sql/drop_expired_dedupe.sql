@@ -19,5 +19,14 @@ WITH expired AS (
     DELETE FROM request_dedupe d USING judged j
     WHERE d.agent_id = j.agent_id AND d.client_request_key = j.client_request_key AND j.kept_until <= at_or_now($1)
     RETURNING d.request_id
+), forgotten AS (
+    -- A harness that has not come back for so long has ended its session.
+    DELETE FROM hook_waits w USING (
+        SELECT request_id FROM hook_waits
+        WHERE answered_at <= at_or_now($1) - interval '7 days'
+        ORDER BY answered_at LIMIT $2
+        FOR UPDATE SKIP LOCKED
+    ) old
+    WHERE w.request_id = old.request_id
 )
 SELECT count(*) AS "dropped!" FROM dropped

@@ -2,7 +2,7 @@
 -- repeat, and makes the grants again in a cluster that a dump was restored into.
 --
 -- Three authorities, and relaytrace_app, which is all of them in one:
---   relaytrace_agent   what agents do: ingest, poll
+--   relaytrace_agent   what agents do: ingest, poll, bridge
 --   relaytrace_people  what operators do: decide
 --   relaytrace_ops     what time and administrators do: timeout-sweep, replay, admin
 -- Each may read what it shows. Decisions and chain entries it adds only of causes and kinds that are its own; what is
@@ -16,7 +16,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO relaytrace_app, relaytrace_ops;
 GRANT SELECT ON
     agents, agent_keys, active_keys, agent_caps, agent_polls, tenants, timeout_policies, rules, freezes, hitl_requests,
     request_envelopes, request_dedupe, request_groups, hitl_decisions, decision_values, approval_chain, deliveries,
-    dead_letters, outbox, outcomes_due, attestation_start, epochs, _sqlx_migrations
+    dead_letters, outbox, outcomes_due, attestation_start, epochs, hook_waits, _sqlx_migrations
     TO relaytrace_agent, relaytrace_people;
 
 -- ---------------------------------------------------------------- all authorities
@@ -28,7 +28,7 @@ GRANT UPDATE (pending, pending_p1) ON agent_caps
     TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
 GRANT INSERT ON hitl_decisions, decision_values, approval_chain
     TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
-GRANT INSERT (request_id, agent_id, visible_at, expires_at) ON deliveries
+GRANT INSERT (request_id, agent_id, visible_at, expires_at, named_only) ON deliveries
     TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
 -- The head of a chain, and what a decision and its use leave in the request's row. Never what was asked.
 GRANT UPDATE (status, changed_at, chain_length, chain_head, approvals_given, voters, approved_digest, permit_expires_at, consumed_at,
@@ -42,6 +42,8 @@ GRANT UPDATE (state, attempt, visible_at, expires_at, delivery_id, lease_expires
     named_only, dead_letter_id) ON deliveries TO relaytrace_app, relaytrace_agent;
 GRANT UPDATE ON dead_letters TO relaytrace_app, relaytrace_agent;
 GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_agent;
+-- A lock on a row needs the right to update some column of it.
+GRANT INSERT, UPDATE, DELETE ON hook_waits TO relaytrace_app, relaytrace_agent;
 
 -- ---------------------------------------------------------------- relaytrace_people
 GRANT UPDATE (assigned_groups, assigned_operators) ON hitl_requests TO relaytrace_app, relaytrace_people;
@@ -59,6 +61,7 @@ GRANT INSERT ON rules, admin_log TO relaytrace_app, relaytrace_ops;
 GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_ops;
 -- The purge. A lock on a row needs the right to update some column of it.
 GRANT UPDATE (expires_at), DELETE ON request_dedupe TO relaytrace_app, relaytrace_ops;
+GRANT UPDATE (answered_at), DELETE ON hook_waits TO relaytrace_app, relaytrace_ops;
 
 -- ---------------------------------------------------------------- causes and kinds
 DO $$

@@ -8,19 +8,26 @@
 -- $12 envelope, $13 resume (null: none), $14 traceparent (null: none),
 -- $16 answers (names with commas between; null: the default), $17 group, $18 on_behalf_of (in lower case),
 -- $19 permit_seconds (null: none),
--- $20 how long an approval may be used where no policy says, in seconds (not an array)
+-- $20 how long an approval may be used where no policy says, in seconds (not an array),
+-- $21 protocol of a bridge (null: none), $22 seconds after which its agent wants no answer any more (null: the policy's),
+-- never refused
 WITH input AS (
     SELECT * FROM UNNEST(
         $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::smallint[], $8::text[], $9::text[],
         $10::bytea[], $11::timestamptz[], $12::bytea[], $13::bytea[], $14::text[], $16::text[], $17::text[],
-        $18::text[], $19::integer[]
+        $18::text[], $19::integer[], $21::text[], $22::bigint[]
     ) AS i (
         request_id, agent_id, key_id, client_request_key, fingerprint, priority, title, action_type,
         action_digest, requested_respond_by, envelope, resume, traceparent, answers, group_key, on_behalf_of,
-        asked_permit_seconds
+        asked_permit_seconds, protocol, respond_within_seconds
     )
 ), timed AS (
-    SELECT i.*, k.tenant_id, at_or_now($1) AS created_at,
+    SELECT i.request_id, i.agent_id, i.key_id, i.client_request_key, i.fingerprint, i.priority, i.title, i.action_type,
+        i.action_digest, i.envelope, i.resume, i.traceparent, i.answers, i.group_key, i.on_behalf_of, i.protocol,
+        COALESCE(
+            i.requested_respond_by, at_or_now($1) + make_interval(secs => i.respond_within_seconds)
+        ) AS requested_respond_by,
+        k.tenant_id, at_or_now($1) AS created_at,
         p.policy_id, p.on_timeout AS policy_on_timeout, p.escalate_after_percent, p.lowest_priority,
         -- An envelope may shorten it, never lengthen it. Null where neither says: the deployment's at the decision.
         CASE WHEN i.asked_permit_seconds IS NULL THEN p.permit_seconds
@@ -38,7 +45,7 @@ WITH input AS (
     FROM timed
     WHERE (
             requested_respond_by IS NULL
-            OR (requested_respond_by > created_at AND requested_respond_by <= latest)
+            OR (requested_respond_by > created_at AND (requested_respond_by <= latest OR protocol IS NOT NULL))
         )
         AND (lowest_priority IS NULL OR priority <= lowest_priority)
     ORDER BY agent_id, client_request_key
@@ -70,6 +77,7 @@ WITH input AS (
             || '","policy_id":"' || t.policy_id || '","on_timeout":"' || t.on_timeout
             || '"' || COALESCE(',"permit_seconds":' || t.permit_seconds, '')
             || CASE WHEN t.consume_required THEN ',"consume":"required"' ELSE '' END
+            || COALESCE(',"protocol":"' || t.protocol || '"', '')
             || ',"key_id":"' || t.key_id || '"') AS entry
     FROM judged t
 ), linked AS MATERIALIZED (
@@ -102,13 +110,13 @@ WITH input AS (
     INSERT INTO hitl_requests (
         request_id, tenant_id, agent_id, client_request_key, priority, title, action_type, action_digest, created_at,
         respond_by, requested_respond_by, on_timeout, escalate_at, changed_at, chain_length, chain_head, counted,
-        permit_seconds, consume_required, answers, group_key, on_behalf_of
+        permit_seconds, consume_required, answers, group_key, on_behalf_of, protocol
     )
     SELECT request_id, tenant_id, agent_id, client_request_key, priority, title, action_type, action_digest,
         created_at, respond_by, requested_respond_by, on_timeout,
         created_at + (respond_by - created_at) * escalate_after_percent / 100, created_at, 1, hash,
         agent_id IN (SELECT agent_id FROM counted), permit_seconds, consume_required,
-        string_to_array(answers, ','), group_key, on_behalf_of
+        string_to_array(answers, ','), group_key, on_behalf_of, protocol
     FROM events
 ), groups AS (
     INSERT INTO request_groups (agent_id, group_key, request_id)

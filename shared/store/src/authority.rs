@@ -4,7 +4,7 @@
 /// their union.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DatabaseAuthority {
-    /// `relaytrace_agent`: what agents do, by ingest and poll.
+    /// `relaytrace_agent`: what agents do, by ingest, poll and bridge.
     Agent,
     /// `relaytrace_people`: what operators do, by decide.
     People,

@@ -21,6 +21,8 @@ pub struct Consuming {
     pub action_digest: Digest,
     /// By the scope `execute-any`: of the agents and action types that the key names.
     pub is_any: bool,
+    /// Whether a bridge says so for a caller whose protocol has no digest.
+    pub is_assumed: bool,
     /// W3C trace context of the call.
     pub traceparent: Option<String>,
 }
@@ -120,6 +122,7 @@ impl Row for Consuming {
                     &column(rows, |row| row.action_digest.0.as_slice()) as &[&[u8]],
                     &column(rows, |row| row.traceparent.as_deref()) as &[Option<&str>],
                     &column(rows, |row| row.is_any),
+                    &column(rows, |row| row.is_assumed),
                 )
             })
             .await?;

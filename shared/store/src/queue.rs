@@ -10,7 +10,7 @@ use crate::decisions::FoundDecision;
 use relaytrace_domain::Result;
 use relaytrace_domain::{
     Actor, ActorKind, AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Execution, Outcome, Permit,
-    Priority, RequestId, Status, Written,
+    Priority, Protocol, RequestId, Status, Written,
 };
 
 /// Where a filter is given, at most so many rows are looked through from where the page starts: of each status and
@@ -192,6 +192,8 @@ pub struct Detail {
     pub action_digest: Digest,
     /// The envelope's exact bytes; `None`: erased.
     pub envelope: Option<Vec<u8>>,
+    /// Whose words they are; `None`: RelayTrace's own.
+    pub protocol: Option<Protocol>,
     /// Its decision.
     pub decision: Option<Decision>,
     /// What its operator wrote instead of a plain yes.
@@ -363,6 +365,7 @@ impl Database {
             client_request_key: row.client_request_key,
             action_digest,
             envelope: row.envelope,
+            protocol: row.protocol,
             decision,
             written,
             delivery: row.delivery_state.zip(row.attempt).map(|(state, attempt)| DeliverySeen {

@@ -11,8 +11,8 @@ use crate::database::Database;
 use crate::deliveries::Delivered;
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::{
-    AgentId, ClientRequestKey, Digest, Execution, Faults, GroupKey, Permit, Priority, RequestId, Status, Submission,
-    Written, without_case,
+    AgentId, ClientRequestKey, Digest, Execution, Faults, GroupKey, Permit, Priority, Protocol, RequestId, Status,
+    Submission, Written, without_case,
 };
 use relaytrace_domain::{Error, Result};
 
@@ -46,6 +46,17 @@ pub enum Submitted {
     Created(RequestState, OutboxEvent),
     /// The same key and envelope were submitted before: the request as it now stands, with its decision.
     Duplicate(RequestState, Option<Box<Delivered>>),
+}
+
+/// What stood in the way of a submission.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Standing {
+    /// Its key stands for this request.
+    Request(RequestId),
+    /// It is to be asked with this priority.
+    Priority(Priority),
+    /// It is gone.
+    Nothing,
 }
 
 /// A submission that waits for its statement.
@@ -137,6 +148,10 @@ impl Row for Submitting {
                     &column(rows, |row| row.submission.envelope.permit_seconds.map(|seconds| seconds.0))
                         as &[Option<i32>],
                     database.permits.permit_seconds,
+                    &column(rows, |row| row.submission.bridged.map(|bridged| bridged.protocol))
+                        as &[Option<Protocol>],
+                    &column(rows, |row| row.submission.bridged.and_then(|bridged| bridged.respond_within))
+                        as &[Option<i64>],
                 )
             })
             .await?;
@@ -221,9 +236,9 @@ impl RequestRow {
 }
 
 impl Database {
-    /// Why nothing was inserted: the request that the key stands for, or the error that it is. `None`: what stood in
-    /// the way is gone.
-    pub(crate) async fn standing_request(&self, caller: &Caller, submission: &Submission) -> Result<Option<RequestId>> {
+    /// Why nothing was inserted: the request that the key stands for, the priority that a bridge is to ask with, or the
+    /// error that it is.
+    pub(crate) async fn standing_request(&self, caller: &Caller, submission: &Submission) -> Result<Standing> {
         let envelope = &submission.envelope;
         let found = self
             .one(|| {
@@ -243,10 +258,14 @@ impl Database {
         }
         if let (Some(fingerprint), Some(request_id)) = (found.fingerprint, found.request_id) {
             let is_same = fingerprint == submission.fingerprint.0;
-            return if is_same { Ok(Some(request_id)) } else { Err(Error::IdempotencyKeyReused) };
+            return if is_same { Ok(Standing::Request(request_id)) } else { Err(Error::IdempotencyKeyReused) };
         }
         let mut faults = Faults::default();
         if let Some(lowest) = found.lowest_priority.filter(|lowest| envelope.priority > *lowest) {
+            // Whoever speaks a protocol without priorities has not asked with one.
+            if submission.bridged.is_some() {
+                return Ok(Standing::Priority(lowest));
+            }
             faults.add("/priority", format!("must be {lowest:?} or more urgent for this action type"));
         }
         match envelope.respond_by {
@@ -256,7 +275,7 @@ impl Database {
             }
             _ => {}
         }
-        if faults.is_empty() { Ok(None) } else { Err(faults.into()) }
+        if faults.is_empty() { Ok(Standing::Nothing) } else { Err(faults.into()) }
     }
 
     /// A request as its agent may see it, with its decision if it has one.

@@ -12,7 +12,7 @@ use crate::batches::{Batches, Row, alone};
 use crate::database::Database;
 use crate::decisions::{Attested, Decided, Deciding};
 use crate::permits::{Consumed, Consuming, Noted, Reporting};
-use crate::requests::{Submitted, Submitting};
+use crate::requests::{Standing, Submitted, Submitting};
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::Submission;
 
@@ -109,7 +109,7 @@ impl Store {
         traceparent: Option<&str>,
     ) -> Result<Submitted> {
         const TRIES: usize = 3;
-        let submission = Arc::new(submission);
+        let mut submission = Arc::new(submission);
         for _ in 0..TRIES {
             let row = Arc::new(Submitting {
                 request_id: RequestId::mint(self.clock().now()),
@@ -121,9 +121,13 @@ impl Store {
             if let Some(created) = self.write(|batched| &batched.submitting, &row).await? {
                 return Ok(created);
             }
-            if let Some(standing) = self.standing_request(caller, &submission).await? {
-                let (request, delivered) = self.request_of(caller, standing).await?;
-                return Ok(Submitted::Duplicate(request, delivered.map(Box::new)));
+            match self.standing_request(caller, &submission).await? {
+                Standing::Request(standing) => {
+                    let (request, delivered) = self.request_of(caller, standing).await?;
+                    return Ok(Submitted::Duplicate(request, delivered.map(Box::new)));
+                }
+                Standing::Priority(priority) => Arc::make_mut(&mut submission).envelope.priority = priority,
+                Standing::Nothing => {}
             }
         }
         Err(Error::Unavailable(anyhow::anyhow!("a submission found neither its place nor what took it")))

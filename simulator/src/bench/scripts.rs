@@ -76,7 +76,10 @@ fn submit(batch: Batch, row: &str, array: impl Fn(&str) -> String) -> Vec<Argume
     let nothing = |kind, of: &str| (kind, array(&format!(":nothing::{of}")));
     let offered =
         [nothing("text[]", "text"), nothing("text[]", "text"), nothing("text[]", "text"), nothing("int4[]", "int4")];
-    [now()].into_iter().chain(arrays).chain([kept_seconds]).chain(offered).collect()
+    let permit_seconds = ("float8", "3600".to_owned());
+    let bridged = [nothing("text[]", "text"), nothing("int8[]", "int8")];
+    let first = [now()].into_iter().chain(arrays).chain([kept_seconds]);
+    first.chain(offered).chain([permit_seconds]).chain(bridged).collect()
 }
 
 fn decide(batch: Batch) -> Vec<Argument> {
@@ -103,6 +106,7 @@ fn decide(batch: Batch) -> Vec<Argument> {
         ("bytea[]", "ARRAY[:nothing::bytea]".to_owned()),
         ("bytea[]", "ARRAY[:nothing::bytea]".to_owned()),
         ("bytea[]", "ARRAY[:nothing::bytea]".to_owned()),
+        text("nothing"),
     ]
 }
 

@@ -174,8 +174,48 @@ impl ReceiptKeys {
     /// [`Error::Internal`] where an entry does not have its hash, is not what it should be, is of another agent, or is
     /// not attested.
     pub fn receipt(&self, stored: &StoredDecision<'_>, agent_id: &AgentId) -> Result<(DecidedEntry, String)> {
-        let wrong = |what: &str| Error::internal(anyhow::anyhow!("the decision of {} {what}", stored.request_id));
-        let signer = self.signer.as_ref().ok_or_else(|| wrong("is asked for where no receipt key is"))?;
+        let signer = self.signer.as_ref();
+        let signer = signer.ok_or_else(|| wrong(stored.request_id, "is asked for where no receipt key is"))?;
+        let (submitted, decided) = self.read(stored, agent_id)?;
+        let claims = Claims {
+            iss: &self.issuer,
+            sub: decided.request_id,
+            agent_id: &submitted.actor.id,
+            client_request_key: submitted.client_request_key.as_ref().unwrap_or(stored.client_request_key),
+            action_type: submitted.action_type.as_deref().unwrap_or(stored.action_type),
+            action_digest: decided.action_digest,
+            requested_action_digest: decided.requested_action_digest,
+            edited: decided.requested_action_digest.map(|_| decided.edited),
+            response_digest: decided.response_digest,
+            outcome: decided.outcome,
+            cause: decided.cause,
+            decided_by: &decided.actor,
+            decided_at: decided.at,
+            permit: stored.permit,
+            epoch: decided.epoch,
+            chain_head: stored.hash,
+            chain_length: decided.seq,
+            // Rounded down: verifiers refuse a receipt from the future.
+            iat: decided.at.0.timestamp(),
+        };
+        let claims = serde_json::to_vec(&claims).map_err(Error::internal)?;
+        let mut receipt = format!("{}.{}", signer.header, BASE64_URL_SAFE_NO_PAD.encode(claims));
+        let signature = signer.key.pair.sign(receipt.as_bytes());
+        receipt.push('.');
+        receipt.push_str(&BASE64_URL_SAFE_NO_PAD.encode(signature));
+        Ok((decided, receipt))
+    }
+
+    /// The entry of a decision that a receipt could be signed of: for functions that tell decisions and sign no receipts.
+    ///
+    /// # Errors
+    /// As of [`ReceiptKeys::receipt`].
+    pub fn checked(&self, stored: &StoredDecision<'_>, agent_id: &AgentId) -> Result<DecidedEntry> {
+        self.read(stored, agent_id).map(|(_, decided)| decided)
+    }
+
+    fn read(&self, stored: &StoredDecision<'_>, agent_id: &AgentId) -> Result<(SubmittedEntry, DecidedEntry)> {
+        let wrong = |what: &str| wrong(stored.request_id, what);
         if chain_hash(stored.prev_hash, stored.entry) != stored.hash
             || chain_hash(chain_genesis(stored.request_id), stored.submitted) != stored.submitted_hash
         {
@@ -214,32 +254,10 @@ impl ReceiptKeys {
         if !stored.permit.is_none_or(is_possible) {
             return Err(wrong("has a permit that it cannot give"));
         }
-        let claims = Claims {
-            iss: &self.issuer,
-            sub: decided.request_id,
-            agent_id: &submitted.actor.id,
-            client_request_key: submitted.client_request_key.as_ref().unwrap_or(stored.client_request_key),
-            action_type: submitted.action_type.as_deref().unwrap_or(stored.action_type),
-            action_digest: decided.action_digest,
-            requested_action_digest: decided.requested_action_digest,
-            edited: decided.requested_action_digest.map(|_| decided.edited),
-            response_digest: decided.response_digest,
-            outcome: decided.outcome,
-            cause: decided.cause,
-            decided_by: &decided.actor,
-            decided_at: decided.at,
-            permit: stored.permit,
-            epoch: decided.epoch,
-            chain_head: stored.hash,
-            chain_length: decided.seq,
-            // Rounded down: verifiers refuse a receipt from the future.
-            iat: decided.at.0.timestamp(),
-        };
-        let claims = serde_json::to_vec(&claims).map_err(Error::internal)?;
-        let mut receipt = format!("{}.{}", signer.header, BASE64_URL_SAFE_NO_PAD.encode(claims));
-        let signature = signer.key.pair.sign(receipt.as_bytes());
-        receipt.push('.');
-        receipt.push_str(&BASE64_URL_SAFE_NO_PAD.encode(signature));
-        Ok((decided, receipt))
+        Ok((submitted, decided))
     }
+}
+
+fn wrong(request_id: RequestId, what: &str) -> Error {
+    Error::internal(anyhow::anyhow!("the decision of {request_id} {what}"))
 }

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rand::RngExt as _;
 use tracing::{error, info};
 
+use super::dialect::Dialects;
 use super::known::KnownParameters;
 use super::problem;
 use super::unread::Unread;
@@ -31,7 +32,7 @@ pub struct Trace(pub Arc<TraceContext>);
 const NONCE: HeaderName = HeaderName::from_static("relaytrace-nonce");
 
 pub(super) async fn edge(
-    State((state, known)): State<(AppState, Arc<KnownParameters>)>,
+    State((state, known, dialects)): State<(AppState, Arc<KnownParameters>, Arc<Dialects>)>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -63,7 +64,7 @@ pub(super) async fn edge(
     let response = match &nonce {
         Err(fault) if agent.is_some() => Error::invalid("/relaytrace-nonce", *fault).into_response(),
         // A HEAD would run the GET and drop its answer: a leased decision, for one.
-        _ if method == Method::HEAD && path.starts_with("/v1/") => Error::MethodNotAllowed.into_response(),
+        _ if method == Method::HEAD && is_called(&path) => Error::MethodNotAllowed.into_response(),
         _ => next.run(request).await,
     };
 
@@ -77,7 +78,7 @@ pub(super) async fn edge(
         unread.drop_rest().await;
     }
     let mut response = match &error {
-        Some(error) => problem::render(response, error, &path, &trace.trace_id),
+        Some(error) => problem::render(response, error, &path, &trace.trace_id, dialects.of(&path)),
         None => response,
     };
     if let Some(key) = agent
@@ -86,15 +87,21 @@ pub(super) async fn edge(
         let created = state.clock.now().timestamp();
         response = sign(response, &key, &method, nonce.ok().flatten().as_deref(), created).await;
     }
-    if is_api(&path) {
+    if is_called(&path) {
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     }
     log(&method, route.as_deref(), &response, &identity, &trace, started, error.as_deref());
     response
 }
 
+/// Where parameters that are not known are refused.
 fn is_api(path: &str) -> bool {
     path.starts_with("/v1/") || path.starts_with("/internal/")
+}
+
+/// What programs call; the rest is pages and documents.
+fn is_called(path: &str) -> bool {
+    is_api(path) || path.starts_with("/aap/")
 }
 
 /// The request's nonce (contract, "Signed responses"): 16 to 64 characters of `[A-Za-z0-9_-]`, once.

@@ -2,6 +2,7 @@
 
 mod body;
 mod cors;
+mod dialect;
 mod edge;
 mod health;
 mod known;
@@ -19,6 +20,7 @@ use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use body::{JsonBody, JsonBytes, MAX_BODY_BYTES};
+pub use dialect::{Dialect, InProblems, Told};
 pub use edge::Trace;
 pub use health::Readiness;
 pub use params::{Cursor, Page, Path, Query, clamped, parse_list, parse_one, preferred_wait};
@@ -46,11 +48,13 @@ pub fn common_routes() -> Routes {
 #[expect(clippy::needless_pass_by_value, reason = "the router keeps what it is made from")]
 pub fn service(routes: Routes, state: AppState) -> Router {
     let known = Arc::new(routes.known_parameters());
+    let dialects = Arc::new(routes.dialects());
     routes
         .into_router(&state)
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(problem::after_panic))
-        .layer(axum::middleware::from_fn_with_state((state.clone(), known), edge::edge))
+        .layer(axum::middleware::from_fn_with_state((state.clone(), known, dialects.clone()), edge::edge))
+        .layer(axum::middleware::from_fn_with_state(dialects, dialect::last_word))
         .layer(option_layer(cors::layer(&state.page.origins)))
 }

@@ -1,13 +1,15 @@
 //! Problem documents (RFC 9457): the only place where errors become HTTP.
 
 use std::any::Any;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::dialect::{Dialect, InProblems, Told};
 use relaytrace_domain::Error;
 use relaytrace_domain::{Decision, Fault};
 
@@ -53,11 +55,39 @@ pub(super) fn after_panic(panic: Box<dyn Any + Send>) -> Response {
     Error::internal(anyhow::anyhow!("a handler panicked: {message}")).into_response()
 }
 
-/// Writes the problem document of a response that carries an error.
-pub(super) fn render(response: Response, error: &Error, path: &str, trace_id: &str) -> Response {
-    let answer = error.answer();
+/// Writes what a response that carries an error tells: a problem document, or as its route's dialect has it.
+pub(super) fn render(
+    response: Response,
+    error: &Error,
+    path: &str,
+    trace_id: &str,
+    dialect: Option<&Dialect>,
+) -> Response {
     let retry = error.failure().retry();
     let after = retry.map(|_| error.failure().pause());
+    let dialect = dialect.filter(|_| response.extensions().get::<InProblems>().is_none());
+    let told = match dialect.and_then(|dialect| (dialect.tell)(error, trace_id)) {
+        Some(told) => told,
+        None => problem(error, path, trace_id, after),
+    };
+    // What the router said with it stays: `Allow` of a 405.
+    let (mut parts, _) = response.into_parts();
+    parts.status = told.status;
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(told.content_type));
+    parts.headers.extend(told.headers);
+    if told.status == StatusCode::UNAUTHORIZED {
+        parts.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(after) = after {
+        parts.headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    Response::from_parts(parts, Body::from(told.body))
+}
+
+/// The problem document of an error.
+fn problem(error: &Error, path: &str, trace_id: &str, after: Option<Duration>) -> Told {
+    let answer = error.answer();
     let problem = Problem {
         uri: format!("urn:relaytrace:problem:{}", answer.code),
         title: answer.title,
@@ -65,22 +95,16 @@ pub(super) fn render(response: Response, error: &Error, path: &str, trace_id: &s
         detail: error.to_string(),
         instance: path,
         code: answer.code,
-        retryable: retry.is_some(),
+        retryable: after.is_some(),
         retry_after_ms: after.and_then(|after| after.as_millis().try_into().ok()),
         errors: if let Error::Invalid(faults) = error { Some(faults.listed()) } else { None },
         decision: if let Error::AlreadyDecided(decision) = error { Some(decision) } else { None },
         trace_id,
     };
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
-    // What the router said with it stays: `Allow` of a 405.
-    let (mut parts, _) = response.into_parts();
-    parts.headers.remove(header::CONTENT_LENGTH);
-    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    if answer.status == 401 {
-        parts.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Told {
+        status: StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        content_type: "application/problem+json",
+        headers: HeaderMap::new(),
+        body: serde_json::to_vec(&problem).unwrap_or_default(),
     }
-    if let Some(after) = after {
-        parts.headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
-    }
-    Response::from_parts(parts, Body::from(body))
 }

@@ -5,6 +5,7 @@ use axum::routing::{MethodFilter, MethodRouter};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
+use super::dialect::{Dialect, Dialects};
 use super::known::{Describe, KnownParameters};
 use crate::needs::{DatabaseAuthority, Needs};
 use crate::state::AppState;
@@ -19,6 +20,7 @@ pub struct Routes {
     needs: Needs,
     paths: Vec<String>,
     descriptions: Vec<(String, Describe)>,
+    dialects: Vec<Dialect>,
 }
 
 impl Routes {
@@ -50,6 +52,17 @@ impl Routes {
         self
     }
 
+    /// Says how failures of these routes are told, where a protocol of others asks for it.
+    pub fn speaking(mut self, dialect: Dialect) -> Self {
+        self.dialects.push(dialect);
+        self
+    }
+
+    /// The dialects of these routes.
+    pub(super) fn dialects(&self) -> Dialects {
+        Dialects(self.dialects.clone())
+    }
+
     /// What the functions of these routes need.
     #[must_use]
     pub fn needs(&self) -> &Needs {
@@ -66,6 +79,7 @@ impl Routes {
         self.paths.extend(other.paths);
         self.descriptions.extend(other.descriptions);
         self.routers.extend(other.routers);
+        self.dialects.extend(other.dialects);
         Self { needs: self.needs.and(other.needs), ..self }
     }
 

@@ -4,10 +4,11 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
+
+use crate::AppState;
+use crate::events::WaitsFor;
+use crate::http::{clamped, preferred_wait};
 use relaytrace_domain::{AgentId, Faults, Result};
-use relaytrace_service::AppState;
-use relaytrace_service::events::WaitsFor;
-use relaytrace_service::http::{clamped, preferred_wait};
 
 /// Longest wait that a call may ask for, in seconds.
 const LONGEST_SECONDS: u64 = 55;
