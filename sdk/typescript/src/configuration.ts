@@ -25,7 +25,7 @@ export interface RelayOptions {
   runId?: string;
   /** Limit for one try of a call, in seconds; 10 by default. */
   trySeconds?: number;
-  /** Limit for all tries of a call, in seconds; 120 by default. */
+  /** Limit for all tries of a call, in seconds; 120 by default, and at most 10 while the relay has never answered. */
   patienceSeconds?: number;
   /** Is told what went wrong after an action ran; `process.emitWarning` by default. */
   onWarning?: (message: string) => void;

@@ -27,6 +27,8 @@ import { importSecret, type Received, verify } from "./signature.js";
 const MAX_BODY_BYTES = 4 << 20;
 /** What is wrong so often will not be right by trying again. */
 const HOPELESS_TRIES = 3;
+/** How long an address is tried that has never answered: long enough for a relay that is starting. */
+const FIRST_CONTACT_SECONDS = 10;
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 10_000;
 const LEEWAY_SECONDS = 30;
@@ -70,6 +72,7 @@ export class Transport {
   readonly #options: TransportOptions;
   readonly #base: string;
   #secret: Promise<webcrypto.CryptoKey> | undefined;
+  #wasAnswered = false;
 
   constructor(options: TransportOptions) {
     this.#options = options;
@@ -80,7 +83,7 @@ export class Transport {
   async call<T>(call: Call): Promise<T> {
     const { signal } = call;
     const body = call.body === undefined ? undefined : JSON.stringify(call.body);
-    const giveUpAt = performance.now() + (this.#options.patienceSeconds + (call.waitSeconds ?? 0)) * 1000;
+    const begun = performance.now();
     let hopeless = 0;
     for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
       signal?.throwIfAborted();
@@ -89,7 +92,10 @@ export class Transport {
       signal?.throwIfAborted();
       if (result.then === "hopeless") hopeless += 1;
       const pause = Math.max(pauseMs * (0.5 + Math.random() / 2), result.afterMs);
-      const isOver = result.then === "final" || hopeless >= HOPELESS_TRIES || performance.now() + pause > giveUpAt;
+      const { patienceSeconds } = this.#options;
+      const patience = this.#wasAnswered ? patienceSeconds : Math.min(patienceSeconds, FIRST_CONTACT_SECONDS);
+      const isLate = performance.now() + pause > begun + (patience + (call.waitSeconds ?? 0)) * 1000;
+      const isOver = result.then === "final" || hopeless >= HOPELESS_TRIES || isLate;
       if (isOver) throw result.error;
       await sleep(pause, undefined, signal ? { signal } : {}).catch(() => signal?.throwIfAborted());
     }
@@ -119,6 +125,7 @@ export class Transport {
     if (received instanceof Failed) return received;
     const unverified = await this.#verify(received, method, nonce);
     if (unverified) return unverified;
+    this.#wasAnswered = true;
     const answer = json<T>(received);
     const isRight = received.status >= 200 && received.status < 300;
     if (answer === undefined) return this.#unreadable(received, `${method} ${path}`);

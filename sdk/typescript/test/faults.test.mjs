@@ -260,6 +260,13 @@ for (const [what, agent] of [
   }
 }
 
+test("an address that never answers is not tried for as long as a relay that was there", {
+  timeout: 60_000,
+}, async () => {
+  const relay = new sdk.Relay({ ...(await newAgent()), url: "http://127.0.0.1:1" });
+  await assert.rejects(relay.submit(...ACTION), sdk.Unreachable);
+});
+
 test("a gateway that fails for a while is waited out", async (t) => {
   let left = 3;
   const { url } = await between(t, async (asked, ask) => (left-- > 0 ? { status: 503 } : ask(asked)));
