@@ -13,6 +13,7 @@ mod kind;
 mod latency;
 mod load;
 mod memory;
+mod named;
 mod report;
 mod rows;
 mod scripts;
@@ -66,6 +67,8 @@ enum Part {
     Poll,
     Acknowledge,
     EmptyPoll,
+    /// Polls that name a request, beside few and many decisions that are due.
+    NamedPoll,
     /// Submit, decide and acknowledge where the log's disk is slow.
     SlowFlush,
     /// Whole handoffs, one after the other.

@@ -8,6 +8,7 @@ use super::kind::Kind;
 use super::latency::Latency;
 use super::load::SAMPLE;
 use super::memory::Memory;
+use super::named::{self, Rates};
 use super::rows::ENVELOPE_BYTES;
 use super::stream::Stream;
 
@@ -65,6 +66,8 @@ pub struct Report {
     pub runs: u64,
     pub tables: Vec<Table>,
     pub handoffs: Vec<Handoffs>,
+    /// Polls that name a request, beside few and many decisions that are due.
+    pub named: Vec<Rates>,
     pub latencies: Vec<Latency>,
     pub stream: Option<Stream>,
     /// At the end.
@@ -96,8 +99,15 @@ impl Report {
         self.tables.iter().filter(|table| table.has_bounds).flat_map(|table| &table.rows).all(Row::is_met)
             && self.latencies.iter().all(Latency::is_met)
             && self.parked.iter().all(|(agents, memory)| memory.service <= parked_bound(*agents))
+            && self.named_ratio().is_none_or(|ratio| ratio >= named::BOUND)
             && (self.handoffs.is_empty() || self.handoffs_per_second() >= HANDOFFS_BOUND)
             && self.growth().all(|growth| growth.service >= GROWTH_BOUND)
+    }
+
+    /// What is left of the rate beside few where many are due: the median of the runs, whose halves were side by side.
+    fn named_ratio(&self) -> Option<f64> {
+        let ratios = self.named.iter().map(|[few, many]| many / few.max(1.0));
+        (!self.named.is_empty()).then(|| middle(ratios.collect()))
     }
 
     fn growth(&self) -> impl Iterator<Item = Growth<'_>> {
@@ -161,6 +171,7 @@ impl fmt::Display for Report {
             let counts: Vec<_> = behind.iter().map(|row| format!("{} {}", row.kind.name(), row.behind)).collect();
             writeln!(f, "Events that were published only after the load, at the most: {}.", counts.join(", "))?;
         }
+        self.fmt_named(f)?;
         self.fmt_handoffs(f)?;
         self.fmt_latencies(f)?;
         if let Some(Stream { pipelined, one_by_one }) = self.stream {
@@ -172,6 +183,22 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    fn fmt_named(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(ratio) = self.named_ratio() else { return Ok(()) };
+        let of = |side: usize| middle(self.named.iter().map(|rates| rates[side]).collect());
+        let [few, many] = named::DUE;
+        writeln!(
+            f,
+            "\nPolls that name a request: {:.0}/s beside {few} decisions that are due, {:.0}/s beside {many}; ratio of each \
+             pair, median of {}: {ratio:.2}; bound ≥ {:.2}  {}",
+            of(0),
+            of(1),
+            self.named.len(),
+            named::BOUND,
+            verdict(ratio >= named::BOUND)
+        )
+    }
+
     fn fmt_handoffs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(first) = self.handoffs.first() else { return Ok(()) };
         let per_second = self.handoffs_per_second();

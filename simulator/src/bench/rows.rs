@@ -39,6 +39,10 @@ pub const PARKED: Group = Group { name: "parked", size: 5_000 };
 /// Agents that hand over as fast as they can.
 pub const HANDLERS: Group = Group { name: "handler", size: 32 };
 
+/// Agents whose polls name their requests: one with few decisions that are due, one with many.
+pub const FEW: Group = Group { name: "few", size: 1 };
+pub const MANY: Group = Group { name: "many", size: 1 };
+
 impl Group {
     /// The id of the agent of a row, which is also its key's.
     pub fn agent_id(self, index: usize) -> String {

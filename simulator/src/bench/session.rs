@@ -15,8 +15,9 @@ use super::handoffs::{self, Handoffs};
 use super::kind::Kind;
 use super::latency::{self, Latency};
 use super::load::{self, Load, Measured};
+use super::named::{self, Named, Rates};
 use super::report::{Report, Row, Sample, Table};
-use super::rows::{ASKERS, Batch, Group, HANDLERS, IDLERS, POLLERS, STEP, WAITERS};
+use super::rows::{ASKERS, Batch, FEW, Group, HANDLERS, IDLERS, MANY, POLLERS, STEP, WAITERS};
 use super::scripts::Scripts;
 use super::stack::Stack;
 use super::{Options, Part, growth, memory, stream};
@@ -44,7 +45,7 @@ pub struct Session<'a> {
     submits: f64,
 }
 
-const GROUPS: [Group; 5] = [ASKERS, POLLERS, IDLERS, WAITERS, HANDLERS];
+const GROUPS: [Group; 7] = [ASKERS, POLLERS, IDLERS, WAITERS, HANDLERS, FEW, MANY];
 
 /// Rows to work on.
 struct Stock {
@@ -90,6 +91,9 @@ impl<'a> Session<'a> {
             let name = format!("{connections} connections");
             let rows = self.measure_kinds(&kinds, connections).await?;
             report.tables.push(Table { name, rows, has_bounds: true, stored: None });
+        }
+        if asked(Part::NamedPoll) {
+            report.named = self.measure_named().await.context("while measuring polls that name a request")?;
         }
         if asked(Part::SlowFlush) {
             report.tables.extend(self.measure_with_slow_flushes().await?);
@@ -155,6 +159,28 @@ impl<'a> Session<'a> {
         let stock = self.batch_of(HANDLERS);
         let load = self.load(Kind::Submit, &stock, HANDLERS.size)?;
         handoffs::measure(self.stack, &load).await
+    }
+
+    /// Beside few, beside many, beside few and so on.
+    async fn measure_named(&mut self) -> Result<Vec<Rates>> {
+        let mut agents = Vec::new();
+        for (group, due) in [FEW, MANY].into_iter().zip(named::DUE) {
+            eprintln!("{due} decisions are made due for one agent …");
+            let (decided, pending) = (self.batch_of(group), self.batch_of(group));
+            let load = self.load(Kind::Submit, &pending, 1)?;
+            agents.push(Named::prepare(&self.service, load.agents, [decided.batch, pending.batch], due).await?);
+        }
+        self.service.settle().await?;
+        let measured = Duration::from_secs(self.options.seconds);
+        let mut rates = Vec::new();
+        for run in 1..=self.options.runs {
+            let of_run =
+                [agents[0].measure(self.stack, measured).await?, agents[1].measure(self.stack, measured).await?];
+            let [few, many] = of_run;
+            eprintln!("named polls {run}/{}: {few:.0}/s beside few, {many:.0}/s beside many", self.options.runs);
+            rates.push(of_run);
+        }
+        Ok(rates)
     }
 
     /// A batch of its own without prepared rows.
