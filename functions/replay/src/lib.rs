@@ -4,6 +4,8 @@
 //! an event that it has taken within its duplicate window (10 minutes); what is older it may then hold twice, under the
 //! same id, and consumers dedupe on that.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
@@ -20,6 +22,8 @@ use uuid::Uuid;
 
 /// Batches before the answer at the most; the sweeps do the rest.
 const BATCHES: usize = 10;
+/// Longest time of them. What is cut off has its events in the outbox.
+const BEFORE_THE_ANSWER: Duration = Duration::from_secs(1);
 
 /// The routes of this function.
 pub fn router() -> Routes {
@@ -111,17 +115,22 @@ async fn order(
             dry_run: order.dry_run,
         })
         .await?;
+    drop(tokio::time::timeout(BEFORE_THE_ANSWER, begin(&state, replay.replay_id)).await);
+    Ok((StatusCode::ACCEPTED, view(&state, &scope, replay.replay_id).await?))
+}
+
+/// The first batches of a replay.
+async fn begin(state: &AppState, replay_id: Uuid) {
     for _ in 0..BATCHES {
-        match relaytrace_service::replay::advance(&state, replay.replay_id).await {
+        match relaytrace_service::replay::advance(state, replay_id).await {
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {
-                tracing::warn!(replay.id = %replay.replay_id, error = ?error, "the replay waits for the next sweep");
+                tracing::warn!(replay.id = %replay_id, error = ?error, "the replay waits for the next sweep");
                 break;
             }
         }
     }
-    Ok((StatusCode::ACCEPTED, view(&state, &scope, replay.replay_id).await?))
 }
 
 /// See how far a replay is

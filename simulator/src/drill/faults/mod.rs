@@ -13,6 +13,7 @@ mod mixed;
 mod nats_outage;
 mod postgres_restarts;
 mod publisher_killed;
+mod silent_issuer;
 mod wiped_stream;
 
 use super::registry::Drill;
@@ -109,12 +110,25 @@ pub const DRILLS: &[Drill] = &[
     },
     Drill {
         name: "black-holes",
-        promise: "No call takes longer than its deadline where packets of Postgres or NATS are dropped, not refused.",
-        does: "Lets a proxy swallow every byte to and from Postgres, then NATS, under load.",
+        promise: "No call and no sweep takes longer than its deadline where packets of Postgres or NATS are dropped, not \
+                  refused.",
+        does: "Lets a proxy swallow every byte to and from Postgres, then NATS, under load; a replay of all events is \
+               ordered meanwhile.",
         unit: "seconds each",
         full: 30,
         short: 4,
         run: |scene| Box::pin(black_holes::run(scene)),
+    },
+    Drill {
+        name: "silent-issuer",
+        promise: "An issuer that hangs costs operators whose keys are known at most 50 ms, also beside 100 tokens a second \
+                  with made-up kids.",
+        does: "Lets a proxy swallow every byte to and from the issuer; operators call with a new token each time, and then \
+               strangers, too.",
+        unit: "seconds",
+        full: 600,
+        short: 8,
+        run: |scene| Box::pin(silent_issuer::run(scene)),
     },
     Drill {
         name: "locked-table",
