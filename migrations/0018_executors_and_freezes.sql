@@ -18,5 +18,4 @@ COMMENT ON FUNCTION may_execute IS 'Whether a key may use the permit of a reques
 ALTER TABLE hitl_decisions ADD CONSTRAINT hitl_decisions_approved_by_who_may
     CHECK (outcome <> 'approved' OR cause IN ('operator', 'timeout', 'policy')) NOT VALID;
 COMMENT ON COLUMN freezes.until IS 'When it ends by itself.';
--- Nothing has written a freeze yet: the table is empty.
-ALTER TABLE freezes ALTER COLUMN until SET NOT NULL;
+ALTER TABLE freezes ADD CONSTRAINT freezes_end CHECK (until IS NOT NULL) NOT VALID;

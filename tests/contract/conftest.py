@@ -6,6 +6,7 @@ Tests make agents of their own, so that they can run against a stack that is in 
 
 import json
 import os
+import time
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,7 @@ import pytest
 
 pytest.register_assert_rewrite("support")
 
-from support import Person, check_if_error, register_agent  # noqa: E402
+from support import Person, check_if_error, instant, register_agent  # noqa: E402
 
 TESTS = Path(__file__).resolve().parent.parent
 VECTORS = TESTS.parent / "contract" / "vectors"
@@ -89,3 +90,13 @@ def pytest_collection_modifyitems(items):
     """What takes its time begins first and is looked at last."""
     items.sort(key=lambda item: (item.get_closest_marker("last") is not None)
                - (item.get_closest_marker("first") is not None))
+
+
+@pytest.fixture(scope="session")
+def wait_for():
+    """Waits until the service's clock has passed a moment."""
+
+    def wait(moment: str) -> None:
+        time.sleep(max(0, instant(moment).timestamp() - time.time()) + 0.05)
+
+    return wait

@@ -8,6 +8,7 @@ import pytest
 
 from support import REQUESTS, expect, expect_problem, new_envelope, pointers
 from test_routes import BRIDGES, UNKNOWN, operations, who
+from test_scopes import ALL, agent_with
 
 MOST = 1_000_000
 # Where a body is read. What is in it is wrong everywhere.
@@ -15,6 +16,10 @@ BODIES = [
     ("POST", REQUESTS, "agent"),
     ("POST", "/v1/agents/{agent_id}/requests/{request_id}/cancel", "agent"),
     ("POST", "/v1/agents/{agent_id}/decisions/{request_id}/ack", "agent"),
+    ("POST", "/v1/agents/{agent_id}/requests/{request_id}/consume", "agent"),
+    ("POST", "/v1/agents/{agent_id}/requests/{request_id}/outcome", "agent"),
+    ("POST", REQUESTS + "/{request_id}/consume", "agent"),
+    ("POST", REQUESTS + "/{request_id}/outcome", "agent"),
     ("POST", REQUESTS + "/{request_id}/decision", "operator"),
     ("POST", "/v1/admin/replay", "admin"),
     ("POST", "/v1/admin/agents", "admin"),
@@ -22,6 +27,7 @@ BODIES = [
     ("POST", "/v1/admin/agents/{agent_id}/keys", "admin"),
     ("POST", "/v1/admin/requests/{request_id}/disposition", "admin"),
     ("PUT", "/v1/admin/timeout-policies", "admin"),
+    ("PUT", "/v1/admin/freezes/incident-7", "admin"),
 ]
 
 
@@ -51,7 +57,7 @@ HOSTILE = {
 
 @pytest.fixture(scope="module")
 def callers(admin, operator, shared_agent):
-    return {"admin": admin, "operator": operator, "agent": shared_agent}
+    return {"admin": admin, "operator": operator, "agent": agent_with(admin, shared_agent.agent_id, ALL)}
 
 
 @pytest.mark.parametrize("method, path, caller", BODIES, ids=lambda value: value if "/" in value else "")
@@ -146,6 +152,8 @@ TIME = "2026-11-01T00:00:00Z"
     ("/v1/admin/stale", ["0000-01-01T00:00:00Z", "not_polling", "a"]),
     ("/v1/admin/dead-letters", ["0000-01-01T00:00:00Z", UNKNOWN]),
     ("/v1/admin/dead-letters", ["+99999-01-01T00:00:00Z", UNKNOWN]),
+    ("/v1/admin/freezes", [TIME, "a b"]),
+    ("/v1/admin/freezes", ["0000-01-01T00:00:00Z", "a"]),
     ("/v1/admin/agents", ["a\x00"]),
     ("/v1/admin/agents", "a\x00"),
     (REQUESTS, ["P1", "0000-01-01T00:00:00Z", UNKNOWN]),

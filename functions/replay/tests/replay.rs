@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_nats::jetstream;
 use futures_util::future::join_all;
 use relaytrace_domain::{
-    Actor, ActorKind, ReplayScope, ReplayState, ReplayTarget, RequestId, TenantId, Timestamp, mint_uuid,
+    Actor, ActorKind, Json, ReplayScope, ReplayState, ReplayTarget, RequestId, TenantId, Timestamp, action_digest,
+    mint_uuid,
 };
 use relaytrace_servers::{Durability, Nats};
 use relaytrace_service::events::{STREAM, WaitsFor};
@@ -164,6 +165,66 @@ async fn an_event_has_the_priority_of_its_entry(owner: PgPool) {
     assert_eq!(replay(&app, &order("k", "events", &json!({"request_ids": [id]}))).await.json()["done"], 2);
     let after: String = sqlx::query_scalar(outbox).fetch_one(&app.owner).await.unwrap();
     assert_eq!(before, after);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn from_an_edit_on_every_event_has_the_approved_actions_digest(owner: PgPool) {
+    let app = TestApp::new(&owner, routes());
+    let agent = app.agent("a").await;
+    let edited = async |key: &str, digest: &str| {
+        let mut envelope = agent.envelope(key);
+        envelope["answers"] = json!(["approve", "reject", "edit"]);
+        let asked = app.post("/v1/hitl/requests", &agent.token(), &envelope).await.json();
+        let id = asked["request_id"].as_str().expect("an id").to_owned();
+        let body = json!({"decision": "edit", "arguments": {"amount": "1"}, "edited_action_digest": digest});
+        let decided = app.post(&format!("/v1/hitl/requests/{id}/decision"), &app.operator("maria"), &body).await;
+        assert_eq!(decided.status, 201, "{}", String::from_utf8_lossy(&decided.bytes));
+        (id, asked["action_digest"].as_str().expect("a digest").to_owned())
+    };
+    let action = Json::parse(br#"{"type": "refund.create", "arguments": {"amount": "1"}}"#).unwrap();
+    let digest = action_digest(&action).to_string();
+    let (used, asked) = edited("used", &digest).await;
+    let (silent, _) = edited("silent", &digest).await;
+    let (failed, _) = edited("failed", &digest).await;
+    let deliveries = poll(&app, &agent).await;
+    let delivery = |id: &str| deliveries.iter().find(|it| it["request_id"] == id).expect("a delivery");
+    assert_eq!(acknowledge(&app, &agent, delivery(&silent), "accepted").await.status, 200);
+    assert_eq!(acknowledge(&app, &agent, delivery(&failed), "failed").await.status, 200);
+    let letters = order("letters", "deliveries", &json!({"dead_letters": true}));
+    assert_eq!(replay(&app, &letters).await.json()["done"], 1);
+    let named = order("named", "deliveries", &json!({"request_ids": [silent]}));
+    assert_eq!(replay(&app, &named).await.json()["done"], 1);
+    for id in [&used, &silent] {
+        let path = format!("/v1/agents/a/requests/{id}/consume");
+        let body = json!({"consume_key": "k".repeat(16), "action_digest": digest});
+        assert_eq!(app.post(&path, &agent.token(), &body).await.status, 200);
+    }
+    let report = json!({"state": "succeeded"});
+    assert_eq!(app.post(&format!("/v1/agents/a/requests/{used}/outcome"), &agent.token(), &report).await.status, 200);
+    // Nobody reports the other, and nobody accepts what was sent again.
+    app.advance(2.0 * 86_400.0);
+    let report = timeout_sweep::run_once(app.state.clone()).await.unwrap();
+    assert_eq!((report.outcomes_unknown, report.dead_lettered), (1, 1));
+
+    let told = async || -> Vec<(String, String)> {
+        let query = "SELECT kind, convert_from(payload, 'UTF8') FROM outbox ORDER BY request_id, seq";
+        sqlx::query_as(query).fetch_all(&app.owner).await.unwrap()
+    };
+    let before = told().await;
+    let mut kinds = std::collections::BTreeSet::new();
+    for (kind, payload) in &before {
+        let event: Value = serde_json::from_str(payload).unwrap();
+        let expected = if kind == "requested" { &asked } else { &digest };
+        assert_eq!(event["data"]["action_digest"], **expected, "{kind}");
+        kinds.insert(kind.as_str());
+    }
+    let all = ["acknowledged", "consumed", "dead_lettered", "decided", "outcome", "replayed", "requested"];
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>(), all);
+    // Rebuilt from the chain they have the same bytes.
+    sqlx::query("DELETE FROM outbox").execute(&app.owner).await.unwrap();
+    let events = order("events", "events", &json!({"request_ids": [used, silent, failed]}));
+    assert_eq!(replay(&app, &events).await.json()["done"], before.len());
+    assert_eq!(told().await, before);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

@@ -145,7 +145,7 @@ async fn a_used_permit_without_a_report_is_unknown_until_one_comes(owner: PgPool
     let reports = join_all((0..5).map(|_| timeout_sweep::run_once(app.state.clone()))).await;
     assert_eq!(reports.into_iter().map(|report| report.unwrap().outcomes_unknown).sum::<u64>(), 1);
     assert_eq!((execution(&silent).await, execution(&told).await), ("unknown".to_owned(), "failed".to_owned()));
-    assert_eq!(count(&app.owner, "SELECT count(*) FROM outcomes_due").await, 0);
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM outcomes_due WHERE unknown_at IS NULL").await, 0);
     assert_eq!(count(&app.owner, "SELECT count(*) FROM outbox WHERE kind = 'outcome'").await, 2);
 
     assert_eq!(report(&silent, "succeeded").await.status, 200);
@@ -160,6 +160,50 @@ async fn a_used_permit_without_a_report_is_unknown_until_one_comes(owner: PgPool
     .await
     .unwrap();
     assert_eq!(said, ["unknown", "succeeded"]);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_unknown_outcome_is_stale_for_a_week_or_until_it_is_reported(owner: PgPool) {
+    let app = TestApp::new(&owner, routes().merge(admin::router()));
+    let agent = app.agent("a").await;
+    let mut used = Vec::new();
+    for number in 0..5 {
+        let id = app.submit(&agent, &format!("k{number}")).await;
+        let path = format!("/v1/hitl/requests/{id}/decision");
+        let decided = app.post(&path, &app.operator("maria"), &json!({"decision": "approve"})).await.json();
+        let body = json!({"consume_key": "k".repeat(16), "action_digest": decided["action_digest"]});
+        assert_eq!(app.post(&format!("/v1/agents/a/requests/{id}/consume"), &agent.token(), &body).await.status, 200);
+        used.push(id);
+    }
+    // Page by page, of one reason.
+    let stale = async || {
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/v1/admin/stale?limit=2&minutes=10080{cursor}");
+            let page = app.get(&path, &app.person("root", &["admin"])).await.json();
+            let items = page["items"].as_array().expect("items").iter();
+            let of_reason = items.filter(|item| item["why"] == "outcome_unknown");
+            found.extend(of_reason.map(|item| item["request_id"].as_str().expect("an id").to_owned()));
+            let Some(next) = page["next_cursor"].as_str() else { return found };
+            cursor = format!("&cursor={next}");
+        }
+    };
+    app.advance(3_600.0);
+    assert!(stale().await.is_empty());
+    assert_eq!(timeout_sweep::run_once(app.state.clone()).await.unwrap().outcomes_unknown, 5);
+    used.sort();
+    assert_eq!(stale().await, used);
+    let reported = used.remove(2);
+    let path = format!("/v1/agents/a/requests/{reported}/outcome");
+    assert_eq!(app.post(&path, &agent.token(), &json!({"state": "succeeded"})).await.status, 200);
+    assert_eq!(stale().await, used);
+    app.advance(7.0 * 86_400.0 - 1.0);
+    timeout_sweep::run_once(app.state.clone()).await.unwrap();
+    assert_eq!(stale().await, used);
+    app.advance(1.0);
+    assert!(stale().await.is_empty());
+    timeout_sweep::run_once(app.state.clone()).await.unwrap();
+    assert_eq!(count(&app.owner, "SELECT count(*) FROM outcomes_due").await, 0);
 }
 
 /// Makes expiring this request fail: its next place in the chain is taken. It is not to be escalated.

@@ -17,6 +17,8 @@ pub enum StaleReason {
     DeadLettered,
     /// An agent stopped polling while a decision waits for it.
     NotPolling,
+    /// An approval was used, and nobody has reported in time what became of it.
+    OutcomeUnknown,
 }
 
 stored_as_text!(StaleReason {
@@ -24,4 +26,5 @@ stored_as_text!(StaleReason {
     Unacknowledged = "unacknowledged",
     DeadLettered = "dead_lettered",
     NotPolling = "not_polling",
+    OutcomeUnknown = "outcome_unknown",
 });

@@ -52,7 +52,7 @@ WITH input AS (
         OR EXISTS (
             SELECT FROM hitl_requests r
             JOIN hitl_decisions h USING (request_id)
-            JOIN freezes f ON f.tenant_id = r.tenant_id AND f.ends_at >= h.decided_at AND f.mode = 'stop'
+            JOIN freezes f ON f.tenant_id = r.tenant_id AND f.ends_at > h.decided_at AND f.mode = 'stop'
                 AND (f.agent_id IS NULL OR f.agent_id = r.agent_id)
                 AND (f.action_type IS NULL OR f.action_type = r.action_type)
             WHERE r.request_id = d.request_id

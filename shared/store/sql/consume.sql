@@ -34,7 +34,7 @@ WITH request AS (
         -- A stop revokes what was decided before its end, a hold lasts until its own.
         AND NOT EXISTS (
             SELECT FROM freezes f
-            WHERE f.tenant_id = t.tenant_id AND f.ends_at >= t.decided_at
+            WHERE f.tenant_id = t.tenant_id AND f.ends_at > t.decided_at
                 AND (f.mode = 'stop' OR f.ends_at > t.moment)
                 AND (f.agent_id IS NULL OR f.agent_id = t.agent_id)
                 AND (f.action_type IS NULL OR f.action_type = t.action_type)

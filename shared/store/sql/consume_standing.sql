@@ -10,7 +10,7 @@ SELECT r.agent_id AS "agent_id?: AgentId", r.consumed_at, r.consumed_by, r.consu
     COALESCE(at_or_clock($1) >= r.permit_expires_at, false) AS "is_over!",
     EXISTS (
         SELECT FROM freezes f
-        WHERE f.tenant_id = r.tenant_id AND f.ends_at >= d.decided_at AND f.mode = 'stop'
+        WHERE f.tenant_id = r.tenant_id AND f.ends_at > d.decided_at AND f.mode = 'stop'
             AND (f.agent_id IS NULL OR f.agent_id = r.agent_id)
             AND (f.action_type IS NULL OR f.action_type = r.action_type)
     ) AS "is_revoked!",

@@ -17,7 +17,7 @@ FROM (
         AND d.expires_at <= at_or_now($1)
     UNION ALL
     SELECT o.request_id FROM outcomes_due o
-    WHERE $2 = 'outcome' AND o.due_at <= at_or_now($1)
+    WHERE $2 = 'outcome' AND o.due_at <= at_or_now($1) AND o.unknown_at IS NULL
     UNION ALL
     SELECT r.request_id
     FROM tenants t

@@ -58,7 +58,7 @@ GRANT INSERT, UPDATE ON agents, agent_keys, agent_caps, replays, tenants, freeze
 GRANT UPDATE ON dead_letters TO relaytrace_app, relaytrace_ops;
 GRANT INSERT, UPDATE, DELETE ON timeout_policies, sweep_failures TO relaytrace_app, relaytrace_ops;
 GRANT INSERT ON rules, admin_log TO relaytrace_app, relaytrace_ops;
-GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_ops;
+GRANT INSERT, UPDATE (due_at, unknown_at), DELETE ON outcomes_due TO relaytrace_app, relaytrace_ops;
 -- The purge. A lock on a row needs the right to update some column of it.
 GRANT UPDATE (expires_at), DELETE ON request_dedupe TO relaytrace_app, relaytrace_ops;
 GRANT UPDATE (answered_at), DELETE ON hook_waits TO relaytrace_app, relaytrace_ops;

@@ -9,7 +9,7 @@ WITH target AS (
     FROM outcomes_due o
     JOIN hitl_requests r ON r.request_id = o.request_id
     JOIN hitl_decisions h ON h.request_id = r.request_id
-    WHERE o.due_at <= at_or_now($1) AND r.execution = 'consumed'
+    WHERE o.due_at <= at_or_now($1) AND o.unknown_at IS NULL AND r.execution = 'consumed'
         AND ($3::uuid IS NULL OR o.request_id = $3)
         AND NOT EXISTS (
             SELECT FROM sweep_failures f WHERE f.part = 'outcome' AND f.request_id = o.request_id
@@ -34,8 +34,15 @@ WITH target AS (
 ), chain AS (
     INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
     SELECT request_id, seq, 'outcome', at, entry, chain_head, hash FROM linked
-), done AS (
-    DELETE FROM outcomes_due d USING linked l WHERE d.request_id = l.request_id
+), listed AS (
+    -- For administrators to look at, for a week.
+    UPDATE outcomes_due d SET unknown_at = l.at, due_at = l.at + interval '7 days'
+    FROM linked l WHERE d.request_id = l.request_id
+), forgotten AS (
+    DELETE FROM outcomes_due d USING (
+        SELECT o.request_id FROM outcomes_due o
+        WHERE o.due_at <= at_or_now($1) AND o.unknown_at IS NOT NULL ORDER BY o.due_at LIMIT $2
+    ) o WHERE d.request_id = o.request_id AND d.unknown_at IS NOT NULL
 )
 INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
 SELECT request_id, seq, 'outcome', agent_id,

@@ -33,6 +33,18 @@ WITH timed AS (
     CROSS JOIN timed t
     LEFT JOIN agent_polls p USING (agent_id)
     WHERE p.last_polled_at IS NULL OR p.last_polled_at <= t.now - t.patience
+    UNION ALL
+    -- By the time at which it is forgotten, a week later: in order, and no more than a page of it.
+    SELECT 'outcome_unknown', u.unknown_at, u.key, u.agent_id, u.request_id, NULL, NULL, NULL
+    FROM (
+        SELECT o.unknown_at, o.request_id::text AS key, r.agent_id, o.request_id
+        FROM outcomes_due o JOIN hitl_requests r USING (request_id)
+        WHERE o.unknown_at IS NOT NULL AND r.tenant_id = $8
+            AND o.due_at > (SELECT t.now FROM timed t)
+            AND ($4::timestamptz IS NULL OR o.due_at >= $4 + interval '7 days'
+                AND (o.unknown_at, 'outcome_unknown', o.request_id::text) > ($4, $5::text, $6::text))
+        ORDER BY o.due_at, o.request_id LIMIT $7
+    ) u
 )
 SELECT why AS "why!: StaleReason", since AS "since!", key AS "key!", agent_id AS "agent_id: AgentId",
     request_id AS "request_id: RequestId", respond_by, delivery_id, dead_letter_id

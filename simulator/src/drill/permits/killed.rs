@@ -167,7 +167,7 @@ async fn split(agent: &Agent, crowd: &mut Crowd, permits: Vec<(Permit, String)>,
 /// Sweeps until every use that nobody reported is said to be unknown.
 async fn become_unknown(scene: &Scene<'_>, crowd: &mut Crowd) -> Result<()> {
     let begun = Instant::now();
-    while scene.number("SELECT count(*) FROM outcomes_due")? > 0 {
+    while scene.number("SELECT count(*) FROM outcomes_due WHERE unknown_at IS NULL")? > 0 {
         ensure!(begun.elapsed() < PATIENCE, "uses without a report are not unknown after {PATIENCE:?}");
         crowd.0[0].sweep(&scene.admin).await;
         sleep(Duration::from_millis(200)).await;
