@@ -29,7 +29,7 @@ pub fn attend(options: &AttendOptions) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         let functions_url = options.functions_url.as_ref().unwrap_or(&options.addresses.base_url);
-        let sweeps = trigger_sweeps(functions_url, prepared.admin_token()?, options.sweep_seconds);
+        let sweeps = trigger_sweeps(functions_url, prepared.admin_token("default")?, options.sweep_seconds);
         tokio::select! {
             () = runtime::interrupted() => Ok(ExitCode::SUCCESS),
             outcome = prepared.keep_fresh() => outcome.map(|()| ExitCode::SUCCESS),
@@ -51,7 +51,7 @@ pub fn beside(options: &BesideOptions) -> anyhow::Result<ExitCode> {
         let mut command = Command::new(program);
         command.args(rest).envs(&prepared.environment).env("RELAYTRACE_DEV_JSON", description);
         let mut child = command.spawn().context("the command does not start")?;
-        let sweeps = trigger_sweeps(&addresses.base_url, prepared.admin_token()?, options.sweep_seconds);
+        let sweeps = trigger_sweeps(&addresses.base_url, prepared.admin_token("default")?, options.sweep_seconds);
         tokio::pin!(sweeps);
         loop {
             tokio::select! {

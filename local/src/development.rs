@@ -21,6 +21,9 @@ pub const ISSUER: &str = "https://development-issuer.relaytrace.invalid";
 const ISSUER_KEY_ID: &str = "development";
 /// The agent of `.local/dev.json`.
 pub const AGENT_ID: &str = "local-agent";
+/// A tenant beside the one that always exists, and its agent.
+pub const OTHER_TENANT: &str = "acme";
+pub const OTHER_AGENT_ID: &str = "acme-agent";
 const OPERATORS: [&str; 10] = ["Maria", "Jonas", "Aylin", "Pedro", "Ines", "Tomas", "Noor", "Lea", "Amir", "Sofia"];
 
 /// What ingest, decide, timeout-sweep, admin and bridge may decide for.
@@ -77,16 +80,33 @@ pub struct Secrets {
     #[serde(default)]
     attestation_keys: Vec<PrivateKey>,
     issuer_key: PrivateKey,
-    /// Key of the agent of `.local/dev.json`.
+    /// Of the agent of `.local/dev.json`.
+    #[serde(flatten)]
+    pub agent: AgentSecrets,
+    /// Empty in a file from before there were bearer keys.
+    #[serde(default)]
+    bearer_master: String,
+    /// Of the other tenant's agent; absent in a file from before there was one.
+    other_agent: Option<AgentSecrets>,
+}
+
+/// The keys of one agent.
+#[derive(Serialize, Deserialize)]
+pub struct AgentSecrets {
+    /// The key that signs its tokens.
     pub agent_key: PrivateKey,
     /// Its id.
     pub agent_key_id: String,
-    /// Empty, as the next, in a file from before there were bearer keys.
-    #[serde(default)]
-    bearer_master: String,
-    /// Id of the agent's bearer key.
+    /// Id of its bearer key; empty in a file from before there were any.
     #[serde(default)]
     pub bearer_key_id: String,
+}
+
+impl AgentSecrets {
+    fn generate(name: &str) -> anyhow::Result<Self> {
+        let (agent_key_id, bearer_key_id) = (new_key_id(name), new_key_id("bearer"));
+        Ok(Self { agent_key: PrivateKey::generate()?, agent_key_id, bearer_key_id })
+    }
 }
 
 impl Secrets {
@@ -95,13 +115,7 @@ impl Secrets {
         if let Ok(text) = fs::read_to_string(path) {
             let mut secrets: Self =
                 serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display()))?;
-            if secrets.attestation_keys.len() < DECIDERS.len() || secrets.bearer_master.is_empty() {
-                while secrets.attestation_keys.len() < DECIDERS.len() {
-                    secrets.attestation_keys.push(PrivateKey::generate()?);
-                }
-                if secrets.bearer_master.is_empty() {
-                    (secrets.bearer_master, secrets.bearer_key_id) = (new_secret(), new_key_id("bearer"));
-                }
+            if secrets.complete()? {
                 write_private(path, &serde_json::to_string_pretty(&secrets)?)?;
             }
             return Ok(secrets);
@@ -111,13 +125,33 @@ impl Secrets {
             receipt_key: PrivateKey::generate()?,
             attestation_keys: Self::attestation_keys()?,
             issuer_key: PrivateKey::generate()?,
-            agent_key: PrivateKey::generate()?,
-            agent_key_id: new_key_id("local"),
+            agent: AgentSecrets::generate("local")?,
             bearer_master: new_secret(),
-            bearer_key_id: new_key_id("bearer"),
+            other_agent: Some(AgentSecrets::generate(OTHER_TENANT)?),
         };
         write_private(path, &serde_json::to_string_pretty(&secrets)?)?;
         Ok(secrets)
+    }
+
+    /// Adds what a file of an earlier version has not. Whether anything was missing.
+    fn complete(&mut self) -> anyhow::Result<bool> {
+        let before = serde_json::to_string(self)?;
+        while self.attestation_keys.len() < DECIDERS.len() {
+            self.attestation_keys.push(PrivateKey::generate()?);
+        }
+        if self.bearer_master.is_empty() {
+            (self.bearer_master, self.agent.bearer_key_id) = (new_secret(), new_key_id("bearer"));
+        }
+        if self.other_agent.is_none() {
+            self.other_agent = Some(AgentSecrets::generate(OTHER_TENANT)?);
+        }
+        Ok(serde_json::to_string(self)? != before)
+    }
+
+    /// The agents, each with its tenant.
+    pub fn agents(&self) -> impl Iterator<Item = (&'static str, &'static str, &AgentSecrets)> {
+        let other = self.other_agent.as_ref().map(|agent| (OTHER_TENANT, OTHER_AGENT_ID, agent));
+        [("default", AGENT_ID, &self.agent)].into_iter().chain(other)
     }
 
     fn attestation_keys() -> anyhow::Result<Vec<PrivateKey>> {
@@ -146,38 +180,60 @@ impl Secrets {
             ("ISSUER", ISSUER.to_owned()),
             ("ISSUER_JWKS", jwks.to_string()),
             ("ALLOW_AUTO_APPROVE", "true".to_owned()),
+            ("EGRESS_ALLOW", "http://127.0.0.1".to_owned()),
             ("BIND_ADDRESS", "127.0.0.1".to_owned()),
         ];
         Ok(variables.map(|(name, value)| (name.to_owned(), value)).into())
     }
 
     /// A person's token, good for 30 days.
-    pub fn person(&self, id: &str, name: &str, role: &str, groups: &[&str], now: i64) -> anyhow::Result<String> {
+    pub fn person(&self, person: &Person<'_>, now: i64) -> anyhow::Result<String> {
+        let Person { id, name, role, groups, tenant } = person;
         let claims = json!({
             "iss": ISSUER, "sub": id, "name": name, "aud": "relaytrace", "roles": [role], "groups": groups,
-            "iat": now, "exp": now + 30 * 86_400,
+            "tenant": tenant, "iat": now, "exp": now + 30 * 86_400,
         });
         self.issuer_key.sign(ISSUER_KEY_ID, &claims)
     }
 
-    /// Fifty operators: `{id, name, groups, tenant, token}`; finance and ops by halves, five of them in both.
+    /// `{id, name, groups, tenant, token}`: fifty operators, of finance and ops by halves and five of them in both; then
+    /// five of the other tenant.
     pub fn operators(&self, now: i64) -> anyhow::Result<Vec<Value>> {
-        let named = (0..50).map(|number| {
-            let first = OPERATORS[number % OPERATORS.len()];
-            let (id, name) = match number / OPERATORS.len() {
-                0 => (first.to_lowercase(), format!("{first} K.")),
-                round => (format!("{}-{}", first.to_lowercase(), round + 1), format!("{first} {}", round + 1)),
-            };
+        let of_default = (0..50).map(|number| {
             let groups: &[&str] = match number {
                 0..20 => &["finance"],
                 20..25 => &["finance", "ops"],
                 _ => &["ops"],
             };
-            let token = self.person(&id, &name, "operator", groups, now)?;
-            Ok(json!({"id": id, "name": name, "groups": groups, "tenant": "default", "token": token}))
+            (number, "default", groups)
         });
-        named.collect()
+        let of_other = (0..5).map(|number| (number, OTHER_TENANT, &["ops"][..]));
+        let described = of_default.chain(of_other).map(|(number, tenant, groups)| {
+            let first = OPERATORS[number % OPERATORS.len()];
+            let (id, name) = match number / OPERATORS.len() {
+                _ if tenant == OTHER_TENANT => (format!("{tenant}-{}", first.to_lowercase()), format!("{first} A.")),
+                0 => (first.to_lowercase(), format!("{first} K.")),
+                round => (format!("{}-{}", first.to_lowercase(), round + 1), format!("{first} {}", round + 1)),
+            };
+            let token = self.person(&Person { id: &id, name: &name, role: "operator", groups, tenant }, now)?;
+            Ok(json!({"id": id, "name": name, "groups": groups, "tenant": tenant, "token": token}))
+        });
+        described.collect()
     }
+}
+
+/// A person of the development issuer.
+pub struct Person<'a> {
+    /// The token's `sub`.
+    pub id: &'a str,
+    /// As people call them.
+    pub name: &'a str,
+    /// `operator`, `admin` or `owner`.
+    pub role: &'a str,
+    /// Whom they belong to.
+    pub groups: &'a [&'a str],
+    /// Their tenant.
+    pub tenant: &'a str,
 }
 
 fn new_secret() -> String {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::PrepareOptions;
-use crate::development::{AGENT_ID, Secrets, write_private};
+use crate::development::{AgentSecrets, OTHER_TENANT, Person, Secrets, write_private};
 
 /// The functions' own login. It is a member of `relaytrace_app` and owns nothing.
 const SERVICE_ROLE: &str = "relaytrace_service";
@@ -112,7 +112,11 @@ impl Prepared {
             &Clock::system(),
             Publishing::Behind,
         );
-        register_agent(&state.acting_by(DatabaseAuthority::Ops), &secrets).await?;
+        let administering = state.acting_by(DatabaseAuthority::Ops);
+        administering.store.add_tenant(&OTHER_TENANT.parse().map_err(anyhow::Error::msg)?).await?;
+        for (tenant, agent_id, keys) in secrets.agents() {
+            register_agent(&administering, tenant, agent_id, keys).await?;
+        }
         Ok(Self { state, environment, secrets, addresses, description: dir.join("dev.json") })
     }
 
@@ -124,15 +128,29 @@ impl Prepared {
 
     /// The bearer key of the agent, and the secret of the responses to it.
     pub fn bearer(&self) -> anyhow::Result<(String, String)> {
-        let key_id = self.secrets.bearer_key_id.parse()?;
-        let masters = &self.state.master_secrets;
-        let secret = masters.response_secret_text(masters.current(), &AGENT_ID.parse()?, &key_id)?;
-        Ok((bearer_token(&self.state, &self.secrets)?.expose_secret().to_owned(), secret))
+        let (_, agent_id, keys) = self.secrets.agents().next().context("the stack has no agent")?;
+        self.bearer_of(agent_id, keys)
     }
 
-    /// Token of the administrator.
-    pub fn admin_token(&self) -> anyhow::Result<String> {
-        self.secrets.person("admin", "Admin of this checkout", "admin", &[], self.state.clock.now().timestamp())
+    fn bearer_of(&self, agent_id: &str, keys: &AgentSecrets) -> anyhow::Result<(String, String)> {
+        let token = bearer_token(&self.state, agent_id, keys)?.expose_secret().to_owned();
+        Ok((token, self.response_secret(agent_id, &keys.bearer_key_id)?))
+    }
+
+    fn response_secret(&self, agent_id: &str, key_id: &str) -> anyhow::Result<String> {
+        let masters = &self.state.master_secrets;
+        Ok(masters.response_secret_text(masters.current(), &agent_id.parse()?, &key_id.parse()?)?)
+    }
+
+    /// Token of the administrator of a tenant.
+    pub fn admin_token(&self, tenant: &str) -> anyhow::Result<String> {
+        let id = if tenant == OTHER_TENANT { "acme-admin" } else { "admin" };
+        self.person(id, "Admin of this checkout", "admin", tenant)
+    }
+
+    fn person(&self, id: &str, name: &str, role: &str, tenant: &str) -> anyhow::Result<String> {
+        let person = Person { id, name, role, groups: &[], tenant };
+        self.secrets.person(&person, self.state.clock.now().timestamp())
     }
 
     /// Writes `dev.json`.
@@ -151,63 +169,72 @@ impl Prepared {
 
     fn describe(&self) -> anyhow::Result<Value> {
         let Self { state, environment, secrets, addresses, .. } = self;
-        let now = state.clock.now().timestamp();
-        let masters = &state.master_secrets;
-        let (agent_id, key_id) = (AGENT_ID.parse()?, secrets.agent_key_id.parse()?);
-        let operators = secrets.operators(now)?;
-        let (bearer_token, bearer_response_secret) = self.bearer()?;
+        let operators = secrets.operators(state.clock.now().timestamp())?;
+        let agents = secrets.agents().map(|(_, agent_id, keys)| self.describe_agent(agent_id, keys));
+        let agents = agents.collect::<anyhow::Result<Vec<_>>>()?;
+        let admins =
+            ["default", OTHER_TENANT].map(|tenant| Ok(json!({"tenant": tenant, "token": self.admin_token(tenant)?})));
         Ok(json!({
             "base_url": addresses.base_url,
             "database_url": addresses.database_url,
             "nats_url": addresses.nats_url,
-            "agent": {
-                "agent_id": AGENT_ID,
-                "key_id": secrets.agent_key_id,
-                "private_key_pem": secrets.agent_key.0,
-                "response_secret": masters.response_secret_text(masters.current(), &agent_id, &key_id)?,
-                "token": secrets.agent_key.agent_token(AGENT_ID, &secrets.agent_key_id, now)?,
-                "bearer_key_id": secrets.bearer_key_id,
-                "bearer_token": bearer_token,
-                "bearer_response_secret": bearer_response_secret,
-            },
+            "agent": agents[0],
+            "agents": agents[1..],
             "operator": operators.first(),
             "operators": operators,
-            "admin": {"token": self.admin_token()?},
-            "admins": [{"tenant": "default", "token": self.admin_token()?}],
+            "admin": {"token": self.admin_token("default")?},
+            "admins": admins.into_iter().collect::<anyhow::Result<Vec<_>>>()?,
+            "owner": {"token": self.person("owner", "Owner of this checkout", "owner", "default")?},
             "environment": environment,
+        }))
+    }
+
+    fn describe_agent(&self, agent_id: &str, keys: &AgentSecrets) -> anyhow::Result<Value> {
+        let now = self.state.clock.now().timestamp();
+        let (bearer_token, bearer_response_secret) = self.bearer_of(agent_id, keys)?;
+        Ok(json!({
+            "agent_id": agent_id,
+            "key_id": keys.agent_key_id,
+            "private_key_pem": keys.agent_key.0,
+            "response_secret": self.response_secret(agent_id, &keys.agent_key_id)?,
+            "token": keys.agent_key.agent_token(agent_id, &keys.agent_key_id, now)?,
+            "bearer_key_id": keys.bearer_key_id,
+            "bearer_token": bearer_token,
+            "bearer_response_secret": bearer_response_secret,
         }))
     }
 }
 
-fn bearer_token(state: &AppState, secrets: &Secrets) -> anyhow::Result<SecretString> {
+fn bearer_token(state: &AppState, agent_id: &str, keys: &AgentSecrets) -> anyhow::Result<SecretString> {
     let master = state.bearer_master.as_ref().context("the stack has no BEARER_MASTER")?;
-    Ok(master.token(&AGENT_ID.parse()?, &secrets.bearer_key_id.parse()?)?)
+    Ok(master.token(&agent_id.parse()?, &keys.bearer_key_id.parse()?)?)
 }
 
-/// The agent of `.local/dev.json`, with a key that signs its tokens and a bearer key.
-async fn register_agent(state: &AppState, secrets: &Secrets) -> anyhow::Result<()> {
-    let agent_id = AGENT_ID.parse()?;
-    let scope = Scope::of_program("relaytrace-local");
-    let agent = state.store.agent(&scope, &agent_id).await?;
+/// An agent of `.local/dev.json`, with a key that signs its tokens and a bearer key.
+async fn register_agent(state: &AppState, tenant: &str, agent_id: &str, keys: &AgentSecrets) -> anyhow::Result<()> {
+    let id = agent_id.parse()?;
+    let tenant = tenant.parse().map_err(anyhow::Error::msg)?;
+    let scope = Scope { tenant, ..Scope::of_program("relaytrace-local") };
+    let agent = state.store.agent(&scope, &id).await?;
     if agent.is_none() {
-        state.store.register_agent(&scope, &agent_id, "The agent of this checkout").await?;
+        state.store.register_agent(&scope, &id, &format!("{agent_id} of this checkout")).await?;
     }
-    let public = PublicKey::from_pem(KeyAlg::EdDsa, &secrets.agent_key.public_pem()?).map_err(anyhow::Error::msg)?;
-    let digest = token_digest(&bearer_token(state, secrets)?).to_vec();
+    let public = PublicKey::from_pem(KeyAlg::EdDsa, &keys.agent_key.public_pem()?).map_err(anyhow::Error::msg)?;
+    let digest = token_digest(&bearer_token(state, agent_id, keys)?).to_vec();
     let bearer_rights =
         KeyRights { scopes: [KeyScope::Ask, KeyScope::Execute, KeyScope::Hook].into(), ..KeyRights::default() };
-    let keys = [
-        (&secrets.agent_key_id, KeyAlg::EdDsa, public.spki, KeyRights::default()),
-        (&secrets.bearer_key_id, KeyAlg::Bearer, digest, bearer_rights),
+    let all = [
+        (&keys.agent_key_id, KeyAlg::EdDsa, public.spki, KeyRights::default()),
+        (&keys.bearer_key_id, KeyAlg::Bearer, digest, bearer_rights),
     ];
-    for (key_id, alg, public_key, rights) in keys {
+    for (key_id, alg, public_key, rights) in all {
         let key_id = key_id.parse()?;
         if agent.as_ref().is_some_and(|agent| agent.keys.iter().any(|key| key.key_id == key_id)) {
             continue;
         }
         let new = NewKey {
             key_id: &key_id,
-            agent_id: &agent_id,
+            agent_id: &id,
             alg: alg.as_str(),
             public_key: &public_key,
             master_id: state.master_secrets.current(),

@@ -60,7 +60,8 @@ def admin(http, stack) -> Person:
 
 @pytest.fixture(scope="session")
 def operators(http, stack) -> list[Person]:
-    return [Person(http, known["token"], known["id"], known["name"]) for known in stack["operators"]]
+    return [Person(http, known["token"], known["id"], known["name"]) for known in stack["operators"]
+            if known["tenant"] == "default"]
 
 
 @pytest.fixture(scope="session")

@@ -466,9 +466,12 @@ def test_the_detail_says_what_the_caller_may_do(agent, operator):
     assert operator.detail(request_id)["you"] == {"may": [], "why_not": "already-decided"}
 
 
-def test_a_person_is_told_who_they_are(operator, admin, agent):
-    me = expect(operator.get("/v1/hitl/me"), 200)
-    assert me == {"id": operator.id, "name": operator.name, "roles": ["operator"], "groups": [], "tenant": "default"}
+def test_a_person_is_told_who_they_are(operators, operator, admin, agent, stack):
+    known = [known for known in stack["operators"] if known["tenant"] == "default"]
+    for person, their in ((operators[0], known[0]), (operators[22], known[22]), (operators[-1], known[-1])):
+        me = expect(person.get("/v1/hitl/me"), 200)
+        assert me == {"id": person.id, "name": person.name, "roles": ["operator"], "groups": their["groups"],
+                      "tenant": "default"}
     for other in (admin.get("/v1/hitl/me"), agent.call("GET", "/v1/hitl/me")):
         expect_problem(other, 403, "forbidden")
 
@@ -487,3 +490,20 @@ def test_the_pages_files_are_not_sent_twice(http):
         assert http.get(path, headers={"if-none-match": '"other"'}).content == first.content
     etags = {http.get(f"/page/{name}").headers["etag"] for name in ("app.js", "style.css", "list.js")}
     assert len(etags) == 3
+
+
+# ---------------------------------------------------------------- the local stack
+
+
+def test_the_stack_describes_its_people(stack):
+    operators = stack["operators"]
+    of_default = [operator for operator in operators if operator["tenant"] == "default"]
+    groups = [tuple(sorted(operator["groups"])) for operator in of_default]
+    assert (len(of_default), groups.count(("finance", "ops"))) == (50, 5)
+    assert abs(groups.count(("finance",)) - groups.count(("ops",))) <= 5
+    assert [(o["tenant"], o["groups"]) for o in operators[50:]] == [("acme", ["ops"])] * 5
+    assert len({operator["token"] for operator in operators}) == len({operator["id"] for operator in operators}) == 55
+    assert [admin["tenant"] for admin in stack["admins"]] == ["default", "acme"]
+    assert stack["owner"]["token"] and stack["environment"]["EGRESS_ALLOW"] == "http://127.0.0.1"
+    other, = stack["agents"]
+    assert set(other) == set(stack["agent"]) and other["agent_id"] != stack["agent"]["agent_id"]

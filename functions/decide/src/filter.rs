@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use relaytrace_domain::{ActionType, Actor, DeliveryState, Faults, Outcome, Timestamp};
+use relaytrace_domain::{ActionType, DeliveryState, Faults, Outcome, Timestamp};
+use relaytrace_service::auth::Person;
 use relaytrace_service::http::parse_list;
 use relaytrace_store::{Assignee, QueueFilter};
 
@@ -13,7 +14,7 @@ const DELIVERIES: [DeliveryState; 4] =
     [DeliveryState::Ready, DeliveryState::Leased, DeliveryState::Acknowledged, DeliveryState::DeadLettered];
 
 /// The filter that the query asks for; it means nothing where there are faults.
-pub(crate) fn read(faults: &mut Faults, query: &QueueQuery, caller: &Actor) -> QueueFilter {
+pub(crate) fn read(faults: &mut Faults, query: &QueueQuery, caller: &Person) -> QueueFilter {
     let (from, to) = (time(faults, "from", &query.from), time(faults, "to", &query.to));
     if from.zip(to).is_some_and(|(from, to)| from >= to) {
         faults.add("/to", "must be after from");
@@ -33,7 +34,7 @@ pub(crate) fn read(faults: &mut Faults, query: &QueueQuery, caller: &Actor) -> Q
         decided_by: people(faults, &query.decided_by),
         delivery_states: known(faults, "delivery_state", &query.delivery_state, &DELIVERIES, DeliveryState::as_str),
         groups: parse_list::<Group>(faults, "group", &query.group).into_iter().map(|it| it.0).collect(),
-        assigned_to: assigned_to.map(|_| Assignee { id: caller.id.clone(), groups: Vec::new() }),
+        assigned_to: assigned_to.map(|_| Assignee { id: caller.id.clone(), groups: caller.groups.clone() }),
         from: from.map(|Timestamp(at)| at),
         to: to.map(|Timestamp(at)| at),
         words: words(faults, query.q.as_deref().unwrap_or_default()),

@@ -29,5 +29,5 @@ pub struct Me {
 pub async fn me(_: Operator, SignedIn(person): SignedIn) -> Json<Me> {
     let roles = [(person.is_operator, "operator"), (person.is_admin, "admin")];
     let roles = roles.into_iter().filter_map(|(has, role)| has.then_some(role)).collect();
-    Json(Me { id: person.id, name: person.name, roles, groups: Vec::new(), tenant: "default" })
+    Json(Me { id: person.id, name: person.name, roles, groups: person.groups, tenant: "default" })
 }

@@ -8,7 +8,7 @@ use relaytrace_domain::{
     Timestamp,
 };
 use relaytrace_service::AppState;
-use relaytrace_service::auth::Operator;
+use relaytrace_service::auth::{Operator, SignedIn};
 use relaytrace_service::http::{Cursor, Problem, Query, clamped};
 use relaytrace_store::{Counts, QueueFilter, QueueItem, QueueOrder, QueuePosition, ReportedError};
 use serde::{Deserialize, Serialize};
@@ -248,13 +248,14 @@ pub async fn not_allowed() -> impl IntoResponse {
 )]
 pub async fn list(
     Operator(scope): Operator,
+    SignedIn(person): SignedIn,
     State(state): State<AppState>,
     headers: HeaderMap,
     Query(query): Query<QueueQuery>,
 ) -> Result<Response> {
     let mut faults = Faults::default();
     let statuses = query.statuses(&mut faults);
-    let filter: QueueFilter = filter::read(&mut faults, &query, &scope.actor);
+    let filter: QueueFilter = filter::read(&mut faults, &query, &person);
     let limit = clamped(&mut faults, "limit", query.limit.as_deref(), 50, 1, 200).cast_signed();
     if !faults.is_empty() {
         return Err(faults.into());

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::Scope;
 use crate::database::Database;
-use relaytrace_domain::{ActionType, ActorKind, AgentId, KeyId, KeyRights, KeyScope};
+use relaytrace_domain::{ActionType, ActorKind, AgentId, KeyId, KeyRights, KeyScope, TenantId};
 use relaytrace_domain::{Error, Result};
 
 /// Rows that one statement counts.
@@ -163,6 +163,12 @@ impl Database {
     /// Notes that a token of this key has verified: from now on its response secret is not shown again.
     pub async fn mark_key_used(&self, key_id: &KeyId) -> Result<()> {
         self.execute(|| sqlx::query_file!("sql/mark_key_used.sql", key_id.as_str(),)).await?;
+        Ok(())
+    }
+
+    /// A tenant that is there from now on, if it was not before.
+    pub async fn add_tenant(&self, tenant: &TenantId) -> Result<()> {
+        self.execute(|| sqlx::query_file!("sql/add_tenant.sql", tenant.as_str())).await?;
         Ok(())
     }
 
