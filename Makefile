@@ -30,6 +30,7 @@ test: ## Prove it: unit, database, NATS, contract, verifier and browser tests
 	tests/with-stack npm --prefix sdk/typescript --silent test
 	tests/with-stack python tests/documents/type.py
 	tests/with-stack sdk/python/run-tests short
+	tests/with-stack python -m pytest -q tests/commands
 	target/debug/simulator drill --short
 	target/debug/simulator run smoke
 

@@ -5,6 +5,8 @@ mod serve;
 
 use std::process::ExitCode;
 
+#[cfg(feature = "commands")]
+use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use relaytrace_service::runtime;
@@ -16,12 +18,14 @@ const UNAVAILABLE: u8 = 69;
 
 /// Human approval for AI agents: durable, decided once, signed, traceable.
 ///
-/// The configuration is the environment: `relaytrace serve` with nothing set lists every variable that is required.
+/// Agents and people: `RELAYTRACE_URL` says where the relay is; `relaytrace doctor` says what is missing. The service:
+/// `relaytrace serve` with nothing set lists every variable that is required.
 #[derive(Parser)]
 #[command(
     name = "relaytrace",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 64 wrong arguments or configuration, 69 a port, a runtime or the schema is missing."
+    after_help = "Exit codes: 0 done, 1 failed, 64 wrong arguments or configuration, 69 unreachable, or a port, a runtime or the schema
+is missing. `ask` and `run` have further ones."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -30,6 +34,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(feature = "commands")]
+    #[command(flatten)]
+    Client(relaytrace_commands::Command),
     /// Serve the functions in one process, until Ctrl-C or SIGTERM.
     Serve(serve::Options),
     /// Apply the migrations that the database lacks, and prepare the functions' role.
@@ -72,16 +79,27 @@ enum Command {
     Check,
 }
 
+/// Exit code for wrong arguments.
+fn usage() -> u8 {
+    #[cfg(feature = "commands")]
+    if std::env::args_os().nth(1).is_some_and(|command| command == "hook") {
+        return relaytrace_commands::USAGE_OF_A_HOOK;
+    }
+    USAGE
+}
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
             drop(error.print());
             let is_asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return ExitCode::from(if is_asked_for { 0 } else { USAGE });
+            return ExitCode::from(if is_asked_for { 0 } else { usage() });
         }
     };
     match arguments.command {
+        #[cfg(feature = "commands")]
+        Command::Client(command) => relaytrace_commands::run(&command, Arguments::command()),
         Command::Serve(options) => serve::run(&options),
         Command::Migrate => runtime::run_migrations(),
         Command::Erase { older_than_days, dry_run } => runtime::run_erase(older_than_days, dry_run),

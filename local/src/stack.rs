@@ -162,6 +162,9 @@ RelayTrace runs on {base_url}
     export RELAYTRACE_TOKEN={token}
     export RELAYTRACE_RESPONSE_SECRET={response_secret}
 
+  Ask a person, from a shell (there, in this folder):
+    cargo run -q -p relaytrace-cli -- ask --type greeting.send --arg to=world --title 'May I greet the world?'
+
   Claude Code (into .claude/settings.json; start it from that terminal; it is asked about whatever matches):
 {settings}
 

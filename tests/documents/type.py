@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ["README.md", "docs/guides/agents.md", "docs/guides/operate.md", "docs/guides/deploy.md", "docs/operator-page.md"]
+DOCUMENTS = ["README.md", "docs/guides/agents.md", "docs/guides/command-line.md", "docs/guides/operate.md", "docs/guides/deploy.md", "docs/operator-page.md"]
 BLOCK = re.compile(r"(?:^ *<!-- (?P<how>(?:not )?typed.*?) -->\n)?^(?P<indent> *)```sh\n(?P<text>.*?)^ *```$", re.M | re.S)
 OPERATOR, UNTIL, NOT = "typed beside an operator who approves", "typed until ", "not typed: "
 # Longer than the slowest build of one package on a small machine.

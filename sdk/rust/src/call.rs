@@ -146,16 +146,18 @@ impl Caller {
                 Failed::Final(_) => false,
                 Failed::Again { lost, .. } => {
                     hopeless += usize::from(lost.is_hopeless() && !self.was_answered());
-                    hopeless < HOPELESS_TRIES && begun.elapsed() < self.in_all() + call.waits
+                    hopeless < HOPELESS_TRIES
                 }
                 Failed::Unauthenticated(_) | Failed::Clock { .. } => {
                     hopeless += 1;
                     hopeless < HOPELESS_TRIES
                 }
             })
-            .adjust(|failed, pause| match failed {
-                Failed::Again { after: Some(after), .. } => pause.map(|pause| pause.max(*after)),
-                _ => pause,
+            .adjust(|failed, pause| {
+                let Failed::Again { after, .. } = failed else { return pause };
+                let pause = pause?.max(after.unwrap_or_default());
+                // None: there is no time for another try.
+                (begun.elapsed() + pause < self.in_all() + call.waits).then_some(pause)
             })
             .await;
         outcome.map_err(|failed| match failed {

@@ -208,6 +208,19 @@ impl Client {
         Err(why.about(request, Some(decision)))
     }
 
+    /// Whether the key may use approvals (scope `execute`). It asks to use that of a request that nobody made.
+    pub async fn may_execute(&self) -> Result<bool> {
+        let nobodys = Uuid::new_v4();
+        let body = json!({"consume_key": nobodys.simple().to_string(), "action_digest": format!("sha256:{:064}", 0)});
+        let (path, body) = (format!("{}/consume", self.path_of(nobodys)), body.to_string().into_bytes());
+        match self.0.call::<Consumed>(Method::POST, &path, Some(&body), &self.about(&[nobodys])).await {
+            Err(Error::Refused(problem)) if problem.code == "not-found" => Ok(true),
+            Err(Error::Refused(problem)) if problem.code == "forbidden" => Ok(false),
+            Err(error) => Err(error),
+            Ok(_) => Err(Error::Contract(format!("{nobodys}, which nobody made, was approved"))),
+        }
+    }
+
     /// Says how the run of a consumed approval ended: once, with a note (cut at 2,000 characters) and the SHA-256 of what
     /// proves it (`sha256:` and 64 hexadecimal digits). The same again is no error.
     ///
@@ -232,11 +245,10 @@ impl Client {
         self.0.call(Method::POST, &path, Some(&body), &self.about(&[request_id])).await
     }
 
-    /// Passes on what a harness asks in a protocol of its own, and returns the verified answer. `waits` is how long the
-    /// relay may hold it.
-    pub async fn bridge(&self, path: &str, body: &Value, waits: Duration) -> Result<Value> {
-        let body = body.to_string().into_bytes();
-        self.0.post_waiting(path, &body, waits, &About::default()).await
+    /// Passes on what a harness asks in a protocol of its own (JSON), and returns the verified answer. `waits` is how long
+    /// the relay may hold it.
+    pub async fn bridge(&self, path: &str, body: &[u8], waits: Duration) -> Result<Value> {
+        self.0.post_waiting(path, body, waits, &About::default()).await
     }
 
     /// Ends the delivery of a decision that is not to be run, whoever holds it. A lost acknowledgement is made up for by
