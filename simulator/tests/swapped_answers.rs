@@ -63,7 +63,7 @@ fn swapping(service: &Service, pairs: Vec<(String, String)>) -> SocketAddr {
 /// The call came to no answer, and the client says why.
 fn is_refused<T: std::fmt::Debug>(what: &str, outcome: Result<T, Error>) {
     match outcome {
-        Err(Error::GaveUp { last, .. }) if last.contains("another question") => {}
+        Err(Error::NoAnswer { last, .. }) if last.contains("another question") => {}
         other => panic!("{what} took the answer to another question: {other:?}"),
     }
 }

@@ -44,6 +44,13 @@ class Errors(unittest.TestCase):
         self.assertEqual(told, set(re.findall(r"^class (\w+)\(", python, re.M)))
         typescript = (ROOT / "sdk/typescript/src/errors.ts").read_text()
         self.assertEqual(told, set(re.findall(r"^export class (\w+) extends", typescript, re.M)))
+        rust = "".join((ROOT / "sdk/rust/src" / name).read_text() for name in ("error.rs", "not_approved.rs"))
+        enums = re.findall(r"^pub enum (?:Error|Why|Lost) \{\n(.*?)^\}", rust, re.M | re.S)
+        variants = {name for body in enums for name in re.findall(r"^    (\w+)(?: \{|\(|,)", body, re.M)}
+        self.assertEqual(variants - told, {"Configuration", "NotDelivered", "RejectedByRule"})
+        self.assertEqual(told - variants, {
+            "ConfigurationError", "KeyReused", "RelayError", "UnsupportedValue", "WrongDeployment",
+        })
         exported = re.search(r"export \{([^}]*)\} from \"./errors.js\"", (ROOT / "sdk/typescript/src/index.ts").read_text())
         self.assertLessEqual(told, set(re.findall(r"\w+", exported[1])))
 

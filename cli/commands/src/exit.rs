@@ -75,7 +75,7 @@ impl Fault {
             Error::NotApproved(not_approved) => codes.of(&not_approved.why),
             Error::Configuration(_) => USAGE,
             Error::Refused(problem) if problem.status == 422 => USAGE,
-            Error::OtherAction { .. } => codes.rejected,
+            Error::OtherAnswer { .. } => codes.rejected,
             _ => UNREACHABLE,
         };
         let faults = match error {

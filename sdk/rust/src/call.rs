@@ -121,7 +121,7 @@ impl Caller {
 
     /// Something that anyone may read; it is not signed.
     pub async fn open<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let lost = |error: reqwest::Error| Error::GaveUp { tries: 1, why: met(&error), last: said(&error) };
+        let lost = |error: reqwest::Error| Error::NoAnswer { tries: 1, why: met(&error), last: said(&error) };
         let response =
             self.inner.http.get(self.url(path)?).timeout(self.inner.patience.per_try).send().await.map_err(lost)?;
         response.error_for_status().map_err(lost)?.json().await.map_err(lost)
@@ -162,8 +162,8 @@ impl Caller {
             .await;
         outcome.map_err(|failed| match failed {
             Failed::Final(error) | Failed::Unauthenticated(error) => error,
-            Failed::Again { lost, why, .. } => Error::GaveUp { tries, why: lost, last: why },
-            Failed::Clock { ahead_seconds } => Error::Clock { ahead_seconds },
+            Failed::Again { lost, why, .. } => Error::NoAnswer { tries, why: lost, last: why },
+            Failed::Clock { ahead_seconds } => Error::WrongClock { ahead_seconds },
         })
     }
 
@@ -208,7 +208,7 @@ impl Caller {
         match verified {
             Ok(()) if status.is_success() => {
                 let answer: T = serde_json::from_slice(&body)
-                    .map_err(|error| Failed::Final(Error::Contract(format!("{method} {path}: {error}"))))?;
+                    .map_err(|error| Failed::Final(Error::ContractBroken(format!("{method} {path}: {error}"))))?;
                 answer.check(about).map_err(|other| of_another_question(status, &other))?;
                 Ok(answer)
             }
@@ -272,7 +272,7 @@ async fn exchange(request: reqwest::RequestBuilder) -> Result<Received, (Lost, S
 fn refused(body: &[u8], status: StatusCode, path: &str, about: &About<'_>) -> Failed {
     let problem = match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => problem,
-        Err(error) => return Failed::Final(Error::Contract(format!("a problem document: {error}"))),
+        Err(error) => return Failed::Final(Error::ContractBroken(format!("a problem document: {error}"))),
     };
     if !is_instance_of(&problem.instance, path) {
         return of_another_question(status, &format!("its instance is {}, asked was {path}", problem.instance));
@@ -320,8 +320,8 @@ fn unauthenticated(headers: &header::HeaderMap) -> Error {
     let theirs = headers.get(header::DATE).and_then(|date| date.to_str().ok());
     let theirs = theirs.and_then(|date| chrono::DateTime::parse_from_rfc2822(date).ok());
     match theirs.map(|theirs| now().cast_signed() - theirs.timestamp()) {
-        Some(ahead_seconds) if ahead_seconds.abs() > LEEWAY => Error::Clock { ahead_seconds },
-        _ => Error::NotAuthenticated("the key is not known there, revoked, or its agent disabled".to_owned()),
+        Some(ahead_seconds) if ahead_seconds.abs() > LEEWAY => Error::WrongClock { ahead_seconds },
+        _ => Error::WrongKey("the key is not known there, revoked, or its agent disabled".to_owned()),
     }
 }
 

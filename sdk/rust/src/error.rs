@@ -22,10 +22,10 @@ pub enum Error {
         "the service does not accept this agent's token ({0}). Check RELAYTRACE_URL and the key; an administrator \
          registers a new one"
     )]
-    NotAuthenticated(String),
+    WrongKey(String),
     /// No answer that counts came in time: whether the call had an effect is not known, and it may be sent again.
     #[error("no answer that counts after {tries} tries; the last: {last}. {}", why.advice())]
-    GaveUp {
+    NoAnswer {
         /// How often it was sent.
         tries: usize,
         /// What the last try met.
@@ -35,7 +35,7 @@ pub enum Error {
     },
     /// The service answered for another action than the one that was asked about.
     #[error("the service answered for the action {answered}, asked was {asked}")]
-    OtherAction {
+    OtherAnswer {
         /// Digest of the action asked about.
         asked: String,
         /// Digest in the answer.
@@ -43,7 +43,7 @@ pub enum Error {
     },
     /// The two clocks differ by more than the 30 s that signatures and tokens allow.
     #[error("this machine's clock is {}, more than the 30 s that are allowed: set it", off(*.ahead_seconds))]
-    Clock {
+    WrongClock {
         /// How far this machine's clock is ahead of the service's; negative if it is behind.
         ahead_seconds: i64,
     },
@@ -63,10 +63,10 @@ pub enum Error {
     NotApproved(Box<NotApproved>),
     /// A receipt does not verify.
     #[error("the receipt does not verify: {0}")]
-    Receipt(String),
+    WrongReceipt(String),
     /// A verified answer does not follow the contract.
     #[error("an answer is not as the contract says: {0}")]
-    Contract(String),
+    ContractBroken(String),
 }
 
 /// What a call met instead of an answer that counts. None of it is an outcome.

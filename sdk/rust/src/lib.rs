@@ -176,14 +176,14 @@ impl Client {
     /// Asks. The same envelope again, while its key is kept, is the same request.
     ///
     /// # Errors
-    /// [`Error::Refused`]; [`Error::OtherAction`] where the service took the action for another one.
+    /// [`Error::Refused`]; [`Error::OtherAnswer`] where the service took the action for another one.
     pub async fn submit(&self, envelope: &Envelope) -> Result<RequestState> {
         let body = envelope.to_json(self.agent_id())?;
         let about = About { client_request_key: Some(&envelope.client_request_key), ..self.about(&[]) };
         let asked: RequestState = self.0.call(Method::POST, "/v1/hitl/requests", Some(&body), &about).await?;
         let own = envelope.action.digest()?;
         if asked.action_digest != own {
-            return Err(Error::OtherAction { asked: own, answered: asked.action_digest });
+            return Err(Error::OtherAnswer { asked: own, answered: asked.action_digest });
         }
         Ok(asked)
     }
@@ -332,7 +332,7 @@ impl Client {
             let Some(again) = self.polled(left, 1, &about).await?.decisions.pop() else { continue };
             if again.outcome != decision.outcome {
                 let (now, was) = (again.outcome, decision.outcome);
-                return Err(Error::Contract(format!("{} was {was:?} and is {now:?}", decision.request_id)));
+                return Err(Error::ContractBroken(format!("{} was {was:?} and is {now:?}", decision.request_id)));
             }
             return Ok(Some(again));
         }

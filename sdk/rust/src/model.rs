@@ -285,19 +285,19 @@ impl Decision {
     /// The action that may run: the one that was asked, or what the operator made of it.
     ///
     /// # Errors
-    /// [`Error::OtherAction`] where the decision is on another action, or its `action` is not that of its digest;
-    /// [`Error::Contract`] where it is no approval.
+    /// [`Error::OtherAnswer`] where the decision is on another action, or its `action` is not that of its digest;
+    /// [`Error::ContractBroken`] where it is no approval.
     pub fn approved_action(&self, asked: &Action) -> Result<Action> {
         if self.outcome != Outcome::Approved {
-            return Err(Error::Contract(format!("{} is no approval", self.request_id)));
+            return Err(Error::ContractBroken(format!("{} is no approval", self.request_id)));
         }
         let same = |asked: String, answered: &str| {
-            if asked == answered { Ok(()) } else { Err(Error::OtherAction { asked, answered: answered.to_owned() }) }
+            if asked == answered { Ok(()) } else { Err(Error::OtherAnswer { asked, answered: answered.to_owned() }) }
         };
         same(asked.digest()?, self.requested_digest())?;
         let action = match &self.action {
             Some(edited) => {
-                Action::deserialize(edited).map_err(|fault| Error::Contract(format!("an action: {fault}")))?
+                Action::deserialize(edited).map_err(|fault| Error::ContractBroken(format!("an action: {fault}")))?
             }
             None => asked.clone(),
         };

@@ -72,7 +72,7 @@ pub enum Why {
     Frozen,
     /// An outcome that this client does not know.
     #[error("its outcome is none that this client knows")]
-    Unknown,
+    UnknownOutcome,
 }
 
 fn named(by: &Actor) -> &str {
@@ -91,7 +91,7 @@ impl Why {
             Outcome::Rejected => Self::Rejected { by, reason },
             Outcome::Cancelled => Self::Cancelled { reason },
             Outcome::Responded => Self::Responded(decision.response.clone().unwrap_or_default()),
-            Outcome::Unknown => Self::Unknown,
+            Outcome::Unknown => Self::UnknownOutcome,
         })
     }
 

@@ -177,7 +177,7 @@ impl Client {
     /// Uses an approval up for the action that is about to run, if exactly that was approved.
     ///
     /// # Errors
-    /// [`Error::NotApproved`] with what stands against it; [`Error::OtherAction`] where another action was approved.
+    /// [`Error::NotApproved`] with what stands against it; [`Error::OtherAnswer`] where another action was approved.
     pub async fn consume(&self, request: &RequestState, decision: &Decision, asked: &Action) -> Result<PermitInUse> {
         if let Some(why) = Why::of(decision) {
             return Err(why.about(request, Some(decision)));
@@ -202,7 +202,7 @@ impl Client {
                 "frozen" => Why::Frozen,
                 _ => return Err(refused),
             },
-            Error::GaveUp { why: Lost::Frozen, .. } => Why::Frozen,
+            Error::NoAnswer { why: Lost::Frozen, .. } => Why::Frozen,
             _ => return Err(refused),
         };
         Err(why.about(request, Some(decision)))
@@ -217,7 +217,7 @@ impl Client {
             Err(Error::Refused(problem)) if problem.code == "not-found" => Ok(true),
             Err(Error::Refused(problem)) if problem.code == "forbidden" => Ok(false),
             Err(error) => Err(error),
-            Ok(_) => Err(Error::Contract(format!("{nobodys}, which nobody made, was approved"))),
+            Ok(_) => Err(Error::ContractBroken(format!("{nobodys}, which nobody made, was approved"))),
         }
     }
 

@@ -44,9 +44,9 @@ impl ReceiptKeys {
     /// The receipt of a decision: signed by one of these keys, and about this very decision.
     ///
     /// # Errors
-    /// [`Error::Receipt`] with the fault.
+    /// [`Error::WrongReceipt`] with the fault.
     pub fn verify(&self, decision: &Decision) -> Result<Receipt> {
-        let wrong = |what: &str| Error::Receipt(what.to_owned());
+        let wrong = |what: &str| Error::WrongReceipt(what.to_owned());
         let header = jsonwebtoken::decode_header(&decision.receipt).map_err(|_| wrong("it is no compact JWS"))?;
         if header.typ.as_deref() != Some("relaytrace-receipt+jwt") {
             return Err(wrong("it is of another type"));

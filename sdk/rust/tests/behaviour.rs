@@ -141,7 +141,7 @@ fn read() -> Value {
 
 #[expect(clippy::needless_pass_by_value, reason = "called with what a call returned")]
 fn is_about_another_question<T: std::fmt::Debug>(what: &str, outcome: Result<T, Error>) {
-    let is_refused = matches!(&outcome, Err(Error::GaveUp { last, .. }) if last.contains("another question"));
+    let is_refused = matches!(&outcome, Err(Error::NoAnswer { last, .. }) if last.contains("another question"));
     assert!(is_refused, "{what}: {outcome:?}");
 }
 
@@ -184,7 +184,7 @@ async fn what_does_not_verify_is_a_lost_connection() {
 
         let server = service(&[bad]).await;
         let error = client(&server.uri()).submit(&question()).await.unwrap_err();
-        assert!(matches!(error, Error::GaveUp { tries, .. } if tries > 1), "{error}");
+        assert!(matches!(error, Error::NoAnswer { tries, .. } if tries > 1), "{error}");
     }
 }
 
@@ -213,7 +213,7 @@ async fn what_is_retryable_is_sent_again_when_it_may_be() {
 async fn a_token_that_is_refused_is_named_after_a_few_tries() {
     let server = service(&[Say::Unsigned(401, problem(401, "unauthenticated", false))]).await;
     let error = client(&server.uri()).submit(&question()).await.unwrap_err();
-    assert!(matches!(error, Error::NotAuthenticated(_)), "{error}");
+    assert!(matches!(error, Error::WrongKey(_)), "{error}");
     assert_eq!(tries(&server).await, 3);
 }
 
@@ -252,7 +252,7 @@ async fn what_does_not_come_again_is_not_waited_for_for_ever() {
     // A decision is final.
     let server = service(&[stale, polled(&[delivered(2, "rejected")])]).await;
     let other = client(&server.uri()).accept(&first).await.unwrap_err();
-    assert!(matches!(other, Error::Contract(_)), "{other}");
+    assert!(matches!(other, Error::ContractBroken(_)), "{other}");
 }
 
 #[tokio::test]
@@ -261,7 +261,7 @@ async fn an_answer_about_another_action_is_none() {
     other["action_digest"] = json!("sha256:00");
     let server = service(&[Say::Signed(201, other)]).await;
     let error = client(&server.uri()).submit(&question()).await.unwrap_err();
-    assert!(matches!(error, Error::OtherAction { .. }), "{error}");
+    assert!(matches!(error, Error::OtherAnswer { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -343,7 +343,7 @@ async fn clocks_may_differ_by_30_seconds_and_beyond_the_error_names_the_clock() 
     }
     let server = service(&[Say::SignedAhead(45, 201, accepted())]).await;
     let error = client(&server.uri()).submit(&question()).await.unwrap_err();
-    assert!(matches!(error, Error::Clock { ahead_seconds: -46..=-44 }), "{error:?}");
+    assert!(matches!(error, Error::WrongClock { ahead_seconds: -46..=-44 }), "{error:?}");
     let said = error.to_string();
     assert!(said.contains("clock") && said.contains(" s behind the service's"), "{said}");
     assert_eq!(tries(&server).await, 3);
@@ -415,7 +415,7 @@ async fn an_approval_of_something_else_is_not_used() {
     for says in [unsaid, mismatched, of_another_type] {
         let server = service(&[says]).await;
         let error = client(&server.uri()).ask(&question(), None).await.unwrap_err();
-        assert!(matches!(error, Error::OtherAction { .. }), "{error}");
+        assert!(matches!(error, Error::OtherAnswer { .. }), "{error}");
         assert_eq!(tries(&server).await, 1, "it is not consumed");
     }
 }
@@ -431,7 +431,7 @@ async fn a_use_that_is_answered_for_another_action_or_not_answered_is_none() {
     for says in [Say::Signed(200, consumed("sha256:00")), Say::Unsigned(200, consumed(&own))] {
         let server = service(&[approved.clone(), says]).await;
         let error = patient_client(&server.uri(), Duration::ZERO).ask(&question(), None).await.unwrap_err();
-        assert!(matches!(error, Error::GaveUp { .. }), "{error}");
+        assert!(matches!(error, Error::NoAnswer { .. }), "{error}");
     }
     // An answer that was lost: the same attempt is sent again, under its own key.
     let says = [approved, Say::Unsigned(200, consumed(&own)), Say::Signed(200, consumed(&own))];

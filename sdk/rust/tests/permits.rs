@@ -157,7 +157,7 @@ async fn edited_arguments_are_what_runs(owner: PgPool) {
     let state = stack.client().request(permit.request.request_id).await.unwrap();
     let decision = state.decision.clone().unwrap();
     assert_eq!(decision.approved_action(&refund()).unwrap(), smaller);
-    assert!(matches!(decision.approved_action(&smaller), Err(Error::OtherAction { .. })));
+    assert!(matches!(decision.approved_action(&smaller), Err(Error::OtherAnswer { .. })));
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -223,13 +223,13 @@ async fn the_person_for_whom_it_asks_may_not_approve(owner: PgPool) {
 async fn wrong_secrets_keys_and_addresses_are_told_apart_and_never_approve(owner: PgPool) {
     let stack = Stack::start(&owner).await;
     let why = async |client: Client| match client.ask(&question(), None).await {
-        Err(Error::GaveUp { why, .. }) => why,
+        Err(Error::NoAnswer { why, .. }) => why,
         other => panic!("{other:?}"),
     };
     let other_secret = stack.client_with(&stack.agent.key_id, &format!("{}=", "A".repeat(43)));
     assert_eq!(why(other_secret).await, Lost::WrongSecret);
     let unknown = stack.client_with("of-another-deployment", &stack.app.response_secret(&stack.agent));
-    assert!(matches!(unknown.ask(&question(), None).await, Err(Error::NotAuthenticated(_))));
+    assert!(matches!(unknown.ask(&question(), None).await, Err(Error::WrongKey(_))));
 
     let at = |url: &str| {
         let secret = stack.app.response_secret(&stack.agent);

@@ -266,7 +266,7 @@ impl<'a> Turn<'a> {
                 ledger.violation(6, format!("another envelope under {key} was taken, as {id}"));
             }
             // Lost, or cut off: not known.
-            Err(Error::GaveUp { .. }) => ledger.mark(Mark::Lost),
+            Err(Error::NoAnswer { .. }) => ledger.mark(Mark::Lost),
             Err(error) => ledger.violation(6, format!("another envelope was refused otherwise: {error}")),
         }
     }

@@ -207,7 +207,7 @@ async fn first_response(world: &World) -> Result<Option<String>> {
     let client = client.observed(Arc::new(Witness::new(world.ledger.clone(), (0, 0), None)));
     match client.poll(Duration::ZERO, 1, &[]).await {
         Ok(_) => Ok(None),
-        Err(Error::GaveUp { last, .. }) if world.ledger.open().violations.iter().any(|seen| seen.criterion == 7) => {
+        Err(Error::NoAnswer { last, .. }) if world.ledger.open().violations.iter().any(|seen| seen.criterion == 7) => {
             Ok(Some(format!("an agent cannot tell that responses are the service's own: {last}")))
         }
         Err(error) => Err(error).context("an agent that was registered a moment ago cannot poll"),
