@@ -31,6 +31,7 @@ test: ## Prove it: unit, database, NATS, contract, verifier and browser tests
 	tests/with-stack python tests/documents/type.py
 	tests/with-stack sdk/python/run-tests short
 	tests/with-stack python -m pytest -q tests/commands
+	tests/with-stack tests/aap/run short
 	target/debug/simulator drill --short
 	target/debug/simulator run smoke
 
@@ -38,6 +39,7 @@ test: ## Prove it: unit, database, NATS, contract, verifier and browser tests
 test-agents: ## Prove the SDKs and their adapters, with the frameworks' own fake models
 	@local/setup test
 	tests/with-stack sdk/python/run-tests
+	tests/with-stack tests/aap/run
 	tests/with-stack npm --prefix sdk/typescript --silent test
 	tests/with-stack python tests/documents/first_decision.py
 	DEMO=1 tests/with-stack python tests/documents/demo.py

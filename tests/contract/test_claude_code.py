@@ -435,6 +435,16 @@ def test_what_nobody_was_asked_about_has_no_outcome(harness):
     assert (response.status_code, response.json()) == (200, {})
 
 
+def test_an_interrupted_tool_has_no_outcome_that_anybody_knows(harness, operator):
+    harness.ask()
+    request_id = the_request(operator, harness)["request_id"]
+    expect(operator.decide(request_id, "approve"), 201)
+    assert harness.ask(tool_use_id="toolu_1")["permissionDecision"] == "allow"
+    response = harness.send("PostToolUseFailure", tool_use_id="toolu_1", tool_input={}, error="x", is_interrupt=True)
+    assert (response.status_code, response.json()) == (200, {})
+    assert operator.detail(request_id)["execution"] == "consumed"
+
+
 def test_another_outcome_is_a_problem(harness, operator):
     harness.ask(tool_use_id="toolu_1")
     expect(operator.decide(the_request(operator, harness)["request_id"], "approve"), 201)

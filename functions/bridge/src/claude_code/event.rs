@@ -119,8 +119,12 @@ impl ToolCall {
         out
     }
 
-    /// How a run ended, by the event and by what the tool itself says of it.
-    pub fn outcome(&self, reported: Reported) -> (Reported, Option<Note>) {
+    /// How a run ended, by the event and by what the tool itself says of it. `None`: it was interrupted, and nobody knows.
+    pub fn outcome(&self, reported: Reported) -> Option<(Reported, Option<Note>)> {
+        let is_so = |name: &str| self.rest.iter().any(|(known, value)| known == name && *value == Json::Bool(true));
+        if is_so("is_interrupt") {
+            return None;
+        }
         let says = |name: &str| self.response.as_ref().and_then(|response| response.get(name));
         let has_failed = ["isError", "is_error"].iter().any(|name| says(name) == Some(&Json::Bool(true)));
         let reported = if has_failed { Reported::Failed } else { reported };
@@ -131,7 +135,7 @@ impl ToolCall {
             }
             _ => None,
         };
-        (reported, note)
+        Some((reported, note))
     }
 }
 
@@ -217,8 +221,10 @@ mod tests {
     #[test]
     fn a_run_has_failed_where_either_says_so() {
         let call = read(&CALL.replace(r#""new":1"#, r#""error":"no such file","tool_response":{"is_error":true}"#));
-        assert_eq!(call.outcome(Reported::Succeeded).0, Reported::Failed);
-        assert_eq!(call.outcome(Reported::Failed).1.unwrap().as_str(), "no such file");
-        assert_eq!(read(CALL).outcome(Reported::Succeeded), (Reported::Succeeded, None));
+        assert_eq!(call.outcome(Reported::Succeeded).unwrap().0, Reported::Failed);
+        assert_eq!(call.outcome(Reported::Failed).unwrap().1.unwrap().as_str(), "no such file");
+        assert_eq!(read(CALL).outcome(Reported::Succeeded), Some((Reported::Succeeded, None)));
+        let interrupted = read(&CALL.replace(r#""new":1"#, r#""is_interrupt":true"#));
+        assert_eq!(interrupted.outcome(Reported::Failed), None);
     }
 }

@@ -179,7 +179,7 @@ async fn after(
 ) -> Result<Response> {
     let noted = async {
         let Some(request_id) = state.store.request_of_key(&caller, &call.key).await? else { return Ok(()) };
-        let (reported, note) = call.outcome(reported);
+        let Some((reported, note)) = call.outcome(reported) else { return Ok(()) };
         let traceparent = Some(traceparent);
         let reporting =
             Reporting { caller, request_id, state: reported, note, evidence: None, is_any: false, traceparent };

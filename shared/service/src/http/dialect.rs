@@ -81,3 +81,46 @@ fn refusal(dialect: &Dialect) -> Response {
     *response.body_mut() = Body::from(told.body);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::any;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    const DENIAL: Dialect = Dialect { prefix: "/hook", tell, fails_open: true };
+
+    #[expect(clippy::unnecessary_wraps, reason = "a dialect's signature")]
+    fn tell(error: &Error, _: &str) -> Option<Told> {
+        let body = error.answer().code.into();
+        Some(Told { status: StatusCode::OK, content_type: "text/plain", headers: HeaderMap::new(), body })
+    }
+
+    /// What a caller gets of a route below both paths.
+    async fn answer(method: Method, path: &str, route: axum::routing::MethodRouter) -> (StatusCode, String) {
+        let dialects = Arc::new(Dialects(vec![DENIAL]));
+        let router = Router::new().route("/hook", route.clone()).route("/other", route);
+        let router = router.layer(axum::middleware::from_fn_with_state(dialects, last_word));
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).expect("a request");
+        let response = router.oneshot(request).await.expect("an answer");
+        let status = response.status();
+        let body = axum::body::to_bytes(response.into_body(), 1_000).await.expect("a body");
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    #[tokio::test]
+    async fn whatever_is_not_200_becomes_a_denial_where_callers_would_go_on() {
+        let refused = || any(async || StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer(Method::POST, "/hook", refused()).await, (StatusCode::OK, "internal".into()));
+        assert_eq!(answer(Method::GET, "/hook", refused()).await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer(Method::POST, "/other", refused()).await.0, StatusCode::SERVICE_UNAVAILABLE);
+        let panics = any(async || -> StatusCode { panic!("outside of the handler's own net") });
+        assert_eq!(answer(Method::POST, "/hook", panics).await, (StatusCode::OK, "internal".into()));
+        let good = any(async || "as it was");
+        assert_eq!(answer(Method::POST, "/hook", good).await, (StatusCode::OK, "as it was".into()));
+        let told = any(async || (StatusCode::CONFLICT, axum::Extension(InProblems)));
+        assert_eq!(answer(Method::POST, "/hook", told).await.0, StatusCode::CONFLICT);
+    }
+}
