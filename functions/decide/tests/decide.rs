@@ -28,6 +28,36 @@ async fn a_late_approval_is_refused_before_any_sweep(owner: PgPool) {
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
+async fn whoever_an_agent_acts_for_is_known_by_sub_address_and_user_name_whatever_their_case(owner: PgPool) {
+    let (app, agent) = app(owner).await;
+    let claims = json!({
+        "sub": "Sub-7", "email": "Maria.K@Example.com", "preferred_username": "mariaÄ", "roles": ["operator"],
+    });
+    let maria = app.person_with(&claims);
+    let approve = json!({"decision": "approve"});
+    for (number, id) in ["sub-7", "SUB-7", "maria.k@example.com", "MARIAä"].into_iter().enumerate() {
+        let mut envelope = agent.envelope(&format!("k{number}"));
+        envelope["on_behalf_of"] = json!({"id": id});
+        let asked = app.post("/v1/hitl/requests", &agent.token(), &envelope).await;
+        assert_eq!(asked.status, 201, "{}", String::from_utf8_lossy(&asked.bytes));
+        let path = path(asked.json()["request_id"].as_str().expect("an id"));
+        assert_eq!(app.post(&path, &maria, &approve).await.code(), "own-request", "{id}");
+        // It only ever blocks: another person's approval, and this one's rejection, are as they are elsewhere.
+        let (token, body) = if number % 2 == 0 {
+            (app.operator("jonas"), approve.clone())
+        } else {
+            (maria.clone(), json!({"decision": "reject", "reason": "not mine"}))
+        };
+        assert_eq!(app.post(&path, &token, &body).await.status, 201, "{id}");
+    }
+    let mut envelope = agent.envelope("another");
+    envelope["on_behalf_of"] = json!({"id": "maria.k@example.org", "name": "Maria K."});
+    let asked = app.post("/v1/hitl/requests", &agent.token(), &envelope).await.json();
+    let path = path(asked["request_id"].as_str().expect("an id"));
+    assert_eq!(app.post(&path, &maria, &approve).await.status, 201);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
 async fn fifty_racing_operators_make_one_decision(owner: PgPool) {
     let (app, agent) = app(owner).await;
     for round in 0..5 {
