@@ -188,7 +188,7 @@ pub enum AgentStatus {
 
 const LARGEST_CAP: u32 = 1_000_000;
 
-/// What is to be changed of an agent.
+/// The changes to an agent.
 #[derive(Debug, deserr::Deserr, ToSchema)]
 #[deserr(deny_unknown_fields)]
 #[expect(clippy::option_option, reason = "a cap is left out, null or a number")]

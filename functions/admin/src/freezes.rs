@@ -25,7 +25,7 @@ pub struct NewFreeze {
     mode: FreezeMode,
     /// When it ends by itself: in the future, and with `hold` within 7 days.
     until: Timestamp,
-    /// 1 to 2,000 characters. Who is rejected by a stop is told.
+    /// 1 to 2,000 characters. Agents of requests that a stop rejects are told it.
     reason: Reason,
 }
 
@@ -42,7 +42,7 @@ pub struct FreezeView {
     reason: String,
     created_at: Timestamp,
     created_by: String,
-    /// Null: nobody has ended it.
+    /// Null where it was not ended.
     ended_at: Option<Timestamp>,
     ended_by: Option<String>,
     /// It was neither ended nor over.

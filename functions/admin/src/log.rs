@@ -42,7 +42,7 @@ pub struct LogView {
     action: String,
     /// The agent, key, policy, replay, dead letter or request.
     subject: String,
-    /// What it was and became.
+    /// Its state before and after.
     #[schema(value_type = Object)]
     details: Value,
 }

@@ -162,7 +162,7 @@ impl NewPolicy {
 
 /// Set a timeout policy
 ///
-/// What was submitted before keeps the policy that applied then.
+/// Requests keep the policy of their submission.
 #[utoipa::path(
     put, path = "/v1/admin/timeout-policies", tag = "admin", security(("admin" = [])), request_body = NewPolicy,
     responses(

@@ -1,4 +1,4 @@
-//! What is stuck or about to be.
+//! Work that is stuck or about to be.
 
 use axum::Json;
 use axum::extract::State;
@@ -64,7 +64,7 @@ struct StaleCursor(Timestamp, StaleReason, String);
 
 impl Cursor for StaleCursor {}
 
-/// See what is stale
+/// List stale work
 ///
 /// The longest first.
 #[utoipa::path(

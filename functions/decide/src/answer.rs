@@ -79,7 +79,7 @@ fn null() -> &'static RawValue {
     RawValue::NULL
 }
 
-/// An answer that is whole. What its agent admits is not looked at yet.
+/// A complete answer, not yet compared with the answers that its agent takes.
 #[derive(Debug)]
 pub struct Given {
     pub answer: Answer,
@@ -131,7 +131,7 @@ impl Given {
         })
     }
 
-    /// What it makes of a request.
+    /// The outcome that it leads to.
     pub fn outcome(&self) -> Outcome {
         match self.answer {
             Answer::Approve | Answer::Edit => Outcome::Approved,

@@ -30,7 +30,7 @@ struct Delivery {
     delivered_at: Option<Timestamp>,
     /// What the agent said of the latest attempt: accepted, retry or failed.
     result: Option<String>,
-    /// What it reported, where the delivery is a dead letter.
+    /// The agent's report, where the delivery is a dead letter.
     error: Option<DeliveryError>,
 }
 
@@ -67,7 +67,7 @@ struct RequestDetail<'a> {
     action_digest: Digest,
     #[schema(value_type = Option<Object>)]
     context: Option<&'a RawValue>,
-    /// Whether what was sent was erased: summary, action and context. Its digests stay.
+    /// Whether summary, action and context were erased. The digests stay.
     erased: bool,
     /// What the agent can take for an answer.
     #[schema(value_type = Vec<Answer>)]

@@ -72,7 +72,7 @@ async fn decide(
     Ok(response)
 }
 
-/// An answer that says more than yes or no, judged by what its agent admits.
+/// An edit or a response, checked against the answers and schemas of its agent.
 ///
 /// Where the request is over, nothing was judged, so nothing is written, and the answer is how it stands. Also where a sweep
 /// opens the request again meanwhile.

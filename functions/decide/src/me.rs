@@ -1,4 +1,4 @@
-//! Who is asking.
+//! The caller: `GET /v1/hitl/me`.
 
 use axum::Json;
 use relaytrace_service::auth::{Operator, SignedIn};

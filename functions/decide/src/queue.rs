@@ -1,4 +1,4 @@
-//! The queue: what is pending, what was decided.
+//! The queue: pending and decided requests.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -151,7 +151,7 @@ impl From<QueueItem> for Item {
     }
 }
 
-/// How much is pending, whatever the filter.
+/// Counts of all pending requests, independent of the filter.
 #[derive(Debug, Serialize, ToSchema)]
 struct PendingCounts {
     pending: i64,

@@ -1,4 +1,4 @@
-//! `poll`: agents learn what was decided, and say that they have it.
+//! `poll`: agents receive decisions and acknowledge them.
 
 mod acknowledge;
 mod permits;

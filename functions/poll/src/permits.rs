@@ -10,7 +10,7 @@ use relaytrace_store::{Caller, Consuming, Reporting};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// An attempt to run what was approved.
+/// An attempt to run an approved action.
 #[derive(Debug, deserr::Deserr, ToSchema)]
 #[deserr(deny_unknown_fields)]
 pub struct Consume {

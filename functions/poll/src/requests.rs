@@ -67,7 +67,7 @@ pub struct ListQuery {
     client_request_key: Option<String>,
     /// The requests of this group.
     group: Option<String>,
-    /// `pending`: what is not decided yet. The default where neither a key nor a group is given.
+    /// `pending`: undecided requests. The default where neither a key nor a group is given.
     status: Option<String>,
     /// From the page before.
     cursor: Option<String>,

@@ -30,7 +30,7 @@ pub fn router() -> Routes {
     relaytrace_service::routes!(order, show).needing(DatabaseAuthority::Ops, |needs| needs)
 }
 
-/// What is to go out again.
+/// The order of a replay.
 #[derive(Debug, deserr::Deserr, ToSchema)]
 #[deserr(error = relaytrace_domain::Faults, deny_unknown_fields)]
 struct Order {

@@ -1,4 +1,4 @@
-//! `timeout-sweep`: what has to happen because time has passed.
+//! `timeout-sweep`: work that is due because time has passed.
 //!
 //! Bounded batches, safe when overlapping: rows that another sweep holds are skipped. Invoked at least once by a
 //! schedule; any number of overlapping sweeps have the effect of one.
@@ -23,10 +23,10 @@ const BATCH: i64 = 200;
 const RELAYED: i64 = 1_000;
 /// Unfinished replays that one round continues.
 const REPLAYS: i64 = 10;
-/// Rounds of one sweep at the most; what is left is the next sweep's.
+/// Rounds of one sweep at the most; the next sweep does the rest.
 const ROUNDS: usize = 50;
 
-/// What one sweep did.
+/// The counts of one sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SweepReport {
     /// Requests whose time was over and whose priority was raised.

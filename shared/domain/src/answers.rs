@@ -1,4 +1,4 @@
-//! What an agent can take for an answer, and for whom it asks (contract, "Answers").
+//! Answers that an agent can take, and the person for whom it asks (contract, "Answers").
 
 use std::collections::BTreeSet;
 
@@ -67,7 +67,7 @@ impl Answers {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[deserr(deny_unknown_fields)]
 pub struct OnBehalfOf {
-    /// An operator's id, `sub`, e-mail address or user name. Whoever is known by it may not approve the request.
+    /// An operator's id, `sub`, e-mail address or user name. An operator known by it may not approve the request.
     pub id: PersonId,
     /// For the operator's eyes.
     #[deserr(default, from(PersonName) = Some)]

@@ -69,7 +69,7 @@ impl ChainHeader {
 pub struct ChainHeader {
     /// Position, from 1.
     pub seq: i32,
-    /// What it tells.
+    /// Its kind.
     pub kind: ChainKind,
     /// When.
     pub at: Timestamp,

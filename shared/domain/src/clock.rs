@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::{DateTime, Utc};
 
-/// The system's clock, or one that a test moves.
+/// The system's clock, or a test's.
 ///
 /// The database's clock decides deadlines, leases and the 7 days; this one decides tokens and signatures. A moved
 /// clock is handed to the statements too ([`Clock::for_database`]), so that a test moves both at once.
@@ -41,7 +41,7 @@ impl Clock {
         self.for_database().unwrap_or_else(|| self.wall())
     }
 
-    /// The operating system's time, whatever a test says: for connections, whose servers live in it.
+    /// The operating system's time, also in tests: for connections, whose servers live in it.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
     pub fn wall(&self) -> DateTime<Utc> {

@@ -15,7 +15,7 @@ pub enum Refusal {
     Outdated,
     /// The server has no time, lock, memory or disk for it now. The connection is as good as before.
     Busy,
-    /// The server is going, or the connection is not what it was.
+    /// The server is shutting down, or the connection's state is lost.
     Lost,
 }
 

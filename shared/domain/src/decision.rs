@@ -1,4 +1,4 @@
-//! The one final outcome of a request, and who made it.
+//! The one final outcome of a request, and its actor.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -10,7 +10,7 @@ use super::json::Json;
 use super::stored::stored_as_text;
 use super::time::Timestamp;
 
-/// What was decided.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -74,7 +74,7 @@ pub enum Execution {
     Succeeded,
     /// The action failed.
     Failed,
-    /// The permit was used, and nobody said how it went in time.
+    /// The permit was used, and no outcome was reported in time.
     Unknown,
 }
 
@@ -149,7 +149,7 @@ impl Eq for JsonText {}
 
 impl TryFrom<Vec<u8>> for JsonText {
     type Error = Error;
-    /// What is stored as JSON.
+    /// The stored JSON.
     fn try_from(bytes: Vec<u8>) -> Result<Self> {
         let text = String::from_utf8(bytes).map_err(Error::internal)?;
         RawValue::from_string(text).map(Self).map_err(Error::internal)
@@ -184,7 +184,7 @@ impl Written {
         }
     }
 
-    /// What is stored, read again: nothing if neither is there.
+    /// Reads the stored columns: nothing if both are null.
     ///
     /// # Errors
     /// [`Error::Internal`] where it is no JSON.
@@ -207,7 +207,7 @@ impl Written {
 pub struct Decision {
     /// The decided request.
     pub request_id: RequestId,
-    /// What was decided.
+    /// The outcome of a request.
     pub outcome: Outcome,
     /// Why.
     pub cause: Cause,

@@ -73,7 +73,7 @@ pub struct Action {
     pub arguments: FreeObject,
 }
 
-/// The JSON body of a submission. Null is not absence: optional members are read as what they are, if they are there.
+/// The JSON body of a submission. Null is not absence: an optional member that is there must have its type.
 #[derive(Clone, Debug, PartialEq, Eq, Deserr)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[deserr(deny_unknown_fields)]
@@ -94,7 +94,7 @@ pub struct Envelope {
     #[deserr(default, from(Summary) = Some)]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub summary: Option<Summary>,
-    /// What is to be approved.
+    /// The action to be approved.
     pub action: Action,
     /// For the operator's eyes.
     #[deserr(default, from(FreeObject) = Some)]
@@ -193,12 +193,12 @@ fn faults_of_offer(envelope: &Envelope, bytes: &[u8]) -> Faults {
     serde_json::from_slice::<Offer<'_>>(bytes).expect("a valid envelope is JSON").faults()
 }
 
-/// A valid envelope with what is derived from its bytes.
+/// A valid envelope, with the values derived from its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
     /// The parsed envelope.
     pub envelope: Envelope,
-    /// The bytes as received; they are what is stored.
+    /// The bytes as received, which are stored.
     pub bytes: Vec<u8>,
     /// The bytes of `resume`, if any.
     pub resume: Option<Vec<u8>>,

@@ -1,6 +1,6 @@
 //! The one error type: conditions, not places.
 //!
-//! [`Error::failure`] classifies it: what it is called, which status it has, who tries again and when.
+//! [`Error::failure`] classifies it: its code, its status, and who tries again and when.
 
 use crate::failure::Answer;
 use crate::{Decision, Failure, Faults, ParseError, Timestamp};
@@ -14,10 +14,10 @@ pub enum Error {
     /// The body is not JSON, is empty, is not UTF-8, or has duplicate members.
     #[error("the body is not valid JSON: {0}")]
     MalformedJson(String),
-    /// Who calls is not known. The reason is for the log only: every failure answers alike.
+    /// The caller is not authenticated. The reason is for the log only: all such failures have the same answer.
     #[error("the bearer token is missing or not valid")]
     Unauthenticated(&'static str),
-    /// Who calls is known and may not do this.
+    /// The caller is authenticated and may not do this.
     #[error("{0}")]
     Forbidden(&'static str),
     /// It does not exist, or the caller may not know that it does.
@@ -35,10 +35,10 @@ pub enum Error {
         /// When it ended.
         respond_by: Timestamp,
     },
-    /// The operator saw another action than the one that is stored.
+    /// The operator saw another action than the stored one.
     #[error("the action digest is not that of the request")]
     ActionMismatch,
-    /// Who decides is the person for whom the agent acts.
+    /// The decider is the person for whom the agent acts.
     #[error("the agent acts for you: somebody else has to approve it")]
     OwnRequest,
     /// The delivery was handed out again since, or never with this id.
@@ -150,7 +150,7 @@ impl Error {
         Self::Invalid(faults)
     }
 
-    /// A failed look-up of keys: whatever went wrong, it must not read as a wrong token.
+    /// A failed look-up of keys: no such failure may read as a wrong token.
     #[must_use]
     pub fn into_unavailable(self) -> Self {
         match self {
@@ -159,7 +159,7 @@ impl Error {
         }
     }
 
-    /// An internal error from whatever should not have happened.
+    /// An internal error from an unexpected failure.
     pub fn internal(source: impl Into<anyhow::Error>) -> Self {
         Self::Internal(source.into())
     }

@@ -1,5 +1,5 @@
-//! Everything that can fail, and what is done about it: one table for answers, statements, deliveries, the sweep and
-//! the publisher. `docs/errors.md` is printed from it.
+//! All failures and their handling, in one table: of answers, statements, deliveries, the sweep and the publisher.
+//! `docs/errors.md` is printed from it.
 
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::time::Duration;
@@ -117,7 +117,7 @@ pub struct Retry {
 pub enum Pause {
     /// As long as this.
     Of(Duration),
-    /// Any time up to this, so that those who lost together do not come back together.
+    /// Any time up to this, so that callers that failed together do not retry together.
     Jitter(Duration),
     /// Any time up to `first`, which doubles with each failure until it is `longest`.
     Doubling {
@@ -149,7 +149,7 @@ impl Failure {
         Self::iter()
     }
 
-    /// What a caller is told; `None`: nobody waits for an answer.
+    /// The answer to a caller; `None`: no caller waits for one.
     #[must_use]
     pub const fn answer(self) -> Option<Answer> {
         let (code, status, title) = match self {
@@ -241,7 +241,7 @@ impl Failure {
         Some(Retry { by, pause, most })
     }
 
-    /// What is left in the end where nobody tries again.
+    /// The final state where there is no further try.
     const fn outcome(self) -> &'static str {
         match self {
             Self::StatementConflict => "`unavailable`",

@@ -13,7 +13,7 @@ pub struct Fault {
     /// RFC 6901 pointer to the member, without `#`; empty for the body itself. At most 256 characters: a longer one is
     /// cut and ends in `…`.
     pub pointer: String,
-    /// What is wrong with it, for a person.
+    /// The fault, for a person.
     pub detail: String,
 }
 
@@ -35,7 +35,7 @@ impl Faults {
         self.add_with(|| (Pointer::default().raw(pointer.as_ref()), detail.into()));
     }
 
-    /// Adds a fault of the member or parameter with this name, whatever characters are in it.
+    /// Adds a fault of the member or parameter with this name, which may hold any characters.
     pub fn add_at(&mut self, name: &str, detail: impl Into<String>) {
         self.add_with(|| (Pointer::default().member(name), detail.into()));
     }

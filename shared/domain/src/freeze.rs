@@ -1,4 +1,4 @@
-//! Freezes: an administrator stops for a time what would be approved or used (contract, "Freezes").
+//! Freezes: an administrator prevents approvals and their use for a time (contract, "Freezes").
 
 use deserr::Deserr;
 use serde::Serialize;

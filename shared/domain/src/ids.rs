@@ -128,7 +128,7 @@ text!(
 );
 
 text!(
-    /// Names one attempt to run what was approved, `[A-Za-z0-9._:-]{16,128}`, fresh and random (contract, "Permits").
+    /// Names one attempt to run an approved action, `[A-Za-z0-9._:-]{16,128}`, fresh and random (contract, "Permits").
     ConsumeKey,
     |text| text.len() >= 16 && ClientRequestKey::from_str(text).is_ok(),
     "must be 16 to 128 characters of A-Z, a-z, 0-9 and . _ : -"

@@ -1,4 +1,4 @@
-//! What an agent's key may do (contract, "Scopes of keys").
+//! Scopes of agents' keys (contract, "Scopes of keys").
 
 use std::collections::BTreeSet;
 

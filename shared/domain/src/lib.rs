@@ -1,6 +1,6 @@
 //! The words and rules of RelayTrace as types: parsed once, valid from then on. No I/O.
 //!
-//! What a deployment needs on top is behind features: `database` (columns of Postgres, its errors as failures), `http`
+//! Features add the parts that a deployment needs: `database` (columns of Postgres, its errors as failures), `http`
 //! (errors as responses), `openapi` (schemas).
 
 mod aap;

@@ -1,4 +1,4 @@
-//! Permits: how long an approval may be used, and what became of it (contract, "Permits").
+//! Permits: the time in which an approval may be used, and its outcome (contract, "Permits").
 
 use chrono::{DateTime, Utc};
 use deserr::Deserr;

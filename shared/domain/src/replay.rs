@@ -1,4 +1,4 @@
-//! Replays: what an administrator wants to go out again (contract, "Administration").
+//! Replays: deliveries or events that an administrator sends out again (contract, "Administration").
 
 use deserr::{DeserializeError as _, Deserr, ErrorKind, IntoValue, Value, ValuePointerRef, take_cf_content};
 use serde::Serialize;
@@ -48,7 +48,7 @@ stored_as_text!(ReplayState { Running = "running", Finished = "finished", Failed
 pub enum ReplayScope {
     /// These, also where the delivery is acknowledged.
     Requests {
-        /// 1 to 1,000; in order, without repetitions. What is unknown matches nothing.
+        /// 1 to 1,000; in order, without repetitions. An unknown id matches nothing.
         #[cfg_attr(feature = "openapi", schema(min_items = 1, max_items = 1000))]
         request_ids: Vec<RequestId>,
     },

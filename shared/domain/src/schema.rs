@@ -1,7 +1,8 @@
-//! Schemas of what an operator may write: JSON Schema 2020-12, made by agents, so bounded in every way (contract, "Answers").
+//! Schemas of operators' edits and responses: JSON Schema 2020-12, written by agents and therefore bounded (contract,
+//! "Answers").
 //!
-//! `jsonschema` judges. This module bounds what that may cost: how long a schema is, what it refers to, which patterns it
-//! has, and how many steps a value takes.
+//! `jsonschema` validates. This module bounds the cost: the length of a schema, its references, its patterns, and the
+//! number of steps for a value.
 
 use std::collections::HashSet;
 
@@ -41,7 +42,7 @@ impl AnswerSchema {
     /// Compiles the JSON text of a schema, which stands at this pointer.
     ///
     /// # Errors
-    /// What is wrong with it, and where.
+    /// Its faults, with their places.
     pub fn compile(text: &str, at: &str) -> Result<Self, Faults> {
         let fault = |pointer: String, detail: String| {
             let mut faults = Faults::default();
@@ -126,7 +127,7 @@ fn detail(error: &ValidationError<'_>) -> String {
     }
 }
 
-/// What is refused wherever it stands in a schema.
+/// Faults and patterns found anywhere in a schema.
 #[derive(Default)]
 struct Scan {
     patterns: usize,

@@ -17,7 +17,7 @@ pub enum StaleReason {
     DeadLettered,
     /// An agent stopped polling while a decision waits for it.
     NotPolling,
-    /// An approval was used, and nobody has reported in time what became of it.
+    /// An approval was used, and no outcome was reported in time.
     OutcomeUnknown,
 }
 

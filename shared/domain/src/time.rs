@@ -11,8 +11,8 @@ use super::ids::{InvalidText, deserialize_text};
 
 /// A point in time, to the microsecond, written as RFC 3339 in UTC: `2026-11-22T11:06:41.000000Z`.
 ///
-/// Parses RFC 3339 with the offset `Z` or `+00:00` only (contract, "Conventions"); what is finer than a
-/// microsecond is cut off, as the database would.
+/// Parses RFC 3339 with the offset `Z` or `+00:00` only (contract, "Conventions"); digits finer than a microsecond are
+/// cut off, as the database would.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "database", derive(sqlx::Type))]

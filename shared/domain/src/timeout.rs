@@ -1,10 +1,10 @@
-//! What a timeout policy does at `respond_by` (product, "Timeout policy").
+//! Effects of a timeout policy at `respond_by` (product, "Timeout policy").
 
 use deserr::Deserr;
 
 use super::stored::stored_as_text;
 
-/// What happens when nobody has answered in time.
+/// Effect of a timeout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, Deserr)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -26,9 +26,9 @@ stored_as_text!(OnTimeout { AutoReject = "auto_reject", AutoApprove = "auto_appr
 /// A part of the sweep that works on requests, one row or a batch at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SweepPart {
-    /// Raises the priority of what is past `respond_by` and may be raised.
+    /// Raises the priority of requests past `respond_by` whose policy raises them.
     Raise,
-    /// Decides what is past `respond_by`.
+    /// Decides requests past `respond_by`.
     Expire,
     /// Escalates at a share of the time.
     Escalate,
@@ -36,12 +36,12 @@ pub enum SweepPart {
     DeadLetter,
     /// Notes that the outcome of a used permit is unknown.
     Outcome,
-    /// Rejects what an administrator's stop covers.
+    /// Rejects pending requests that an administrator's stop covers.
     Stop,
 }
 
 impl SweepPart {
-    /// All of them, in the order in which a sweep does them. Stops first: what they cover is not raised or escalated.
+    /// All parts, in the order of a sweep. Stops come first: requests that they cover are not raised or escalated.
     pub const ALL: [Self; 6] = [Self::Stop, Self::Raise, Self::Expire, Self::Escalate, Self::DeadLetter, Self::Outcome];
 }
 

@@ -1,4 +1,4 @@
-//! `DATABASE_URL`, and the certificates that its server is judged by.
+//! `DATABASE_URL`, and the root certificates that its server is verified with.
 //!
 //! The driver takes `sslrootcert=system` for a file's name and knows compiled-in roots only. As libpq does, `system` means
 //! the roots of this system; where a server is to be verified and no file is named, they are used beside those compiled
@@ -16,7 +16,7 @@ const SYSTEM: &str = "system";
 /// Reads a URL of Postgres.
 ///
 /// # Errors
-/// What is wrong with it, without its value.
+/// The fault, without the value.
 pub(crate) fn parse(text: &str) -> Result<PgConnectOptions, &'static str> {
     const RULE: &str = "is not a Postgres URL";
     let options = PgConnectOptions::from_str(text).map_err(|_| RULE)?;

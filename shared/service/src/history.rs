@@ -1,5 +1,5 @@
-//! Whether the database is the one that it was: a restore to an older point that nobody has declared is found by the
-//! stream, which was told of what is missing (contract, "Restores").
+//! Detection of undeclared restores to an older point: the stream was told of entries that the database then lacks
+//! (contract, "Restores").
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a function holds: it is configured with the secrets that it needs, and connects as its own authority.
+//! Secrets and authorities of each function: it gets the secrets that it needs and connects with its own authority.
 
 use std::collections::BTreeSet;
 

@@ -50,7 +50,7 @@ impl Relay {
         .await
     }
 
-    /// A decision, whoever decides: the decision as it stands, and whether this call made it.
+    /// Records a decision of any authority. Returns the decision as it stands, and whether this call made it.
     ///
     /// # Errors
     /// Those of [`Store::decide`].

@@ -213,7 +213,7 @@ async fn answer(
     Ok(Response::from_parts(parts, Full::new(body.collect().await?.to_bytes())))
 }
 
-/// The HTTP call that an event is, if it is one. Whatever came through an API is, and must authenticate as such.
+/// The HTTP call that an event carries, if any. Every event that came through an API is one, and must authenticate.
 fn call_of(event: LambdaEvent<Value>) -> serde_json::Result<Option<LambdaEvent<LambdaRequest>>> {
     if event.payload.pointer("/requestContext").is_none() {
         return Ok(None);
@@ -222,7 +222,7 @@ fn call_of(event: LambdaEvent<Value>) -> serde_json::Result<Option<LambdaEvent<L
     Ok(Some(LambdaEvent::new(call, event.context)))
 }
 
-/// Serves a router as plain HTTP until `stop`, then lets what is under way end, all within the limits of
+/// Serves a router as plain HTTP until `stop`, then lets calls under way end, all within the limits of
 /// [`AppState::server`].
 ///
 /// # Errors

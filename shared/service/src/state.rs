@@ -1,4 +1,4 @@
-//! What every handler shares: built once for each process, in the init phase, without waiting for any server.
+//! State shared by all handlers: built once for each process, in the init phase, without waiting for any server.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -130,7 +130,7 @@ impl AppState {
         self.authorities.values().chain(of_all)
     }
 
-    /// Lets nobody have a connection any more.
+    /// Closes the pools.
     pub fn close(&self) {
         self.store.close();
         self.authorities.values().for_each(|store| store.close());

@@ -16,7 +16,7 @@ struct Signs {
     history: History,
 }
 
-/// What is known of the database beside the stream.
+/// Whether the database holds the entries that the stream was told of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum History {
     /// Nothing yet.
@@ -24,7 +24,7 @@ pub(crate) enum History {
     Unknown,
     /// It has what the stream tells.
     Whole,
-    /// It is an older copy, and nobody has declared a restore.
+    /// It is an older copy, and no restore was declared.
     Behind,
 }
 

@@ -18,7 +18,7 @@ pub enum Adjustment {
     Reprioritise(Priority),
 }
 
-/// One element of the statement: a request, and what it is to become.
+/// One element of the statement: a request, and its new deadline or priority.
 struct Adjusting<'a> {
     request_id: RequestId,
     tenant: Option<&'a TenantId>,

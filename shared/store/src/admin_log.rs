@@ -1,4 +1,4 @@
-//! What administrators did: append-only, written by the statement that did it.
+//! The administrators' log: append-only, each entry written by the statement that it records.
 
 use chrono::{DateTime, Utc};
 use relaytrace_domain::{ActorKind, Result};
@@ -25,7 +25,7 @@ pub struct LogRecord {
     pub action: String,
     /// To what: an agent, a key, a policy, a request.
     pub subject: String,
-    /// What it was and became.
+    /// Its state before and after.
     pub details: Value,
 }
 

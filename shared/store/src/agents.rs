@@ -11,7 +11,7 @@ use relaytrace_domain::{Error, Result};
 
 /// Rows that one statement counts.
 const COUNTED_AT_ONCE: i64 = 1_000;
-/// Pause between two looks at what is under way.
+/// Pause between two looks at transactions under way.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// A key as it is looked up to verify a token. All but the last two never change.
@@ -27,7 +27,7 @@ pub struct AgentKey {
     pub public_key: Vec<u8>,
     /// Which master secret the response secret is derived from.
     pub master_id: String,
-    /// What it may do.
+    /// The rights of the key.
     pub scopes: Vec<KeyScope>,
     /// With `execute-any`: these agents' permits; `None`: any agent's of its tenant.
     pub execute_agents: Option<Vec<AgentId>>,
@@ -42,7 +42,7 @@ pub struct AgentKey {
 }
 
 impl AgentKey {
-    /// What it may do.
+    /// The rights of the key.
     #[must_use]
     pub fn rights(&self) -> KeyRights {
         KeyRights {
@@ -66,7 +66,7 @@ pub struct NewKey<'a> {
     pub public_key: &'a [u8],
     /// Which master secret the response secret is derived from.
     pub master_id: &'a str,
-    /// What it may do, for ever.
+    /// The rights of the key, which never change.
     pub rights: &'a KeyRights,
     /// From then on it is not accepted.
     pub expires_at: Option<DateTime<Utc>>,
@@ -89,7 +89,7 @@ pub struct KeyRecord {
     pub key_id: KeyId,
     /// `EdDSA`, `ES256` or `bearer`.
     pub alg: String,
-    /// What it may do.
+    /// The rights of the key.
     pub rights: KeyRights,
     /// From then on it is not accepted.
     pub expires_at: Option<DateTime<Utc>>,
@@ -114,13 +114,13 @@ pub struct AgentRecord {
     pub created_at: DateTime<Utc>,
     /// Its latest poll, to about 5 seconds.
     pub last_polled_at: Option<DateTime<Utc>>,
-    /// What it may have pending.
+    /// Caps of its pending requests.
     pub caps: Caps,
     /// Its keys, oldest first; empty in a list.
     pub keys: Vec<KeyRecord>,
 }
 
-/// What an agent may have pending; `None`: any number.
+/// Caps of an agent's pending requests; `None`: any number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caps {
     /// Requests.
@@ -129,7 +129,7 @@ pub struct Caps {
     pub max_pending_p1: Option<i32>,
 }
 
-/// What is to be changed of an agent; `None` leaves it as it is.
+/// The changes to an agent; `None` leaves a member as it is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AgentChange<'a> {
     /// For people.
@@ -292,7 +292,7 @@ impl Database {
         Ok(rows.into_iter().map(|row| row.virtual_transaction).collect())
     }
 
-    /// Lets the agent's caps count what it has pending already: a batch of it. Says how many rows that was.
+    /// Counts a batch of the agent's pending requests for its caps. Returns the number of rows.
     async fn count_pending(&self, agent_id: &AgentId) -> Result<i64> {
         let counted =
             self.one(|| sqlx::query_file!("sql/count_pending.sql", agent_id.as_str(), COUNTED_AT_ONCE)).await?;

@@ -1,4 +1,4 @@
-//! Who writes what: the functions' database roles.
+//! Authorities: the functions' database roles, and the writes granted to each.
 
 /// An authority: what its role's grants and policies let a function write (`sql/grants.sql`). The application's role is
 /// their union.

@@ -1,8 +1,8 @@
 //! Natural batching (plain HTTP only): rows that are queued while a statement runs go into the next one, together.
 //!
-//! Nothing waits for others to come: a row that finds no statement under way is sent at once, alone. The statement is
-//! the same for one row and for many. Whatever is not simply written leaves the batch for a statement of its own, so that
-//! each caller's answer stays its own: rows of one key after the first (a statement must not touch a row twice), and every
+//! No row waits for a batch to fill: where no statement is under way, it is sent at once, alone. The statement is the
+//! same for one row and for many. A row that the batch cannot write is retried with a statement of its own, so that
+//! each caller gets its own answer: rows of one key after the first (a statement must not touch a row twice), and every
 //! row of a batch that the database refused.
 
 use std::collections::{HashMap, HashSet};
@@ -26,9 +26,9 @@ use relaytrace_domain::{Error, Result};
 /// Tasks that write rows of one kind, each with a statement under way at the most.
 ///
 /// The next begins when the statement before has ended or has taken `ITS_TURN`: fewer and longer statements as long as
-/// the database answers at once, and no standstill behind a slow disk or somebody's lock.
+/// the database answers at once, and no standstill behind a slow disk or a lock.
 pub const WRITERS: usize = 2;
-/// How long a statement has the rows that come meanwhile wait for it.
+/// How long the first writer's statement may run before the second writer starts.
 const ITS_TURN: Duration = Duration::from_millis(10);
 /// Rows of a statement at the most.
 const MOST_ROWS: usize = 64;
@@ -36,7 +36,7 @@ const MOST_ROWS: usize = 64;
 const MOST_BYTES: usize = 2 * 1024 * 1024;
 /// Longest wait of a row until a statement takes it. From then on it is answered when that statement is.
 const QUEUE_DEADLINE: Duration = Duration::from_secs(1);
-/// KiB of rows that wait or are being written at the most; whoever comes then is told to come back.
+/// At most so many KiB of rows are queued or being written; new callers then get 503.
 const ROOM: usize = 16 * 1024;
 
 /// A row of a statement that is written over arrays.
@@ -97,7 +97,7 @@ enum Answer<T> {
 }
 
 impl<R: Row> Batches<R> {
-    /// Writes a row, together with those that wait beside it. A caller that hangs up before its turn writes nothing.
+    /// Writes a row, together with other queued rows. Where its caller hangs up while it is queued, it is not written.
     ///
     /// # Errors
     /// [`Error::Unavailable`] where too much waits, or the time of a statement has passed; and those of the statement.

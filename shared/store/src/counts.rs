@@ -1,4 +1,4 @@
-//! How much is pending, counted within bounds and not by every caller.
+//! Counts of pending requests, up to a bound; callers share one count.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ const COUNT_LASTS: Duration = Duration::from_secs(1);
 /// Tenants whose counts are kept.
 const CAPACITY: usize = 1_000;
 
-/// How much is pending, whatever the filter.
+/// Counts of all pending requests, independent of the filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Of P1, P2, P3: each a lower bound where it has reached 10,000.

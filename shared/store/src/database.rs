@@ -1,5 +1,5 @@
-//! The database as every module of this crate uses it: a pool, a clock, what is known of where to look, and the rules of
-//! deliveries. It knows no aggregate: each adds its own operations.
+//! The database as every module of this crate uses it: a pool, a clock, scan hints, and the rules of deliveries. It
+//! knows no aggregate: each adds its own operations.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub struct Database {
     pub(crate) due: Arc<ScanHints<AgentId>>,
     /// Of the outbox.
     pub(crate) left_over: Arc<ScanHints<()>>,
-    /// Of what is pending, for each tenant.
+    /// Counts of pending requests, for each tenant.
     pub(crate) counts: Arc<SharedCounts>,
 }
 

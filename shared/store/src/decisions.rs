@@ -32,7 +32,7 @@ pub struct Deciding {
     pub traceparent: Option<String>,
 }
 
-/// Who decides, and what makes the decision theirs to take.
+/// The decider, with the authority that it decides by.
 #[derive(Clone, Debug)]
 pub enum Authority {
     /// A person at the queue, in their tenant.
@@ -182,7 +182,7 @@ pub(crate) struct Attested {
 }
 
 impl Deciding {
-    /// The same, signed: on this action, which is then the only one that it decides.
+    /// The same, signed, and bound to this action alone.
     ///
     /// # Errors
     /// [`Error::Internal`] where no key of this process may speak for its cause.
@@ -286,8 +286,8 @@ impl Database {
         asked.await?.ok_or(Error::NotFound)
     }
 
-    /// Signs a decision. Where its decider did not say which action they saw, it is looked up: nothing is signed that
-    /// does not say what it is about.
+    /// Signs a decision. Where the decider did not name the action, its digest is looked up: every signed decision
+    /// names its action.
     pub(crate) async fn attest(&self, deciding: Deciding) -> Result<Attested> {
         let action_digest = match (deciding.action_digest, &deciding.by) {
             (Some(digest), _) => digest,
@@ -298,7 +298,7 @@ impl Database {
         deciding.attested(&self.attestor, action_digest)
     }
 
-    /// What is to be decided because its time is over: up to three times `limit` requests, or only `only` of them.
+    /// Requests past their `respond_by`, to be decided by policy: up to three times `limit`, or only `only` of them.
     pub(crate) async fn due_to_expire(
         &self,
         limit: i64,
@@ -330,7 +330,7 @@ impl Database {
         deciding.collect()
     }
 
-    /// What is to be rejected because a stop covers it: up to three times `limit` requests, or only `only` of them.
+    /// Pending requests that a stop covers, to be rejected: up to three times `limit`, or only `only` of them.
     pub(crate) async fn stopped(&self, limit: i64, only: Option<RequestId>) -> Result<Vec<Deciding>> {
         let now = self.clock().for_database();
         let stopped = self.all(|| sqlx::query_file!("sql/stopped.sql", now, limit, only.map(|id| id.0))).await?;
@@ -460,7 +460,7 @@ struct Standing {
     respond_by: DateTime<Utc>,
     action_digest: Digest,
     answers: Answers,
-    /// The person who asks is the one for whom the agent acts.
+    /// The operator is the person for whom the agent acts.
     is_own: bool,
     decision: Option<Decision>,
 }

@@ -49,7 +49,7 @@ pub struct Delivered {
 }
 
 impl Delivered {
-    /// What its receipt is made from.
+    /// The stored entry that the receipt is made from.
     #[must_use]
     pub fn stored_decision(&self) -> StoredDecision<'_> {
         StoredDecision {
@@ -86,7 +86,7 @@ pub struct LeaseOrder<'a> {
 pub struct Leased {
     /// The database's time.
     pub polled_at: DateTime<Utc>,
-    /// What was leased, in the order in which it became due.
+    /// The leased deliveries, in the order in which they became due.
     pub deliveries: Vec<Delivered>,
     /// More was due.
     pub has_more: bool,
@@ -95,9 +95,9 @@ pub struct Leased {
 }
 
 impl Database {
-    /// Leases what is due for a poll. Concurrent polls get disjoint sets.
+    /// Leases due deliveries for a poll. Concurrent polls get disjoint sets.
     ///
-    /// The lease is committed asynchronously: one that is lost in a crash is only a redelivery.
+    /// The lease is committed asynchronously: a lease lost in a crash only causes a redelivery.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] where the key or agent is no longer active.

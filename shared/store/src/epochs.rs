@@ -1,4 +1,4 @@
-//! Restores to an older point: what of the past is lost is noticed, and what comes after has names of its own.
+//! Epochs: a restore to an older point is detected, and later entries get names of their own.
 
 use anyhow::{Context as _, ensure};
 use chrono::{DateTime, Utc};

@@ -1,4 +1,4 @@
-//! Freezes: what nobody may approve or use for now (contract, "Freezes").
+//! Freezes: actions that cannot be approved or used for a time (contract, "Freezes").
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub struct FreezeRule {
     pub agent_id: Option<AgentId>,
     /// Actions of this type; `None`: of any.
     pub action_type: Option<ActionType>,
-    /// What is kept from being done.
+    /// Hold or stop.
     pub mode: FreezeMode,
     /// When it ends by itself; a hold within seven days.
     pub until: DateTime<Utc>,
@@ -39,7 +39,7 @@ pub struct FreezeRecord {
     pub agent_id: Option<AgentId>,
     /// Actions of this type; `None`: of any.
     pub action_type: Option<ActionType>,
-    /// What is kept from being done.
+    /// Hold or stop.
     pub mode: FreezeMode,
     /// When it ends by itself.
     pub until: DateTime<Utc>,
@@ -62,7 +62,7 @@ pub struct FreezeRecord {
 pub struct FreezeFilter<'a> {
     /// Only of this name.
     pub freeze_id: Option<&'a FreezeId>,
-    /// Only those that are in force, or that are not.
+    /// Only freezes in force, or only others.
     pub is_in_force: Option<bool>,
     /// Older than this one.
     pub after: Option<(DateTime<Utc>, FreezeId)>,
@@ -192,7 +192,7 @@ impl Database {
         Ok(self.freezes(scope, &filter).await?.pop())
     }
 
-    /// Ends a freeze. One that was ended before is no error.
+    /// Ends a freeze. Ending it again is no error.
     ///
     /// # Errors
     /// [`Error::NotFound`].

@@ -1,5 +1,5 @@
-//! What the owner of a database does before the functions use it: migrations, roles, grants, settings. Safe to repeat,
-//! and by several at once.
+//! Preparation of a database by its owner: migrations, roles, grants, settings. Safe to repeat, and to run several
+//! times at once.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -22,9 +22,8 @@ pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations"
 /// Limits: the server ends a statement, a wait for a lock and a forgotten transaction before the caller gives up, and a
 /// statement whose connection is gone. So a call that was answered 503 is not done later.
 ///
-/// Plans: every statement here finds its rows by an index, whatever the tables hold. So it is planned once for each
-/// connection, for any parameters, and never for what a table happened to hold then: planning costs several times the
-/// execution.
+/// Plans: every statement here finds its rows by an index, with tables of any size. So it is planned once for each
+/// connection, for any parameters, independently of the tables' contents: planning costs several times the execution.
 pub const ROLE_SETTINGS: [(&str, &str); 9] = [
     ("statement_timeout", pool::STATEMENT_TIMEOUT),
     ("lock_timeout", pool::LOCK_TIMEOUT),
@@ -90,8 +89,8 @@ impl RolePrefix {
     }
 }
 
-/// Applies what is missing of `migrations/`, as the owner, and makes the roles and their grants: each time, as a dump
-/// holds no roles.
+/// Applies missing migrations, as the owner, and makes the roles and their grants: each time, because a dump holds no
+/// roles.
 ///
 /// # Errors
 /// What Postgres refuses, with the command of a superuser where the owner's rights do not suffice.

@@ -1,5 +1,5 @@
-//! Leases that do not depend on their caller: a poll that hangs up costs no session, and what was leased for it is due
-//! again at once.
+//! Leases that outlive their caller: a poll that hangs up costs no session, and its leased deliveries are due again at
+//! once.
 
 use relaytrace_domain::{Error, Result};
 use tokio::sync::oneshot;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::database::Database;
 use crate::deliveries::{LeaseOrder, Leased};
 
-/// What was leased, on its way to its poll. Dropped before the poll has it, it goes back.
+/// Leased deliveries on their way to their poll. Dropped before the poll has them, they are given back.
 struct OnItsWay {
     leased: Option<Leased>,
     database: Database,
@@ -29,8 +29,8 @@ impl Drop for OnItsWay {
 }
 
 impl Database {
-    /// Leases what is due for a poll. Concurrent polls get disjoint sets. Where the caller hangs up, the statement goes on
-    /// and what it leased is given back.
+    /// Leases due deliveries for a poll. Concurrent polls get disjoint sets. Where the caller hangs up, the statement
+    /// goes on, and its leases are given back.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] where the key or agent is no longer active.

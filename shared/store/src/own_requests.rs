@@ -15,7 +15,7 @@ const LOOKED_THROUGH: i64 = 5_000;
 /// Most bytes of a page of a group: an answer stays under 1 MB (contract, "Limits").
 const LONGEST: i64 = 900_000;
 
-/// A place in the order of what is pending: behind this request.
+/// A place in the order of pending requests: behind this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingPosition {
     /// Its priority.

@@ -1,4 +1,4 @@
-//! Permits: an approval is used once, and what became of it is noted (contract, "Permits").
+//! Permits: an approval is used once, and its outcome is recorded (contract, "Permits").
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use relaytrace_domain::{AgentId, ConsumeKey, Digest, Error, Note, Reported, Requ
 /// An attempt to use a permit.
 #[derive(Clone, Debug)]
 pub struct Consuming {
-    /// Who is going to run the action.
+    /// The caller that is going to run the action.
     pub caller: Caller,
     /// The approved request.
     pub request_id: RequestId,

@@ -97,8 +97,8 @@ impl Database {
         row.ok_or_else(|| Error::invalid("/agent_id", "is no registered agent"))
     }
 
-    /// Removes a policy; the log keeps what it was. What was submitted before keeps what applied then. A policy that was
-    /// removed before is no error.
+    /// Removes a policy; the log keeps its last version. Requests keep the policy of their submission. Removing it
+    /// again is no error.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Conflict`] for the policy of every agent and action type.

@@ -4,7 +4,7 @@
 //! [`STATEMENT_TIMEOUT`] (a setting of the role), and the caller gives up after [`STATEMENT_DEADLINE`], which is later.
 //! So a statement that a caller gave up has ended at the server, or is in its commit, or never arrived. A statement
 //! belongs to its connection, not to its caller: where a caller stops waiting, the connection stays with a task that
-//! reads the answer to its end. At most twice the pool's size of sessions are open, whatever the callers do.
+//! reads the answer to its end. At most twice the pool's size of sessions are open, however callers behave.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -164,7 +164,7 @@ impl Connections {
         Ok(Held { pooled: Some(pooled), state: Statement::Running, connections: self.clone(), place })
     }
 
-    /// Drops every connection that nobody uses: the next statements make new ones.
+    /// Drops every idle connection: the next statements make new ones.
     pub(super) fn renew(&self) {
         self.pool.retain(|_, _| false);
     }

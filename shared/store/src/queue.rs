@@ -1,4 +1,4 @@
-//! What operators see: the queue and one request in full.
+//! The operators' views: the queue, and one request in full.
 
 use chrono::{DateTime, Utc};
 
@@ -25,7 +25,7 @@ const BYTES_LOOKED_THROUGH: i64 = 2 << 20;
 pub struct QueueItem {
     /// The request.
     pub request_id: RequestId,
-    /// Who asks.
+    /// The operator who asks.
     pub agent_id: AgentId,
     /// One line.
     pub title: String,
@@ -43,7 +43,7 @@ pub struct QueueItem {
     pub escalated_at: Option<DateTime<Utc>>,
     /// The agent's own name of the requests that it belongs with.
     pub group: Option<String>,
-    /// What was decided.
+    /// The outcome.
     pub outcome: Option<Outcome>,
     /// Why.
     pub cause: Option<Cause>,
@@ -128,7 +128,7 @@ pub struct QueueFilter {
     pub delivery_states: Vec<DeliveryState>,
     /// Of these groups.
     pub groups: Vec<String>,
-    /// Assigned to this operator, by id or by group; not what anybody may decide.
+    /// Assigned to this operator, by id or by group, and not to everyone.
     pub assigned_to: Option<Assignee>,
     /// Decided, or else submitted, not before this.
     pub from: Option<DateTime<Utc>>,
@@ -141,7 +141,7 @@ pub struct QueueFilter {
 /// What of the queue is asked for.
 #[derive(Clone, Debug)]
 pub struct QueueOrder<'a> {
-    /// Pending, decided or both. What is decided only is sorted by decision, the newest first.
+    /// Pending, decided or both. Decided requests alone are sorted by decision, the newest first.
     pub statuses: &'a [Status],
     /// Which of them.
     pub filter: &'a QueueFilter,
@@ -158,7 +158,7 @@ pub struct QueuePage {
     pub items: Vec<QueueItem>,
     /// More follow after the last of them.
     pub has_more: bool,
-    /// What is pending, whatever the filter.
+    /// Counts of all pending requests, independent of the filter.
     pub counts: Counts,
 }
 
@@ -173,7 +173,7 @@ pub struct DeliverySeen {
     pub lease_expires_at: Option<DateTime<Utc>>,
     /// What the agent said of the latest attempt: accepted, retry or failed.
     pub result: Option<String>,
-    /// What it reported, where the delivery ended as a dead letter.
+    /// The agent's report, where the delivery ended as a dead letter.
     pub error: Option<ReportedError>,
 }
 
@@ -196,7 +196,7 @@ pub struct Detail {
     pub protocol: Option<Protocol>,
     /// Its decision.
     pub decision: Option<Decision>,
-    /// What its operator wrote instead of a plain yes.
+    /// The operator's edit or response.
     pub written: Option<Written>,
     /// Its delivery.
     pub delivery: Option<DeliverySeen>,
@@ -211,7 +211,7 @@ pub struct Detail {
 }
 
 impl Database {
-    /// A page of the queue with the counts of what is pending.
+    /// A page of the queue, with the counts of pending requests.
     pub async fn queue(&self, scope: &Scope, order: &QueueOrder<'_>) -> Result<QueuePage> {
         let counts = self.pending_counts(scope).await?;
         let rows = match order.statuses {

@@ -111,7 +111,7 @@ impl Database {
         Err(Error::Unavailable(anyhow::anyhow!("the delivery was not sent out again and no reason was found")))
     }
 
-    /// Sends one delivery out again: one that is not acknowledged, or the one of this open dead letter.
+    /// Sends one delivery out again: an unacknowledged one, or that of this open dead letter.
     pub(crate) async fn redeliver(
         &self,
         scope: &Scope,

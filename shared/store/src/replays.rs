@@ -68,7 +68,7 @@ pub struct Replay {
     pub error_message: Option<String>,
 }
 
-/// What one batch did.
+/// The result of one batch.
 #[derive(Clone, Debug)]
 pub struct ReplayBatch {
     /// Whether there is more to do.
@@ -91,9 +91,9 @@ struct Row {
 /// `$work`, literals in brackets, ends with the CTEs `announced` (events to publish) and `progress` (one row: `matched`, `done`). Parameters:
 /// $1 now, $2 the replay, $3 whether it is the counting pass, $4 requests looked at; the work's own start at $5.
 ///
-/// A period is gone through in the order of time, by an index on what has its time there: decisions or entries (`$timed`,
-/// from a position `p.position_at` on). So it costs what is in it, however much was before. A piece holds everything of
-/// its last moment, so that a moment is a position.
+/// A period is scanned in the order of time, by an index on decisions or entries (`$timed`, from the position
+/// `p.position_at` on). So its cost follows its own rows only. A batch holds all rows of its last point in time, so
+/// that a point in time is a position.
 macro_rules! batch {
     (deliveries: $name:literal, $work:tt $($argument:expr),* $(,)?) => {
         batch!(
@@ -196,7 +196,7 @@ macro_rules! batch {
 }
 
 impl Database {
-    /// Orders a replay, or finds the one that its key stands for. The flag says whether it is new.
+    /// Orders a replay, or finds the replay of its key. The flag says whether it is new.
     ///
     /// # Errors
     /// [`Error::Conflict`] where the key stands for another order, [`Error::Invalid`] where the agent is not known.
@@ -278,7 +278,7 @@ impl Database {
         }))
     }
 
-    /// Up to `limit` replays that are not finished, oldest first. What has failed waits its time.
+    /// Up to `limit` unfinished replays, oldest first. A failed replay waits for its backoff.
     pub async fn running_replays(&self, limit: i64) -> Result<Vec<Uuid>> {
         let running =
             self.all(|| sqlx::query_file!("sql/running_replays.sql", self.clock().for_database(), limit)).await?;
@@ -338,7 +338,7 @@ impl Database {
         }
     }
 
-    /// Makes deliveries due again. What is decided stays as it is.
+    /// Makes deliveries due again. Decisions stay as they are.
     async fn delivery_batch(&self, replay_id: Uuid, limit: i64) -> Result<Vec<Row>> {
         self.all(|| {
             redelivering!(

@@ -1,4 +1,4 @@
-//! Submitting requests, and what an agent may know of them afterwards.
+//! Submission of requests, and their agent's view of them afterwards.
 
 use std::sync::Arc;
 
@@ -315,8 +315,8 @@ impl Database {
         rows.into_iter().filter_map(|row| row.read(caller).transpose()).collect()
     }
 
-    /// Drops up to `limit` keys that are free. What is past its time and still kept is moved on to when it may be free: it
-    /// is not looked at before then. A request that is pending now keeps its key for 24 h at the least.
+    /// Drops up to `limit` keys that are free. A key past its time that is still kept gets the time at which it may be
+    /// free, and is skipped until then. A request that is pending now keeps its key for at least 24 h.
     pub async fn drop_expired_dedupe(&self, limit: i64) -> Result<u64> {
         let dropped =
             self.one(|| sqlx::query_file!("sql/drop_expired_dedupe.sql", self.clock().for_database(), limit)).await?;

@@ -18,7 +18,7 @@ use quick_cache::sync::Cache;
 
 /// Statements that commit within it after they took their time are never overlooked: more than twice the longest.
 const MARGIN: TimeDelta = TimeDelta::seconds(5);
-/// What came below the hint all the same is overlooked for so long at the most.
+/// A row that was committed below the hint all the same is overlooked for at most this time.
 const SCAN_ALL_AFTER: TimeDelta = TimeDelta::seconds(60);
 /// How many hints are remembered.
 const CAPACITY: usize = 10_000;
@@ -37,8 +37,7 @@ struct Hint {
     unseen_ends: u64,
 }
 
-/// One scan, from its start to what it showed. Dropped without a record, it takes back what it began: what it was to
-/// find is still to be found.
+/// One scan, from its start to its result. Dropped without a recorded result, it is as if it had not begun.
 #[derive(Debug)]
 pub(super) struct Scan<'a, K: Eq + Hash + Clone> {
     hints: &'a ScanHints<K>,

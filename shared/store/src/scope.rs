@@ -1,4 +1,4 @@
-//! Whose data an operation is about: every one names its caller, none is without.
+//! The caller of an operation: every operation on data names one.
 
 use relaytrace_domain::{Actor, ActorKind, AgentId, KeyId, TenantId};
 
@@ -16,9 +16,9 @@ pub struct Caller {
 pub struct Scope {
     /// Their tenant.
     pub tenant: TenantId,
-    /// Who asks.
+    /// The person.
     pub actor: Actor,
-    /// What else a person is known by (`sub`, e-mail address, user name), in lower case.
+    /// Other identifiers of the person (`sub`, e-mail address, user name), in lower case.
     pub known_as: Vec<String>,
 }
 

@@ -6,7 +6,7 @@ use relaytrace_domain::{Error, Result};
 use relaytrace_domain::{RequestId, SweepPart};
 
 impl Database {
-    /// Up to `limit` candidates of a part of the sweep, without those that wait after a failure.
+    /// Up to `limit` candidates of a part of the sweep, without those in a backoff after a failure.
     pub async fn due_for(&self, part: SweepPart, limit: i64) -> Result<Vec<RequestId>> {
         let due = self
             .all(|| sqlx::query_file!("sql/due_for.sql", self.clock().for_database(), part as SweepPart, limit))

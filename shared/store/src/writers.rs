@@ -16,7 +16,7 @@ use crate::requests::{Standing, Submitted, Submitting};
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::Submission;
 
-/// The database, and what is written together.
+/// The database, and the batches of its frequent writes.
 #[derive(Clone, Debug)]
 pub struct Store {
     database: Database,
@@ -24,7 +24,7 @@ pub struct Store {
     batches: Option<Arc<Batched>>,
 }
 
-/// What is written together with what waits beside it.
+/// The batches, one for each kind of row.
 #[derive(Debug, Default)]
 struct Batched {
     submitting: Batches<Submitting>,
@@ -77,7 +77,7 @@ impl Store {
         Self { batches: Some(Arc::default()), ..self }
     }
 
-    /// Writes a row: with those that wait beside it, or with a statement of its own. `None`: nothing was written.
+    /// Writes a row, in a batch or with a statement of its own. `None`: nothing was written.
     async fn write<R: Row>(&self, batches: fn(&Batched) -> &Batches<R>, row: &Arc<R>) -> Result<Option<R::Written>> {
         match &self.batches {
             Some(batched) => batches(batched).write(self, row.clone()).await,
@@ -133,8 +133,8 @@ impl Store {
         Err(Error::Unavailable(anyhow::anyhow!("a submission found neither its place nor what took it")))
     }
 
-    /// Decides a request, whoever does: an operator before `respond_by`, on the action that they saw; its agent, also
-    /// past `respond_by` as long as no sweep has run; an administrator, as long as it is pending.
+    /// Decides a request, by any authority: an operator before `respond_by`, on the action that they saw; its agent,
+    /// also past `respond_by` until a sweep has run; an administrator, as long as it is pending.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] where the agent's key is no longer active, [`Error::NotFound`], or the first that

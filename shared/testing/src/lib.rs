@@ -359,7 +359,7 @@ pub async fn until(mut is_so: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(30), asked).await.expect("it did not come to be within 30 s");
 }
 
-/// Waits until at least so many statements in this database wait for somebody's lock.
+/// Waits until at least so many statements in this database wait for a lock.
 ///
 /// At least, not exactly: several callers may come to the lock between two looks.
 pub async fn until_blocked(owner: &PgPool, statements: usize) {

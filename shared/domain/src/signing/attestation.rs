@@ -1,9 +1,9 @@
-//! Attestations: what the function that decides says of its decision, before the database holds it (contract,
+//! Attestations: the deciding function's signature over its decision, made before the database holds it (contract,
 //! "Attestation").
 //!
-//! A `decided` entry holds `attestation: {kid, sig}`: an Ed25519 signature over the entry itself, but for what only the
-//! database knows when it writes it. Whoever can write to the database and does not hold the key of a function that may
-//! speak for the cause cannot make a decision that gets a receipt.
+//! A `decided` entry holds `attestation: {kid, sig}`: an Ed25519 signature over the entry itself, without the members
+//! that only the database knows when it writes it. Write access to the database is not enough for a decision with a
+//! receipt: that takes the key of a function that may speak for the cause.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,11 +27,11 @@ const UNSIGNED: [&str; 4] = ["seq", "at", "epoch", "attestation"];
 pub struct Statement<'a> {
     /// The request.
     pub request_id: RequestId,
-    /// What is decided.
+    /// The outcome.
     pub outcome: Outcome,
     /// By what right.
     pub cause: Cause,
-    /// Who decides.
+    /// The decider.
     pub actor: &'a Actor,
     /// The action that is decided on.
     pub action_digest: Digest,
@@ -39,7 +39,7 @@ pub struct Statement<'a> {
     pub written: Option<&'a Written>,
     /// The reason given.
     pub reason: Option<&'a str>,
-    /// The key that an agent called with; nobody else's decision names one.
+    /// The key that an agent called with; no other decision names one.
     pub key_id: Option<&'a str>,
     /// The stop by which a sweep rejects.
     pub freeze_id: Option<&'a str>,
@@ -113,7 +113,7 @@ impl AttestationKeys {
     /// Reads a JWK set (RFC 7517) whose keys have `causes`. Keys with another `use` than `attestation` are passed over.
     ///
     /// # Errors
-    /// A sentence for whoever configures it.
+    /// A sentence for the person who configures it.
     pub fn from_jwks(jwks: &Value) -> Result<Self, &'static str> {
         let keys = jwks.get("keys").and_then(Value::as_array).ok_or("is not a JWK set")?;
         let mut listed = HashMap::new();
@@ -197,7 +197,7 @@ impl Attestor {
     /// for each. What a key may speak for is what its public half is listed with.
     ///
     /// # Errors
-    /// A sentence for whoever configures it.
+    /// A sentence for the person who configures it.
     pub fn from_pem(text: &SecretString, listed: &AttestationKeys) -> Result<Self, &'static str> {
         let blocks = pem::parse_many(text.expose_secret()).map_err(|_| "is not PEM")?;
         let mut by_cause = HashMap::new();
@@ -235,7 +235,7 @@ impl Attestor {
 /// The JWK that lists the public half of a private key (PKCS#8 PEM) with these causes.
 ///
 /// # Errors
-/// A sentence for whoever configures it.
+/// A sentence for the person who configures it.
 pub fn attestation_jwk(private_key: &SecretString, causes: &[&str]) -> Result<Value, &'static str> {
     let pem = pem::parse(private_key.expose_secret()).map_err(|_| "is not PEM")?;
     let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pem.contents())

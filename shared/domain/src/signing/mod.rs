@@ -1,5 +1,5 @@
-//! What RelayTrace signs: responses to agents (HMAC, per agent key), receipts (Ed25519, the deployment's key), and decisions before they
-//! are made (Ed25519, a key of each deciding function).
+//! Signatures of RelayTrace: responses to agents (HMAC, per agent key), receipts (Ed25519, the deployment's key), and
+//! decisions before they are made (Ed25519, a key of each deciding function).
 
 mod attestation;
 mod receipt;

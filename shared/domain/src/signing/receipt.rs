@@ -35,7 +35,7 @@ impl ReceiptKey {
     /// An Ed25519 key as PKCS#8 PEM. Its id is the thumbprint of its public half (RFC 7638).
     ///
     /// # Errors
-    /// A sentence for whoever configures it.
+    /// A sentence for the person who configures it.
     pub fn from_pem(text: &SecretString) -> Result<Self, &'static str> {
         let pem = pem::parse(text.expose_secret()).map_err(|_| "is not PEM")?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(pem.contents())
@@ -80,7 +80,7 @@ pub struct ReceiptKeys {
     jwks: serde_json::Value,
 }
 
-/// A request's `decided` entry as it is stored, and what its receipt names beside it.
+/// A request's `decided` entry as it is stored, and the other members of its receipt.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredDecision<'a> {
     /// The request.

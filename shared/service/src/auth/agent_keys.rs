@@ -1,4 +1,4 @@
-//! Agents' public keys: their form, and the ring of those that were looked up.
+//! Agents' public keys: their form, and the cache of looked-up keys.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl KeyAlg {
 /// A public key as it is registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
-    /// What it verifies.
+    /// Its algorithm.
     pub alg: KeyAlg,
     /// SubjectPublicKeyInfo, DER.
     pub spki: Vec<u8>,

@@ -57,7 +57,7 @@ pub(super) fn key_id_of(token: &str) -> Result<KeyId> {
     key_id.strip_suffix('_').and_then(|key_id| key_id.parse().ok()).ok_or(SHAPE)
 }
 
-/// What is stored of a token.
+/// The digest of a token that is stored in place of it.
 #[must_use]
 pub fn token_digest(token: &SecretString) -> [u8; 32] {
     Digest::of(token.expose_secret().as_bytes()).0

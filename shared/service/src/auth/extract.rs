@@ -23,7 +23,7 @@ pub enum Identity {
 }
 
 impl Identity {
-    /// Who calls, if the token verified.
+    /// The caller, if the token verified.
     #[must_use]
     pub fn principal(&self) -> Option<&Principal> {
         match self {
@@ -54,8 +54,8 @@ impl Identity {
     }
 }
 
-/// What is wrong with a call's query, whatever it means; an extension of such a request. It is told after the role was
-/// looked at, and before anything else: who may not ask at all learns nothing of what may be asked.
+/// Faults of the form of a call's query; an extension of such a request. They are answered after the check of the role
+/// and before any other check, so that a caller without the role learns nothing of the route's parameters.
 #[derive(Clone, Debug)]
 pub(crate) struct BadQuery(pub(crate) Faults);
 
@@ -110,7 +110,7 @@ pub struct Operator(pub Scope);
 #[derive(Clone, Debug)]
 pub struct Admin(pub Scope);
 
-/// A person, whatever their roles.
+/// A person with any roles.
 #[derive(Clone, Debug)]
 pub struct SignedIn(pub Person);
 

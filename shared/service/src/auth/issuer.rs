@@ -1,4 +1,4 @@
-//! Operators' and administrators' tokens: whose they are, and what stands in them.
+//! Operators' and administrators' tokens: the person, the roles and the groups that they name.
 
 use std::sync::Arc;
 

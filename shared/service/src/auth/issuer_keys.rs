@@ -1,7 +1,7 @@
-//! The issuer's keys, fetched from it: known ones are at hand whatever the issuer does.
+//! The issuer's keys, fetched from it. Known keys stay usable while the issuer is away.
 //!
 //! No call waits for a fetch whose answer it does not need, and no fetch is made by a call: one task of this process
-//! fetches at a time. A failure is remembered for a while, so that nobody waits for a dead issuer twice.
+//! fetches at a time. A failure is remembered for a while, so that no second call waits for a dead issuer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

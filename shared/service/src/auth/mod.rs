@@ -1,7 +1,8 @@
-//! Who calls: bearer tokens, and the extractors that are a handler's authority.
+//! Authentication of callers: bearer tokens, and the extractors that are a handler's authority.
 //!
-//! A handler names [`Agent`] with the scope that it asks of its key, [`Operator`] or [`Admin`] as its first parameter; a
-//! caller who is something else never reaches its body. The token is verified once, at the edge (`http`), which puts an [`Identity`] into the request.
+//! The first parameter of a handler is [`Agent`] with the scope that it asks of the key, [`Operator`] or [`Admin`]. Any
+//! other caller never reaches its body. The edge (`http`) verifies the token once and puts an [`Identity`] into the
+//! request.
 
 mod agent_keys;
 mod bearer;
@@ -36,7 +37,7 @@ pub enum Principal {
     Agent {
         /// It and its key.
         caller: Caller,
-        /// What its key may do.
+        /// The rights of its key.
         rights: Arc<KeyRights>,
         /// What responses to it are signed with.
         response_key: Arc<ResponseKey>,
@@ -63,7 +64,7 @@ pub struct Person {
 }
 
 impl Person {
-    /// The one tenant of a deployment with one issuer, and who asks.
+    /// The caller, in the one tenant of a deployment with one issuer.
     fn scope(self, kind: ActorKind) -> Scope {
         let actor = Actor { kind, id: self.id, name: self.name };
         Scope { tenant: TenantId::default(), actor, known_as: self.known_as }

@@ -1,8 +1,8 @@
 //! Events: out of the outbox onto the stream, and back as wake-ups for parked calls.
 //!
-//! Postgres is the truth. An event is committed with what it tells; whoever wrote it publishes it and deletes its
-//! outbox row after the stream's acknowledgement; the sweep publishes what was left over. NATS being away slows the
-//! wake-ups of other processes and nothing else.
+//! Postgres is the truth. An event is committed with the change that it tells of. The process that wrote it publishes
+//! it, and deletes its outbox row after the stream's acknowledgement; the sweep publishes rows that are left over.
+//! While NATS is away, wake-ups of other processes come later, and nothing else changes.
 
 mod nats;
 mod publisher;
@@ -79,7 +79,7 @@ impl Events {
         self.0.wakeups.wake(agent_id, request_id);
     }
 
-    /// Parks a call until what it waits for may be there. Park first, then read, then wait.
+    /// Parks a call until its decision or delivery may be there. Park first, then read, then wait.
     ///
     /// # Errors
     /// [`RateLimited`](relaytrace_domain::Error::RateLimited) where `most` calls of the agent wait in this process already.
@@ -135,7 +135,7 @@ impl Events {
         self.0.wakeups.is_stopping()
     }
 
-    /// Waits until what is queued is published, at most a second; lets every parked call return.
+    /// Waits until queued events are published, at most a second, and lets every parked call return.
     pub async fn shut_down(&self) {
         self.0.wakeups.stop();
         self.0.queue.drain().await;

@@ -319,7 +319,7 @@ impl Nats {
     }
 }
 
-/// Waits for a part of NATS no longer than this, whatever it waits for itself.
+/// Waits for an operation on NATS for at most this time.
 pub(super) async fn within<T>(longest: Duration, what: &str, waiting: impl Future<Output = T>) -> anyhow::Result<T> {
     let outcome = tokio::time::timeout(longest, waiting).await;
     outcome.map_err(|_| anyhow::anyhow!("NATS: {what} did not come within {longest:?}"))
@@ -346,7 +346,7 @@ fn url_login(urls: &str) -> anyhow::Result<Option<Login>> {
     Ok(None)
 }
 
-/// What is wrong with these URLs of one cluster, or with the contents of a `.creds` file; found when a process starts.
+/// The fault of these URLs of one cluster, or of the contents of a `.creds` file; found when a process starts.
 pub(crate) fn check_config(urls: &str, credentials: Option<&str>) -> Result<(), &'static str> {
     if !urls.split(',').all(|url| !url.is_empty() && url.trim() == url && url.parse::<ServerAddr>().is_ok()) {
         return Err("is not a URL of NATS, or several, comma-separated");

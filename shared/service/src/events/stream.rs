@@ -1,4 +1,4 @@
-//! The stream itself: how it is made, how events are put onto it, and whether it has what was put there.
+//! The stream itself: its creation, publishing onto it, and whether it holds what was published.
 
 use std::error::Error as _;
 
@@ -62,8 +62,8 @@ pub(super) async fn send(
 
 /// What became of an event that was sent.
 ///
-/// The stream takes the second message with an id for the first once more, whoever sent that. So a duplicate is looked
-/// at: someone else may have taken the event's id before it was published.
+/// The stream takes a second message with an id for a repetition of the first, from any sender. So a duplicate is
+/// compared: another sender may have taken the event's id before it was published.
 pub(super) async fn outcome(context: &Context, event: &OutboxEvent, sent: Option<PublishAckFuture>) -> Publication {
     let Some(sent) = sent else { return Publication::TooLong };
     match sent.await {
@@ -101,7 +101,7 @@ struct Told {
     time: Timestamp,
 }
 
-/// What the newest messages tell; what is none of our events is left out.
+/// The chain entries that the newest messages tell of; messages that are no events of ours are left out.
 pub(super) async fn newest(context: &Context, count: u64) -> anyhow::Result<Vec<ToldEntry>> {
     let stream = context.get_stream(STREAM).await?;
     let last = stream.cached_info().state.last_sequence;

@@ -187,8 +187,8 @@ impl Wakeups {
     }
 }
 
-/// One subscription while calls are parked, whatever their number and whosever they are: one for each agent cost 14 KiB
-/// of memory each, and a round trip to NATS for every agent's first poll. Returns once it is there.
+/// One subscription for all parked calls of all agents: a subscription for each agent cost 14 KiB of memory, and a
+/// round trip to NATS for every agent's first poll. Returns once it is there.
 async fn subscribe(nats: Nats, agents: Arc<Agents>) {
     match nats.subscribe().await {
         Ok(messages) => drop(tokio::spawn(pass_on(messages, agents))),
@@ -199,7 +199,7 @@ async fn subscribe(nats: Nats, agents: Arc<Agents>) {
     }
 }
 
-/// Passes wake-ups on until nobody has been parked for a while.
+/// Passes wake-ups on until no call has been parked for a while.
 async fn pass_on(mut messages: impl Stream<Item = Message> + Unpin, agents: Arc<Agents>) {
     loop {
         match tokio::time::timeout(LINGER, messages.next()).await {

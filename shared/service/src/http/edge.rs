@@ -120,8 +120,8 @@ fn request_nonce(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
     Ok(Some(value.iter().map(|b| char::from(*b)).collect()))
 }
 
-/// Signs a response for an agent. One that cannot be signed is not sent: the agent would take it for a lost
-/// connection anyway.
+/// Signs a response for an agent. An unsigned response is never sent: the agent would take it for a lost connection
+/// anyway.
 async fn sign(
     response: Response,
     key: &ResponseKey,

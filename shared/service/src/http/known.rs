@@ -1,7 +1,7 @@
-//! The query parameters that a route knows: those that its description names (contract, "Conventions").
+//! The known query parameters of a route, from its description (contract, "Conventions").
 //!
-//! A parameter that is not known is refused, because ignoring it answers another question than the one that was asked:
-//! `?form=2026-11-01` would give everything.
+//! An unknown parameter is refused, because ignoring it would answer another question: `?form=2026-11-01` would give
+//! everything.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -41,7 +41,7 @@ impl KnownParameters {
         Self(paths)
     }
 
-    /// What is wrong with the names and values of a query, whatever they mean.
+    /// Faults of the names and values of a query, before their meaning is looked at.
     pub(super) fn faults(&self, route: &str, method: &Method, query: &str) -> Faults {
         let mut faults = Faults::default();
         let names = self.0.get(route).and_then(|path| path.names(method)).unwrap_or_default();

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use relaytrace_domain::{Error, Result};
 use relaytrace_domain::{Faults, Json};
 
-/// Path parameters. One that cannot name anything is `not-found`.
+/// Path parameters. A parameter that does not parse is answered `not-found`.
 #[derive(Clone, Debug)]
 pub struct Path<T>(pub T);
 
@@ -41,7 +41,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// A whole number of at least `least`; what is above `most` counts as `most`.
+/// A whole number of at least `least`; a greater one than `most` counts as `most`.
 pub fn clamped(faults: &mut Faults, name: &str, text: Option<&str>, default: u64, least: u64, most: u64) -> u64 {
     let Some(text) = text else { return default };
     let is_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -117,7 +117,7 @@ pub struct Page<T> {
 }
 
 impl<T> Page<T> {
-    /// The page of what was found when `limit` and one more were asked for; `cursor` says where the last item is.
+    /// The page of the rows of a query for `limit` and one more; `cursor` gives the place of the last item.
     pub fn of<R: Into<T>, C: Cursor>(mut found: Vec<R>, limit: i64, cursor: impl FnOnce(&R) -> C) -> Self {
         let limit = usize::try_from(limit).unwrap_or_default();
         let has_more = found.len() > limit;

@@ -23,7 +23,7 @@ pub struct Problem<'a> {
     title: &'static str,
     /// HTTP status.
     status: u16,
-    /// What is wrong with this call.
+    /// The fault of this call.
     detail: String,
     /// Path of the call.
     instance: &'a str,

@@ -207,7 +207,7 @@ impl Activity {
     }
 }
 
-/// A connection's socket, which fails once what it waits for has not come in time.
+/// A connection's socket, which fails when the deadline of its current wait has passed.
 struct Watched {
     io: TokioIo<TcpStream>,
     activity: Arc<Activity>,

@@ -1,4 +1,4 @@
-//! What agents read, in more than one function: a request, and its decision.
+//! Bodies that agents read from several functions: a request, and its decision.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -51,7 +51,7 @@ impl RequestView {
     /// The view of this state, with its decision and receipt if it is decided.
     ///
     /// # Errors
-    /// [`Error::Internal`] where what is stored is not what was hashed.
+    /// [`Error::Internal`] where the stored bytes do not have their hash.
     pub fn new(state: RequestState, delivered: Option<Delivered>, duplicate: bool, keys: &ReceiptKeys) -> Result<Self> {
         let permit = delivered.as_ref().and_then(|delivered| delivered.permit);
         let decision = delivered.map(|delivered| DecisionView::new(delivered, &state.agent_id, keys)).transpose()?;
@@ -134,7 +134,7 @@ impl DecisionView {
     /// The view of this delivery, with its receipt.
     ///
     /// # Errors
-    /// [`Error::Internal`] where what is stored is not what was hashed.
+    /// [`Error::Internal`] where the stored bytes do not have their hash.
     pub fn new(delivered: Delivered, agent_id: &AgentId, keys: &ReceiptKeys) -> Result<Self> {
         let (decided, receipt) = keys.receipt(&delivered.stored_decision(), agent_id)?;
         let resume = delivered.resume.map(|bytes| String::from_utf8(bytes).map_err(Error::internal)).transpose()?;
