@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import re
 import secrets
 import subprocess
 import threading
@@ -114,6 +116,28 @@ class Agent:
 def outcome(process, given=None):
     out, err = process.communicate(given, timeout=60)
     return process.returncode, out, err
+
+
+def at_terminal(agent, *arguments, on=None):
+    """The command at a terminal of its own: exit code and what was seen. `on`: what is typed once a pattern was seen."""
+    environment = {**agent.environment, "NO_COLOR": "1"}
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(COMMAND, [COMMAND, *arguments], environment)
+    seen = ""
+    while True:
+        try:
+            read = os.read(terminal, 65_536)
+        except OSError:
+            break
+        if not read:
+            break
+        seen += read.decode(errors="replace")
+        if on and (found := re.search(on[0], seen)):
+            os.write(terminal, on[1].format(*found.groups()).encode())
+            on = None
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 import json
 import secrets
+import subprocess
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from conftest import ROOT
 
 FILE = """
 agents:
@@ -127,3 +129,10 @@ def test_doctor_finds_keys_that_may_not_and_hooks_that_fail_open(operator, peopl
     assert code == 1
     for part in ["onFailure", "timeout", "allowedEnvVars", "RT, which the hook sends, is not set", "PostToolUse"]:
         assert part in out, out
+
+
+def test_make_run_does_not_build_the_commands():
+    """They would make the first `make run` slower."""
+    tree = ["cargo", "tree", "--package", "local", "--edges", "normal,build", "--prefix", "none", "--offline", "--locked"]
+    built = {line.split()[0] for line in subprocess.check_output(tree, cwd=ROOT, text=True).splitlines() if line}
+    assert "relaytrace-cli" in built and not built & {"relaytrace-commands", "clap_complete"}

@@ -3,8 +3,6 @@
 import base64
 import hashlib
 import json
-import os
-import pty
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,8 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
 
 import pytest
-from conftest import COMMAND, outcome, until
+from conftest import at_terminal, outcome, until
 
+CODE = r"type (\w+): $"
 ASK = ("ask", "--type", "refund.create", "--arg", "amount=12.40", "--title", "Refund \u202e of 12.40")
 
 
@@ -24,28 +23,6 @@ def asked(operator):
     yield operator.pending(), process
     process.kill()
     outcome(process)
-
-
-def at_terminal(agent, *arguments, type=None):
-    """The command at a terminal of its own, where `type` of what it said is typed back: exit code and what was seen."""
-    environment = {**agent.environment, "NO_COLOR": "1"}
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(COMMAND, [COMMAND, *arguments], environment)
-    seen, typed = "", type is None
-    while True:
-        try:
-            read = os.read(terminal, 65_536)
-        except OSError:
-            break
-        if not read:
-            break
-        seen += read.decode(errors="replace")
-        if not typed and (prompt := re.search(r"type (\w+): $", seen)):
-            typed = True
-            os.write(terminal, f"{type(prompt[1])}\n".encode())
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen
 
 
 def test_queue_and_show_say_everything_and_obey_nothing(operator, people, asked):
@@ -71,10 +48,10 @@ def test_approving_needs_a_terminal_and_the_typed_code(operator, people, asked):
     for given in ("y\n", "yes\n", "\n"):
         code, _, err = operator.ended("approve", request_id, input=given, start_new_session=True)
         assert code == 64 and "terminal" in err
-    code, seen = at_terminal(operator, "approve", request_id, type=lambda code: "yes")
+    code, seen = at_terminal(operator, "approve", request_id, on=(CODE, "yes\n"))
     assert code == 1 and "nothing was decided" in seen
     assert people.detail(request_id)["status"] == "pending"
-    code, seen = at_terminal(operator, "approve", request_id, "--reason", "Checked.", type=lambda code: code)
+    code, seen = at_terminal(operator, "approve", request_id, "--reason", "Checked.", on=(CODE, "{}\n"))
     assert code == 0, seen
     for part in ['"amount": "12.40"', "checked here", f"approved {request_id}"]:
         assert part in seen, part

@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from conftest import outcome, until
+from conftest import at_terminal, outcome, until
 
 RUN = ("run", "--type", "deploy", "--")
 
@@ -153,3 +154,14 @@ def test_signals_are_the_commands(agent, people, number):
     code, out, err = outcome(process)
     assert (code, out) == (9, f"got {name}\n"), err
     assert outcomes(people, agent)[0] == "failed"
+
+
+def test_ctrl_c_at_the_terminal_reaches_the_command_once(agent, people):
+    command = "n=0; trap 'n=$((n+1))' INT; echo ready; while [ $n = 0 ]; do sleep 0.05; done; sleep 0.3; echo got $n; exit 9"
+    seen = []
+    waiting = threading.Thread(target=lambda: seen.append(at_terminal(agent, *RUN, "sh", "-c", command, on=("ready\r\n", "\x03"))))
+    waiting.start()
+    people.decide(agent.pending())
+    waiting.join(60)
+    code, text = seen[0]
+    assert code == 9 and "got 1\r\n" in text, text

@@ -20,6 +20,8 @@ pub const BLOCK: u8 = 2;
 const ROUTE: &str = "/v1/hooks/claude-code";
 /// Longest event that is read, in bytes: more than the relay takes.
 const LONGEST_EVENT: u64 = 1 << 20;
+/// How long a relay is tried that has not answered yet.
+const FIRST_CONTACT: Duration = Duration::from_secs(5);
 /// The event before a tool runs.
 const BEFORE: &str = "PreToolUse";
 
@@ -59,8 +61,9 @@ pub async fn run(settings: Result<Settings, Fault>, options: &Options) -> ExitCo
         _ => Err("the event that the hook was called with cannot be read".to_owned()),
     };
     match answer {
+        // As it came: the input to run with is the operator's, to the last digit.
         Ok(answer) => print(&answer),
-        Err(why) if is_before => print(&denied(&why)),
+        Err(why) if is_before => print(&denied(&why).to_string()),
         Err(why) => {
             eprintln!("relaytrace hook: the outcome was not reported: {why}");
             ExitCode::SUCCESS
@@ -73,23 +76,28 @@ async fn ask(
     event: &[u8],
     wait: Duration,
     is_before: bool,
-) -> Result<Value, String> {
-    let patience =
-        Patience { per_try: Duration::from_secs(5), in_all: wait, first_contact: wait, ..Patience::default() };
+) -> Result<String, String> {
+    // A harness that waits sees nothing: what is wrong is said soon.
+    let first_contact = FIRST_CONTACT.min(wait);
+    let patience = Patience { per_try: FIRST_CONTACT, in_all: wait, first_contact, ..Patience::default() };
     let client = settings.and_then(|settings| settings.client(patience)).map_err(|fault| fault.said)?;
     let waits = if is_before { wait } else { Duration::ZERO };
     let asked = tokio::time::timeout(wait, client.bridge(ROUTE, event, waits)).await;
     let answer = asked.map_err(|_| "no answer came in time; the same call again goes on waiting".to_owned())?;
     let answer = answer.map_err(|error: Error| error.to_string())?;
-    if is_before { checked(answer) } else { Ok(answer) }
+    let parsed: Value = serde_json::from_str(answer.get()).map_err(|error| error.to_string())?;
+    if is_before {
+        checked(&parsed)?;
+    }
+    Ok(answer.get().to_owned())
 }
 
 /// Only an answer that says plainly what is to be done is passed on.
-fn checked(answer: Value) -> Result<Value, String> {
+fn checked(answer: &Value) -> Result<(), String> {
     let output = &answer["hookSpecificOutput"];
     let says = output["permissionDecision"].as_str();
     if output["hookEventName"] == BEFORE && matches!(says, Some("allow" | "deny")) {
-        return Ok(answer);
+        return Ok(());
     }
     Err("the relay's answer is no decision that this version knows".to_owned())
 }
@@ -102,7 +110,7 @@ fn denied(why: &str) -> Value {
     }})
 }
 
-fn print(answer: &Value) -> ExitCode {
+fn print(answer: &str) -> ExitCode {
     use std::io::Write as _;
     let mut out = std::io::stdout();
     match writeln!(out, "{answer}").and_then(|()| out.flush()) {
@@ -118,7 +126,7 @@ mod tests {
     #[test]
     fn only_a_plain_decision_is_passed_on() {
         let said = |event: &str, decision: Value| {
-            checked(json!({"hookSpecificOutput": {"hookEventName": event, "permissionDecision": decision}})).is_ok()
+            checked(&json!({"hookSpecificOutput": {"hookEventName": event, "permissionDecision": decision}})).is_ok()
         };
         assert!(said(BEFORE, json!("allow")) && said(BEFORE, json!("deny")));
         for (event, decision) in
@@ -126,6 +134,6 @@ mod tests {
         {
             assert!(!said(event, decision.clone()), "{event} {decision}");
         }
-        assert!(checked(json!({})).is_err() && checked(json!(["allow"])).is_err());
+        assert!(checked(&json!({})).is_err() && checked(&json!(["allow"])).is_err());
     }
 }

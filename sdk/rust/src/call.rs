@@ -157,7 +157,7 @@ impl Caller {
                 let Failed::Again { after, .. } = failed else { return pause };
                 let pause = pause?.max(after.unwrap_or_default());
                 // None: there is no time for another try.
-                (begun.elapsed() + pause < self.in_all() + call.waits).then_some(pause)
+                (begun.elapsed() + pause < self.limit(call)).then_some(pause)
             })
             .await;
         outcome.map_err(|failed| match failed {
@@ -171,10 +171,10 @@ impl Caller {
         self.inner.was_answered.load(Ordering::Relaxed)
     }
 
-    /// An address that has never answered is tried for as long as a relay takes to start.
-    fn in_all(&self) -> Duration {
+    /// How long this call is tried: an address that has never answered, for as long as a relay takes to start.
+    fn limit(&self, call: &Call<'_>) -> Duration {
         let Patience { in_all, first_contact, .. } = self.inner.patience;
-        if self.was_answered() { in_all } else { in_all.min(first_contact) }
+        if self.was_answered() { in_all + call.waits } else { in_all.min(first_contact) }
     }
 
     async fn once<T: DeserializeOwned + Answer>(&self, call: &Call<'_>) -> Result<T, Failed> {
@@ -214,7 +214,7 @@ impl Caller {
             }
             Ok(()) => Err(refused(&body, status, path, about)),
             Err(Unverified::Stale { age }) => Err(Failed::Clock { ahead_seconds: *age }),
-            Err(_) if status == StatusCode::UNAUTHORIZED => Err(Failed::Unauthenticated(unauthenticated(&headers))),
+            Err(_) if is_unauthenticated(status, &headers) => Err(Failed::Unauthenticated(unauthenticated(&headers))),
             Err(unverified) => {
                 let lost = unsigned(status, &headers, unverified);
                 Err(Failed::Again { lost, why: format!("{status}, and {unverified}"), after: None })
@@ -313,6 +313,12 @@ fn unsigned(status: StatusCode, headers: &header::HeaderMap, unverified: &Unveri
 /// Why nothing came.
 fn met(error: &reqwest::Error) -> Lost {
     if error.is_timeout() { Lost::TooSlow } else { Lost::Unreachable }
+}
+
+/// Whether the service does not know the caller. A bridge whose answers are always 200 says so in a header.
+fn is_unauthenticated(status: StatusCode, headers: &header::HeaderMap) -> bool {
+    status == StatusCode::UNAUTHORIZED
+        || headers.get("relaytrace-problem").is_some_and(|code| code == "unauthenticated")
 }
 
 /// Why a token was refused, as far as this can be told. A wrong clock is the usual reason.

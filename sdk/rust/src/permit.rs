@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -245,9 +246,9 @@ impl Client {
         self.0.call(Method::POST, &path, Some(&body), &self.about(&[request_id])).await
     }
 
-    /// Passes on what a harness asks in a protocol of its own (JSON), and returns the verified answer. `waits` is how long
-    /// the relay may hold it.
-    pub async fn bridge(&self, path: &str, body: &[u8], waits: Duration) -> Result<Value> {
+    /// Passes on what a harness asks in a protocol of its own (JSON), and returns the verified answer as it came. `waits` is
+    /// how long the relay may hold it.
+    pub async fn bridge(&self, path: &str, body: &[u8], waits: Duration) -> Result<Box<RawValue>> {
         self.0.post_waiting(path, body, waits, &About::default()).await
     }
 
