@@ -1,4 +1,4 @@
-//! Whole handoffs: agents that submit, are decided, poll and acknowledge, and begin again at once.
+//! Whole handoffs: agents that submit, are decided, poll and acknowledge, or consume and report, and begin again at once.
 
 use std::time::Instant;
 
@@ -24,8 +24,17 @@ pub struct Handoffs {
     pub usage: Option<Usage>,
 }
 
+/// What an agent does with its decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Acknowledges it.
+    Acknowledge,
+    /// Uses the permit, which ends the delivery, and reports what became of it.
+    Use,
+}
+
 /// Every agent of the load hands over in a closed loop: one connection for the agent, one for the operator who decides.
-pub async fn measure(stack: &Stack, load: &Load) -> Result<Handoffs> {
+pub async fn measure(stack: &Stack, load: &Load, end_with: End) -> Result<Handoffs> {
     let begin = Instant::now() + load.warm_up;
     let end = begin + load.measured;
     let mut handlers = JoinSet::new();
@@ -36,6 +45,7 @@ pub async fn measure(stack: &Stack, load: &Load) -> Result<Handoffs> {
             number,
             nonces: Nonces::new(number),
             load: load.clone(),
+            end_with,
         };
         handlers.spawn(handler.hand_over(begin, end));
     }
@@ -58,6 +68,7 @@ struct Handler {
     number: usize,
     nonces: Nonces,
     load: Load,
+    end_with: End,
 }
 
 impl Handler {
@@ -87,10 +98,19 @@ impl Handler {
             let delivery = &polled["decisions"][0];
             ensure!(delivery["request_id"] == request_id, "an agent got another request's decision");
 
-            let path = format!("/v1/agents/{agent_id}/decisions/{request_id}/ack");
-            let body = format!(r#"{{"delivery_id":{},"result":"accepted"}}"#, delivery["delivery_id"]);
-            let acked = self.call(Method::POST, &path, body, is_verified).await?;
-            ensure!(acked["state"] == "acknowledged", "an acknowledgement was answered with {}", acked["state"]);
+            if self.end_with == End::Use {
+                let path = format!("/v1/agents/{agent_id}/requests/{request_id}");
+                let body = format!(r#"{{"consume_key":"{key}","action_digest":{}}}"#, delivery["action_digest"]);
+                let used = self.call(Method::POST, &format!("{path}/consume"), body, is_verified).await?;
+                ensure!(used["repeated"] == false, "a permit was used before");
+                let body = r#"{"state":"succeeded"}"#.to_owned();
+                self.call(Method::POST, &format!("{path}/outcome"), body, is_verified).await?;
+            } else {
+                let path = format!("/v1/agents/{agent_id}/decisions/{request_id}/ack");
+                let body = format!(r#"{{"delivery_id":{},"result":"accepted"}}"#, delivery["delivery_id"]);
+                let acked = self.call(Method::POST, &path, body, is_verified).await?;
+                ensure!(acked["state"] == "acknowledged", "an acknowledgement was answered with {}", acked["state"]);
+            }
             done += u32::from((begin..end).contains(&Instant::now()));
         }
         Ok(done)

@@ -68,6 +68,8 @@ pub struct Report {
     pub handoffs: Vec<Handoffs>,
     /// Polls that name a request, beside few and many decisions that are due.
     pub named: Vec<Rates>,
+    /// With consume and outcome in place of the acknowledgement, by turns with those.
+    pub used_handoffs: Vec<Handoffs>,
     pub latencies: Vec<Latency>,
     pub stream: Option<Stream>,
     /// At the end.
@@ -100,7 +102,7 @@ impl Report {
             && self.latencies.iter().all(Latency::is_met)
             && self.parked.iter().all(|(agents, memory)| memory.service <= parked_bound(*agents))
             && self.named_ratio().is_none_or(|ratio| ratio >= named::BOUND)
-            && (self.handoffs.is_empty() || self.handoffs_per_second() >= HANDOFFS_BOUND)
+            && (self.handoffs.is_empty() || per_second(&self.handoffs) >= HANDOFFS_BOUND)
             && self.growth().all(|growth| growth.service >= GROWTH_BOUND)
     }
 
@@ -119,10 +121,6 @@ impl Report {
                 Growth { stored, kind: &row.kind, service: left(|row| &row.service), floor: left(|row| &row.floor) }
             })
         })
-    }
-
-    fn handoffs_per_second(&self) -> f64 {
-        middle(self.handoffs.iter().map(|handoffs| handoffs.per_second).collect())
     }
 }
 
@@ -182,6 +180,15 @@ impl fmt::Display for Report {
     }
 }
 
+fn per_second(handoffs: &[Handoffs]) -> f64 {
+    middle(handoffs.iter().map(|handoffs| handoffs.per_second).collect())
+}
+
+fn fmt_usage(f: &mut fmt::Formatter<'_>, handoffs: &Handoffs) -> fmt::Result {
+    let Some(Usage { service, postgres, nats, client }) = handoffs.usage else { return Ok(()) };
+    writeln!(f, "CPU, ms for each: service {service:.3}, Postgres {postgres:.3}, NATS {nats:.3}, client {client:.3}")
+}
+
 impl Report {
     fn fmt_named(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(ratio) = self.named_ratio() else { return Ok(()) };
@@ -201,23 +208,24 @@ impl Report {
 
     fn fmt_handoffs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(first) = self.handoffs.first() else { return Ok(()) };
-        let per_second = self.handoffs_per_second();
+        let acknowledged = per_second(&self.handoffs);
         writeln!(
             f,
-            "\nWhole handoffs (submit, decide, poll, acknowledge), {} agents in a closed loop: {per_second:.0}/s, median \
+            "\nWhole handoffs (submit, decide, poll, acknowledge), {} agents in a closed loop: {acknowledged:.0}/s, median \
              of {}; bound ≥ {HANDOFFS_BOUND:.0}  {}",
             first.agents,
             self.handoffs.len(),
-            verdict(per_second >= HANDOFFS_BOUND)
+            verdict(acknowledged >= HANDOFFS_BOUND)
         )?;
-        if let Some(used) = first.usage {
-            let Usage { service, postgres, nats, client } = used;
-            writeln!(
-                f,
-                "CPU, ms for each: service {service:.3}, Postgres {postgres:.3}, NATS {nats:.3}, client {client:.3}"
-            )?;
-        }
-        Ok(())
+        fmt_usage(f, first)?;
+        let Some(first) = self.used_handoffs.first() else { return Ok(()) };
+        let used = per_second(&self.used_handoffs);
+        writeln!(
+            f,
+            "With consume and outcome in place of the acknowledgement, by turns with those: {used:.0}/s, {:.2}x",
+            used / acknowledged.max(1.0)
+        )?;
+        fmt_usage(f, first)
     }
 
     fn fmt_latencies(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

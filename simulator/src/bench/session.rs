@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::cpu::{Usage, usage};
 use super::database::{Database, Programs, Ran};
 use super::floor::Side;
-use super::handoffs::{self, Handoffs};
+use super::handoffs::{self, End, Handoffs};
 use super::kind::Kind;
 use super::latency::{self, Latency};
 use super::load::{self, Load, Measured};
@@ -100,7 +100,10 @@ impl<'a> Session<'a> {
         }
         for handoffs in 0..if asked(Part::Handoffs) { self.options.runs } else { 0 } {
             eprintln!("whole handoffs {}/{} …", handoffs + 1, self.options.runs);
-            report.handoffs.push(self.measure_handoffs().await.context("while measuring whole handoffs")?);
+            let acknowledged = self.measure_handoffs(End::Acknowledge).await;
+            report.handoffs.push(acknowledged.context("while measuring whole handoffs")?);
+            let used = self.measure_handoffs(End::Use).await;
+            report.used_handoffs.push(used.context("while measuring whole handoffs with their use")?);
         }
         if asked(Part::Latency) {
             report.latencies = self.measure_latency().await.context("while measuring the latency of decisions")?;
@@ -155,10 +158,10 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn measure_handoffs(&mut self) -> Result<Handoffs> {
+    async fn measure_handoffs(&mut self, end_with: End) -> Result<Handoffs> {
         let stock = self.batch_of(HANDLERS);
         let load = self.load(Kind::Submit, &stock, HANDLERS.size)?;
-        handoffs::measure(self.stack, &load).await
+        handoffs::measure(self.stack, &load, end_with).await
     }
 
     /// Beside few, beside many, beside few and so on.

@@ -94,7 +94,7 @@ impl Delivery {
 pub enum Acknowledged {
     /// The delivery's state after it.
     State(String),
-    /// The decision was handed out again since.
+    /// The decision was handed out again since, or its permit was used.
     Stale,
     /// No answer that counts.
     Unknown,
@@ -111,7 +111,7 @@ pub struct Client {
 
 /// What a fault may make of any call.
 fn is_excused(status: u16, code: &str) -> bool {
-    matches!((status, code), (503, "unavailable") | (409, "stale-delivery"))
+    matches!((status, code), (503, "unavailable") | (409, "stale-delivery" | "already-consumed"))
 }
 
 impl Client {
@@ -323,7 +323,8 @@ impl Client {
         };
         if reply.status != StatusCode::OK {
             self.refused("acknowledge", &reply);
-            return if reply.text("code") == "stale-delivery" { Acknowledged::Stale } else { Acknowledged::Unknown };
+            let is_over = matches!(&*reply.text("code"), "stale-delivery" | "already-consumed");
+            return if is_over { Acknowledged::Stale } else { Acknowledged::Unknown };
         }
         let state = reply.text("state");
         self.history.add(Record::Acknowledged {

@@ -9,9 +9,11 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::client::{Client, Delivery};
 use super::history::{History, Record};
 use super::scene::Scene;
 use super::service::Service;
+use super::uses::{Used, fresh_key};
 use crate::agent::Agent;
 
 /// Requests that wait for an operator at the most: submitting stops until there are fewer.
@@ -113,6 +115,10 @@ impl Load {
                 };
                 for delivery in deliveries {
                     taken += 1;
+                    if delivery.outcome == "approved" && taken.is_multiple_of(3) {
+                        run(&mut client, agent, &delivery).await;
+                        continue;
+                    }
                     // Now and then an agent cannot use it yet.
                     let result = if taken.is_multiple_of(50) { "retry" } else { "accepted" };
                     client.acknowledge_until_answered(agent, &delivery, result).await;
@@ -166,6 +172,15 @@ impl Load {
             give_up("polling and acknowledging");
         }
         wait_for_events(scene, patience).await
+    }
+}
+
+/// Uses an approval and reports it. Where another poller has used it meanwhile, that one reports.
+async fn run(client: &mut Client, agent: &Agent, delivery: &Delivery) {
+    let Delivery { request_id, action_digest, .. } = delivery;
+    let used = client.consume_until_answered(agent, request_id, &fresh_key(), action_digest).await;
+    if matches!(used, Used::Yes { .. }) {
+        client.report_until_answered(agent, request_id, "succeeded").await;
     }
 }
 

@@ -1,9 +1,12 @@
 //! A client's use of permits: consume, and report what became of it.
 
+use std::time::Instant;
+
 use hyper::Method;
 use serde_json::json;
 use tokio::time::sleep;
 
+use super::PATIENCE;
 use super::client::{Caller, Client, PAUSE};
 use super::history::Record;
 use crate::agent::Agent;
@@ -95,7 +98,7 @@ impl Client {
         }
     }
 
-    /// Tries until it is answered: the same attempt may be repeated.
+    /// Tries until it is answered, with some patience: the same attempt may be repeated.
     pub async fn consume_until_answered(
         &mut self,
         agent: &Agent,
@@ -103,9 +106,10 @@ impl Client {
         key: &str,
         action_digest: &str,
     ) -> Used {
+        let begun = Instant::now();
         loop {
             let used = self.consume(agent, request_id, key, action_digest).await;
-            if used != Used::Unknown {
+            if used != Used::Unknown || begun.elapsed() > PATIENCE {
                 return used;
             }
             sleep(PAUSE).await;
@@ -136,11 +140,12 @@ impl Client {
         }
     }
 
-    /// Reports until it is answered.
+    /// Reports until it is answered, with some patience.
     pub async fn report_until_answered(&mut self, agent: &Agent, request_id: &str, state: &str) -> Reported {
+        let begun = Instant::now();
         loop {
             let reported = self.report(agent, request_id, state).await;
-            if reported != Reported::Unknown {
+            if reported != Reported::Unknown || begun.elapsed() > PATIENCE {
                 return reported;
             }
             sleep(PAUSE).await;
