@@ -123,7 +123,10 @@ class AsyncRelay(Face[httpx.AsyncClient]):
         result: Literal["accepted", "retry", "failed"] = "accepted",
         error: Mapping[str, str] | None = None,
     ) -> Acknowledged:
-        """Say what became of a delivery; `error` is `{code, message}`. A used approval needs none."""
+        """Say what became of a delivery; `error` is `{code, message}`. A used approval needs none.
+
+        `retry` and `failed` need a delivery, which `decisions()` gives; `wait()` only looks.
+        """
         return await self._play(flows.acknowledge(self._session, decision, result, error))
 
     async def cancel(self, request: Request | str, reason: str | None = None) -> None:

@@ -121,7 +121,10 @@ class Relay(Face[httpx.Client]):
         result: Literal["accepted", "retry", "failed"] = "accepted",
         error: Mapping[str, str] | None = None,
     ) -> Acknowledged:
-        """Say what became of a delivery; `error` is `{code, message}`. A used approval needs none."""
+        """Say what became of a delivery; `error` is `{code, message}`. A used approval needs none.
+
+        `retry` and `failed` need a delivery, which `decisions()` gives; `wait()` only looks.
+        """
         return self._play(flows.acknowledge(self._session, decision, result, error))
 
     def cancel(self, request: Request | str, reason: str | None = None) -> None:
