@@ -20,6 +20,9 @@ def test_approved_is_0_once_and_the_record_says_that_it_is_used(agent, people):
     # The same question again: its approval is used, and nobody is asked anew.
     code, out, err = agent.ended(*ASK, "--title", "Refund 12.40 EUR", "--key", "refund-1")
     assert (code, out) == (1, "") and "used before" in err
+    code, out, _ = agent.ended(*ASK, "--title", "Refund 12.40 EUR", "--key", "refund-1", "--json")
+    told = json.loads(out)
+    assert (code, told["outcome"], told["request_id"]) == (1, "unusable", request_id) and "used before" in told["why_not"]
     assert len(people.asked(agent.agent_id, "all")) == 1
     code, out, _ = agent.ended("report", request_id, "failed", "--note", "The bank is closed.")
     assert (code, out) == (0, "failed\n")
@@ -58,7 +61,8 @@ def test_nobody_in_time_is_2_and_only_a_named_question_stays_open(agent, people)
     assert (code, out) == (2, ""), err
     item, = people.asked(agent.agent_id, "all")
     assert item["outcome"] == "cancelled"
-    assert agent.ended(*ASK, "--wait", "1s", "--key", "stays")[0] == 2
+    code, out, _ = agent.ended(*ASK, "--wait", "1s", "--key", "stays", "--json")
+    assert (code, json.loads(out)["outcome"]) == (2, "pending")
     request_id = agent.pending()
     # The same key goes on waiting for it.
     code, out, err = agent.decided(*ASK, "--key", "stays", "--json")
@@ -138,3 +142,13 @@ def test_unused_questions_do_not_stay(agent, people):
     assert people.detail(request_id)["status"] == "pending"
     people.decide(request_id)
     assert until(lambda: people.detail(request_id)["execution"] == "waiting")
+
+
+def test_a_reader_that_goes_away_stops_nothing(agent, people):
+    process = agent.start(*ASK)
+    process.stdout.close()
+    process.stderr.close()
+    request_id = agent.pending()
+    people.decide(request_id)
+    assert process.wait(60) == 0
+    assert people.detail(request_id)["execution"] == "consumed"

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::exit::{Fault, Result};
 use crate::people::Person;
 use crate::settings::{Settings, write_private};
+use crate::terminal::out;
 
 const POLICIES: &str = "/v1/admin/timeout-policies";
 const FREEZES: &str = "/v1/admin/freezes";
@@ -144,7 +145,7 @@ pub async fn run(settings: &Settings, command: &Command) -> Result<()> {
     applying.policies(&wanted.timeout_policies).await?;
     applying.freezes(&wanted.freezes).await?;
     let verb = if options.dry_run { "would change" } else { "changed" };
-    println!("{verb} {}", applying.changed);
+    out!("{verb} {}", applying.changed);
     Ok(())
 }
 
@@ -160,7 +161,7 @@ impl Applying<'_> {
     /// One change: said, and made unless it is a rehearsal.
     async fn change(&mut self, said: &str, method: Method, path: &str, body: Option<Value>) -> Result<Option<Value>> {
         self.changed += 1;
-        println!("{said}");
+        out!("{said}");
         if self.is_dry {
             return Ok(None);
         }

@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use relaytrace_client::{Action, AnswerKind, Decision, Ended, Envelope, Error, RequestState, Said, Why};
+use relaytrace_client::{
+    Action, AnswerKind, Decision, Ended, Envelope, Error, NotApproved, Outcome, RequestState, Said, Why,
+};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::asking::{Asking, Question, json_of, patience};
 use crate::exit::{Codes, Fault, Result};
 use crate::settings::{Settings, link};
-use crate::terminal::{safe, safe_line};
+use crate::terminal::{out, safe_line};
 
 /// Options of `ask`.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -108,8 +110,8 @@ pub async fn run(settings: &Settings, options: &Options) -> Result<()> {
     let envelope = options.envelope(&client)?;
     let mut asking = Asking::start(settings, &client)?;
     let show = |asked: &RequestState, decision: &Decision, action: &Action| {
-        let url = settings.url()?;
-        print(options.json, &told(&url, asked, decision, Some(action)), || said(decision, Some(action)));
+        let told = told(&settings.url()?, asked, decision, action);
+        out!("{}", if options.json { told.to_string() } else { said(decision, action) });
         Ok(())
     };
     if options.leave {
@@ -124,46 +126,58 @@ pub async fn run(settings: &Settings, options: &Options) -> Result<()> {
         }
         return match Why::of(&decision) {
             None => show(&asked, &decision, &decision.approved_action(&envelope.action)?),
-            Some(why) => Err(not_approved(settings, options, &why, &decision)),
+            Some(why) => {
+                let Decision { request_id, client_request_key, .. } = decision.clone();
+                let it = NotApproved { request_id, client_request_key, why, decision: Some(decision) };
+                Err(not_approved(settings, options, &it))
+            }
         };
     }
     match asking.permit(&envelope, &options.question).await {
         Ok(permit) => show(&permit.request, &permit.decision, &permit.action),
-        Err(Error::NotApproved(it)) if it.decision.is_some() && matches!(it.why, Why::Responded(_)) || options.json => {
-            match it.decision {
-                Some(decision) => Err(not_approved(settings, options, &it.why, &decision)),
-                None => Err(Error::NotApproved(it).into()),
-            }
-        }
+        Err(Error::NotApproved(it)) => Err(not_approved(settings, options, &it)),
         Err(error) => Err(error.into()),
     }
 }
 
-/// A decision that is no approval goes to standard output where a program reads it.
-fn not_approved(settings: &Settings, options: &Options, why: &Why, decision: &Decision) -> Fault {
-    let url = settings.url().unwrap_or_default();
-    if options.json || matches!(why, Why::Responded(_)) {
-        print(options.json, &told_decision(&url, decision), || match &decision.response {
-            Some(Value::String(text)) => text.clone(),
-            other => json!(other).to_string(),
+/// What is no approval goes to standard output where a program reads it.
+fn not_approved(settings: &Settings, options: &Options, it: &NotApproved) -> Fault {
+    if options.json {
+        let mut told = json!({
+            "request_id": it.request_id, "client_request_key": it.client_request_key,
+            "link": link(&settings.url().unwrap_or_default(), it.request_id),
         });
+        if let Some(decision) = &it.decision {
+            told = told_decision(&settings.url().unwrap_or_default(), decision);
+        }
+        // An approval that cannot be used must not be read as one.
+        let outcome = match it.why {
+            Why::StillPending { .. } => Some("pending"),
+            Why::Cancelled { .. } => Some("cancelled"),
+            _ => {
+                it.decision.as_ref().is_none_or(|decision| decision.outcome == Outcome::Approved).then_some("unusable")
+            }
+        };
+        if let Some(outcome) = outcome {
+            told["outcome"] = outcome.into();
+        }
+        told["why_not"] = it.why.to_string().into();
+        out!("{told}");
+    } else if let Why::Responded(value) = &it.why {
+        out!("{}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     }
-    Fault { said: why.to_string(), code: Codes::ASK.of(why) }
+    Fault::of(&Error::NotApproved(Box::new(it.clone())), Codes::ASK)
 }
 
-fn print(is_json: bool, object: &Value, text: impl FnOnce() -> String) {
-    if is_json { println!("{object}") } else { println!("{}", safe(&text())) }
-}
-
-fn said(decision: &Decision, action: Option<&Action>) -> String {
+fn said(decision: &Decision, action: &Action) -> String {
     let by = decision.decided_by.name.as_deref().unwrap_or(&decision.decided_by.id);
     let reason = decision.reason.as_deref().map(|reason| format!(": {}", safe_line(reason))).unwrap_or_default();
-    let edited = action.filter(|_| decision.edited).map(|action| format!("\n{}", action.arguments)).unwrap_or_default();
+    let edited = if decision.edited { format!("\n{}", action.arguments) } else { String::new() };
     let verb = if decision.edited { "approved, with changes," } else { "approved" };
     format!("{verb} by {by}{reason}{edited}")
 }
 
-fn told(url: &str, asked: &RequestState, decision: &Decision, action: Option<&Action>) -> Value {
+fn told(url: &str, asked: &RequestState, decision: &Decision, action: &Action) -> Value {
     let mut told = told_decision(url, decision);
     told["priority"] = json!(asked.priority);
     told["action"] = json!(action);
@@ -205,6 +219,6 @@ pub async fn report(settings: &Settings, options: &ReportOptions) -> Result<()> 
     let client = settings.client(patience())?;
     let reported =
         client.report(options.request_id, ended, options.note.as_deref(), options.evidence_sha256.as_deref()).await?;
-    println!("{}{}", options.state, if reported.repeated { " (on record before)" } else { "" });
+    out!("{}{}", options.state, if reported.repeated { " (on record before)" } else { "" });
     Ok(())
 }

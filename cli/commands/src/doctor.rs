@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::exit::{Fault, Result};
 use crate::people::{Person, http, said};
 use crate::settings::Settings;
-use crate::terminal::{now, safe_line};
+use crate::terminal::{now, out, safe_line};
 
 /// How far two clocks may be apart, in seconds (contract, "Tokens").
 const LEEWAY: i64 = 30;
@@ -32,16 +32,16 @@ struct Checks {
 impl Checks {
     fn bad(&mut self, what: &str) {
         self.failed += 1;
-        println!("FAIL  {}", safe_line(what));
+        out!("FAIL  {}", safe_line(what));
     }
 }
 
 fn good(what: &str) {
-    println!("ok    {}", safe_line(what));
+    out!("ok    {}", safe_line(what));
 }
 
 fn note(what: &str) {
-    println!("note  {}", safe_line(what));
+    out!("note  {}", safe_line(what));
 }
 
 /// Looks at everything.

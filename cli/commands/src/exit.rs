@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use relaytrace_client::{Error, Why};
 
+use crate::terminal::{err, safe};
+
 /// A command's end: what is wrong, in words, and its exit code.
 #[derive(Debug)]
 pub struct Fault {
@@ -91,7 +93,7 @@ impl Fault {
 
     /// Says it on standard error; gives the exit code.
     pub fn report(&self, command: &str) -> ExitCode {
-        eprintln!("relaytrace {command}: {}", crate::terminal::safe(&self.said));
+        err!("relaytrace {command}: {}", safe(&self.said));
         ExitCode::from(self.code)
     }
 }

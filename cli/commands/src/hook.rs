@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::exit::Fault;
 use crate::settings::Settings;
-use crate::terminal::duration;
+use crate::terminal::{duration, err};
 
 /// Exit code that blocks the tool whatever is printed.
 pub const BLOCK: u8 = 2;
@@ -50,6 +50,8 @@ pub struct Options {
 /// Reads the event, asks, and prints the answer. It never ends in a way that would let the tool run by mistake.
 pub async fn run(settings: Result<Settings, Fault>, options: &Options) -> ExitCode {
     let Harness::ClaudeCode = options.harness;
+    // A command that breaks ends in a way that blocks, too.
+    std::panic::set_hook(Box::new(|_| std::process::exit(BLOCK.into())));
     let mut event = Vec::new();
     let read = std::io::stdin().take(LONGEST_EVENT).read_to_end(&mut event);
     let name =
@@ -65,7 +67,7 @@ pub async fn run(settings: Result<Settings, Fault>, options: &Options) -> ExitCo
         Ok(answer) => print(&answer),
         Err(why) if is_before => print(&denied(&why).to_string()),
         Err(why) => {
-            eprintln!("relaytrace hook: the outcome was not reported: {why}");
+            err!("relaytrace hook: the outcome was not reported: {why}");
             ExitCode::SUCCESS
         }
     }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::exit::{FAILED, Fault, Result};
 use crate::people::{Person, http, said};
 use crate::settings::{Settings, write_private};
-use crate::terminal::safe_line;
+use crate::terminal::{err, out, safe_line};
 
 /// How long a person may take at the issuer.
 const PATIENCE: Duration = Duration::from_mins(10);
@@ -71,7 +71,7 @@ pub async fn run(settings: &Settings, options: &Options) -> Result<()> {
     };
     let file = settings.operator_token_file();
     write_private(&file, &token)?;
-    println!("{who}; the token is in {}", file.display());
+    out!("{who}; the token is in {}", file.display());
     Ok(())
 }
 
@@ -134,7 +134,7 @@ impl Issuer {
             ("code_challenge", &challenge),
             ("code_challenge_method", "S256"),
         ]);
-        eprintln!("Open this address in a browser on this machine:\n  {url}");
+        err!("Open this address in a browser on this machine:\n  {url}");
         let back = timeout(PATIENCE, answered(&listener, &state)).await;
         let code = back.map_err(|_| Fault::failed("nobody signed in"))??;
         let form = [
@@ -160,7 +160,7 @@ impl Issuer {
         if text("device_code").is_empty() || address.is_empty() {
             return Err(Fault::unreachable(format!("the issuer begins no sign-in: {}", fault(&begun))));
         }
-        eprintln!("Open {} in a browser, and enter the code {}", safe_line(address), safe_line(text("user_code")));
+        err!("Open {} in a browser, and enter the code {}", safe_line(address), safe_line(text("user_code")));
         let mut interval = begun["interval"].as_u64().map_or(INTERVAL, Duration::from_secs);
         let until = Instant::now() + begun["expires_in"].as_u64().map_or(PATIENCE, Duration::from_secs).min(PATIENCE);
         let form = [("grant_type", DEVICE_GRANT), ("device_code", text("device_code")), ("client_id", &self.client_id)];

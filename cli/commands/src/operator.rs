@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::exit::{Fault, Result};
 use crate::people::Person;
 use crate::settings::{Settings, link};
-use crate::terminal::{left, safe, safe_line, strong};
+use crate::terminal::{err, left, out, safe, safe_line};
 
 /// Characters of the code that a yes is said by: none that is taken for another.
 const CODE: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
@@ -92,16 +92,16 @@ pub async fn queue(settings: &Settings, options: &QueueOptions) -> Result<()> {
     };
     items.truncate(most);
     if options.json {
-        println!("{}", Value::from(items));
+        out!("{}", Value::from(items));
         return Ok(());
     }
     for item in &items {
-        println!("{}", line(item));
+        out!("{}", line(item));
     }
     if items.is_empty() {
-        eprintln!("relaytrace queue: nothing ({status})");
+        err!("relaytrace queue: nothing ({status})");
     } else if !total["next_cursor"].is_null() {
-        eprintln!("relaytrace queue: there are more: --limit");
+        err!("relaytrace queue: there are more: --limit");
     }
     Ok(())
 }
@@ -113,7 +113,7 @@ fn line(item: &Value) -> String {
         None => time(&item["respond_by"]).map(|until| format!("{} left", left(until))).unwrap_or_default(),
     };
     let (id, priority, agent, kind) = (text("request_id"), text("priority"), text("agent_id"), text("action_type"));
-    format!("{id}  {}  {state:<12}  {agent}  {kind}  {}", strong(&priority), text("title"))
+    format!("{id}  {priority}  {state:<12}  {agent}  {kind}  {}", text("title"))
 }
 
 fn time(value: &Value) -> Option<DateTime<Utc>> {
@@ -135,9 +135,9 @@ pub async fn show(settings: &Settings, options: &ShowOptions) -> Result<()> {
     let person = Person::operator(settings)?;
     let detail = person.get(&path(options.request_id)).await?;
     if options.json {
-        println!("{detail}");
+        out!("{detail}");
     } else {
-        println!("{}", safe(&described(&person, &detail)));
+        out!("{}", safe(&described(&person, &detail)));
     }
     Ok(())
 }
@@ -265,8 +265,9 @@ pub async fn reject(settings: &Settings, options: &RejectOptions) -> Result<()> 
 
 async fn decided(person: &Person, request_id: Uuid, body: &Value) -> Result<()> {
     let decision = person.send(Method::POST, &format!("{}/decision", path(request_id)), body).await?;
-    let outcome = decision["outcome"].as_str().unwrap_or_default();
-    println!("{outcome} {request_id} at {}", decision["decided_at"].as_str().unwrap_or_default());
+    // Where several must approve, one approval decides nothing yet.
+    let outcome = decision["outcome"].as_str().unwrap_or("noted, and not decided:");
+    out!("{outcome} {request_id}");
     Ok(())
 }
 

@@ -19,6 +19,7 @@ use crate::asking::{Asking, Question, patience};
 use crate::executable::{Executable, Opened};
 use crate::exit::{Codes, Fault, Result};
 use crate::settings::Settings;
+use crate::terminal::err;
 
 /// As shells say that there is no such command.
 const NOT_FOUND: u8 = 127;
@@ -175,7 +176,7 @@ fn start(planned: &Planned) -> Result<Child> {
 /// What has run stays so: a report that is lost is said, and the relay records the end as unknown.
 async fn report(permit: &PermitInUse, ended: Ended, note: &str) {
     if let Err(lost) = permit.report(ended, Some(note)).await {
-        eprintln!("relaytrace run: the end of the command could not be reported: {lost}");
+        err!("relaytrace run: the end of the command could not be reported: {lost}");
     }
 }
 

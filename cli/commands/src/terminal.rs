@@ -32,11 +32,27 @@ fn turns(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Emphasis, where the stream is a terminal and `NO_COLOR` (no-color.org) is not set.
-pub fn strong(text: &str) -> String {
-    let is_wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    if is_wanted && std::io::stdout().is_terminal() { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() }
+/// A line on standard output. On a terminal it cannot act; whoever has closed the stream does not stop the command.
+pub fn print_out(text: &str) {
+    let mut stream = std::io::stdout();
+    let shown = if stream.is_terminal() { safe(text) } else { text.to_owned() };
+    drop(writeln!(stream, "{shown}").and_then(|()| stream.flush()));
 }
+
+/// A line on standard error, where nothing stops the command either.
+pub fn print_err(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
+/// [`print_out`] of a format.
+macro_rules! out {
+    ($($text:tt)*) => { $crate::terminal::print_out(&format!($($text)*)) };
+}
+/// [`print_err`] of a format.
+macro_rules! err {
+    ($($text:tt)*) => { $crate::terminal::print_err(&format!($($text)*)) };
+}
+pub(crate) use {err, out};
 
 /// This machine's time.
 #[expect(clippy::disallowed_methods, reason = "a command's clock is the real one")]
@@ -78,7 +94,7 @@ impl Progress {
     pub fn show(&mut self, link: &str, until: DateTime<Utc>) {
         self.end();
         if !std::io::stderr().is_terminal() {
-            eprintln!("relaytrace: waiting for an operator until {}: {link}", until.format("%Y-%m-%d %H:%M:%S UTC"));
+            err!("relaytrace: waiting for an operator until {}: {link}", until.format("%Y-%m-%d %H:%M:%S UTC"));
             return;
         }
         let link = link.to_owned();
@@ -87,8 +103,7 @@ impl Progress {
             loop {
                 tick.tick().await;
                 // Back to the start of the line, and what was there before is erased.
-                eprint!("\r\u{1b}[2KWaiting for an operator, {} left: {link}", left(until));
-                drop(std::io::stderr().flush());
+                drop(write!(std::io::stderr(), "\r\u{1b}[2KWaiting for an operator, {} left: {link}", left(until)));
             }
         });
         self.0 = Some(task.abort_handle());
@@ -98,7 +113,7 @@ impl Progress {
     pub fn end(&mut self) {
         if let Some(task) = self.0.take() {
             task.abort();
-            eprint!("\r\u{1b}[2K");
+            drop(write!(std::io::stderr(), "\r\u{1b}[2K"));
         }
     }
 }
