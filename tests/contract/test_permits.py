@@ -4,7 +4,9 @@ import secrets
 
 import pytest
 
+from agent import action_digest
 from support import (
+    ACTION,
     deliver,
     expect,
     expect_problem,
@@ -208,3 +210,32 @@ def test_a_timeout_never_approves_where_consuming_is_required(agent, admin):
               "respond_within_seconds": 600, "on_timeout": "auto_approve", "consume": "required"}
     problem = expect_problem(admin.call("PUT", "/v1/admin/timeout-policies", json=policy), 422, "validation-failed")
     assert pointers(problem) == {"/on_timeout"}
+
+
+def test_arguments_that_change_between_approval_and_run_are_not_run(agent, admin, approved):
+    """An executor digests what it is about to run, not what it asked for."""
+    for changes in ({"amount": "12400.00"}, {"iban": "DE02120300000000202051"}, {"amount": 1240.0}):
+        changed = ACTION | {"arguments": ACTION["arguments"] | changes}
+        attempt = new_attempt(approved, action_digest=action_digest(changed))
+        expect_problem(consume(agent, approved, attempt), 409, "action-mismatch")
+    another_tool = action_digest(ACTION | {"type": "refund.create.all"})
+    expect_problem(consume(agent, approved, new_attempt(approved, action_digest=another_tool)), 409, "action-mismatch")
+    assert view(agent, approved)["execution"] == "waiting"
+    expect(consume(agent, approved, new_attempt(approved, action_digest=action_digest(ACTION))), 200)
+    assert [entry["kind"] for entry in entries(admin, approved)] == ["submitted", "decided", "consumed"]
+
+
+def test_an_executor_that_dies_after_its_use_leaves_nothing_to_run_again(agent, operator, admin, approved):
+    """Two executors hold one approval; the first dies between consume and run."""
+    delivered = deliver(agent, approved["request_id"])
+    before_the_crash = new_attempt(approved)
+    expect(consume(agent, approved, before_the_crash), 200)
+    expect_problem(consume(register_key(admin, agent.agent_id), approved), 409, "already-consumed")
+    # Restarted it is another attempt; with the key from before it is told that it may have run.
+    expect_problem(consume(agent, approved), 409, "already-consumed")
+    assert expect(consume(agent, approved, before_the_crash), 200)["repeated"]
+    assert agent.poll()["decisions"] == []
+    expect(agent.acknowledge(delivered), 200)
+    for shown in (view(agent, approved), operator.detail(approved["request_id"])):
+        assert shown["execution"] == "consumed"
+    assert [entry["kind"] for entry in entries(admin, approved)] == ["submitted", "decided", "consumed"]
