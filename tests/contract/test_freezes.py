@@ -205,6 +205,7 @@ def test_under_a_hold_nothing_is_used_until_it_ends(agent, operator, freezes):
     name = freezes.set(new_freeze(agent))
     problem = expect_problem(consume(agent, approved), 409, "frozen")
     assert problem["retryable"] and problem["retry_after_ms"] > 0
+    executions(agent, operator, approved, "waiting")
     # A person still decides, and that is not used either.
     later = submit_decided(agent, operator)
     expect_problem(consume(agent, later), 409, "frozen")
@@ -304,10 +305,21 @@ def test_what_was_approved_before_a_stop_stays_revoked_after_its_end(agent, oper
     before = submit_decided(agent, operator)
     name = freezes.set(new_freeze(agent, "stop"))
     expect_problem(consume(agent, before), 409, "permit-revoked")
+    executions(agent, operator, before, "unused")
     freezes.end(name)
+    executions(agent, operator, before, "unused")
     problem = expect_problem(consume(agent, before), 409, "permit-revoked")
     assert not problem["retryable"]
     expect(consume(agent, submit_decided(agent, operator)), 200)
+
+
+def executions(agent, operator, request, execution: str) -> None:
+    """What all that show it say of it."""
+    request_id = request["request_id"]
+    assert view(agent, request)["execution"] == operator.detail(request_id)["execution"] == execution
+    for status in ("decided", "all"):
+        items = operator.queue(status=status, agent_id=agent.agent_id)["items"]
+        assert [item["execution"] for item in items if item["request_id"] == request_id] == [execution], status
 
 
 def test_a_stop_that_becomes_a_hold_has_revoked_what_it_covered(agent, operator, freezes):
@@ -376,7 +388,7 @@ def test_a_use_and_a_stop_race_and_after_the_answer_nothing_is_used(agent, opera
             assert (seen, after) == ("consumed", "consumed")
             return "use"
         assert expect(used, 409)["code"] == "permit-revoked"
-        assert (seen, after) == ("waiting", "waiting")
+        assert (seen, after) == ("unused", "unused")
         return "stop"
 
     until_each_side_wins(play, {"use", "stop"})

@@ -90,6 +90,8 @@ async fn a_stop_that_ends_by_itself_has_revoked_what_was_approved_before_its_end
     app.advance(59.999_999);
     assert_eq!(consume(&app, &agent, &before).await.code(), "permit-revoked");
     let refused = app.submit(&agent, "refused").await;
+    let seen = app.get(&format!("/v1/hitl/requests/{refused}"), &app.operator("maria")).await.json();
+    assert_eq!(seen["you"], json!({"may": ["reject"], "why_not": "frozen"}));
     let path = format!("/v1/hitl/requests/{refused}/decision");
     assert_eq!(app.post(&path, &app.operator("maria"), &json!({"decision": "approve"})).await.code(), "frozen");
     app.advance(0.000_001);

@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
 use relaytrace_domain::{
-    Answer, Answers, ClientRequestKey, Decision, DeliveryState, Digest, Error, Offer, OnBehalfOf, Permit, RequestId,
-    Result, Timestamp, chain_genesis,
+    Answer, Answers, ClientRequestKey, Decision, DeliveryState, Digest, Error, Failure, Offer, OnBehalfOf, Permit,
+    RequestId, Result, Timestamp, chain_genesis,
 };
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Operator;
@@ -101,14 +101,14 @@ struct You {
 
 impl You {
     fn of(detail: &Detail, answers: &Answers) -> Self {
-        let is_kept_from = |answer: &Answer| detail.is_own && matches!(answer, Answer::Approve | Answer::Edit);
+        let approves_not = detail.not_approved_for.and_then(Failure::answer).map(|answer| answer.code);
+        let is_kept_from = |answer: &Answer| approves_not.is_some() && matches!(answer, Answer::Approve | Answer::Edit);
         match (&detail.decision, detail.is_over) {
             (Some(_), _) => Self { may: Vec::new(), why_not: Some("already-decided") },
             (None, true) => Self { may: Vec::new(), why_not: Some("expired") },
-            (None, false) => Self {
-                may: answers.iter().filter(|answer| !is_kept_from(answer)).collect(),
-                why_not: detail.is_own.then_some("own-request"),
-            },
+            (None, false) => {
+                Self { may: answers.iter().filter(|answer| !is_kept_from(answer)).collect(), why_not: approves_not }
+            }
         }
     }
 }

@@ -6,6 +6,12 @@ SELECT r.agent_id AS "agent_id: AgentId", r.title, r.priority AS "priority: Prio
     r.client_request_key AS "client_request_key: ClientRequestKey", r.action_digest, r.group_key, r.approved_digest,
     e.envelope AS "envelope?", r.protocol AS "protocol?: Protocol",
     COALESCE(r.on_behalf_of = ANY ($4::text[]), false) AS "is_own!",
+    r.status = 'pending' AND EXISTS (
+        SELECT FROM freezes f
+        WHERE f.tenant_id = r.tenant_id AND f.ends_at > at_or_now($2) AND f.mode = 'stop'
+            AND (f.agent_id IS NULL OR f.agent_id = r.agent_id)
+            AND (f.action_type IS NULL OR f.action_type = r.action_type)
+    ) AS "is_stopped!",
     d.edited, w.action AS "written_action?", w.response AS "written_response?",
     at_or_now($2) >= r.respond_by AS "is_over!",
     d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause", d.decided_by_kind AS "decided_by_kind?: ActorKind",
@@ -14,8 +20,15 @@ SELECT r.agent_id AS "agent_id: AgentId", r.title, r.priority AS "priority: Prio
     v.result AS "delivery_result?", v.error_code, v.error_message,
     COALESCE(r.execution, CASE
         WHEN d.outcome IS DISTINCT FROM 'approved' OR r.permit_expires_at IS NULL THEN 'none'
-        WHEN at_or_now($2) < r.permit_expires_at THEN 'waiting'
-        ELSE 'unused'
+        WHEN at_or_now($2) >= r.permit_expires_at THEN 'unused'
+        -- A stop has revoked it, at the latest by its end.
+        WHEN EXISTS (
+            SELECT FROM freezes f
+            WHERE f.tenant_id = r.tenant_id AND f.ends_at > d.decided_at AND f.mode = 'stop'
+                AND (f.agent_id IS NULL OR f.agent_id = r.agent_id)
+                AND (f.action_type IS NULL OR f.action_type = r.action_type)
+        ) THEN 'unused'
+        ELSE 'waiting'
     END) AS "execution!: Execution",
     r.permit_expires_at, p.last_polled_at AS "last_polled_at?", c.entries AS "entries!", c.hashes AS "hashes!",
     COALESCE((

@@ -70,8 +70,15 @@ SELECT q.request_id AS "request_id!: RequestId", q.agent_id AS "agent_id!: Agent
     v.state AS "delivery_state?: DeliveryState", v.result AS "delivery_result?", v.error_code, v.error_message,
     COALESCE(q.execution, CASE
         WHEN d.outcome IS DISTINCT FROM 'approved' OR q.permit_expires_at IS NULL THEN 'none'
-        WHEN at_or_now($20) < q.permit_expires_at THEN 'waiting'
-        ELSE 'unused'
+        WHEN at_or_now($20) >= q.permit_expires_at THEN 'unused'
+        -- A stop has revoked it, at the latest by its end.
+        WHEN EXISTS (
+            SELECT FROM freezes f
+            WHERE f.tenant_id = $21 AND f.ends_at > d.decided_at AND f.mode = 'stop'
+                AND (f.agent_id IS NULL OR f.agent_id = q.agent_id)
+                AND (f.action_type IS NULL OR f.action_type = q.action_type)
+        ) THEN 'unused'
+        ELSE 'waiting'
     END) AS "execution!: Execution"
 FROM page q
 LEFT JOIN hitl_decisions d ON d.request_id = q.request_id

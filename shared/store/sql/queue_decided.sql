@@ -16,8 +16,15 @@ SELECT r.request_id AS "request_id!: RequestId", r.agent_id AS "agent_id!: Agent
     v.state AS "delivery_state?: DeliveryState", v.result AS "delivery_result?", v.error_code, v.error_message,
     COALESCE(r.execution, CASE
         WHEN d.outcome IS DISTINCT FROM 'approved' OR r.permit_expires_at IS NULL THEN 'none'
-        WHEN at_or_now($18) < r.permit_expires_at THEN 'waiting'
-        ELSE 'unused'
+        WHEN at_or_now($18) >= r.permit_expires_at THEN 'unused'
+        -- A stop has revoked it, at the latest by its end.
+        WHEN EXISTS (
+            SELECT FROM freezes f
+            WHERE f.tenant_id = r.tenant_id AND f.ends_at > d.decided_at AND f.mode = 'stop'
+                AND (f.agent_id IS NULL OR f.agent_id = r.agent_id)
+                AND (f.action_type IS NULL OR f.action_type = r.action_type)
+        ) THEN 'unused'
+        ELSE 'waiting'
     END) AS "execution!: Execution"
 FROM (
     SELECT d.*, sum(d.bytes) OVER (ORDER BY d.decided_at DESC, d.request_id DESC ROWS UNBOUNDED PRECEDING) AS bytes_so_far

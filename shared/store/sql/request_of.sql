@@ -12,8 +12,15 @@ SELECT r.request_id AS "request_id?: RequestId", r.client_request_key AS "client
     v.attempt AS "attempt?", v.replayed AS "replayed?", r.permit_expires_at,
     COALESCE(r.execution, CASE
         WHEN d.outcome IS DISTINCT FROM 'approved' OR r.permit_expires_at IS NULL THEN 'none'
-        WHEN at_or_now($4) < r.permit_expires_at THEN 'waiting'
-        ELSE 'unused'
+        WHEN at_or_now($4) >= r.permit_expires_at THEN 'unused'
+        -- A stop has revoked it, at the latest by its end.
+        WHEN EXISTS (
+            SELECT FROM freezes f
+            WHERE f.tenant_id = r.tenant_id AND f.ends_at > d.decided_at AND f.mode = 'stop'
+                AND (f.agent_id IS NULL OR f.agent_id = r.agent_id)
+                AND (f.action_type IS NULL OR f.action_type = r.action_type)
+        ) THEN 'unused'
+        ELSE 'waiting'
     END) AS "execution!: Execution"
 FROM active_keys k
 LEFT JOIN hitl_requests r ON r.request_id = ANY ($3::uuid[]) AND r.agent_id = k.agent_id

@@ -9,8 +9,8 @@ use crate::database::Database;
 use crate::decisions::FoundDecision;
 use relaytrace_domain::Result;
 use relaytrace_domain::{
-    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Execution, Outcome, Permit,
-    Priority, Protocol, RequestId, Status, Written,
+    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Execution, Failure, Outcome,
+    Permit, Priority, Protocol, RequestId, Status, Written,
 };
 
 /// Where a filter is given, at most so many rows are looked through from where the page starts: of each status and
@@ -184,8 +184,8 @@ pub struct Detail {
     pub item: QueueItem,
     /// An answer does not count any more.
     pub is_over: bool,
-    /// The caller is the one for whom the agent acts.
-    pub is_own: bool,
+    /// What the caller's approval would meet.
+    pub not_approved_for: Option<Failure>,
     /// The agent's own key.
     pub client_request_key: ClientRequestKey,
     /// Of the action shown.
@@ -361,7 +361,12 @@ impl Database {
             },
             is_over: row.is_over,
             permit: row.permit_expires_at.map(Permit::from),
-            is_own: row.is_own,
+            // In the order in which a decision is refused.
+            not_approved_for: match (row.is_stopped, row.is_own) {
+                (true, _) => Some(Failure::Frozen),
+                (_, true) => Some(Failure::OwnRequest),
+                (false, false) => None,
+            },
             client_request_key: row.client_request_key,
             action_digest,
             envelope: row.envelope,
