@@ -94,12 +94,14 @@ def test_an_executable_that_changed_since_the_approval_is_not_run(agent, people,
 def test_a_script_that_changes_while_it_runs_runs_as_approved(agent, people, tmp_path):
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    good = script(tmp_path / "deploy", f"echo begun; read _ < {gate}; echo 'as approved'")
+    # In place, and beyond what a shell has read: it reads its script as it goes.
+    far = "#" * 79 + "\n"
+    good = script(tmp_path / "deploy", f"echo begun; read _ < {gate}\n{far * 2_000}echo 'as approved'")
     process = agent.start(*RUN, "./deploy")
     people.decide(agent.pending())
     assert process.stdout.readline() == "begun\n"
-    # In place: a shell reads its script as it goes.
-    good.write_text(good.read_text().replace("as approved", "as swapped "))
+    with good.open("r+") as opened:
+        opened.write(good.read_text().replace("as approved", "as swapped "))
     gate.write_text("go\n")
     assert outcome(process)[:2] == (0, "as approved\n")
 
@@ -156,10 +158,29 @@ def test_signals_are_the_commands(agent, people, number):
     assert outcomes(people, agent)[0] == "failed"
 
 
+COUNT = """
+import os, signal, time
+read, write = os.pipe()
+os.set_blocking(write, False)
+signal.set_wakeup_fd(write)
+signal.signal(signal.SIGINT, lambda *_: None)
+print("ready", flush=True)
+first = os.read(read, 1)
+time.sleep(0.5)
+os.set_blocking(read, False)
+try:
+    first += os.read(read, 10)
+except BlockingIOError:
+    pass
+print("got", len(first), flush=True)
+os._exit(9)
+"""
+
+
 def test_ctrl_c_at_the_terminal_reaches_the_command_once(agent, people):
-    command = "n=0; trap 'n=$((n+1))' INT; echo ready; while [ $n = 0 ]; do sleep 0.05; done; sleep 0.3; echo got $n; exit 9"
     seen = []
-    waiting = threading.Thread(target=lambda: seen.append(at_terminal(agent, *RUN, "sh", "-c", command, on=("ready\r\n", "\x03"))))
+    command = (*RUN, sys.executable, "-c", COUNT)
+    waiting = threading.Thread(target=lambda: seen.append(at_terminal(agent, *command, on=("ready\r\n", "\x03"))))
     waiting.start()
     people.decide(agent.pending())
     waiting.join(60)
