@@ -182,3 +182,22 @@ RelayTrace runs on {base_url}
 "#
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_printed_settings_block_and_outlast_the_wait() {
+        let settings: Value = serde_json::from_str(&claude_code_settings("http://127.0.0.1:8080", 50)).expect("JSON");
+        for event in ["PreToolUse", "PostToolUse", "PostToolUseFailure"] {
+            let hook = &settings["hooks"][event][0]["hooks"][0];
+            assert_eq!((&hook["type"], &hook["onFailure"]), (&"http".into(), &"block".into()));
+            assert_eq!(hook["url"], "http://127.0.0.1:8080/v1/hooks/claude-code");
+            assert_eq!(hook["headers"]["Authorization"], "Bearer $RELAYTRACE_TOKEN");
+            assert!(hook["timeout"].as_u64().expect("a number") > 50);
+        }
+    }
+}

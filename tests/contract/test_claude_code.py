@@ -351,6 +351,10 @@ CALL = {"hook_event_name": "PreToolUse", "session_id": "s", "tool_use_id": "t", 
         "tool_input": {"command": "ls"}}
 
 
+# A body that is as long as one may be; what the bridge stores of it would be longer.
+ROOM = 512 * 1024 - len(json.dumps(CALL | {"a_field": ""}))
+
+
 @pytest.mark.parametrize("content, code", [
     (b"", "malformed-json"),
     (b"{", "malformed-json"),
@@ -366,6 +370,7 @@ CALL = {"hook_event_name": "PreToolUse", "session_id": "s", "tool_use_id": "t", 
     (json.dumps(CALL | {"tool_input": {"a": "\0"}}).encode(), "validation-failed"),
     (json.dumps(CALL | {"tool_input": {"a": "x" * 300_000}}).encode(), "validation-failed"),
     (json.dumps(CALL | {"tool_input": {"a": "x" * 600_000}}).encode(), "payload-too-large"),
+    (json.dumps(CALL | {"a_field": "x" * ROOM}).encode(), "payload-too-large"),
     (json.dumps({name: value for name, value in CALL.items() if name != "session_id"}).encode(), "validation-failed"),
 ])
 def test_a_body_that_cannot_be_read_is_denied(harness, operator, content, code):

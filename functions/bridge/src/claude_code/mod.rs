@@ -16,7 +16,7 @@ use relaytrace_domain::{
 use relaytrace_service::AppState;
 use relaytrace_service::auth::{Agent, Hook};
 use relaytrace_service::events::WaitsFor;
-use relaytrace_service::http::{InProblems, JsonBytes, RequestOf, Trace};
+use relaytrace_service::http::{InProblems, JsonBytes, MAX_BODY_BYTES, RequestOf, Trace};
 use relaytrace_service::wait::{Look, Looking, look_or_wait};
 use relaytrace_store::{Caller, Consuming, Delivered, HookCall, Reporting};
 
@@ -96,7 +96,11 @@ async fn ask(
 
 /// What a call asks, as it is stored.
 fn submission(caller: &Caller, call: &ToolCall) -> Result<Submission> {
-    let submission = Submission::parse(&call.envelope(&caller.agent_id), None)?;
+    let envelope = call.envelope(&caller.agent_id);
+    if envelope.len() > MAX_BODY_BYTES {
+        return Err(Error::PayloadTooLarge { limit: MAX_BODY_BYTES });
+    }
+    let submission = Submission::parse(&envelope, None)?;
     let bridged = Some(Bridged { protocol: Protocol::ClaudeCode, respond_within: None });
     // The rest of what the harness sends may differ when it asks again.
     Ok(Submission { fingerprint: submission.action_digest, bridged, ..submission })
