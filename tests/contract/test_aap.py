@@ -520,11 +520,15 @@ def test_a_cap_is_a_limit_that_passes(aap, admin):
     assert int(response.headers["retry-after"]) >= 1
 
 
-def test_what_is_not_there_is_an_error_of_the_protocol(aap):
-    response = aap.call("POST", "/instances", "k", json={"instance_name": "x"})
-    expect_error(response, 404, "not_found")
-    expect_error(aap.call("PUT", "/requests", "k", json=BODY), 405, "method_not_allowed")
-    expect_error(aap.call("GET", "/nothing"), 404, "not_found")
+def test_an_instance_cannot_be_registered_yet(aap, admin, agent, stack):
+    body = {"instance_name": "x"}
+    expect_error(aap.call("POST", "/instances", "k", json=body), 403, "forbidden")
+    provisioner = Aap(stack["base_url"], bearer(admin, agent, scopes=["provision"]), agent.agent_id)
+    expect_error(provisioner.call("POST", "/instances", "k", json=body), 404, "not_found")
+
+
+def test_another_method_is_an_error_of_the_protocol(aap):
+    expect_error(aap.call("POST", f"/requests/{uuid.uuid4()}", json=BODY), 405, "method_not_allowed")
 
 
 def test_answers_are_signed_and_not_kept(aap):

@@ -31,6 +31,7 @@ GET /aap/v1/requests/{request_id}
 DELETE /aap/v1/requests/{request_id}
 POST /aap/v1/requests/{request_id}/consume
 POST /aap/v1/requests/{request_id}/outcome
+POST /aap/v1/instances
 POST /v1/hooks/claude-code
 GET /v1/hitl/requests
 GET /v1/hitl/requests/{request_id}

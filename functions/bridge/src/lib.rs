@@ -12,10 +12,18 @@ use relaytrace_store::{Ack, Caller, Delivered};
 
 /// The routes of this function.
 pub fn router() -> Routes {
-    relaytrace_service::routes!(aap::create, aap::look, aap::cancel, aap::consume, aap::outcome, claude_code::hook)
-        .needing(DatabaseAuthority::Agent, |needs| needs.responses().causes(&[Cause::Agent]))
-        .speaking(aap::DIALECT)
-        .speaking(claude_code::DIALECT)
+    relaytrace_service::routes!(
+        aap::create,
+        aap::look,
+        aap::cancel,
+        aap::consume,
+        aap::outcome,
+        aap::provision,
+        claude_code::hook
+    )
+    .needing(DatabaseAuthority::Agent, |needs| needs.responses().causes(&[Cause::Agent]))
+    .speaking(aap::DIALECT)
+    .speaking(claude_code::DIALECT)
 }
 
 /// A decision that its decider has attested.

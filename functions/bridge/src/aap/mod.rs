@@ -15,7 +15,7 @@ use relaytrace_domain::{
     action_digest,
 };
 use relaytrace_service::AppState;
-use relaytrace_service::auth::{Agent, Ask, Execute};
+use relaytrace_service::auth::{Agent, Ask, Execute, Provision};
 use relaytrace_service::events::WaitsFor;
 use relaytrace_service::http::{JsonBody, JsonBytes, Path, Query, RequestOf, Trace};
 use relaytrace_service::wait::{Look, Looking, look_or_wait};
@@ -273,6 +273,17 @@ pub async fn outcome(
     };
     state.relay.report_outcome(reporting).await?;
     tell(&state, &caller, request_id, None, &trace.traceparent).await
+}
+
+/// Register an instance: not there yet
+///
+/// Deliveries to a receiver have no guard yet for the addresses that agents give. Clients look instead.
+#[utoipa::path(
+    post, path = "/aap/v1/instances", tag = "bridge", security(("agent" = [])),
+    responses((status = "default", description = "An error", body = AapError)),
+)]
+pub async fn provision(_: Agent<Provision>) -> Error {
+    Error::NotFound
 }
 
 /// The whole request as it now stands. What is told and cannot be used is acknowledged first.

@@ -100,7 +100,7 @@ macro_rules! scopes {
     )+};
 }
 
-scopes!(Ask "ask", Execute "execute", ExecuteAny "execute-any", Hook "hook");
+scopes!(Ask "ask", Execute "execute", ExecuteAny "execute-any", Hook "hook", Provision "provision");
 
 /// A person with the role `operator`.
 #[derive(Clone, Debug)]

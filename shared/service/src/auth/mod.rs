@@ -20,7 +20,7 @@ use http::{HeaderMap, header};
 pub use agent_keys::{KeyAlg, PublicKey};
 pub use bearer::{BearerMaster, token_digest};
 pub(crate) use extract::BadQuery;
-pub use extract::{Admin, Agent, Ask, AsksFor, Execute, ExecuteAny, Hook, Identity, Operator, SignedIn};
+pub use extract::{Admin, Agent, Ask, AsksFor, Execute, ExecuteAny, Hook, Identity, Operator, Provision, SignedIn};
 pub use issuer::{ClaimPlaces, Issuer, IssuerKeys};
 pub use response_secret::{MasterSecrets, ResponseKey};
 pub use tokens::TokenRules;
