@@ -40,8 +40,10 @@ impl Side<'_> {
             let statements = fs::read_to_string(&file)?;
             self.database.psql(&statements).await.with_context(|| format!("cannot apply {}", file.display()))?;
         }
-        for table in ["agents", "agent_keys"] {
-            let rows = service.psql(&format!("COPY {table} TO STDOUT")).await?;
+        // The migrations have made one tenant.
+        let others = "(SELECT * FROM tenants WHERE tenant_id <> 'default')";
+        for (table, rows) in [("tenants", others), ("agents", "agents"), ("agent_keys", "agent_keys")] {
+            let rows = service.psql(&format!("COPY {rows} TO STDOUT")).await?;
             self.database.psql(&format!("COPY {table} FROM STDIN;\n{rows}\\.\n")).await?;
         }
         Ok(())

@@ -88,6 +88,9 @@ impl<'a> Session<'a> {
         let kinds: Vec<_> = Kind::ALL.into_iter().filter(|kind| asked(kind.part())).collect();
         let mut report = Report { seconds: self.options.seconds, runs: self.options.runs, ..Report::default() };
         for connections in self.options.connections.iter().copied().map(usize::from) {
+            if kinds.is_empty() {
+                break;
+            }
             let name = format!("{connections} connections");
             let rows = self.measure_kinds(&kinds, connections).await?;
             report.tables.push(Table { name, rows, has_bounds: true, stored: None });
