@@ -13,7 +13,7 @@ use relaytrace_domain::{AgentId, Faults, RequestId, Result, Timestamp};
 use relaytrace_service::auth::{Agent, Ask};
 use relaytrace_service::events::WaitsFor;
 use relaytrace_service::http::{DecisionView, Problem, Query, Routes, clamped, parse_list};
-use relaytrace_service::wait::{Look, Looking, look_or_wait, wait_seconds};
+use relaytrace_service::wait::{At, Look, Looking, wait_seconds};
 use relaytrace_service::{AppState, DatabaseAuthority};
 use relaytrace_store::{Caller, Delivered, LeaseOrder, Leased};
 use serde::{Deserialize, Serialize};
@@ -124,11 +124,18 @@ type Answered = (Leased, Vec<DecisionView>);
 async fn lease_or_wait(state: &AppState, caller: &Caller, asked: &Asked, longest: Duration) -> Result<Answered> {
     let ids: Option<Vec<Uuid>> = asked.request_ids.as_ref().map(|ids| ids.iter().map(|id| id.0).collect());
     let ids = ids.as_deref();
-    let lease = |look_ahead| -> Looking<_> {
-        let order = LeaseOrder { caller, limit: asked.limit, request_ids: ids, look_ahead };
+    let lease = |at| -> Looking<_> {
         Box::pin(async move {
+            let (mut handed, look_ahead) = match at {
+                At::Database(look_ahead) => (None, look_ahead),
+                At::Lease(leased) => (Some(leased), Duration::ZERO),
+            };
+            let order = LeaseOrder { caller, limit: asked.limit, request_ids: ids, look_ahead };
             loop {
-                let mut leased = state.store.lease(&order).await?;
+                let mut leased = match handed.take() {
+                    Some(leased) => leased,
+                    None => state.store.lease(&order).await?,
+                };
                 let (views, is_withheld) = views(state, caller, std::mem::take(&mut leased.deliveries));
                 // What is withheld is leased by now: it does not hold up what is due behind it.
                 if views.is_empty() && is_withheld && leased.has_more {
@@ -140,7 +147,7 @@ async fn lease_or_wait(state: &AppState, caller: &Caller, asked: &Asked, longest
         })
     };
     let waits_for = WaitsFor::Delivery(asked.request_ids.clone());
-    look_or_wait(state, &caller.agent_id, waits_for, longest, lease).await
+    relaytrace_service::wait::lease_or_wait(state, caller, waits_for, longest, lease).await
 }
 
 /// The decisions as their agent gets them, and whether one is withheld: of a decision that nobody has attested there is no

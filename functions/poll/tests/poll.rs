@@ -157,8 +157,9 @@ async fn a_poll_takes_only_the_requests_it_names(owner: PgPool) {
 async fn wakes(parked_at: &TestApp, decided_at: &TestApp, agent: &TestAgent, key: &str) -> bool {
     let id = parked_at.submit(agent, key).await;
     let (agent_id, request_id) = (agent.agent_id.parse().expect("an id"), id.parse().expect("an id"));
-    let parked =
-        parked_at.state.events.park(&agent_id, WaitsFor::Delivery(Some(vec![request_id])), 9).await.expect("a place");
+    let waits_for = WaitsFor::Delivery(Some(vec![request_id]));
+    let mut parked = parked_at.state.events.park(&agent_id, waits_for, 9).expect("a place");
+    parked.subscribed().await;
     decide(decided_at, &id).await;
     parked.wait(Duration::from_secs(10)).await
 }
@@ -184,8 +185,8 @@ async fn a_decision_wakes_no_poll_that_waits_for_another_request(owner: PgPool) 
     let (app, agent) = app(owner).await;
     let (mine, other) = (app.submit(&agent, "mine").await, app.submit(&agent, "other").await);
     let agent_id = agent.agent_id.parse().unwrap();
-    let for_mine = app.state.events.park(&agent_id, WaitsFor::Delivery(Some(vec![mine.parse().unwrap()])), 9).await;
-    let for_any = app.state.events.park(&agent_id, WaitsFor::Delivery(None), 9).await.unwrap();
+    let for_mine = app.state.events.park(&agent_id, WaitsFor::Delivery(Some(vec![mine.parse().unwrap()])), 9);
+    let for_any = app.state.events.park(&agent_id, WaitsFor::Delivery(None), 9).unwrap();
     decide(&app, &other).await;
     assert!(for_any.wait(Duration::from_secs(10)).await);
     assert!(!for_mine.unwrap().wait(Duration::ZERO).await);
@@ -337,9 +338,9 @@ async fn a_look_returns_with_the_decision_and_costs_no_poll_its_wake_up(owner: P
     let (first, second) = (WaitsFor::Decision(id.parse().unwrap()), WaitsFor::Delivery(None));
     let other = WaitsFor::Decision(app.submit(&agent, "other").await.parse().unwrap());
     // In line before the poll.
-    let looking = app.state.events.park(&agent_id, first, 9).await.unwrap();
-    let polling = app.state.events.park(&agent_id, second, 9).await.unwrap();
-    let elsewhere = app.state.events.park(&agent_id, other, 9).await.unwrap();
+    let looking = app.state.events.park(&agent_id, first, 9).unwrap();
+    let polling = app.state.events.park(&agent_id, second, 9).unwrap();
+    let elsewhere = app.state.events.park(&agent_id, other, 9).unwrap();
     let deciding = async {
         until(async || app.state.events.parked(&agent_id) == 4).await;
         decide(&app, &id).await;
@@ -358,8 +359,8 @@ async fn a_call_too_many_does_not_wait(owner: PgPool) {
     let app = TestApp::delivering(&owner, routes(), delivery);
     let agent = app.agent("a").await;
     let (id, agent_id) = (app.submit(&agent, "k").await, agent.agent_id.parse().unwrap());
-    let parked = join_all((0..2).map(|_| app.state.events.park(&agent_id, WaitsFor::Delivery(None), 2))).await;
-    assert!(parked.iter().all(Result::is_ok));
+    let place = || app.state.events.park(&agent_id, WaitsFor::Delivery(None), 2).expect("a place");
+    let parked = [place(), place()];
     for path in ["decisions/poll", &format!("requests/{id}")] {
         let refused = app.get(&format!("/v1/agents/a/{path}?wait_seconds=9"), &agent.token()).await;
         assert_eq!((refused.status.as_u16(), refused.code().as_str()), (429, "rate-limited"));
@@ -436,7 +437,7 @@ async fn a_retry_lets_a_parked_poll_look_when_it_is_due(owner: PgPool) {
     let id = app.submit(&agent, "k").await;
     decide(&app, &id).await;
     let delivered = poll(&app, &agent, "").await;
-    let parked = app.state.events.park(&"a".parse().unwrap(), WaitsFor::Delivery(None), 9).await.unwrap();
+    let parked = app.state.events.park(&"a".parse().unwrap(), WaitsFor::Delivery(None), 9).unwrap();
     let answer = ack(&app, &agent, &delivered[0], "retry").await.json();
     assert_eq!(answer["state"], "ready");
     assert!(parked.wait(Duration::from_secs(10)).await, "nobody told it");

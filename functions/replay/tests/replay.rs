@@ -458,7 +458,8 @@ async fn a_replayed_delivery_wakes_a_poll_of_another_process(owner: PgPool) {
     let id = decided(&here, &agent, "k").await;
     let first = poll(&here, &agent).await.remove(0);
     assert_eq!(acknowledge(&here, &agent, &first, "accepted").await.status, 200);
-    let parked = there.state.events.park(&agent.agent_id.parse().unwrap(), WaitsFor::Delivery(None), 1).await.unwrap();
+    let mut parked = there.state.events.park(&agent.agent_id.parse().unwrap(), WaitsFor::Delivery(None), 1).unwrap();
+    parked.subscribed().await;
     replay(&here, &order(&agent.agent_id, "deliveries", &json!({"request_ids": [id]}))).await;
     assert!(parked.wait(Duration::from_secs(10)).await);
 }

@@ -126,13 +126,12 @@ async fn a_poller_that_hangs_up_while_it_subscribes_leaves_no_one_without_wake_u
     let there = here.another_process(timeout_sweep::router(), &nats.url());
     here.state.events.connect().await;
     let agent_id = "a".parse().unwrap();
-    assert!(
-        here.state.events.park(&agent_id, WaitsFor::Delivery(None), 9).now_or_never().is_none(),
-        "it was to hang up while it waits"
-    );
+    let mut hung_up = here.state.events.park(&agent_id, WaitsFor::Delivery(None), 9).unwrap();
+    assert!(hung_up.subscribed().now_or_never().is_none(), "it was to hang up while it waits");
+    drop(hung_up);
     let decided = OutboxEvent { kind: "decided".parse().unwrap(), ..event("x") };
     let is_woken = async {
-        let parked = here.state.events.park(&agent_id, WaitsFor::Delivery(None), 9).await.unwrap();
+        let parked = here.state.events.park(&agent_id, WaitsFor::Delivery(None), 9).unwrap();
         // The subscription is made by another task: what comes before it is not heard.
         loop {
             publish(&there, vec![OutboxEvent { request_id: RequestId(Uuid::new_v4()), ..decided.clone() }]).await;
@@ -153,7 +152,8 @@ async fn the_shipped_permissions_let_only_the_functions_publish(owner: PgPool) {
     let url = format!("nats://relaytrace:ours@{address}");
     let here = TestApp::with_nats(&owner, timeout_sweep::router(), &url);
     let there = here.another_process(timeout_sweep::router(), &url);
-    let parked = here.state.events.park(&"a".parse().unwrap(), WaitsFor::Delivery(None), 9).await.unwrap();
+    let mut parked = here.state.events.park(&"a".parse().unwrap(), WaitsFor::Delivery(None), 9).unwrap();
+    parked.subscribed().await;
 
     // The functions: make the stream, publish, repeat, and wake each other.
     let decided = OutboxEvent { kind: "decided".parse().unwrap(), ..event("x") };

@@ -10,7 +10,7 @@ use relaytrace_store::{
 };
 use uuid::Uuid;
 
-use crate::events::Events;
+use crate::events::{Events, Reserved};
 
 /// The store and the events that follow its commits; cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,10 +38,13 @@ impl Relay {
         kept_seconds: f64,
         traceparent: String,
     ) -> Result<(RequestState, Option<Delivered>, bool)> {
-        let store = self.store.clone();
+        let (store, events) = (self.store.clone(), self.events.clone());
         self.finish(async move {
             Ok(match store.submit(&caller, submission, kept_seconds, Some(&traceparent)).await? {
-                Submitted::Created(request, event) => ((request, None, true), Some(event)),
+                Submitted::Created(request, event) => {
+                    events.submitted(&request.agent_id, request.request_id);
+                    ((request, None, true), Some(event))
+                }
                 Submitted::Duplicate(request, delivered) => {
                     ((request, delivered.map(|delivered| *delivered), false), None)
                 }
@@ -52,13 +55,28 @@ impl Relay {
 
     /// Records a decision of any authority. Returns the decision as it stands, and whether this call made it.
     ///
+    /// Where a poll of this process waits for it, the decision's own statement leases the delivery to that poll.
+    ///
     /// # Errors
     /// Those of [`Store::decide`].
     pub async fn decide(&self, deciding: Deciding) -> Result<(Decision, bool)> {
-        let store = self.store.clone();
+        let (store, events) = (self.store.clone(), self.events.clone());
         self.finish(async move {
-            let decided = store.decide(deciding).await?;
-            Ok(((decided.decision, decided.event.is_some()), decided.event))
+            let reserved = events.reserve(deciding.request_id);
+            let mut decided = store.decide(deciding, reserved.as_ref().map(Reserved::key_id)).await?;
+            let is_new = decided.event.is_some();
+            if let (Some(reserved), Some(leased)) = (reserved, decided.leased.take()) {
+                match reserved.hand_over(leased) {
+                    Ok(()) => {
+                        if let Some(event) = decided.event.take() {
+                            events.delivered(&store, event).await;
+                        }
+                    }
+                    // Its poll has left: the announcement wakes another one.
+                    Err(leased) => drop(leased.give_back().await),
+                }
+            }
+            Ok(((decided.decision, is_new), decided.event))
         })
         .await
     }

@@ -8,7 +8,8 @@ use http::HeaderMap;
 use crate::AppState;
 use crate::events::WaitsFor;
 use crate::http::{clamped, preferred_wait};
-use relaytrace_domain::{AgentId, Faults, Result};
+use relaytrace_domain::{AgentId, Faults, KeyId, Result};
+use relaytrace_store::{Caller, Leased, OnItsWay};
 
 /// Longest wait that a call may ask for, in seconds.
 const LONGEST_SECONDS: u64 = 55;
@@ -37,34 +38,81 @@ pub struct Look<T> {
 /// A look under way. Boxed: a call that is parked does not hold room for a statement.
 pub type Looking<'a, T> = Pin<Box<dyn Future<Output = Result<Look<T>>> + Send + 'a>>;
 
-/// Looks; if it is not there gets in line, looks again, and waits. Postgres is read, never NATS. `look` is told how far
-/// ahead it may look.
+/// What to look at.
+pub enum At {
+    /// The database, so far ahead.
+    Database(Duration),
+    /// What the decision's own statement has leased to this call.
+    Lease(Leased),
+}
+
+/// Gets in line, looks, and waits until it is there. Postgres is read, never NATS.
 ///
 /// # Errors
-/// Those of a look, and [`RateLimited`](relaytrace_domain::Error::RateLimited) where too many calls of the agent wait.
+/// Those of a look, and [`RateLimited`](relaytrace_domain::Error::RateLimited) where too many calls of the agent wait and
+/// it is not there at once.
 pub async fn look_or_wait<'a, T>(
     state: &AppState,
     agent_id: &AgentId,
     waits_for: WaitsFor,
     longest: Duration,
-    look: impl Fn(Duration) -> Looking<'a, T>,
+    look: impl Fn(At) -> Looking<'a, T>,
+) -> Result<T> {
+    wait_for(state, agent_id, waits_for, None, longest, look).await
+}
+
+/// The same for a poll with this key, which a decision of this process may hand a lease.
+///
+/// # Errors
+/// As of [`look_or_wait`].
+pub async fn lease_or_wait<'a, T>(
+    state: &AppState,
+    caller: &Caller,
+    waits_for: WaitsFor,
+    longest: Duration,
+    look: impl Fn(At) -> Looking<'a, T>,
+) -> Result<T> {
+    wait_for(state, &caller.agent_id, waits_for, Some(&caller.key_id), longest, look).await
+}
+
+async fn wait_for<'a, T>(
+    state: &AppState,
+    agent_id: &AgentId,
+    waits_for: WaitsFor,
+    taker: Option<&KeyId>,
+    longest: Duration,
+    look: impl Fn(At) -> Looking<'a, T>,
 ) -> Result<T> {
     let deadline = Instant::now() + longest;
-    let first = look(Duration::ZERO).await?;
-    if first.is_there || longest.is_zero() {
-        return Ok(first.found);
+    if longest.is_zero() {
+        return Ok(look(At::Database(Duration::ZERO)).await?.found);
     }
-    let parked = Box::pin(state.events.park(agent_id, waits_for, state.store.rules().max_parked_per_agent)).await?;
+    let mut parked = match state.events.park(agent_id, waits_for, state.store.rules().max_parked_per_agent) {
+        Ok(parked) => parked,
+        Err(refused) => {
+            let seen = look(At::Database(Duration::ZERO)).await?;
+            return if seen.is_there { Ok(seen.found) } else { Err(refused) };
+        }
+    };
+    let mut handed = None;
     loop {
         let look_again = if state.events.is_connected_now() { LOOK_AGAIN } else { LOOK_AGAIN_WITHOUT_NATS };
-        let seen = look(look_again).await?;
+        let seen = look(handed.take().map_or(At::Database(look_again), At::Lease)).await?;
         let left = deadline.saturating_duration_since(Instant::now());
         if seen.is_there || left.is_zero() || state.events.is_stopping() {
             return Ok(seen.found);
         }
+        // What other processes announced before this one listened was missed.
+        if parked.subscribed().await {
+            continue;
+        }
         // A moment later than it becomes visible: the database compares microseconds.
         let there_in = seen.there_in.map_or(look_again, |wait| wait + Duration::from_millis(1));
-        parked.wait(left.min(look_again).min(there_in)).await;
+        let longest = left.min(look_again).min(there_in);
+        match taker {
+            Some(key_id) => handed = parked.wait_for_lease(longest, key_id).await.and_then(OnItsWay::take),
+            None => drop(parked.wait(longest).await),
+        }
         parked.requeue();
     }
 }

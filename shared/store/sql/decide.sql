@@ -8,24 +8,29 @@
 -- $11 traceparent (null: none), $12 key_id (of an agent), $13 tenant_id (of a person), $14 attestation (JSON text),
 -- $15 how long an approval may be used where the request does not say, in seconds (not an array),
 -- $16 answer that must be offered (of a person), $17 what a person is known by, in lower case (JSON array),
--- $18 edited action, $19 its digest, $20 response, $21 its digest, $22 the stop by which a sweep rejects (null: none)
+-- $18 edited action, $19 its digest, $20 response, $21 its digest, $22 the stop by which a sweep rejects (null: none),
+-- $23 key_id of a parked poll that takes the delivery, $24 the delivery_id of its lease (null: nobody waits)
+-- Not arrays, of such a lease as in `lease`: $25 its length in seconds, $26 after so many attempts a delivery is
+-- exhausted, $27 longest pause after it, in seconds
 WITH target AS (
     -- Locked in key order. Status, chain head and length come from the locked row: a second look at the table would
     -- see what was there before the lock was granted.
     SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
         r.chain_length, r.chain_head, r.counted, r.action_type, r.permit_seconds, r.protocol, i.outcome, i.cause,
         i.reason, i.actor_kind, i.actor_id, i.actor_name, i.traceparent, i.attestation, i.key_id, i.freeze_id,
-        i.edited_action, i.edited_digest, i.response, i.response_digest, COALESCE(i.edited_digest, r.action_digest) AS decided_digest,
+        i.edited_action, i.edited_digest, i.response, i.response_digest, i.taker, i.delivery_id,
+        COALESCE(i.edited_digest, r.action_digest) AS decided_digest,
         -- A person's answer counts before respond_by, an agent's or administrator's as long as no sweep has run.
         CASE WHEN i.cause = 'operator' THEN r.respond_by ELSE 'infinity' END AS not_after
     FROM hitl_requests r
     JOIN UNNEST(
         $3::uuid[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::text[], $10::text[], $11::text[],
         $12::text[], $13::text[], $14::text[], $16::text[], $17::text[], $18::bytea[], $19::bytea[], $20::bytea[],
-        $21::bytea[], $22::text[]
+        $21::bytea[], $22::text[], $23::text[], $24::uuid[]
     ) AS i (
         request_id, outcome, cause, reason, action_digest, actor_kind, actor_id, actor_name, traceparent, key_id,
-        tenant_id, attestation, answer, known_as, edited_action, edited_digest, response, response_digest, freeze_id
+        tenant_id, attestation, answer, known_as, edited_action, edited_digest, response, response_digest, freeze_id,
+        taker, delivery_id
     ) ON i.request_id = r.request_id
     WHERE r.status = 'pending' AND r.action_digest = COALESCE(i.action_digest, r.action_digest)
         AND CASE i.cause
@@ -84,7 +89,7 @@ WITH target AS (
             THEN l.at + make_interval(secs => COALESCE(l.permit_seconds, $15::double precision)) END,
         approved_digest = l.edited_digest
     FROM linked l WHERE r.request_id = l.request_id AND r.status = 'pending'
-    RETURNING l.*
+    RETURNING l.*, r.permit_expires_at
 ), caps AS (
     -- Locked before anything is computed from it: a CHECK is evaluated on the counts that this statement saw first,
     -- also where another one changes them meanwhile.
@@ -113,10 +118,24 @@ WITH target AS (
     INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
     SELECT request_id, seq, 'decided', at, entry, chain_head, hash FROM decided
 ), delivered AS (
-    -- What a bridge tells, no other poll takes.
-    INSERT INTO deliveries (request_id, agent_id, visible_at, expires_at, named_only)
-    SELECT request_id, agent_id, moment, moment + make_interval(secs => $2::double precision), protocol IS NOT NULL
-    FROM decided
+    -- Born leased where a poll of its agent waits, with a key that is still good. What a bridge tells, no other poll
+    -- takes.
+    INSERT INTO deliveries (
+        request_id, agent_id, state, attempt, delivery_id, lease_expires_at, visible_at, expires_at, named_only
+    )
+    SELECT d.request_id, d.agent_id, CASE WHEN k.key_id IS NULL THEN 'ready' ELSE 'leased' END,
+        CASE WHEN k.key_id IS NULL THEN 0 ELSE 1 END, CASE WHEN k.key_id IS NOT NULL THEN d.delivery_id END,
+        CASE WHEN k.key_id IS NOT NULL THEN d.moment + make_interval(secs => $25::double precision) END,
+        CASE WHEN k.key_id IS NULL THEN d.moment
+            ELSE d.moment + make_interval(secs => $25 + CASE
+                WHEN $26::integer <= 1 THEN 0 ELSE random() * LEAST($27::double precision, 1) END)
+        END,
+        CASE WHEN k.key_id IS NULL OR $26 > 1 THEN d.moment + make_interval(secs => $2::double precision)
+            ELSE d.moment + make_interval(secs => LEAST($2, $25)) END,
+        d.protocol IS NOT NULL
+    FROM decided d
+    LEFT JOIN active_keys k ON k.key_id = d.taker AND k.agent_id = d.agent_id AND d.protocol IS NULL
+    RETURNING request_id, delivery_id, lease_expires_at
 ), announced AS (
     INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
     SELECT request_id, seq, 'decided', agent_id,
@@ -126,6 +145,17 @@ WITH target AS (
     FROM decided
     RETURNING request_id, payload
 )
-SELECT request_id AS "request_id!: RequestId", agent_id AS "agent_id!: AgentId", at AS "at!", seq AS "seq!",
-    decided_digest AS "action_digest!", action_digest AS "requested_action_digest!", payload AS "payload!"
-FROM decided JOIN announced USING (request_id)
+SELECT d.request_id AS "request_id!: RequestId", d.agent_id AS "agent_id!: AgentId", d.at AS "at!", d.seq AS "seq!",
+    d.decided_digest AS "action_digest!", d.action_digest AS "requested_action_digest!", o.payload AS "payload!",
+    d.permit_expires_at, v.delivery_id, v.lease_expires_at,
+    CASE WHEN l.is_leased THEN d.client_request_key END AS "client_request_key?: ClientRequestKey",
+    CASE WHEN l.is_leased THEN d.action_type END AS action_type, CASE WHEN l.is_leased THEN d.entry END AS entry,
+    CASE WHEN l.is_leased THEN d.chain_head END AS prev_hash, CASE WHEN l.is_leased THEN d.hash END AS hash,
+    s.entry AS "submitted?", s.hash AS "submitted_hash?", e.resume AS "resume?"
+FROM decided d
+JOIN announced o USING (request_id)
+JOIN delivered v USING (request_id)
+CROSS JOIN LATERAL (SELECT v.delivery_id IS NOT NULL AS is_leased) l
+-- Of a delivery that is only ready the key is null: nothing is looked for.
+LEFT JOIN approval_chain s ON s.request_id = CASE WHEN v.delivery_id IS NOT NULL THEN v.request_id END AND s.seq = 1
+LEFT JOIN request_envelopes e ON e.request_id = CASE WHEN v.delivery_id IS NOT NULL THEN v.request_id END

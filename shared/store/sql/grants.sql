@@ -28,7 +28,8 @@ GRANT UPDATE (pending, pending_p1) ON agent_caps
     TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
 GRANT INSERT ON hitl_decisions, decision_values, approval_chain
     TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
-GRANT INSERT (request_id, agent_id, visible_at, expires_at, named_only) ON deliveries
+GRANT INSERT (request_id, agent_id, state, attempt, delivery_id, lease_expires_at, visible_at, expires_at, named_only)
+    ON deliveries
     TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
 -- The head of a chain, and what a decision and its use leave in the request's row. Never what was asked.
 GRANT UPDATE (status, changed_at, chain_length, chain_head, approvals_given, voters, approved_digest, permit_expires_at, consumed_at,

@@ -2,15 +2,18 @@
 
 use chrono::{DateTime, Utc};
 use relaytrace_domain::{
-    Actor, ActorKind, AgentId, Answer, Answers, Cause, Decision, Digest, Error, FreezeId, JsonText, Outcome, RequestId,
-    Result, TenantId, Timestamp, Written,
+    Actor, ActorKind, AgentId, Answer, Answers, Cause, ClientRequestKey, Decision, Digest, Error, Failure, FreezeId,
+    JsonText, KeyId, Outcome, Permit, RequestId, Result, TenantId, Timestamp, Written,
 };
+use uuid::Uuid;
 
 use relaytrace_domain::signing::{Attestor, Statement};
 
 use crate::batches::{Row, column, in_order};
 use crate::chain::digest;
 use crate::database::Database;
+use crate::deliveries::{Delivered, Leased};
+use crate::leases::OnItsWay;
 use crate::{Caller, OutboxEvent, Scope};
 
 /// What someone wants a request's decision to be.
@@ -97,12 +100,14 @@ impl Authority {
 }
 
 /// A decision, and its event if it was made just now.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Decided {
     /// The decision as it stands.
     pub decision: Decision,
     /// Its event; `None` for a repeated call.
     pub event: Option<OutboxEvent>,
+    /// Its delivery, leased by the same statement to the poll that was named.
+    pub leased: Option<OnItsWay>,
 }
 
 /// What a request asks.
@@ -125,10 +130,53 @@ struct Made {
     action_digest: Vec<u8>,
     requested_action_digest: Vec<u8>,
     payload: Vec<u8>,
+    permit_expires_at: Option<DateTime<Utc>>,
+    delivery_id: Option<Uuid>,
+    // Only of a delivery that is leased:
+    lease_expires_at: Option<DateTime<Utc>>,
+    client_request_key: Option<ClientRequestKey>,
+    action_type: Option<String>,
+    entry: Option<Vec<u8>>,
+    prev_hash: Option<Vec<u8>>,
+    hash: Option<Vec<u8>>,
+    submitted: Option<Vec<u8>>,
+    submitted_hash: Option<Vec<u8>>,
+    resume: Option<Vec<u8>>,
+}
+
+impl Made {
+    /// The delivery, if it was leased by the statement.
+    fn leased(&mut self, written: Option<&Written>) -> Result<Option<Leased>> {
+        let (Some(delivery_id), Some(until), Some(client_request_key), Some(action_type)) =
+            (self.delivery_id, self.lease_expires_at, self.client_request_key.take(), self.action_type.take())
+        else {
+            return Ok(None);
+        };
+        let delivered = Delivered {
+            request_id: self.request_id,
+            client_request_key,
+            action_type,
+            entry: self.entry.take().unwrap_or_default(),
+            prev_hash: digest(self.prev_hash.take().unwrap_or_default())?,
+            hash: digest(self.hash.take().unwrap_or_default())?,
+            submitted: self.submitted.take().unwrap_or_default(),
+            submitted_hash: digest(self.submitted_hash.take().unwrap_or_default())?,
+            is_from_before: false,
+            resume: self.resume.take(),
+            permit: self.permit_expires_at.map(Permit::from),
+            written: written.cloned(),
+            attempt: 1,
+            replayed: false,
+            lease: Some((delivery_id, until)),
+        };
+        let deliveries = vec![delivered];
+        Ok(Some(Leased { polled_at: self.at, deliveries, has_more: false, next_visible_at: None }))
+    }
 }
 
 impl Deciding {
-    fn decided(&self, made: Made) -> Result<Decided> {
+    fn decided(&self, mut made: Made, database: &Database) -> Result<Decided> {
+        let leased = made.leased(self.written.as_ref())?.map(|leased| OnItsWay::new(leased, database.clone()));
         let decision = Decision {
             request_id: self.request_id,
             outcome: self.outcome,
@@ -150,7 +198,7 @@ impl Deciding {
             payload: made.payload,
             traceparent: self.traceparent.clone(),
         };
-        Ok(Decided { decision, event: Some(event) })
+        Ok(Decided { decision, event: Some(event), leased })
     }
 
     /// The answer of an operator that this is: the agent must have offered it.
@@ -179,6 +227,8 @@ pub(crate) struct Attested {
     deciding: Deciding,
     /// The JSON text of the entry's member `attestation`.
     attestation: String,
+    /// Key of the parked poll that gets the delivery, and the id of that lease.
+    taker: Option<(KeyId, Uuid)>,
 }
 
 impl Deciding {
@@ -200,11 +250,17 @@ impl Deciding {
             freeze_id: self.by.freeze_id(),
         })?;
         self.action_digest = Some(action_digest);
-        Ok(Attested { deciding: self, attestation })
+        Ok(Attested { deciding: self, attestation, taker: None })
     }
 }
 
 impl Attested {
+    /// The same, delivered at once to a poll that waits with this key.
+    pub(crate) fn taken_by(mut self, key_id: Option<&KeyId>) -> Self {
+        self.taker = key_id.map(|key_id| (key_id.clone(), Uuid::new_v4()));
+        self
+    }
+
     /// The edited action and its digest, as columns.
     fn action(&self) -> Option<(&[u8], &[u8])> {
         let Some(Written::Action(text, digest)) = &self.deciding.written else { return None };
@@ -266,11 +322,19 @@ impl Row for Attested {
                     &responses as &[Option<&[u8]>],
                     &response_digests as &[Option<&[u8]>],
                     &column(rows, |row| row.deciding.by.freeze_id()) as &[Option<&str>],
+                    &column(rows, |row| row.taker.as_ref().map(|(key_id, _)| key_id.as_str())) as &[Option<&str>],
+                    &column(rows, |row| row.taker.as_ref().map(|(_, delivery_id)| *delivery_id)) as &[Option<Uuid>],
+                    database.rules.lease_seconds,
+                    database.rules.max_attempts,
+                    Failure::DeliveryUnacknowledged.pause().as_secs_f64(),
                 )
             })
             .await?;
         let made = in_order(rows, |row| row.deciding.request_id, made.into_iter().map(|made| (made.request_id, made)));
-        rows.iter().zip(made).map(|(row, made)| made.map(|made| row.deciding.decided(made)).transpose()).collect()
+        rows.iter()
+            .zip(made)
+            .map(|(row, made)| made.map(|made| row.deciding.decided(made, database)).transpose())
+            .collect()
     }
 }
 
@@ -360,7 +424,7 @@ impl Database {
         let standing = self.standing(deciding.request_id, &deciding.by).await?;
         let is_late = matches!(deciding.by, Authority::Operator(_)) && standing.now >= standing.respond_by;
         match standing.decision {
-            Some(decision) if deciding.is_repeated_by(&decision) => Ok(Decided { decision, event: None }),
+            Some(decision) if deciding.is_repeated_by(&decision) => Ok(Decided { decision, event: None, leased: None }),
             Some(decision) => Err(Error::AlreadyDecided(Box::new(decision))),
             None if is_late => Err(Error::Expired { respond_by: Timestamp(standing.respond_by) }),
             None if deciding.action_digest.is_some_and(|digest| digest != standing.action_digest) => {

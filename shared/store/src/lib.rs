@@ -58,6 +58,7 @@ pub use epochs::{DeclaredRestore, ToldEntry, declare_restore};
 pub use erasure::erase;
 pub use freezes::{FreezeFilter, FreezeRecord, FreezeRule, SETTLES_WITHIN};
 pub use install::{MIGRATOR, ROLE_SETTINGS, RolePrefix, migrate, prepare_login, prepare_role};
+pub use leases::OnItsWay;
 pub use outbox::{FOR_POLLS, OutboxEvent};
 pub use own_requests::{PendingPage, PendingPosition};
 pub use permits::{Consumed, Consuming, Noted, Reporting};

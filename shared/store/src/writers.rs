@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use relaytrace_domain::signing::Attestor;
-use relaytrace_domain::{Clock, DeliveryRules, Error, PermitRules, RequestId, Result};
+use relaytrace_domain::{Clock, DeliveryRules, Error, KeyId, PermitRules, RequestId, Result};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::acknowledgements::{Ack, Acked};
@@ -140,8 +140,10 @@ impl Store {
     /// [`Error::Unauthenticated`] where the agent's key is no longer active, [`Error::NotFound`], or the first that
     /// applies of [`Error::AlreadyDecided`] (but for the same decision by the same one), [`Error::Expired`] and
     /// [`Error::ActionMismatch`].
-    pub async fn decide(&self, deciding: Deciding) -> Result<Decided> {
-        let attested = Arc::new(self.attest(deciding.clone()).await?);
+    ///
+    /// `taker` is the key of a parked poll that may take the decision: its statement leases the delivery to it.
+    pub async fn decide(&self, deciding: Deciding, taker: Option<&KeyId>) -> Result<Decided> {
+        let attested = Arc::new(self.attest(deciding.clone()).await?.taken_by(taker));
         match self.write(|batched| &batched.deciding, &attested).await? {
             Some(decided) => Ok(decided),
             None => self.decided_before(&deciding).await,

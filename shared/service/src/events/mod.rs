@@ -18,7 +18,7 @@ use relaytrace_store::{OutboxEvent, Store, ToldEntry};
 pub use nats::STREAM;
 pub(crate) use nats::check_config;
 pub use publisher::Published;
-pub use wakeups::{Parked, WaitsFor};
+pub use wakeups::{Parked, Reserved, WaitsFor};
 
 /// When events are published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,28 @@ impl Events {
         if event.is_for_polls() {
             self.0.wakeups.wake(&event.agent_id, event.request_id);
         }
+        self.announce(store, event).await;
+    }
+
+    /// The same for a decision whose delivery a poll of this process has already.
+    pub(crate) async fn delivered(&self, store: &Store, event: OutboxEvent) {
+        self.0.wakeups.wake_looks(&event.agent_id, event.request_id);
+        self.announce(store, event).await;
+    }
+
+    /// To be called where this process has stored a request: its decision may then reserve a poll.
+    pub(crate) fn submitted(&self, agent_id: &AgentId, request_id: RequestId) {
+        if self.0.publishing == Publishing::Behind {
+            self.0.wakeups.submitted(agent_id, request_id);
+        }
+    }
+
+    /// Takes a poll that is parked in this process, and that may take the decision of this request, out of line.
+    pub(crate) fn reserve(&self, request_id: RequestId) -> Option<Reserved> {
+        self.0.wakeups.reserve(request_id)
+    }
+
+    async fn announce(&self, store: &Store, event: OutboxEvent) {
         match self.0.publishing {
             Publishing::Behind => self.0.queue.push(&self.0.nats, store, event),
             Publishing::BeforeResponse => publisher::attempt(&self.0.nats, store, event).await,
@@ -79,12 +101,13 @@ impl Events {
         self.0.wakeups.wake(agent_id, request_id);
     }
 
-    /// Parks a call until its decision or delivery may be there. Park first, then read, then wait.
+    /// Parks a call until its decision or delivery may be there. Park first, then read, then wait. Must be called within a
+    /// runtime.
     ///
     /// # Errors
     /// [`RateLimited`](relaytrace_domain::Error::RateLimited) where `most` calls of the agent wait in this process already.
-    pub async fn park(&self, agent_id: &AgentId, waits_for: WaitsFor, most: usize) -> Result<Parked> {
-        self.0.wakeups.park(agent_id, waits_for, most).await
+    pub fn park(&self, agent_id: &AgentId, waits_for: WaitsFor, most: usize) -> Result<Parked> {
+        self.0.wakeups.park(agent_id, waits_for, most)
     }
 
     /// Whether a call of this agent is parked in this process.
@@ -97,6 +120,12 @@ impl Events {
     #[must_use]
     pub fn parked(&self, agent_id: &AgentId) -> usize {
         self.0.wakeups.parked(agent_id)
+    }
+
+    /// How many polls of this agent wait in this process for a lease.
+    #[must_use]
+    pub fn waiting_polls(&self, agent_id: &AgentId) -> usize {
+        self.0.wakeups.waiting_polls(agent_id)
     }
 
     /// Tries to connect until the first failure.

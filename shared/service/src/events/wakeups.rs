@@ -2,6 +2,10 @@
 //!
 //! A wake-up is only a hint to read Postgres again; a lost one costs the time until the next look. A delivery wakes one
 //! poll that may take it, and every look at its request: a look takes nothing, so it costs no poll its wake-up.
+//!
+//! A decision of this process may reserve a parked poll before its statement: the statement then leases the delivery to
+//! that poll, and the poll answers without a statement of its own. A reserved poll is out of line. It gets the lease, or
+//! is woken to look for itself; a lease that comes when it has left goes back.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,11 +14,17 @@ use std::time::Duration;
 
 use async_nats::Message;
 use futures_util::{Stream, StreamExt as _};
+use quick_cache::sync::Cache;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use super::nats::{Nats, announced};
-use relaytrace_domain::{AgentId, Error, RequestId, Result};
+use relaytrace_domain::{AgentId, Error, KeyId, RequestId, Result};
+use relaytrace_store::OnItsWay;
 
+/// Requests whose agent is remembered: a decision of another one finds its poll by a wake-up.
+const OWNERS: usize = 16_384;
 /// After the last call the subscription is kept for so long: the next poll usually follows at once.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -22,6 +32,8 @@ const LINGER: Duration = Duration::from_secs(5);
 pub(super) struct Wakeups {
     nats: Nats,
     agents: Arc<Agents>,
+    /// Whose the latest requests of this process are.
+    owners: Cache<RequestId, AgentId>,
     is_stopping: AtomicBool,
 }
 
@@ -57,6 +69,18 @@ pub enum WaitsFor {
 struct Waiter {
     waits_for: WaitsFor,
     woken: Notify,
+    hand: Mutex<Hand>,
+}
+
+/// What a parked poll can take, and has been given.
+#[derive(Debug, Default)]
+struct Hand {
+    /// The key of a poll that waits to be handed a lease. A poll that looks is not disturbed.
+    open_for: Option<KeyId>,
+    leased: Option<OnItsWay>,
+    /// The wake-up that it has not heard yet: passed on where it leaves without hearing.
+    unheard: Option<RequestId>,
+    has_left: bool,
 }
 
 impl Waiter {
@@ -66,6 +90,10 @@ impl Waiter {
             WaitsFor::Decision(_) => false,
         }
     }
+
+    fn hand(&self) -> MutexGuard<'_, Hand> {
+        self.hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A call that waits. Dropping it takes it out of the line.
@@ -74,12 +102,40 @@ pub struct Parked {
     agents: Arc<Agents>,
     agent_id: AgentId,
     waiter: Arc<Waiter>,
+    /// A subscription that began with this call.
+    subscribing: Option<JoinHandle<()>>,
 }
 
 impl Parked {
+    /// Waits until the subscription that began with this call is there. `false`: none did, so nothing can have been
+    /// missed.
+    pub async fn subscribed(&mut self) -> bool {
+        let Some(subscribing) = self.subscribing.take() else { return false };
+        drop(subscribing.await);
+        true
+    }
+
     /// Waits for a wake-up, at most `longest`. `false`: none came.
     pub async fn wait(&self, longest: Duration) -> bool {
-        tokio::time::timeout(longest, self.waiter.woken.notified()).await.is_ok()
+        let is_woken = tokio::time::timeout(longest, self.waiter.woken.notified()).await.is_ok();
+        // Who waits reads again in any case.
+        self.waiter.hand().unheard = None;
+        is_woken
+    }
+
+    /// The same for a poll with this key, which may be handed a lease meanwhile.
+    pub async fn wait_for_lease(&self, longest: Duration, key_id: &KeyId) -> Option<OnItsWay> {
+        let is_handed = {
+            let mut hand = self.waiter.hand();
+            hand.open_for = Some(key_id.clone());
+            hand.leased.is_some()
+        };
+        if !is_handed {
+            self.wait(longest).await;
+        }
+        let mut hand = self.waiter.hand();
+        hand.open_for = None;
+        hand.leased.take()
     }
 
     /// Gets in line again after a wake-up that brought nothing.
@@ -94,14 +150,58 @@ impl Parked {
 
 impl Drop for Parked {
     fn drop(&mut self) {
-        let mut waiting = self.agents.lock();
-        if let Some(calls) = waiting.agents.get_mut(&self.agent_id) {
-            calls.line.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
-            calls.parked = calls.parked.saturating_sub(1);
-            if calls.parked == 0 {
-                waiting.agents.remove(&self.agent_id);
-            }
+        self.agents.remove(&self.agent_id, &self.waiter);
+        let (leased, unheard) = {
+            let mut hand = self.waiter.hand();
+            hand.has_left = true;
+            (hand.leased.take(), hand.unheard.take())
+        };
+        if let Some(request_id) = unheard {
+            self.agents.wake(&self.agent_id, request_id);
         }
+        // Another poll may have it.
+        if let (Some(leased), Ok(runtime)) = (leased, Handle::try_current()) {
+            let (agents, agent_id) = (self.agents.clone(), self.agent_id.clone());
+            drop(runtime.spawn(async move {
+                for request_id in leased.give_back().await {
+                    agents.wake(&agent_id, request_id);
+                }
+            }));
+        }
+    }
+}
+
+/// A parked poll that a decision has taken out of line. Dropped without a lease, it lets the poll look for itself.
+#[derive(Debug)]
+pub struct Reserved {
+    waiter: Arc<Waiter>,
+    key_id: KeyId,
+}
+
+impl Reserved {
+    /// The key of the poll.
+    #[must_use]
+    pub fn key_id(&self) -> &KeyId {
+        &self.key_id
+    }
+
+    /// Hands the lease over.
+    ///
+    /// # Errors
+    /// The lease, where the poll has left.
+    pub fn hand_over(self, leased: OnItsWay) -> std::result::Result<(), OnItsWay> {
+        let mut hand = self.waiter.hand();
+        if hand.has_left {
+            return Err(leased);
+        }
+        hand.leased = Some(leased);
+        Ok(())
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.waiter.woken.notify_one();
     }
 }
 
@@ -127,11 +227,39 @@ impl Agents {
     fn wake(&self, agent_id: &AgentId, request_id: RequestId) {
         let mut waiting = self.lock();
         let Some(Calls { line, .. }) = waiting.agents.get_mut(agent_id) else { return };
-        for look in line.iter().filter(|waiter| waiter.waits_for == WaitsFor::Decision(request_id)) {
-            look.woken.notify_one();
-        }
+        wake_looks(line, request_id);
         if let Some(index) = line.iter().position(|waiter| waiter.is_poll_for(request_id)) {
-            line.remove(index).woken.notify_one();
+            let waiter = line.remove(index);
+            waiter.hand().unheard = Some(request_id);
+            waiter.woken.notify_one();
+        }
+    }
+
+    /// Wakes every look at the request.
+    fn wake_looks(&self, agent_id: &AgentId, request_id: RequestId) {
+        if let Some(calls) = self.lock().agents.get(agent_id) {
+            wake_looks(&calls.line, request_id);
+        }
+    }
+
+    /// Takes a poll that waits and may take this request's decision out of line.
+    fn reserve(&self, agent_id: &AgentId, request_id: RequestId) -> Option<Reserved> {
+        let mut waiting = self.lock();
+        let line = &mut waiting.agents.get_mut(agent_id)?.line;
+        let mut open = line.iter().enumerate().filter(|(_, waiter)| waiter.is_poll_for(request_id));
+        let (index, key_id) = open.find_map(|(index, waiter)| Some((index, waiter.hand().open_for.clone()?)))?;
+        Some(Reserved { waiter: line.remove(index), key_id })
+    }
+
+    /// Takes a call away.
+    fn remove(&self, agent_id: &AgentId, gone: &Arc<Waiter>) {
+        let mut waiting = self.lock();
+        if let Some(calls) = waiting.agents.get_mut(agent_id) {
+            calls.line.retain(|waiter| !Arc::ptr_eq(waiter, gone));
+            calls.parked = calls.parked.saturating_sub(1);
+            if calls.parked == 0 {
+                waiting.agents.remove(agent_id);
+            }
         }
     }
 
@@ -143,9 +271,30 @@ impl Agents {
     }
 }
 
+fn wake_looks(line: &[Arc<Waiter>], request_id: RequestId) {
+    for look in line.iter().filter(|waiter| waiter.waits_for == WaitsFor::Decision(request_id)) {
+        look.woken.notify_one();
+    }
+}
+
 impl Wakeups {
     pub(super) fn new(nats: Nats) -> Self {
-        Self { nats, agents: Arc::default(), is_stopping: AtomicBool::new(false) }
+        let owners = Cache::new(OWNERS);
+        Self { nats, agents: Arc::default(), owners, is_stopping: AtomicBool::new(false) }
+    }
+
+    /// Notes whose request this is, for decisions to come.
+    pub(super) fn submitted(&self, agent_id: &AgentId, request_id: RequestId) {
+        self.owners.insert(request_id, agent_id.clone());
+    }
+
+    /// Reserves a parked poll for the decision of a request, where this process knows whose it is.
+    pub(super) fn reserve(&self, request_id: RequestId) -> Option<Reserved> {
+        self.agents.reserve(&self.owners.get(&request_id)?, request_id)
+    }
+
+    pub(super) fn wake_looks(&self, agent_id: &AgentId, request_id: RequestId) {
+        self.agents.wake_looks(agent_id, request_id);
     }
 
     pub(super) fn wake(&self, agent_id: &AgentId, request_id: RequestId) {
@@ -160,6 +309,12 @@ impl Wakeups {
         self.agents.lock().agents.get(agent_id).map_or(0, |calls| calls.parked)
     }
 
+    pub(super) fn waiting_polls(&self, agent_id: &AgentId) -> usize {
+        let waiting = self.agents.lock();
+        let line = waiting.agents.get(agent_id).map_or(&[][..], |calls| &calls.line);
+        line.iter().filter(|waiter| waiter.hand().open_for.is_some()).count()
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
     }
@@ -172,18 +327,15 @@ impl Wakeups {
         }
     }
 
-    /// Parks a call where fewer than `most` of its agent wait.
-    pub(super) async fn park(&self, agent_id: &AgentId, waits_for: WaitsFor, most: usize) -> Result<Parked> {
-        let waiter = Arc::new(Waiter { waits_for, woken: Notify::new() });
+    /// Parks a call where fewer than `most` of its agent wait. The first begins a subscription.
+    pub(super) fn park(&self, agent_id: &AgentId, waits_for: WaitsFor, most: usize) -> Result<Parked> {
+        let waiter = Arc::new(Waiter { waits_for, woken: Notify::new(), hand: Mutex::default() });
         let is_first = self.agents.add(agent_id, waiter.clone(), most);
         let is_first = is_first.ok_or_else(|| Error::RateLimited { cap: format!("{most} waiting calls") })?;
-        let parked = Parked { agents: self.agents.clone(), agent_id: agent_id.clone(), waiter };
-        if is_first {
-            // In a task of its own: a poller that hangs up while it subscribes must not leave everybody without.
-            let (nats, agents) = (self.nats.clone(), self.agents.clone());
-            drop(tokio::spawn(subscribe(nats, agents)).await);
-        }
-        Ok(parked)
+        // In a task of its own: a poller that hangs up while it subscribes must not leave everybody without.
+        let subscribe = || tokio::spawn(subscribe(self.nats.clone(), self.agents.clone()));
+        let subscribing = is_first.then(subscribe);
+        Ok(Parked { agents: self.agents.clone(), agent_id: agent_id.clone(), waiter, subscribing })
     }
 }
 
