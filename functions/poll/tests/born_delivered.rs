@@ -37,7 +37,7 @@ impl Waiting {
 
     /// Polls that wait for a lease.
     fn waiting(&self) -> usize {
-        self.app.state.events.waiting_polls(&"a".parse().unwrap())
+        self.app.state.events.waiting_polls(&"a".parse().expect("it is there"))
     }
 
     async fn decide(&self, id: &str, digest: &str) -> u16 {
@@ -48,7 +48,7 @@ impl Waiting {
 
     async fn digest(&self, id: &str) -> String {
         let detail = self.app.get(&format!("/v1/hitl/requests/{id}"), &self.app.operator("maria")).await.json();
-        detail["action_digest"].as_str().unwrap().to_owned()
+        detail["action_digest"].as_str().expect("it is there").to_owned()
     }
 
     /// How often the role has sent `statement`.
@@ -56,12 +56,12 @@ impl Waiting {
         let calls = "SELECT COALESCE(sum(calls), 0)::bigint FROM pg_stat_statements
             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
                 AND query LIKE '/* relaytrace: ' || $1 || ' */%'";
-        sqlx::query_scalar(calls).bind(statement).fetch_one(&self.app.owner).await.unwrap()
+        sqlx::query_scalar(calls).bind(statement).fetch_one(&self.app.owner).await.expect("it is there")
     }
 
     async fn delivery(&self, id: &str) -> (String, i32) {
         let delivery = "SELECT state, attempt FROM deliveries WHERE request_id = $1::uuid";
-        sqlx::query_as(delivery).bind(id).fetch_one(&self.app.owner).await.unwrap()
+        sqlx::query_as(delivery).bind(id).fetch_one(&self.app.owner).await.expect("it is there")
     }
 }
 

@@ -61,23 +61,23 @@ impl Relay {
     /// Those of [`Store::decide`].
     pub async fn decide(&self, deciding: Deciding) -> Result<(Decision, bool)> {
         let (store, events) = (self.store.clone(), self.events.clone());
-        self.finish(async move {
+        self.finish(Box::pin(async move {
             let reserved = events.reserve(deciding.request_id);
             let mut decided = store.decide(deciding, reserved.as_ref().map(Reserved::key_id)).await?;
             let is_new = decided.event.is_some();
             if let (Some(reserved), Some(leased)) = (reserved, decided.leased.take()) {
                 match reserved.hand_over(leased) {
-                    Ok(()) => {
+                    None => {
                         if let Some(event) = decided.event.take() {
                             events.delivered(&store, event).await;
                         }
                     }
                     // Its poll has left: the announcement wakes another one.
-                    Err(leased) => drop(leased.give_back().await),
+                    Some(leased) => drop(leased.give_back().await),
                 }
             }
             Ok(((decided.decision, is_new), decided.event))
-        })
+        }))
         .await
     }
 

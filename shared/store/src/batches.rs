@@ -52,6 +52,11 @@ pub(super) trait Row: Send + Sync + Sized + 'static {
     /// About how many bytes it has.
     fn size(&self) -> usize;
 
+    /// Waits until a statement can be sent.
+    fn ready(database: &Database) -> impl Future<Output = Result<()>> + Send {
+        database.connections.ready()
+    }
+
     /// The one statement: what each row wrote, in their order; `None`: nothing.
     fn write(database: &Database, rows: &[&Self]) -> impl Future<Output = Result<Vec<Option<Self::Written>>>> + Send;
 }
@@ -143,6 +148,13 @@ pub(super) fn column<'a, R, T>(rows: &[&'a R], value: impl Fn(&'a R) -> T) -> Ve
     rows.iter().map(|row| value(row)).collect()
 }
 
+/// The same where few rows have a value: nothing is sent where none has. An absent array is as many nulls as the others
+/// have elements (`UNNEST`).
+pub(super) fn sparse<'a, R, T>(rows: &[&'a R], value: impl Fn(&'a R) -> Option<T>) -> Option<Vec<Option<T>>> {
+    let values = column(rows, value);
+    values.iter().any(Option::is_some).then_some(values)
+}
+
 /// What each row wrote, in their order, of what the statement returned.
 pub(super) fn in_order<R, W>(
     rows: &[&R],
@@ -196,13 +208,20 @@ fn within_bounds<R: Row>(waiting: &[Waiting<R>]) -> usize {
 }
 
 async fn write_together<R: Row>(database: &Database, mut batch: Vec<Waiting<R>>) {
+    // Until there is a connection, rows go on waiting for their turn, no longer than `QUEUE_DEADLINE` in all: the time
+    // that a server without an answer costs is not added to the time in the queue.
+    let ready = R::ready(database).await;
     batch.retain(|waiting| !waiting.answer.is_closed() && waiting.turn.take());
     if batch.is_empty() {
         return;
     }
     let (batch, others) = first_of_each_key(batch);
     let rows: Vec<&R> = batch.iter().map(|waiting| &*waiting.row).collect();
-    let answers: Vec<_> = match R::write(database, &rows).await {
+    let written = match ready {
+        Ok(()) => R::write(database, &rows).await,
+        Err(error) => Err(error),
+    };
+    let answers: Vec<_> = match written {
         Ok(written) => written.into_iter().map(Answer::Written).collect(),
         Err(error) if rows.len() == 1 => vec![Answer::Failed(error)],
         Err(error @ Error::Unavailable(_)) => {
@@ -265,6 +284,10 @@ mod tests {
 
         fn size(&self) -> usize {
             self.size
+        }
+
+        async fn ready(_: &Database) -> Result<()> {
+            Ok(())
         }
 
         async fn write(_: &Database, rows: &[&Self]) -> Result<Vec<Option<u32>>> {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use relaytrace_domain::signing::{Attestor, Statement};
 
-use crate::batches::{Row, column, in_order};
+use crate::batches::{Row, column, in_order, sparse};
 use crate::chain::digest;
 use crate::database::Database;
 use crate::deliveries::{Delivered, Leased};
@@ -292,8 +292,13 @@ impl Row for Attested {
     async fn write(database: &Database, rows: &[&Self]) -> Result<Vec<Option<Decided>>> {
         let actors = column(rows, |row| row.deciding.by.actor());
         let names = column(rows, |row| serde_json::Value::from(row.deciding.by.known_as()).to_string());
-        let (actions, action_digests): (Vec<_>, Vec<_>) = rows.iter().map(|row| row.action().unzip()).unzip();
-        let (responses, response_digests): (Vec<_>, Vec<_>) = rows.iter().map(|row| row.response().unzip()).unzip();
+        let actions = sparse(rows, |row| row.action().map(|(action, _)| action));
+        let action_digests = sparse(rows, |row| row.action().map(|(_, digest)| digest));
+        let responses = sparse(rows, |row| row.response().map(|(response, _)| response));
+        let response_digests = sparse(rows, |row| row.response().map(|(_, digest)| digest));
+        let stops = sparse(rows, |row| row.deciding.by.freeze_id());
+        let takers = sparse(rows, |row| row.taker.as_ref().map(|(key_id, _)| key_id.as_str()));
+        let delivery_ids = sparse(rows, |row| row.taker.as_ref().map(|(_, delivery_id)| *delivery_id));
         let made = database
             .all(|| {
                 sqlx::query_file_as!(
@@ -317,13 +322,13 @@ impl Row for Attested {
                     database.permits.permit_seconds,
                     &column(rows, |row| row.deciding.answer()) as &[Option<Answer>],
                     &names,
-                    &actions as &[Option<&[u8]>],
-                    &action_digests as &[Option<&[u8]>],
-                    &responses as &[Option<&[u8]>],
-                    &response_digests as &[Option<&[u8]>],
-                    &column(rows, |row| row.deciding.by.freeze_id()) as &[Option<&str>],
-                    &column(rows, |row| row.taker.as_ref().map(|(key_id, _)| key_id.as_str())) as &[Option<&str>],
-                    &column(rows, |row| row.taker.as_ref().map(|(_, delivery_id)| *delivery_id)) as &[Option<Uuid>],
+                    actions.as_deref() as Option<&[Option<&[u8]>]>,
+                    action_digests.as_deref() as Option<&[Option<&[u8]>]>,
+                    responses.as_deref() as Option<&[Option<&[u8]>]>,
+                    response_digests.as_deref() as Option<&[Option<&[u8]>]>,
+                    stops.as_deref() as Option<&[Option<&str>]>,
+                    takers.as_deref() as Option<&[Option<&str>]>,
+                    delivery_ids.as_deref() as Option<&[Option<Uuid>]>,
                     database.rules.lease_seconds,
                     database.rules.max_attempts,
                     Failure::DeliveryUnacknowledged.pause().as_secs_f64(),

@@ -164,6 +164,13 @@ impl Connections {
         Ok(Held { pooled: Some(pooled), state: Statement::Running, connections: self.clone(), place })
     }
 
+    /// Waits until a connection is free that answers. The next [`Self::hold`] finds it.
+    pub(super) async fn ready(&self) -> Result<()> {
+        let mut held = self.hold().await?;
+        held.state = Statement::Answered;
+        Ok(())
+    }
+
     /// Drops every idle connection: the next statements make new ones.
     pub(super) fn renew(&self) {
         self.pool.retain(|_, _| false);

@@ -102,11 +102,18 @@ fn decide(batch: Batch) -> Vec<Argument> {
         ("float8", "3600".to_owned()),
         ("text[]", "ARRAY['approve'::text]".to_owned()),
         ("text[]", "ARRAY['[]'::text]".to_owned()),
-        ("bytea[]", "ARRAY[:nothing::bytea]".to_owned()),
-        ("bytea[]", "ARRAY[:nothing::bytea]".to_owned()),
-        ("bytea[]", "ARRAY[:nothing::bytea]".to_owned()),
-        ("bytea[]", "ARRAY[:nothing::bytea]".to_owned()),
-        text("nothing"),
+        // Edited action and response, each with its digest.
+        ("bytea[]", ":nothing".to_owned()),
+        ("bytea[]", ":nothing".to_owned()),
+        ("bytea[]", ":nothing".to_owned()),
+        ("bytea[]", ":nothing".to_owned()),
+        // A stop, and the poll that waits.
+        ("text[]", ":nothing".to_owned()),
+        ("text[]", ":nothing".to_owned()),
+        ("uuid[]", ":nothing".to_owned()),
+        ("float8", ":lease_seconds".to_owned()),
+        ("int4", ":max_attempts".to_owned()),
+        ("float8", ":longest_backoff_seconds".to_owned()),
     ]
 }
 

@@ -185,17 +185,15 @@ impl Reserved {
         &self.key_id
     }
 
-    /// Hands the lease over.
-    ///
-    /// # Errors
-    /// The lease, where the poll has left.
-    pub fn hand_over(self, leased: OnItsWay) -> std::result::Result<(), OnItsWay> {
+    /// Hands the lease over. Returns it where the poll has left.
+    #[must_use]
+    pub fn hand_over(self, leased: OnItsWay) -> Option<OnItsWay> {
         let mut hand = self.waiter.hand();
         if hand.has_left {
-            return Err(leased);
+            return Some(leased);
         }
         hand.leased = Some(leased);
-        Ok(())
+        None
     }
 }
 
