@@ -206,7 +206,7 @@ fn indented(text: &str) -> String {
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "The whole action is shown, and the approval is for exactly this action. It is given by typing a code on this
-terminal: a program that starts this command cannot say yes."
+terminal: a program without that terminal cannot say yes."
 )]
 pub struct ApproveOptions {
     /// The request, as `queue` lists it.
