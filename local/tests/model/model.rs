@@ -25,6 +25,8 @@ const CLAIM: Micros = 30 * SECOND;
 const PERMIT: Micros = 3_600 * SECOND;
 /// Silence after a use lasts so long.
 const OUTCOME_WITHIN: Micros = 3_600 * SECOND;
+/// How long an unknown outcome is listed.
+const LISTED_FOR: Micros = 7 * 24 * 3_600 * SECOND;
 
 /// From, to, and of which agent.
 type Period = (Micros, Micros, Option<usize>);

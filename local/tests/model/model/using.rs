@@ -1,6 +1,6 @@
 //! Permits: approvals that are used, and what is said of their use.
 
-use super::{AGENTS, Expected, Flavour, Micros, Model, Noted, OUTCOME_WITHIN, Request, Use, system};
+use super::{AGENTS, Expected, Flavour, LISTED_FOR, Micros, Model, Noted, OUTCOME_WITHIN, Request, Use, system};
 use crate::commands::{AckResult, Runs};
 
 /// The arguments that are asked for; another number is an edit.
@@ -93,13 +93,18 @@ impl Model {
         Expected::Noted { request, repeated: false }
     }
 
-    /// Nobody has said in time what became of it.
+    /// Nobody has said in time what became of it: listed for a week.
     pub(super) fn become_unknown(&mut self, request: usize) -> bool {
         let of = &mut self.requests[request];
         if of.outcome_due.is_none_or(|due| due > self.now) {
             return false;
         }
-        (of.noted, of.outcome_due) = (Some(Noted { state: "unknown", note: None }), None);
+        if of.noted.as_ref().is_some_and(|noted| noted.state == "unknown") {
+            // It was listed for a week, and is forgotten.
+            of.outcome_due = None;
+            return false;
+        }
+        (of.noted, of.outcome_due) = (Some(Noted { state: "unknown", note: None }), Some(self.now + LISTED_FOR));
         self.append(request, "outcome", system(), None);
         true
     }
