@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis import checks
 
 from conftest import read_stack
-from support import check_problem_document, new_key_id, register_agent, submit, submit_decided
+from support import INNARDS, check_problem_document, new_key_id, register_agent, submit, submit_decided
 from test_routes import who
 
 BASE_URL = read_stack()["base_url"]
@@ -84,10 +84,20 @@ def test_no_made_up_call_does_harm(case, stack, agent_of_fuzz, victim, known):
     if response.status_code >= 400 and case.method != "HEAD":
         headers = [(name, value) for name, values in response.headers.items() for value in values]
         request = httpx.Request(case.method, f"{BASE_URL}{case.path}")
-        check_problem_document(httpx.Response(response.status_code, headers=headers, content=response.content,
-                                              request=request))
+        check_refusal(case.path, httpx.Response(response.status_code, headers=headers, content=response.content,
+                                                request=request))
     elif response.status_code < 300:
         case.validate_response(response, checks=CHECKS)
+
+
+def check_refusal(path: str, response: httpx.Response) -> None:
+    """A problem document, or what the protocol of a bridge has for one."""
+    if not path.startswith("/aap/v1/"):
+        return check_problem_document(response)
+    error = response.json()["error"]
+    assert set(error) == {"type", "code", "message", "request_id"}, response.text
+    assert all(isinstance(member, str) and member for member in error.values()), response.text
+    assert not [word for word in INNARDS if word in response.text], response.text
 
 
 # What a body may cost, whatever it holds (contract, "Limits").
