@@ -1,7 +1,6 @@
 //! A decision that finds its agent waiting in the same process: one statement decides and delivers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use relaytrace_store::MIGRATOR;
@@ -108,7 +107,9 @@ async fn a_poll_whose_caller_is_gone_costs_no_attempt(owner: PgPool) {
         let poll = waiting.park(&format!("request_id={id}")).await;
         // Before, amid and after the statement.
         let hang_up = async {
-            tokio::time::sleep(Duration::from_micros(500 * number)).await;
+            for _ in 0..20 * number {
+                tokio::task::yield_now().await;
+            }
             poll.abort();
             poll.await
         };

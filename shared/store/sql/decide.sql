@@ -58,7 +58,12 @@ WITH target AS (
     ORDER BY r.request_id
     FOR NO KEY UPDATE OF r
 ), timed AS MATERIALIZED (
-    SELECT t.*, GREATEST(t.changed_at, at_or_clock($1)) AS at, at_or_clock($1) AS moment FROM target t
+    SELECT t.*, GREATEST(t.changed_at, at_or_clock($1)) AS at, at_or_clock($1) AS moment,
+        -- A poll of its agent waits, with a key that is still good. What a bridge tells, no other poll takes.
+        t.taker IS NOT NULL AND t.protocol IS NULL AND EXISTS (
+            SELECT FROM active_keys k WHERE k.key_id = t.taker AND k.agent_id = t.agent_id
+        ) AS is_taken
+    FROM target t
 ), entries AS MATERIALIZED (
     SELECT t.*, t.chain_length + 1 AS seq,
         chain_entry(t.request_id, t.chain_length + 1, 'decided', t.at,
@@ -118,24 +123,19 @@ WITH target AS (
     INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
     SELECT request_id, seq, 'decided', at, entry, chain_head, hash FROM decided
 ), delivered AS (
-    -- Born leased where a poll of its agent waits, with a key that is still good. What a bridge tells, no other poll
-    -- takes.
     INSERT INTO deliveries (
         request_id, agent_id, state, attempt, delivery_id, lease_expires_at, visible_at, expires_at, named_only
     )
-    SELECT d.request_id, d.agent_id, CASE WHEN k.key_id IS NULL THEN 'ready' ELSE 'leased' END,
-        CASE WHEN k.key_id IS NULL THEN 0 ELSE 1 END, CASE WHEN k.key_id IS NOT NULL THEN d.delivery_id END,
-        CASE WHEN k.key_id IS NOT NULL THEN d.moment + make_interval(secs => $25::double precision) END,
-        CASE WHEN k.key_id IS NULL THEN d.moment
-            ELSE d.moment + make_interval(secs => $25 + CASE
-                WHEN $26::integer <= 1 THEN 0 ELSE random() * LEAST($27::double precision, 1) END)
-        END,
-        CASE WHEN k.key_id IS NULL OR $26 > 1 THEN d.moment + make_interval(secs => $2::double precision)
-            ELSE d.moment + make_interval(secs => LEAST($2, $25)) END,
-        d.protocol IS NOT NULL
-    FROM decided d
-    LEFT JOIN active_keys k ON k.key_id = d.taker AND k.agent_id = d.agent_id AND d.protocol IS NULL
-    RETURNING request_id, delivery_id, lease_expires_at
+    SELECT request_id, agent_id, CASE WHEN is_taken THEN 'leased' ELSE 'ready' END, is_taken::integer,
+        CASE WHEN is_taken THEN delivery_id END,
+        CASE WHEN is_taken THEN moment + make_interval(secs => $25::double precision) END,
+        CASE WHEN NOT is_taken THEN moment ELSE moment + make_interval(secs => $25 + CASE
+            WHEN $26::integer <= 1 THEN 0 ELSE random() * LEAST($27::double precision, 1)
+        END) END,
+        moment + make_interval(secs => CASE
+            WHEN is_taken AND $26 <= 1 THEN LEAST($2::double precision, $25) ELSE $2 END),
+        protocol IS NOT NULL
+    FROM decided
 ), announced AS (
     INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
     SELECT request_id, seq, 'decided', agent_id,
@@ -147,15 +147,14 @@ WITH target AS (
 )
 SELECT d.request_id AS "request_id!: RequestId", d.agent_id AS "agent_id!: AgentId", d.at AS "at!", d.seq AS "seq!",
     d.decided_digest AS "action_digest!", d.action_digest AS "requested_action_digest!", o.payload AS "payload!",
-    d.permit_expires_at, v.delivery_id, v.lease_expires_at,
-    CASE WHEN l.is_leased THEN d.client_request_key END AS "client_request_key?: ClientRequestKey",
-    CASE WHEN l.is_leased THEN d.action_type END AS action_type, CASE WHEN l.is_leased THEN d.entry END AS entry,
-    CASE WHEN l.is_leased THEN d.chain_head END AS prev_hash, CASE WHEN l.is_leased THEN d.hash END AS hash,
+    d.permit_expires_at, CASE WHEN d.is_taken THEN d.delivery_id END AS delivery_id,
+    CASE WHEN d.is_taken THEN d.moment + make_interval(secs => $25) END AS lease_expires_at,
+    CASE WHEN d.is_taken THEN d.client_request_key END AS "client_request_key?: ClientRequestKey",
+    CASE WHEN d.is_taken THEN d.action_type END AS action_type, CASE WHEN d.is_taken THEN d.entry END AS entry,
+    CASE WHEN d.is_taken THEN d.chain_head END AS prev_hash, CASE WHEN d.is_taken THEN d.hash END AS hash,
     s.entry AS "submitted?", s.hash AS "submitted_hash?", e.resume AS "resume?"
 FROM decided d
 JOIN announced o USING (request_id)
-JOIN delivered v USING (request_id)
-CROSS JOIN LATERAL (SELECT v.delivery_id IS NOT NULL AS is_leased) l
 -- Of a delivery that is only ready the key is null: nothing is looked for.
-LEFT JOIN approval_chain s ON s.request_id = CASE WHEN v.delivery_id IS NOT NULL THEN v.request_id END AND s.seq = 1
-LEFT JOIN request_envelopes e ON e.request_id = CASE WHEN v.delivery_id IS NOT NULL THEN v.request_id END
+LEFT JOIN approval_chain s ON s.request_id = CASE WHEN d.is_taken THEN d.request_id END AND s.seq = 1
+LEFT JOIN request_envelopes e ON e.request_id = CASE WHEN d.is_taken THEN d.request_id END
