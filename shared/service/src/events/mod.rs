@@ -18,7 +18,8 @@ use relaytrace_store::{OutboxEvent, Store, ToldEntry};
 pub use nats::STREAM;
 pub(crate) use nats::check_config;
 pub use publisher::Published;
-pub use wakeups::{Parked, Reserved, WaitsFor};
+pub(crate) use wakeups::Reserved;
+pub use wakeups::{Parked, WaitsFor};
 
 /// When events are published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,12 +109,6 @@ impl Events {
     /// [`RateLimited`](relaytrace_domain::Error::RateLimited) where `most` calls of the agent wait in this process already.
     pub fn park(&self, agent_id: &AgentId, waits_for: WaitsFor, most: usize) -> Result<Parked> {
         self.0.wakeups.park(agent_id, waits_for, most)
-    }
-
-    /// Whether a call of this agent is parked in this process.
-    #[must_use]
-    pub fn is_parked(&self, agent_id: &AgentId) -> bool {
-        self.0.wakeups.is_parked(agent_id)
     }
 
     /// How many calls of this agent wait in this process.

@@ -173,21 +173,20 @@ impl Drop for Parked {
 
 /// A parked poll that a decision has taken out of line. Dropped without a lease, it lets the poll look for itself.
 #[derive(Debug)]
-pub struct Reserved {
+pub(crate) struct Reserved {
     waiter: Arc<Waiter>,
     key_id: KeyId,
 }
 
 impl Reserved {
     /// The key of the poll.
-    #[must_use]
-    pub fn key_id(&self) -> &KeyId {
+    pub(crate) fn key_id(&self) -> &KeyId {
         &self.key_id
     }
 
     /// Hands the lease over. Returns it where the poll has left.
     #[must_use]
-    pub fn hand_over(self, leased: OnItsWay) -> Option<OnItsWay> {
+    pub(crate) fn hand_over(self, leased: OnItsWay) -> Option<OnItsWay> {
         let mut hand = self.waiter.hand();
         if hand.has_left {
             return Some(leased);
@@ -297,10 +296,6 @@ impl Wakeups {
 
     pub(super) fn wake(&self, agent_id: &AgentId, request_id: RequestId) {
         self.agents.wake(agent_id, request_id);
-    }
-
-    pub(super) fn is_parked(&self, agent_id: &AgentId) -> bool {
-        self.agents.lock().agents.get(agent_id).is_some_and(|calls| !calls.line.is_empty())
     }
 
     pub(super) fn parked(&self, agent_id: &AgentId) -> usize {
