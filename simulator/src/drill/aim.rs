@@ -38,6 +38,11 @@ impl Aim {
         Duration::from_micros(self.offset().try_into().unwrap_or_default())
     }
 
+    /// How long the other side pauses: the offset where it is below zero.
+    pub fn head_start(&self) -> Duration {
+        Duration::from_micros(self.offset().saturating_neg().try_into().unwrap_or_default())
+    }
+
     /// When to fire, by the moment at which both sides would be even.
     pub fn moment(&self, even: Instant) -> Instant {
         let by = Duration::from_micros(self.offset().unsigned_abs());

@@ -33,8 +33,8 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     let agents = scene.agents(&service, 1).await?;
     let agent = &agents[0];
     let mut clients = [scene.client(&service), scene.client(&service), scene.client(&service)];
-    // From the order to requeue to the use.
-    let aim = Aim::new(1_000, 0..=1_000_000);
+    // From the order to requeue to the use; below zero the use is first.
+    let aim = Aim::new(1_000, -1_000_000..=1_000_000);
     let (mut requeued, mut second, mut permits) = (0, 0, HashMap::new());
     for number in 0..scene.count {
         let permit = approve(&mut clients[0], agent, &scene.operators[0], &format!("key-{number}")).await;
@@ -74,8 +74,9 @@ async fn race(
         ensure!(begun.elapsed() < PATIENCE, "a decision was not delivered");
     }
     let is_over = AtomicBool::new(false);
+    let (pause, head_start) = (aim.pause(), aim.head_start());
     let using = async {
-        sleep(aim.pause()).await;
+        sleep(pause).await;
         let used = first.consume_until_answered(agent, request_id, &fresh_key(), action_digest).await;
         is_over.store(true, Ordering::Relaxed);
         used
@@ -83,6 +84,7 @@ async fn race(
     let requeueing = async {
         let path = format!("/v1/admin/requests/{request_id}/disposition");
         let order = json!({"action": "requeue", "reason": "a drill"});
+        sleep(head_start).await;
         admin.call(Caller::Person(&scene.admin), Method::POST, &path, Some(&order)).await
     };
     let trying = async {
