@@ -1,5 +1,7 @@
 """What the database itself refuses: decisions and chains are written once, whoever asks."""
 
+import json
+
 import psycopg
 import pytest
 
@@ -70,3 +72,49 @@ def test_the_services_role_owns_nothing_it_could_lay_open(connection, table):
     connection.execute("SET ROLE relaytrace_app")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+
+
+# An invariant, and columns of a sound row that break it and none before it.
+BROKEN = {
+    "hitl_requests_status_known": {"status": "asked"},
+    "hitl_requests_priority_known": {"priority": 4},
+    "hitl_requests_client_request_key_well_formed": {"client_request_key": "two words"},
+    "hitl_requests_digests_are_sha256": {"action_digest": "\\x00"},
+    "hitl_requests_respond_by_after_creation": {"respond_by": "2020-01-01T00:00:00Z"},
+    "hitl_requests_answers_known": {"answers": ["approve", "perhaps"]},
+    "hitl_requests_approvals_possible": {"approvals_required": 11},
+    "hitl_requests_permit_bounded": {"permit_seconds": 9},
+    "hitl_requests_execution_known": {"execution": "maybe"},
+    "hitl_requests_consumed_whole": {"execution": "consumed"},
+    "hitl_decisions_outcome_known": {"outcome": "perhaps"},
+    "hitl_decisions_cause_known": {"cause": "luck"},
+    "hitl_decisions_decided_by_known": {"decided_by_kind": "cat"},
+    "hitl_decisions_timeout_is_no_person": {"cause": "timeout"},
+    "hitl_decisions_approved_by_who_may": {"cause": "agent", "decided_by_kind": "agent"},
+    "hitl_decisions_operator_rejects_with_reason": {"outcome": "rejected", "reason": None},
+    "approval_chain_kind_known": {"kind": "guessed"},
+    "approval_chain_starts_at_one": {"seq": 0},
+    "approval_chain_hashes_its_entry": {"hash": "\\x00"},
+    "approval_chain_entry_is_its_rows": {"seq": 77},
+}
+
+
+@pytest.mark.parametrize("invariant", BROKEN)
+def test_a_row_that_breaks_an_invariant_is_refused_by_its_name(connection, decided, invariant):
+    [table] = [table for table in ["hitl_requests", *TABLES] if invariant.startswith(table)]
+    # The copy of a row meets the primary key, if nothing before it.
+    copy = f"INSERT INTO {table} SELECT (jsonb_populate_record({table}, %s)).* FROM {table} WHERE request_id = %s"
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        connection.execute(copy, ["{}", decided])
+    connection.rollback()
+    with pytest.raises(psycopg.errors.CheckViolation) as refusal:
+        connection.execute(copy, [json.dumps(BROKEN[invariant]), decided])
+    assert refusal.value.diag.constraint_name == invariant
+
+
+def test_every_invariant_is_tried(connection):
+    functions = [f"{table}_is_sound" for table in ["hitl_requests", *TABLES]]
+    named = connection.execute(
+        "SELECT (regexp_matches(prosrc, $$THEN '(\\w+)'$$, 'g'))[1] FROM pg_proc WHERE proname = ANY (%s)", [functions]
+    )
+    assert {name for [name] in named} == set(BROKEN)

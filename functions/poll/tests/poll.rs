@@ -234,7 +234,7 @@ async fn a_changed_entry_is_not_signed(owner: PgPool) {
     // What only the database's owner can do, after taking every guard away.
     for statement in [
         "ALTER TABLE approval_chain DISABLE TRIGGER ALL",
-        "ALTER TABLE approval_chain DROP CONSTRAINT approval_chain_hashes_its_entry",
+        "ALTER TABLE approval_chain DROP CONSTRAINT approval_chain_sound",
         "UPDATE approval_chain SET entry = convert_to(replace(convert_from(entry, 'UTF8'), 'approved', 'rejected'), 'UTF8')",
     ] {
         sqlx::query(statement).execute(&app.owner).await.unwrap();
