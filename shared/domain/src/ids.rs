@@ -163,6 +163,35 @@ text!(
 );
 
 text!(
+    /// An operator's own name of a delegation, `[A-Za-z0-9._:-]{1,128}` (contract, "Delegations").
+    DelegationId,
+    |text| ClientRequestKey::from_str(text).is_ok(),
+    "must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ : -"
+);
+
+text!(
+    /// A group of operators, as their tokens name it.
+    GroupName,
+    |text| characters(text, 1, 255) && !text.chars().any(char::is_control),
+    "must be 1 to 255 characters without control characters"
+);
+
+text!(
+    /// A rule of a tenant (contract, "Rules").
+    RuleName,
+    |text| characters(text, 1, 100) && !text.chars().any(char::is_control),
+    "must be 1 to 100 characters without control characters"
+);
+
+text!(
+    /// Types of actions: one exactly, or all that begin with what is before a final `*` (contract, "Rules").
+    ActionPattern,
+    |text| text.strip_suffix('*').is_some_and(|beginning| beginning.is_empty() || ActionType::from_str(beginning).is_ok())
+        || ActionType::from_str(text).is_ok(),
+    "must be a type of action, or the beginning of one and *"
+);
+
+text!(
     /// Type of an action, `[A-Za-z0-9_][A-Za-z0-9_./:%~-]{0,127}`, case-sensitive (contract, "Submit"): the name of a tool
     /// as its framework writes it, such as `refund.create`, `Bash` or `server/tool`.
     ActionType,

@@ -24,6 +24,7 @@ mod permit;
 mod replay;
 #[cfg(feature = "http")]
 mod response;
+pub mod rules;
 #[cfg(feature = "schemas")]
 mod schema;
 pub mod signing;
@@ -49,8 +50,9 @@ pub use failure::Failure;
 pub use faults::{Fault, Faults};
 pub use freeze::FreezeMode;
 pub use ids::{
-    ActionType, AgentId, ClientRequestKey, ConsumeKey, Digest, ErrorCode, FreezeId, GroupKey, InvalidText, KeyId, Note,
-    PersonId, PersonName, Priority, Reason, ReplayKey, RequestId, Summary, TenantId, Title, mint_uuid,
+    ActionPattern, ActionType, AgentId, ClientRequestKey, ConsumeKey, DelegationId, Digest, ErrorCode, FreezeId,
+    GroupKey, GroupName, InvalidText, KeyId, Note, PersonId, PersonName, Priority, Reason, ReplayKey, RequestId,
+    RuleName, Summary, TenantId, Title, mint_uuid,
 };
 pub use json::{Json, ParseError, from_object};
 pub use key::{KeyRights, KeyScope};

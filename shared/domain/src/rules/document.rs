@@ -1,0 +1,518 @@
+//! The document of a tenant's rules, as an administrator writes it: every fault at once, with its pointer.
+
+use std::collections::HashSet;
+
+use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Value, ValueKind, ValuePointerRef, take_cf_content};
+use serde::Serialize;
+
+use super::compare::{Test, decimal};
+use super::index::Index;
+use super::matching::{Condition, Conditions, OnBehalf};
+use super::{MAX_RULES, MAX_RULES_BYTES, Rule, Rules};
+use crate::envelope::FreeObject;
+use crate::{
+    ActionPattern, AgentId, Faults, GroupKey, GroupName, Json, Note, ParseError, PermitSeconds, PersonId, Priority,
+    Reason, RuleName, from_object, without_case,
+};
+
+/// A whole number from `LEAST` to `MOST`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = i32))]
+#[serde(transparent)]
+pub struct Whole<const LEAST: i32, const MOST: i32>(pub i32);
+
+impl<const LEAST: i32, const MOST: i32, E: DeserializeError> Deserr<E> for Whole<LEAST, MOST> {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, at: ValuePointerRef) -> Result<Self, E> {
+        let number = match value {
+            Value::Integer(number) => i32::try_from(number).ok(),
+            Value::NegativeInteger(_) => None,
+            actual => {
+                let accepted = &[ValueKind::Integer];
+                return Err(take_cf_content(E::error(None, ErrorKind::IncorrectValueKind { actual, accepted }, at)));
+            }
+        };
+        number.filter(|number| (LEAST..=MOST).contains(number)).map(Self).ok_or_else(|| {
+            let msg = format!("must be {LEAST} to {MOST}");
+            take_cf_content(E::error::<V>(None, ErrorKind::Unexpected { msg }, at))
+        })
+    }
+}
+
+/// A list with something in it.
+#[derive(Clone, Debug)]
+struct Some1<T>(Vec<T>);
+
+impl<T: Deserr<E>, E: DeserializeError + deserr::MergeWithError<E>> Deserr<E> for Some1<T> {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, at: ValuePointerRef) -> Result<Self, E> {
+        let items = Vec::<T>::deserialize_from_value(value, at)?;
+        if items.is_empty() {
+            let msg = "must not be empty".to_owned();
+            return Err(take_cf_content(E::error::<V>(None, ErrorKind::Unexpected { msg }, at)));
+        }
+        Ok(Self(items))
+    }
+}
+
+impl<T> From<Some1<T>> for Vec<T> {
+    fn from(list: Some1<T>) -> Self {
+        list.0
+    }
+}
+
+impl<T> From<Some1<T>> for Option<Vec<T>> {
+    fn from(list: Some1<T>) -> Self {
+        Some(list.0)
+    }
+}
+
+/// Whether a rule acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[deserr(rename_all = lowercase)]
+#[cfg_attr(feature = "openapi", schema(rename_all = "lowercase"))]
+pub enum RuleMode {
+    /// It acts.
+    Enforce,
+    /// It never acts.
+    Shadow,
+    /// It is not looked at.
+    Off,
+}
+
+/// What a rule makes of a timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(rename_all = "snake_case"))]
+pub enum RuleTimeout {
+    /// The request is rejected.
+    #[deserr(rename = "auto_reject")]
+    AutoReject,
+    /// One priority up, with that priority's time; at P1 it is rejected.
+    #[deserr(rename = "raise")]
+    Raise,
+}
+
+/// Whether an approval must be consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[deserr(rename_all = lowercase)]
+#[cfg_attr(feature = "openapi", schema(rename_all = "lowercase"))]
+pub enum Consume {
+    /// Before its delivery is accepted.
+    Required,
+}
+
+/// Groups that are asked, too, when a part of the time is over.
+#[derive(Clone, Debug, PartialEq, Eq, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[deserr(deny_unknown_fields)]
+pub struct Escalation {
+    /// After this share of the time, 1 to 99 percent.
+    #[cfg_attr(feature = "openapi", schema(value_type = i32, minimum = 1, maximum = 99))]
+    pub after_percent: Whole<1, 99>,
+    /// They may decide from then on, beside those who were asked.
+    #[deserr(from(Some1<GroupName>) = Vec::from)]
+    pub groups: Vec<GroupName>,
+}
+
+/// Who is asked, and how. What is left out comes from the timeout policies; without groups and operators, everyone of the
+/// tenant is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[deserr(deny_unknown_fields)]
+pub struct Ask {
+    /// Groups whose operators may decide.
+    #[deserr(default, from(Some1<GroupName>) = Option::from)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub groups: Option<Vec<GroupName>>,
+    /// Operators who may decide.
+    #[deserr(default, from(Some1<PersonId>) = Option::from)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub operators: Option<Vec<PersonId>>,
+    /// Further groups that those who may decide may reroute it to.
+    #[deserr(default, from(Some1<GroupName>) = Option::from)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub reroute_to: Option<Vec<GroupName>>,
+    /// Approvals that decide, 1 to 10.
+    #[deserr(default, from(Whole<1, 10>) = Some)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i32>, minimum = 1, maximum = 10, nullable = false))]
+    pub approvals: Option<Whole<1, 10>>,
+    /// In the place of the priority that the agent asks with.
+    #[deserr(default, from(Priority) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub priority: Option<Priority>,
+    /// Time from submission to `respond_by`, 1 second to a year.
+    #[deserr(default, from(Whole<1, 31_536_000>) = Some)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<i32>, minimum = 1, maximum = 31_536_000, nullable = false))]
+    pub respond_within_seconds: Option<Whole<1, 31_536_000>>,
+    /// Who is asked, too, later on.
+    #[deserr(default, from(Escalation) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub escalate: Option<Escalation>,
+    /// What happens at `respond_by`.
+    #[deserr(default, from(RuleTimeout) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub on_timeout: Option<RuleTimeout>,
+    /// How long an approval may be used at the most, 10 to 86,400 seconds.
+    #[deserr(default, from(PermitSeconds) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub permit_seconds: Option<PermitSeconds>,
+    /// Whether an approval must be consumed.
+    #[deserr(default, from(Consume) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub consume: Option<Consume>,
+    /// Whether the person for whom the agent acts may approve it.
+    #[deserr(default, from(bool) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub requester_may_decide: Option<bool>,
+}
+
+/// A decision without a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[deserr(rename_all = lowercase)]
+#[cfg_attr(feature = "openapi", schema(rename_all = "lowercase"))]
+enum Verdict {
+    Approve,
+    Reject,
+}
+
+/// How often a rule may decide.
+#[derive(Clone, Copy, Debug, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[deserr(deny_unknown_fields)]
+#[expect(dead_code, reason = "its form is checked; no rule decides yet")]
+struct AtMost {
+    #[cfg_attr(feature = "openapi", schema(value_type = i32, minimum = 1))]
+    count: Whole<1, 1_000_000_000>,
+    #[cfg_attr(feature = "openapi", schema(value_type = i32, minimum = 1))]
+    per_seconds: Whole<1, 31_536_000>,
+}
+
+/// What a rule does: `ask`, or `decide` with a reason.
+#[derive(Clone, Debug, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[deserr(deny_unknown_fields)]
+struct Then {
+    #[deserr(default, from(Ask) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    ask: Option<Ask>,
+    #[deserr(default, from(Verdict) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    decide: Option<Verdict>,
+    #[deserr(default, from(Reason) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    reason: Option<Reason>,
+    #[deserr(default, from(AtMost) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    at_most: Option<AtMost>,
+}
+
+impl<E: DeserializeError + deserr::MergeWithError<E>> Deserr<E> for OnBehalf {
+    fn deserialize_from_value<V: IntoValue>(value: Value<V>, at: ValuePointerRef) -> Result<Self, E> {
+        match value {
+            Value::String(text) if text == "present" => Ok(Self::Present),
+            Value::String(text) if text == "absent" => Ok(Self::Absent),
+            Value::String(_) => {
+                let msg = "must be present, absent or a list of people".to_owned();
+                Err(take_cf_content(E::error::<V>(None, ErrorKind::Unexpected { msg }, at)))
+            }
+            Value::Sequence(people) => {
+                let Some1(people) = Some1::<PersonId>::deserialize_from_value(Value::<V>::Sequence(people), at)?;
+                Ok(Self::Of(people.iter().map(|person| without_case(person.as_str())).collect()))
+            }
+            actual => {
+                let accepted = &[ValueKind::String, ValueKind::Sequence];
+                Err(take_cf_content(E::error(None, ErrorKind::IncorrectValueKind { actual, accepted }, at)))
+            }
+        }
+    }
+}
+
+/// What a rule is about; all that is named must hold.
+#[derive(Clone, Debug, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[deserr(deny_unknown_fields)]
+#[expect(dead_code, reason = "of arguments only the kind is looked at here: `ArgumentConditions` reads them")]
+struct Match {
+    /// Any of these agents.
+    #[deserr(default, from(Some1<AgentId>) = Option::from)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    agents: Option<Vec<AgentId>>,
+    /// Any of these types: exact, or their beginning and `*`.
+    #[deserr(default, from(Some1<ActionPattern>) = Option::from)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    action_types: Option<Vec<ActionPattern>>,
+    /// Any of these priorities, as the agent asks.
+    #[deserr(default, from(Some1<Priority>) = Option::from)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    priorities: Option<Vec<Priority>>,
+    /// Any of these groups of requests.
+    #[deserr(default, from(Some1<GroupKey>) = Option::from)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    groups: Option<Vec<GroupKey>>,
+    /// `present`, `absent` or a list of people.
+    #[deserr(default, from(OnBehalf) = Some)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<serde_json::Value>, nullable = false))]
+    on_behalf_of: Option<OnBehalf>,
+    /// For JSON pointers into the arguments: any of `equals`, `in`, `lt`, `lte`, `gt`, `gte`, `prefix`, `exists` and
+    /// `length_lte`.
+    #[deserr(default, from(FreeObject) = Some)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object, required = false))]
+    arguments: Option<FreeObject>,
+    /// What must not hold.
+    #[deserr(default, from(Not) = Some)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    not: Option<Not>,
+}
+
+/// What must not hold.
+#[derive(Clone, Debug, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[deserr(deny_unknown_fields)]
+struct Not {
+    #[expect(dead_code, reason = "its kind is what is looked at")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    arguments: FreeObject,
+}
+
+/// One rule.
+#[derive(Clone, Debug, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[deserr(deny_unknown_fields)]
+struct RuleBody {
+    name: RuleName,
+    mode: RuleMode,
+    #[deserr(rename = "match")]
+    #[cfg_attr(feature = "openapi", schema(rename = "match"))]
+    of: Match,
+    then: Then,
+}
+
+/// The body that sets a tenant's rules.
+#[derive(Clone, Debug, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[deserr(deny_unknown_fields)]
+pub struct RulesBody {
+    /// At most 500, together at most 256 KiB. The first that holds applies.
+    rules: Vec<RuleBody>,
+    /// Why, up to 2,000 characters.
+    note: Note,
+}
+
+/// A document that was read.
+#[derive(Clone, Debug)]
+pub struct RulesDocument {
+    /// The rules in force.
+    pub rules: Rules,
+    /// The list of rules as JSON without white space, numbers as they were written.
+    pub text: Vec<u8>,
+    /// Why.
+    pub note: Note,
+}
+
+impl RulesDocument {
+    /// Reads what an administrator sets. No rule of this deployment decides yet: one that would is a fault.
+    ///
+    /// # Errors
+    /// It is no such document, and why.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
+        Self::read(bytes, false)
+    }
+
+    /// The rules in force of a stored document.
+    ///
+    /// # Errors
+    /// It is no such document.
+    pub fn stored(text: &[u8]) -> Result<Rules, ParseError> {
+        let body = [br#"{"note":"","rules":"#.as_slice(), text, b"}"].concat();
+        Self::read(&body, true).map(|document| document.rules)
+    }
+
+    fn read(bytes: &[u8], may_decide: bool) -> Result<Self, ParseError> {
+        let json = Json::parse(bytes)?;
+        let mut faults = Faults::default();
+        let mut text = Vec::new();
+        let mut conditions = Vec::new();
+        if let Some(rules) = json.get("rules") {
+            rules.write(&mut text);
+            if let Json::Array(rules) = rules {
+                let of = rules.iter().take(MAX_RULES).enumerate();
+                conditions = of.map(|(place, rule)| ArgumentConditions::read(rule, place, &mut faults)).collect();
+            }
+        }
+        let body = match from_object::<RulesBody>(json) {
+            Ok(body) => body,
+            Err(more) => {
+                faults.extend(more);
+                return Err(ParseError::Invalid(faults));
+            }
+        };
+        if body.rules.len() > MAX_RULES {
+            faults.add("/rules", format!("must be at most {MAX_RULES}"));
+        }
+        if text.len() > MAX_RULES_BYTES {
+            faults.add("/rules", format!("must be at most {} KiB long", MAX_RULES_BYTES / 1024));
+        }
+        let mut names = HashSet::new();
+        for (place, rule) in body.rules.iter().enumerate() {
+            if !names.insert(&rule.name) {
+                faults.add(format!("/rules/{place}/name"), "is the name of an earlier rule");
+            }
+            rule.then.check(place, may_decide || rule.mode != RuleMode::Enforce, &mut faults);
+        }
+        if !faults.is_empty() {
+            return Err(ParseError::Invalid(faults));
+        }
+        Ok(Self { rules: in_force(body.rules, conditions), text, note: body.note })
+    }
+}
+
+impl Then {
+    fn check(&self, place: usize, may_decide: bool, faults: &mut Faults) {
+        let mut add = |member: &str, detail: &str| faults.add(format!("/rules/{place}/then{member}"), detail);
+        match (self.decide, &self.ask) {
+            (None, None) => add("", "must have ask or decide"),
+            (Some(_), Some(_)) => add("", "must have ask or decide, not both"),
+            (Some(_), None) => {
+                if self.reason.is_none() {
+                    add("/reason", "is required to decide");
+                }
+                if !may_decide {
+                    add("/decide", "is not enabled: no rule of this deployment decides yet");
+                }
+            }
+            (None, Some(_)) => {
+                for (member, is_there) in [("/reason", self.reason.is_some()), ("/at_most", self.at_most.is_some())] {
+                    if is_there {
+                        add(member, "is only there to decide");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The rules that act, with their index.
+fn in_force(rules: Vec<RuleBody>, conditions: Vec<ArgumentConditions>) -> Rules {
+    fn texts<T: Clone + Into<String>>(list: Option<&Vec<T>>) -> Option<Vec<String>> {
+        list.map(|list| list.iter().cloned().map(Into::into).collect())
+    }
+    let mut index = Index::new();
+    let mut kept = Vec::new();
+    for (rule, arguments) in rules.into_iter().zip(conditions) {
+        if rule.mode != RuleMode::Enforce {
+            continue;
+        }
+        let (agents, types) = (texts(rule.of.agents.as_ref()), texts(rule.of.action_types.as_ref()));
+        index.add(kept.len(), agents.as_deref(), types.as_deref(), rule.of.priorities.as_deref());
+        let conditions = Conditions {
+            groups: texts(rule.of.groups.as_ref()),
+            on_behalf_of: rule.of.on_behalf_of,
+            arguments: arguments.all,
+            not: arguments.not,
+        };
+        kept.push(Rule { name: rule.name, conditions, ask: rule.then.ask });
+    }
+    Rules { rules: kept, index }
+}
+
+/// What a rule asks of arguments. Read from the document itself: a typed reader would lose the literals of numbers.
+#[derive(Default)]
+struct ArgumentConditions {
+    all: Vec<Condition>,
+    not: Option<Vec<Condition>>,
+}
+
+impl ArgumentConditions {
+    fn read(rule: &Json, place: usize, faults: &mut Faults) -> Self {
+        let Some(of) = rule.get("match") else { return Self::default() };
+        let at = format!("/rules/{place}/match");
+        Self {
+            all: conditions(of.get("arguments"), &format!("{at}/arguments"), faults),
+            not: of.get("not").map(|not| conditions(not.get("arguments"), &format!("{at}/not/arguments"), faults)),
+        }
+    }
+}
+
+fn conditions(arguments: Option<&Json>, at: &str, faults: &mut Faults) -> Vec<Condition> {
+    // Of another kind, it is a fault of the typed reader.
+    let Some(Json::Object(members)) = arguments else { return Vec::new() };
+    let read = |(pointer, asked): &(String, Json)| {
+        let at = format!("{at}/{}", pointer.replace('~', "~0").replace('/', "~1"));
+        let steps = steps(pointer);
+        if steps.is_none() {
+            faults.add(&at, "is not an RFC 6901 JSON pointer into the arguments");
+        }
+        condition(steps.unwrap_or_default(), asked, &at, faults)
+    };
+    members.iter().map(read).collect()
+}
+
+/// The reference tokens of a pointer (RFC 6901, section 4).
+fn steps(pointer: &str) -> Option<Vec<String>> {
+    let Some(path) = pointer.strip_prefix('/') else { return pointer.is_empty().then(Vec::new) };
+    let step = |step: &str| {
+        let is_escaped = step.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+        is_escaped.then(|| step.replace("~1", "/").replace("~0", "~"))
+    };
+    path.split('/').map(step).collect()
+}
+
+fn condition(steps: Vec<String>, asked: &Json, at: &str, faults: &mut Faults) -> Condition {
+    const KNOWN: &str = "equals, in, lt, lte, gt, gte, prefix, exists, length_lte";
+    let mut condition = Condition { steps, exists: None, tests: Vec::new() };
+    let Json::Object(members) = asked else {
+        faults.add(at, "must be an object of comparisons");
+        return condition;
+    };
+    if members.is_empty() {
+        faults.add(at, format!("must have any of {KNOWN}"));
+    }
+    for (name, value) in members {
+        let number = |make: fn(bigdecimal::BigDecimal) -> Test| {
+            decimal(value).map(make).ok_or("must be a number, or a text that is a decimal")
+        };
+        let test = match name.as_str() {
+            "exists" => {
+                match value {
+                    Json::Bool(exists) => condition.exists = Some(*exists),
+                    _ => faults.add(format!("{at}/exists"), "must be true or false"),
+                }
+                continue;
+            }
+            "equals" => Ok(Test::Equals(value.clone().into())),
+            "in" => match value {
+                Json::Array(items) if !items.is_empty() => {
+                    Ok(Test::In(items.iter().cloned().map(Into::into).collect()))
+                }
+                _ => Err("must be a list that is not empty"),
+            },
+            "lt" => number(Test::Lt),
+            "lte" => number(Test::Lte),
+            "gt" => number(Test::Gt),
+            "gte" => number(Test::Gte),
+            "prefix" => match value {
+                Json::String(prefix) => Ok(Test::Prefix(prefix.clone())),
+                _ => Err("must be a text"),
+            },
+            "length_lte" => match value {
+                Json::Number(literal) => {
+                    literal.parse().map(Test::LengthLte).map_err(|_| "must be a whole number that is not negative")
+                }
+                _ => Err("must be a whole number that is not negative"),
+            },
+            other => {
+                let member = other.replace('~', "~0").replace('/', "~1");
+                faults.add(format!("{at}/{member}"), format!("is not a known comparison; known are {KNOWN}"));
+                continue;
+            }
+        };
+        match test {
+            Ok(test) => condition.tests.push(test),
+            Err(rule) => faults.add(format!("{at}/{name}"), rule),
+        }
+    }
+    condition
+}

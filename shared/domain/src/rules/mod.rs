@@ -1,0 +1,107 @@
+//! Rules: who is asked, and how (contract, "Rules"). A document is read and checked whole, indexed once, and judged against
+//! each submission. Pure: no I/O, no clock.
+//!
+//! A comparison that cannot be made fails its rule, and a failed rule makes what follows stricter, never laxer.
+
+mod compare;
+mod document;
+mod index;
+mod matching;
+#[cfg(test)]
+mod tests;
+
+pub use document::{Ask, Consume, Escalation, RuleMode, RuleTimeout, RulesBody, RulesDocument, Whole};
+pub use matching::Facts;
+
+use index::Index;
+use matching::{Conditions, Judged};
+
+use crate::{Json, RuleName};
+
+/// Most rules of a document.
+pub const MAX_RULES: usize = 500;
+/// Longest document, in bytes.
+pub const MAX_RULES_BYTES: usize = 256 * 1024;
+
+/// A rule in force, beyond what the index knows of it.
+#[derive(Clone, Debug)]
+struct Rule {
+    name: RuleName,
+    conditions: Conditions,
+    /// `None`: it decides, which this release does not do; it asks as if nothing were said.
+    ask: Option<Ask>,
+}
+
+/// The rules in force of one document.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    rules: Vec<Rule>,
+    index: Index,
+}
+
+/// What the rules say of a submission.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The rule that applies, or the first that failed.
+    pub rule: RuleName,
+    /// The rule could not be judged.
+    pub failed: bool,
+    /// Who is asked, and how.
+    pub ask: Ask,
+}
+
+impl Rules {
+    /// What applies; `None`: no rule does, and none failed. `arguments` are read only where a rule looks at them.
+    #[must_use]
+    pub fn judge(&self, facts: &Facts<'_>, arguments: impl FnOnce() -> Json) -> Option<Applied> {
+        let candidates = self.index.candidates(facts.agent_id, facts.action_type, facts.priority);
+        let rules: Vec<&Rule> = candidates.iter().filter_map(|place| self.rules.get(place)).collect();
+        let arguments =
+            if rules.iter().any(|rule| rule.conditions.look_at_arguments()) { arguments() } else { Json::Null };
+        let mut failed: Option<&Rule> = None;
+        let (mut routing, mut unjudged, mut approvals) = (None, None, None);
+        for rule in rules {
+            match (rule.conditions.judge(facts, &arguments), failed) {
+                (Judged::HoldsNot, _) => {}
+                (Judged::Holds, None) => {
+                    let ask = rule.ask.clone().unwrap_or_default();
+                    return Some(Applied { rule: rule.name.clone(), failed: false, ask });
+                }
+                (judged, _) => {
+                    if judged == Judged::Fails {
+                        failed = failed.or(Some(rule));
+                        unjudged = unjudged.or(rule.ask.as_ref());
+                    } else {
+                        routing = routing.or(rule.ask.as_ref());
+                    }
+                    // A rule that may apply counts as one that does: the strictest.
+                    approvals = approvals.max(rule.ask.as_ref().and_then(|ask| ask.approvals));
+                }
+            }
+        }
+        failed.map(|rule| {
+            let ask = routing.or(unjudged).cloned().unwrap_or_default();
+            Applied { rule: rule.name.clone(), failed: true, ask: Ask { approvals, ..ask } }
+        })
+    }
+
+    /// How many are in force.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether none is in force.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+}
+
+impl Ask {
+    /// Whether it names people: then no timeout approves.
+    #[must_use]
+    pub fn names_people(&self) -> bool {
+        self.groups.is_some() || self.operators.is_some()
+    }
+}
