@@ -168,6 +168,8 @@ impl Secrets {
     /// The functions' configuration.
     pub fn environment(&self, database_url: &str, nats_url: &str) -> anyhow::Result<HashMap<String, String>> {
         let jwks = json!({"keys": [self.issuer_key.jwk(ISSUER_KEY_ID)?]});
+        // Bound to no tenant: its tokens name one.
+        let issuers = json!([{"name": "development", "issuer": ISSUER, "jwks": jwks, "owners": true}]);
         let variables = [
             ("DATABASE_URL", database_url.to_owned()),
             ("NATS_URL", nats_url.to_owned()),
@@ -177,8 +179,7 @@ impl Secrets {
             ("RECEIPT_KEY", self.receipt_key.0.clone()),
             ("ATTESTATION_KEY", self.attestation_keys.iter().map(|key| key.0.as_str()).collect::<Vec<_>>().join("\n")),
             ("ATTESTATION_JWKS", self.attestation_jwks()?.to_string()),
-            ("ISSUER", ISSUER.to_owned()),
-            ("ISSUER_JWKS", jwks.to_string()),
+            ("ISSUERS", issuers.to_string()),
             ("ALLOW_AUTO_APPROVE", "true".to_owned()),
             ("EGRESS_ALLOW", "http://127.0.0.1".to_owned()),
             ("BIND_ADDRESS", "127.0.0.1".to_owned()),

@@ -28,6 +28,7 @@ pub fn document() -> anyhow::Result<String> {
         ("agent", "A token that the agent signs itself, EdDSA or ES256, at most 15 minutes long"),
         ("operator", "A token of the deployment's issuer with the role operator"),
         ("admin", "A token of the deployment's issuer with the role admin"),
+        ("owner", "A token of an issuer that may name owners, with the role owner"),
     ] {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
         components.add_security_scheme(name, SecurityScheme::Http(bearer.description(Some(description)).build()));

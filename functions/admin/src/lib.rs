@@ -1,5 +1,5 @@
-//! `admin`: administrators register agents and keys, set timeout policies, freeze, see what is stuck and put it right, and
-//! export chains. Internal: not on the public API.
+//! `admin`: administrators register agents and keys, set timeout policies, freeze, block operators, see what is stuck and put it right, and
+//! export chains; owners see to tenants. Internal: not on the public API.
 
 mod agents;
 mod chain;
@@ -8,8 +8,11 @@ mod disposition;
 mod freezes;
 mod keys;
 mod log;
+mod offboarding;
+mod operators;
 mod policies;
 mod stale;
+mod tenants;
 
 use relaytrace_domain::Cause;
 use relaytrace_service::DatabaseAuthority;
@@ -37,7 +40,13 @@ pub fn router() -> Routes {
         freezes::show,
         freezes::set,
         freezes::end,
-        log::list
+        log::list,
+        operators::change,
+        offboarding::offboard_agent,
+        offboarding::offboard_tenant,
+        tenants::list,
+        tenants::register,
+        tenants::change
     )
     .needing(DatabaseAuthority::Ops, |needs| needs.responses().bearer().causes(&[Cause::Admin]))
 }

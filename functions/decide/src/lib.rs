@@ -5,6 +5,7 @@ mod conditional;
 mod detail;
 mod filter;
 mod me;
+mod operators;
 mod page;
 mod queue;
 
@@ -24,11 +25,19 @@ use answer::{Body, Given};
 
 /// The routes of this function.
 pub fn router() -> Routes {
-    relaytrace_service::routes!(queue::list, detail::detail, me::me, decide, receipt_keys, page::openapi)
-        .route("/v1/hitl/requests", MethodRouter::new().fallback(queue::not_allowed))
-        .route("/", get(page::index))
-        .route("/page/{file}", get(page::asset))
-        .needing(DatabaseAuthority::People, |needs| needs.receipts().causes(&[Cause::Operator]))
+    relaytrace_service::routes!(
+        queue::list,
+        detail::detail,
+        me::me,
+        operators::list,
+        decide,
+        receipt_keys,
+        page::openapi
+    )
+    .route("/v1/hitl/requests", MethodRouter::new().fallback(queue::not_allowed))
+    .route("/", get(page::index))
+    .route("/page/{file}", get(page::asset))
+    .needing(DatabaseAuthority::People, |needs| needs.receipts().causes(&[Cause::Operator]))
 }
 
 /// Approve, reject, edit or respond

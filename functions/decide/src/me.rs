@@ -1,6 +1,7 @@
 //! The caller: `GET /v1/hitl/me`.
 
 use axum::Json;
+use relaytrace_domain::TenantId;
 use relaytrace_service::auth::{Operator, SignedIn};
 use relaytrace_service::http::Problem;
 use serde::Serialize;
@@ -13,7 +14,7 @@ pub struct Me {
     name: Option<String>,
     roles: Vec<&'static str>,
     groups: Vec<String>,
-    tenant: &'static str,
+    tenant: TenantId,
 }
 
 /// See who you are
@@ -27,7 +28,7 @@ pub struct Me {
     )
 )]
 pub async fn me(_: Operator, SignedIn(person): SignedIn) -> Json<Me> {
-    let roles = [(person.is_operator, "operator"), (person.is_admin, "admin")];
+    let roles = [(person.is_operator, "operator"), (person.is_admin, "admin"), (person.is_owner, "owner")];
     let roles = roles.into_iter().filter_map(|(has, role)| has.then_some(role)).collect();
-    Json(Me { id: person.id, name: person.name, roles, groups: person.groups, tenant: "default" })
+    Json(Me { id: person.id, name: person.name, roles, groups: person.groups, tenant: person.tenant })
 }

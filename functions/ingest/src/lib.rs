@@ -42,6 +42,7 @@ async fn submit(
     if submission.envelope.agent_id != caller.agent_id {
         return Err(Error::Forbidden("the token is another agent's"));
     }
+    state.authenticator.count_submission(&caller)?;
     let kept_seconds = state.submissions.dedupe_seconds;
     let (request, delivered, is_new) =
         state.relay.submit(caller, submission, kept_seconds, trace.traceparent.clone()).await?;

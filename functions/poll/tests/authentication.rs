@@ -130,7 +130,8 @@ async fn of_two_keys_with_one_kid_the_one_that_signed_is_found(owner: PgPool) {
         let rules = TokenRules { audience: "relaytrace".into(), max_lifetime_seconds: 900, leeway_seconds: 30 };
         let issuer = Issuer::pinned("https://issuer".into(), keys);
         let state = &app.state;
-        let authenticator = Authenticator::new(rules, state.store.clone(), issuer, state.master_secrets.clone());
+        let (store, masters) = (state.store.clone(), state.master_secrets.clone());
+        let authenticator = Authenticator::new(rules, store.clone(), Some(store), issuer.into(), masters);
         let mut headers = HeaderMap::new();
         headers.insert("authorization", format!("Bearer {}", ours.token("k", &claims)).parse().unwrap());
         let principal: Arc<Principal> = authenticator.authenticate(&headers).await.expect("verified");

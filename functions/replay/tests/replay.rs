@@ -58,7 +58,7 @@ async fn replay(app: &TestApp, order: &Value) -> Answer {
 
 fn ada() -> Scope {
     let actor = Actor { kind: ActorKind::Admin, id: "ada".into(), name: None };
-    Scope { tenant: TenantId::default(), actor, known_as: Vec::new() }
+    Scope { tenant: TenantId::default(), actor, known_as: Vec::new(), groups: Vec::new() }
 }
 
 /// An order whose process died before its first batch.

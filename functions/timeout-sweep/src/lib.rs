@@ -58,6 +58,8 @@ pub fn router() -> Routes {
 }
 
 /// Run one sweep
+///
+/// Of all tenants: for administrators of the deployment's own, which is `default` unless `DEFAULT_TENANT` says otherwise.
 #[utoipa::path(
     post, path = "/internal/timeout-sweep", tag = "timeout-sweep", security(("admin" = [])),
     responses(
@@ -65,7 +67,10 @@ pub fn router() -> Routes {
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     )
 )]
-async fn sweep(_: Admin, State(state): State<AppState>) -> Result<Json<SweepReport>> {
+async fn sweep(Admin(scope): Admin, State(state): State<AppState>) -> Result<Json<SweepReport>> {
+    if scope.tenant != state.home_tenant {
+        return Err(Error::Forbidden("the sweep is of all tenants, and you are another one's administrator"));
+    }
     run_once(state).await.map(Json)
 }
 

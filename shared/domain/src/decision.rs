@@ -97,13 +97,15 @@ pub enum ActorKind {
     Operator,
     /// A person with the role `admin`.
     Admin,
+    /// A person with the role `owner`.
+    Owner,
     /// The agent itself.
     Agent,
     /// RelayTrace: `timeout-sweep`.
     System,
 }
 
-stored_as_text!(ActorKind { Operator = "operator", Admin = "admin", Agent = "agent", System = "system" });
+stored_as_text!(ActorKind { Operator = "operator", Admin = "admin", Owner = "owner", Agent = "agent", System = "system" });
 
 /// Who did something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,10 +16,13 @@
 //! | `RECEIPT_OLD_KEYS` | JWK set: public halves of earlier receipt keys | none |
 //! | `ATTESTATION_KEY` | Ed25519 private key of this function, PKCS#8 PEM; several functions in one process: a block for each | required by ingest, bridge, decide, timeout-sweep, admin |
 //! | `ATTESTATION_JWKS` | JWK set: public halves of all functions' attestation keys, each with its `causes`; earlier ones too | required by these and poll |
-//! | `ISSUER` | `iss` of operators' and administrators' tokens, https | required |
+//! | `ISSUERS` | who says who people are: a JSON list of `{name, issuer, jwks \| jwks_url, audience?, tenant?, owners?}`; `issuer` is the `iss` of its tokens, `audience` their `aud`, `tenant` the only one that it speaks for, `owners: true` lets it name owners | this or the next |
+//! | `ISSUER` | the single issuer's `iss`, https; it names no owners | |
 //! | `ISSUER_JWKS_URL` | where its keys are, https | this or the next |
 //! | `ISSUER_JWKS` | its keys, as a JWK set | |
 //! | `ROLES_CLAIM`, `GROUPS_CLAIM` | JSON pointers to a person's roles and groups in their token | `/roles`, `/groups` |
+//! | `TENANT_CLAIM` | JSON pointer to a person's tenant, where their issuer is bound to none | `/tenant` with `ISSUERS`; with `ISSUER` tokens name none |
+//! | `DEFAULT_TENANT` | tenant of a token that names none; it must exist. Its administrators run sweeps by HTTP | `default` with `ISSUER`; with `ISSUERS` such a token is refused, and the administrators are those of `default` |
 //! | `TOKEN_AUDIENCE` | `aud` of every token | `relaytrace` |
 //! | `AGENT_TOKEN_MAX_SECONDS` | longest life of an agent's token | 900 |
 //! | `TOKEN_LEEWAY_SECONDS` | how far clocks may differ, at most 30 | 30 |
@@ -34,7 +37,7 @@
 //! | `HOOK_WAIT_SECONDS` | longest time that a harness's hook is held, at most 600; its own timeout must be longer | 50 |
 //! | `MAX_PARKED_PER_AGENT` | calls of one agent that wait at a time, in each process | 256 |
 //! | `CORS_ALLOWED_ORIGINS` | origins that the operator page is also served from, comma-separated | none |
-//! | `LOGIN_CLIENT_ID` | the operator page's client at `ISSUER` (OIDC, public, PKCE) | tokens are pasted |
+//! | `LOGIN_CLIENT_ID` | the operator page's client at the first issuer (OIDC, public, PKCE) | tokens are pasted |
 //! | `LOGIN_SCOPE` | what the page asks the issuer for | `openid profile` |
 //! | `MAX_BODY_BYTES` | longest body of a request, at most 524288 | 524288 |
 //! | `PORT`, `BIND_ADDRESS` | plain HTTP | 8080, `0.0.0.0` |
@@ -48,6 +51,8 @@
 //!
 //! Where `RELAYTRACE_DEV_JSON` names the description of a running local stack, and `DATABASE_URL` is not set, it gives what
 //! the environment does not. White space around a value does not count. Nothing has a default that would let someone in.
+
+mod issuers;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -64,7 +69,7 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
-use crate::auth::{BearerMaster, ClaimPlaces, Issuer, IssuerKeys, MasterSecrets, TokenRules};
+use crate::auth::{BearerMaster, IssuerKeys, Issuers, MasterSecrets, TokenRules};
 use crate::database_url;
 use crate::events::check_config;
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
@@ -92,7 +97,7 @@ pub struct Config {
     /// Decisions are signed with these.
     pub attestor: Attestor,
     /// Whose tokens people carry.
-    pub issuer: Issuer,
+    pub issuers: Issuers,
     /// What every token must be.
     pub token_rules: TokenRules,
     /// How submissions are taken.
@@ -201,7 +206,9 @@ impl Config {
             && !variables.contains_key("AWS_LAMBDA_RUNTIME_API")
         {
             let of_stack = local_stack(&path).map_err(|fault| ConfigFaults(vec![fault]))?;
-            for (name, value) in of_stack {
+            // An issuer that is given stands instead of the stack's.
+            let is_issuer_given = variables.contains_key("ISSUER");
+            for (name, value) in of_stack.into_iter().filter(|(name, _)| !(is_issuer_given && name == "ISSUERS")) {
                 variables.entry(name).or_insert(value);
             }
         }
@@ -238,7 +245,7 @@ impl Config {
             read.needed(needs.receipts, "RECEIPT_KEY", |text| ReceiptKey::from_pem(&SecretString::from(text)));
         let old_keys = read.optional("RECEIPT_OLD_KEYS", jwk_set);
         let (attestations, attestor) = read.attestations(needs);
-        let issuer = read.issuer();
+        let issuers = read.issuers();
         let token_rules = TokenRules {
             audience: read.optional("TOKEN_AUDIENCE", one_line).unwrap_or("relaytrace".into()),
             max_lifetime_seconds: read.number("AGENT_TOKEN_MAX_SECONDS", 900, 1, 86_400),
@@ -269,8 +276,8 @@ impl Config {
         let max_body_bytes = read.number("MAX_BODY_BYTES", MAX_BODY_BYTES, 1_024, MAX_BODY_BYTES);
         let server = read.server();
 
-        match (database, nats_url, name, issuer) {
-            (Some(database), Some(url), Some(name), Some(issuer)) if read.faults.is_empty() => {
+        match (database, nats_url, name, issuers) {
+            (Some(database), Some(url), Some(name), Some(issuers)) if read.faults.is_empty() => {
                 let settled = |database: PgConnectOptions| match settings_of_connection {
                     Some(true) => database.options(relaytrace_store::ROLE_SETTINGS),
                     _ => database,
@@ -288,7 +295,7 @@ impl Config {
                     bearer_master,
                     receipt_keys: ReceiptKeys::new(name, receipt_key, old_keys, attestations),
                     attestor,
-                    issuer,
+                    issuers,
                     token_rules,
                     submissions,
                     delivery,
@@ -424,45 +431,13 @@ impl Reader {
         let origins = self.optional("CORS_ALLOWED_ORIGINS", |text| text.split(',').map(origin).collect());
         let text = |text: &str| Ok::<_, &str>(text.to_owned());
         let client_id = self.optional("LOGIN_CLIENT_ID", text);
-        // Its faults are found where it is required.
-        let issuer = self
-            .variables
-            .get("ISSUER")
-            .map(|issuer| issuer.trim())
-            .and_then(|issuer| https(issuer).ok().map(|url| (issuer.to_owned(), url)));
+        let issuer = self.login_issuer();
         let scope = self.optional("LOGIN_SCOPE", text).unwrap_or("openid profile".into());
         let login = issuer.zip(client_id).map(|((issuer, url), client_id)| {
             let origin = url.origin().ascii_serialization();
             Login { issuer, origin, client_id, scope }
         });
         PageSettings { is_local: false, origins: origins.unwrap_or_default(), login }
-    }
-
-    fn issuer(&mut self) -> Option<Issuer> {
-        let name = self.required("ISSUER", |text| https(text).map(|_| text.to_owned()));
-        let pinned = self.optional("ISSUER_JWKS", issuer_keys);
-        let defaults = ClaimPlaces::default();
-        let places = ClaimPlaces {
-            roles: self.optional("ROLES_CLAIM", pointer).unwrap_or(defaults.roles),
-            groups: self.optional("GROUPS_CLAIM", pointer).unwrap_or(defaults.groups),
-        };
-        let url = self.optional("ISSUER_JWKS_URL", https);
-        match (name, pinned, url) {
-            (Some(name), Some(keys), None) => Some(Issuer::pinned(name, keys).with_places(places)),
-            (Some(name), None, Some(url)) => match Issuer::remote(name, url) {
-                Ok(issuer) => Some(issuer.with_places(places)),
-                Err(error) => {
-                    self.faults.push(format!("ISSUER_JWKS_URL: {error}"));
-                    None
-                }
-            },
-            (_, pinned, url) => {
-                if pinned.is_some() == url.is_some() {
-                    self.faults.push("one of ISSUER_JWKS_URL and ISSUER_JWKS is required, and only one".into());
-                }
-                None
-            }
-        }
     }
 }
 

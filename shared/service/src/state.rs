@@ -8,8 +8,8 @@ use crate::config::{Config, HookRules, PageSettings, SubmissionRules, TimeoutRul
 use crate::events::{Events, Publishing};
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use crate::needs::DatabaseAuthority;
-use relaytrace_domain::Clock;
 use relaytrace_domain::signing::ReceiptKeys;
+use relaytrace_domain::{Clock, TenantId};
 use relaytrace_store::Store;
 
 use crate::relay::Relay;
@@ -32,6 +32,8 @@ pub struct AppState {
     pub bearer_master: Option<Arc<crate::auth::BearerMaster>>,
     /// Signs receipts.
     pub receipt_keys: Arc<ReceiptKeys>,
+    /// The tenant whose administrators see to the deployment itself.
+    pub home_tenant: TenantId,
     /// How submissions are taken.
     pub submissions: SubmissionRules,
     /// What a timeout may do.
@@ -66,12 +68,15 @@ impl AppState {
         let store = connect(config.database);
         let authorities = config.authorities.into_iter().map(|(authority, database)| (authority, connect(database)));
         let authorities = Arc::new(authorities.collect::<BTreeMap<_, _>>());
-        // Keys of agents are the agents' authority's to read.
-        let store = authorities.get(&DatabaseAuthority::Agent).cloned().unwrap_or(store);
-        let state = Self::with_store(
-            store,
+        // People are noted by an authority of theirs, where the process has one. Keys of agents are the agents' to read.
+        let of = |authority: DatabaseAuthority| authorities.get(&authority).cloned();
+        let of_people = of(DatabaseAuthority::People).or_else(|| of(DatabaseAuthority::Ops));
+        let of_people = of_people.or_else(|| authorities.is_empty().then(|| store.clone()));
+        let store = of(DatabaseAuthority::Agent).unwrap_or(store);
+        let state = Self::with_stores(
+            (store, of_people),
             Events::new(config.nats, publishing),
-            config.issuer,
+            config.issuers,
             config.token_rules,
             config.master_secrets,
             config.receipt_keys,
@@ -141,14 +146,29 @@ impl AppState {
     pub fn with_store(
         store: Store,
         events: Events,
-        issuer: crate::auth::Issuer,
+        issuers: impl Into<crate::auth::Issuers>,
         token_rules: crate::auth::TokenRules,
         master_secrets: Arc<crate::auth::MasterSecrets>,
         receipt_keys: ReceiptKeys,
     ) -> Self {
-        let authenticator = Authenticator::new(token_rules, store.clone(), issuer, master_secrets.clone());
+        let stores = (store.clone(), Some(store));
+        Self::with_stores(stores, events, issuers.into(), token_rules, master_secrets, receipt_keys)
+    }
+
+    /// State over a store, and another that people are looked up and noted by.
+    fn with_stores(
+        (store, of_people): (Store, Option<Store>),
+        events: Events,
+        issuers: crate::auth::Issuers,
+        token_rules: crate::auth::TokenRules,
+        master_secrets: Arc<crate::auth::MasterSecrets>,
+        receipt_keys: ReceiptKeys,
+    ) -> Self {
+        let home_tenant = issuers.home_tenant();
+        let authenticator = Authenticator::new(token_rules, store.clone(), of_people, issuers, master_secrets.clone());
         let clock = store.clock().clone();
         Self {
+            home_tenant,
             relay: Relay::new(store.clone(), events.clone()),
             store,
             events,

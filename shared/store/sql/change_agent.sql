@@ -6,7 +6,14 @@
 -- name of who does it
 WITH before AS (
     -- Locked, so that the log says what it was.
-    SELECT agent_id, name, status, tenant_id FROM agents WHERE agent_id = $1 AND tenant_id = $8 FOR NO KEY UPDATE
+    SELECT a.agent_id, a.name, a.status, a.tenant_id
+    FROM agents a
+    WHERE a.agent_id = $1 AND a.tenant_id = $8
+        -- One that is enabled has room in its tenant.
+        AND ($3 IS DISTINCT FROM 'active' OR a.status = 'active' OR (
+            SELECT t.max_agents IS NULL OR tenant_has_room(t.tenant_id, t.max_agents) FROM tenants t WHERE t.tenant_id = $8
+        ))
+    FOR NO KEY UPDATE OF a
 ), changed AS (
     UPDATE agents a SET name = COALESCE($2, a.name), status = COALESCE($3, a.status)
     FROM before b WHERE a.agent_id = b.agent_id

@@ -4,10 +4,7 @@
 -- $1 now (null: the database's clock), $2 policy_id, $3 tenant_id, $4 to $6 kind, id and name of who does it
 WITH deleted AS (
     DELETE FROM timeout_policies p
-    WHERE p.policy_id = $2 AND (p.tenant_id IS NULL OR p.tenant_id = $3)
-        AND (p.agent_id IS NULL OR EXISTS (
-            SELECT FROM agents a WHERE a.agent_id = p.agent_id AND a.tenant_id = $3
-        ))
+    WHERE p.policy_id = $2 AND p.tenant_id = $3
         AND (p.agent_id IS NOT NULL OR p.action_type IS NOT NULL)
     RETURNING p.*
 )

@@ -16,7 +16,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO relaytrace_app, relaytrace_ops;
 GRANT SELECT ON
     agents, agent_keys, active_keys, agent_caps, agent_polls, tenants, timeout_policies, rules, freezes, hitl_requests,
     request_envelopes, request_dedupe, request_groups, hitl_decisions, decision_values, approval_chain, deliveries,
-    dead_letters, outbox, outcomes_due, attestation_start, epochs, hook_waits, _sqlx_migrations
+    dead_letters, outbox, outcomes_due, attestation_start, epochs, hook_waits, operators, _sqlx_migrations
     TO relaytrace_agent, relaytrace_people;
 
 -- ---------------------------------------------------------------- all authorities
@@ -50,7 +50,12 @@ GRANT INSERT, UPDATE, DELETE ON hook_waits TO relaytrace_app, relaytrace_agent;
 GRANT UPDATE (assigned_groups, assigned_operators) ON hitl_requests TO relaytrace_app, relaytrace_people;
 GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_people;
 
+-- Operators as their tokens describe them; only an administrator blocks one.
+GRANT INSERT (tenant_id, operator_id, name, email, groups, known_as, first_seen_at, seen_at),
+    UPDATE (name, email, groups, known_as, seen_at) ON operators TO relaytrace_app, relaytrace_people, relaytrace_ops;
+
 -- ---------------------------------------------------------------- relaytrace_ops
+GRANT UPDATE (status, blocked_at, blocked_by) ON operators TO relaytrace_app, relaytrace_ops;
 GRANT UPDATE (priority, respond_by, on_timeout, escalate_at, escalated_at, counted) ON hitl_requests
     TO relaytrace_app, relaytrace_ops;
 GRANT UPDATE (state, visible_at, expires_at, replayed, replayed_seq, replayed_by, replay_reason, dead_letter_id)

@@ -7,13 +7,13 @@
 WITH ordered AS (
     INSERT INTO replays (replay_id, replay_key, target, scope, reason, requested_by, requested_by_name, dry_run,
         created_at, tenant_id)
-    SELECT $2::uuid, $3::text, $4::text, $5::text::jsonb, $6::text, $7::text, $8::text, $9::boolean,
-        at_or_now($1), $11::text
+    SELECT $2::uuid, key_in_tenant($11::text, $3::text), $4::text, $5::text::jsonb, $6::text, $7::text, $8::text, $9::boolean,
+        at_or_now($1), $11
     WHERE $10::text IS NULL OR EXISTS (SELECT FROM agents a WHERE a.agent_id = $10 AND a.tenant_id = $11)
     ON CONFLICT (replay_key) DO NOTHING
     RETURNING replay_id, replay_key, target, scope, reason, dry_run, created_at
 )
 INSERT INTO admin_log (tenant_id, at, actor_kind, actor_id, actor_name, action, subject, details)
 SELECT $11, created_at, $12::text, $7, $8, 'replay.ordered', replay_id::text,
-    jsonb_build_object('replay_key', replay_key, 'target', target, 'scope', scope, 'reason', reason, 'dry_run', dry_run)
+    jsonb_build_object('replay_key', $3, 'target', target, 'scope', scope, 'reason', reason, 'dry_run', dry_run)
 FROM ordered

@@ -9,7 +9,7 @@ SELECT r.request_id AS "request_id!: RequestId", r.priority - 1 AS "priority!", 
     p.policy_id AS "policy_id!"
 FROM (VALUES (2::smallint), (3::smallint)) AS s (priority)
 CROSS JOIN LATERAL (
-    SELECT r.request_id, r.agent_id, r.action_type, r.priority, r.requested_respond_by
+    SELECT r.request_id, r.tenant_id, r.agent_id, r.action_type, r.priority, r.requested_respond_by
     FROM hitl_requests r
     WHERE r.status = 'pending' AND r.priority = s.priority AND r.respond_by <= at_or_now($1)
         AND may_be_raised(r.on_timeout, r.priority, r.requested_respond_by, at_or_now($1))
@@ -21,7 +21,7 @@ CROSS JOIN LATERAL (
     ORDER BY r.respond_by LIMIT $2
     FOR NO KEY UPDATE SKIP LOCKED
 ) r
-CROSS JOIN LATERAL applying_terms(r.agent_id, r.action_type, (r.priority - 1)::smallint) p
+CROSS JOIN LATERAL applying_terms(r.tenant_id, r.agent_id, r.action_type, (r.priority - 1)::smallint) p
 CROSS JOIN LATERAL (
     SELECT LEAST(at_or_now($1) + make_interval(secs => p.respond_within_seconds), r.requested_respond_by) AS respond_by
 ) t

@@ -1,5 +1,5 @@
 /* relaytrace: set_policy */
--- Sets the policy of a scope. The agent is looked up here: its absence is an answer, not a broken foreign key.
+-- Sets a tenant's policy of a scope; one of the deployment stays, for the others. The agent is looked up here: its absence is an answer, not a broken foreign key.
 --
 -- $1 now (null: the database's clock), $2 agent_id (null: any), $3 action_type (null: any), $4 priority,
 -- $5 respond_within_seconds, $6 escalate_after_percent (null: never), $7 on_timeout, $8 lowest_priority (null: any),
@@ -8,14 +8,14 @@
 WITH before AS (
     -- Locked, so that the log says what it was.
     SELECT p.* FROM timeout_policies p
-    WHERE p.priority = $4 AND p.agent_id IS NOT DISTINCT FROM $2 AND p.action_type IS NOT DISTINCT FROM $3
+    WHERE p.tenant_id = $10 AND p.priority = $4 AND p.agent_id IS NOT DISTINCT FROM $2 AND p.action_type IS NOT DISTINCT FROM $3
     FOR NO KEY UPDATE
 ), policy AS (
     INSERT INTO timeout_policies (
-        agent_id, action_type, priority, respond_within_seconds, escalate_after_percent, on_timeout,
+        tenant_id, agent_id, action_type, priority, respond_within_seconds, escalate_after_percent, on_timeout,
         lowest_priority, updated_at, updated_by, permit_seconds, consume_required
     )
-    SELECT $2::text, $3, $4, $5, $6, $7, $8, at_or_now($1), $9, $13::integer, $14::boolean
+    SELECT $10, $2::text, $3, $4, $5, $6, $7, $8, at_or_now($1), $9, $13::integer, $14::boolean
     WHERE ($2 IS NULL OR EXISTS (SELECT FROM agents a WHERE a.agent_id = $2 AND a.tenant_id = $10))
         -- Always so, and known only when the row is locked.
         AND (SELECT count(*) FROM before) >= 0

@@ -9,7 +9,7 @@ SELECT EXISTS (
     d.fingerprint AS "fingerprint?", d.request_id AS "request_id?: RequestId",
     p.lowest_priority AS "lowest_priority?: Priority",
     at_or_now($1) + make_interval(secs => p.respond_within_seconds) AS "latest!"
-FROM applying_terms($3, $5, $6) p
+FROM applying_terms((SELECT a.tenant_id FROM agents a WHERE a.agent_id = $3), $3, $5, $6) p
 LEFT JOIN request_dedupe d ON d.agent_id = $3 AND d.client_request_key = $4
     -- Kept as submit.sql keeps it.
     AND (

@@ -36,7 +36,7 @@ WITH input AS (
         at_or_now($1) + make_interval(secs => p.respond_within_seconds) AS latest
     FROM input i
     JOIN active_keys k ON k.key_id = i.key_id AND k.agent_id = i.agent_id
-    CROSS JOIN LATERAL applying_terms(i.agent_id, i.action_type, i.priority) p
+    CROSS JOIN LATERAL applying_terms(k.tenant_id, i.agent_id, i.action_type, i.priority) p
 ), accepted AS (
     -- A second submission of the key waits here for the first one's commit, and then finds no row to take: the
     -- statement has inserted nothing.

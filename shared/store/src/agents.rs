@@ -13,6 +13,7 @@ use relaytrace_domain::{Error, Result};
 const COUNTED_AT_ONCE: i64 = 1_000;
 /// Pause between two looks at transactions under way.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
+const NO_ROOM: &str = "the tenant has as many agents as its limit lets it have";
 
 /// A key as it is looked up to verify a token. All but the last two never change.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct AgentKey {
     pub key_id: KeyId,
     /// Whose key it is.
     pub agent_id: AgentId,
+    /// Whose agent that is.
+    pub tenant_id: TenantId,
     /// `EdDSA`, `ES256` or `bearer`.
     pub alg: String,
     /// SubjectPublicKeyInfo, DER; of a bearer key the SHA-256 of its token.
@@ -194,7 +197,11 @@ impl Database {
         }
         match self.agent(scope, agent_id).await? {
             Some(agent) if agent.name == name => Ok(false),
-            _ => Err(Error::Conflict("an agent with this id is registered under another name")),
+            Some(_) => Err(Error::Conflict("an agent with this id is registered under another name")),
+            None if self.one(|| sqlx::query_file!("sql/agent_taken.sql", agent_id.as_str())).await?.is_taken => {
+                Err(Error::Conflict("the agent_id is taken"))
+            }
+            None => Err(Error::Conflict(NO_ROOM)),
         }
     }
 
@@ -245,6 +252,9 @@ impl Database {
     }
 
     /// Changes an agent. `false`: there is no such agent.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] where it is to be enabled and its tenant has as many agents as it may.
     pub async fn change_agent(&self, scope: &Scope, agent_id: &AgentId, change: AgentChange<'_>) -> Result<bool> {
         let changed = self
             .execute(|| {
@@ -266,7 +276,11 @@ impl Database {
             })
             .await?;
         if changed.rows_affected() == 0 {
-            return Ok(false);
+            let is_enabled = change.status == Some("active");
+            return match self.agent(scope, agent_id).await? {
+                Some(_) if is_enabled => Err(Error::Conflict(NO_ROOM)),
+                _ => Ok(false),
+            };
         }
         // After the caps: what is submitted from now on counts itself, and what was under way has ended.
         if change.max_pending.flatten().or(change.max_pending_p1.flatten()).is_some() {

@@ -20,6 +20,8 @@ pub struct Scope {
     pub actor: Actor,
     /// Other identifiers of the person (`sub`, e-mail address, user name), in lower case.
     pub known_as: Vec<String>,
+    /// Their groups, as the token gives them.
+    pub groups: Vec<String>,
 }
 
 impl Scope {
@@ -27,6 +29,6 @@ impl Scope {
     #[must_use]
     pub fn of_program(name: &str) -> Self {
         let actor = Actor { kind: ActorKind::System, id: name.to_owned(), name: None };
-        Self { tenant: TenantId::default(), actor, known_as: Vec::new() }
+        Self { tenant: TenantId::default(), actor, known_as: Vec::new(), groups: Vec::new() }
     }
 }

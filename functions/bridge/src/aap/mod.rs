@@ -49,6 +49,7 @@ pub async fn create(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response> {
     let submission = submission(&caller, key_of(&headers)?, &bytes)?;
+    state.authenticator.count_submission(&caller)?;
     let kept_seconds = state.submissions.dedupe_seconds;
     let submitted = state.relay.submit(caller.clone(), submission, kept_seconds, trace.traceparent.clone()).await?;
     let (request, _, is_new) = submitted;

@@ -89,6 +89,7 @@ async fn ask(
     if let Some(standing) = state.store.continue_hook(hooked, kept_seconds).await? {
         return Ok((standing, None));
     }
+    state.authenticator.count_submission(hooked.caller)?;
     let submitted = state.relay.submit(hooked.caller.clone(), submission, kept_seconds, traceparent.to_owned()).await?;
     let (request, delivered, _) = submitted;
     Ok((request.request_id, delivered))

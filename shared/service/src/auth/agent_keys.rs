@@ -16,7 +16,7 @@ use super::bearer;
 use super::response_secret::{MasterSecrets, ResponseKey};
 use super::tokens::{Claims, TokenRules, Unverified, Validity};
 use super::{Failed, Principal};
-use relaytrace_domain::{AgentId, KeyId, KeyRights};
+use relaytrace_domain::{AgentId, KeyId, KeyRights, TenantId};
 use relaytrace_domain::{Error, Result};
 use relaytrace_store::{AgentKey, Caller, Store};
 
@@ -96,6 +96,7 @@ enum Verifies {
 
 struct KnownKey {
     agent_id: AgentId,
+    tenant: TenantId,
     verifies: Verifies,
     rights: Arc<KeyRights>,
     expires_at: Option<DateTime<Utc>>,
@@ -150,6 +151,11 @@ impl KeyRing {
         Self { store, masters, known, unknown, lookups: Semaphore::new(Self::LOOKUPS) }
     }
 
+    /// The tenant of a key whose token has just verified.
+    pub(super) fn tenant_of(&self, key_id: &KeyId) -> Option<TenantId> {
+        self.known.get(key_id).map(|key| key.tenant.clone())
+    }
+
     pub(super) async fn verify(
         &self,
         token: &str,
@@ -199,9 +205,9 @@ impl KeyRing {
                     self.known.insert(key_id.clone(), key.clone());
                 }
                 let caller = Caller { agent_id: key.agent_id.clone(), key_id };
-                let (rights, response_key) = (key.rights.clone(), key.response_key.clone());
+                let (rights, response_key, tenant) = (key.rights.clone(), key.response_key.clone(), key.tenant.clone());
                 let until = key.expires_at.map_or(good.until, |expires_at| expires_at.min(good.until));
-                Ok((Principal::Agent { caller, rights, response_key }, Validity { until, ..good }))
+                Ok((Principal::Agent { caller, tenant, rights, response_key }, Validity { until, ..good }))
             }
         }
     }
@@ -248,8 +254,8 @@ impl KeyRing {
             KeyAlg::Bearer => Verifies::Digest(key.public_key),
         };
         let response_key = Arc::new(self.masters.response_key(&key.master_id, &key.agent_id, key_id)?);
-        let (agent_id, expires_at) = (key.agent_id, key.expires_at);
-        let known = KnownKey { agent_id, verifies, rights, expires_at, response_key, looked_up_at: now };
+        let (agent_id, tenant, expires_at) = (key.agent_id, key.tenant_id, key.expires_at);
+        let known = KnownKey { agent_id, tenant, verifies, rights, expires_at, response_key, looked_up_at: now };
         let known = Arc::new(known);
         if key.used {
             self.known.insert(key_id.clone(), known.clone());

@@ -1,4 +1,4 @@
-//! Authority as a parameter type: [`Agent`], [`Operator`], [`Admin`], [`SignedIn`].
+//! Authority as a parameter type: [`Agent`], [`Operator`], [`Admin`], [`Owner`], [`SignedIn`].
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -18,6 +18,8 @@ pub enum Identity {
     Known(Arc<Principal>),
     /// It did not, for this reason; the log's business only.
     Unknown(&'static str),
+    /// It did, and its person may do nothing, for this reason.
+    Refused(&'static str),
     /// It could not be looked at: keys were out of reach. An agent whose key is known gets a signed answer.
     Undecided(Arc<Error>, Option<Arc<ResponseKey>>),
 }
@@ -28,7 +30,7 @@ impl Identity {
     pub fn principal(&self) -> Option<&Principal> {
         match self {
             Self::Known(principal) => Some(principal),
-            Self::Unknown(_) | Self::Undecided(..) => None,
+            Self::Unknown(_) | Self::Refused(_) | Self::Undecided(..) => None,
         }
     }
 
@@ -40,7 +42,7 @@ impl Identity {
                 Principal::Person(_) => None,
             },
             Self::Undecided(_, response_key) => response_key.as_ref(),
-            Self::Unknown(_) => None,
+            Self::Unknown(_) | Self::Refused(_) => None,
         }
     }
 
@@ -48,6 +50,7 @@ impl Identity {
         match parts.extensions.get::<Self>() {
             Some(Self::Known(principal)) => Ok(principal),
             Some(Self::Unknown(reason)) => Err(Error::Unauthenticated(reason)),
+            Some(Self::Refused(reason)) => Err(Error::Forbidden(reason)),
             Some(Self::Undecided(error, _)) => Err(Error::Unavailable(error.clone().into())),
             None => Err(Error::Unauthenticated("no token")),
         }
@@ -68,6 +71,7 @@ impl From<Result<Arc<Principal>, Failed>> for Identity {
         match found {
             Ok(principal) => Self::Known(principal),
             Err(Failed { error: Error::Unauthenticated(reason), .. }) => Self::Unknown(reason),
+            Err(Failed { error: Error::Forbidden(reason), .. }) => Self::Refused(reason),
             Err(Failed { error, response_key }) => Self::Undecided(Arc::new(error), response_key),
         }
     }
@@ -110,6 +114,14 @@ pub struct Operator(pub Scope);
 #[derive(Clone, Debug)]
 pub struct Admin(pub Scope);
 
+/// A person with the role `owner`, from an issuer that may say so.
+#[derive(Clone, Debug)]
+pub struct Owner(pub Scope);
+
+/// A person with the role `operator` or `admin`.
+#[derive(Clone, Debug)]
+pub struct Colleague(pub Scope);
+
 /// A person with any roles.
 #[derive(Clone, Debug)]
 pub struct SignedIn(pub Person);
@@ -147,16 +159,30 @@ impl<S: Send + Sync, A: AsksFor> FromRequestParts<S> for Agent<A> {
     }
 }
 
+/// The person, where they have the role.
+fn person_with(parts: &mut Parts, kind: ActorKind, refusal: &'static str, has: fn(&Person) -> bool) -> Result<Scope> {
+    let scope = match Identity::require(parts)? {
+        Principal::Person(person) if has(person) => person.clone().scope(kind),
+        _ => return Err(Error::Forbidden(refusal)),
+    };
+    well_asked(parts)?;
+    Ok(scope)
+}
+
 impl<S: Sync> FromRequestParts<S> for Operator {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
-        let scope = match Identity::require(parts)? {
-            Principal::Person(person) if person.is_operator => person.clone().scope(ActorKind::Operator),
-            _ => return Err(Error::Forbidden("the role operator is needed")),
-        };
-        well_asked(parts)?;
-        Ok(Self(scope))
+        person_with(parts, ActorKind::Operator, "the role operator is needed", |person| person.is_operator).map(Self)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Colleague {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
+        let has = |person: &Person| person.is_operator || person.is_admin;
+        person_with(parts, ActorKind::Operator, "the role operator or admin is needed", has).map(Self)
     }
 }
 
@@ -164,11 +190,14 @@ impl<S: Sync> FromRequestParts<S> for Admin {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
-        let scope = match Identity::require(parts)? {
-            Principal::Person(person) if person.is_admin => person.clone().scope(ActorKind::Admin),
-            _ => return Err(Error::Forbidden("the role admin is needed")),
-        };
-        well_asked(parts)?;
-        Ok(Self(scope))
+        person_with(parts, ActorKind::Admin, "the role admin is needed", |person| person.is_admin).map(Self)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Owner {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
+        person_with(parts, ActorKind::Owner, "the role owner is needed", |person| person.is_owner).map(Self)
     }
 }

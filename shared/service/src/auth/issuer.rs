@@ -1,4 +1,4 @@
-//! Operators' and administrators' tokens: the person, the roles and the groups that they name.
+//! An issuer of people's tokens, and its keys.
 
 use std::sync::Arc;
 
@@ -10,16 +10,28 @@ use serde_json::Value;
 use url::Url;
 
 use super::issuer_keys::Remote;
-use super::tokens::{TokenRules, Unverified, Validity};
-use super::{Person, Principal};
-use relaytrace_domain::{Error, Result, without_case};
+use super::tokens::{TokenRules, Unverified};
+use relaytrace_domain::{Error, Result, TenantId};
 
-/// The issuer of people's tokens.
+/// An issuer of people's tokens.
 #[derive(Debug)]
 pub struct Issuer {
-    name: String,
+    iss: String,
     source: Source,
-    places: ClaimPlaces,
+    binding: Binding,
+}
+
+/// What the deployment says of an issuer.
+#[derive(Clone, Debug, Default)]
+pub struct Binding {
+    /// Before the `sub` in the ids of its people, where there are several issuers.
+    pub name: String,
+    /// The `aud` of its tokens; `None`: the deployment's.
+    pub audience: Option<String>,
+    /// The only tenant that it speaks for; `None`: its tokens name one.
+    pub tenant: Option<TenantId>,
+    /// Whether it may say who is an owner.
+    pub owners: bool,
 }
 
 #[derive(Debug)]
@@ -28,21 +40,6 @@ enum Source {
     Pinned(Arc<IssuerKeys>),
     /// Keys fetched from the issuer.
     Remote(Arc<Remote>),
-}
-
-/// Where a token has what we ask of it: RFC 6901 pointers into its claims.
-#[derive(Clone, Debug)]
-pub struct ClaimPlaces {
-    /// The roles, a list or one text with spaces between them.
-    pub roles: String,
-    /// The groups, likewise.
-    pub groups: String,
-}
-
-impl Default for ClaimPlaces {
-    fn default() -> Self {
-        Self { roles: "/roles".into(), groups: "/groups".into() }
-    }
 }
 
 /// The keys of a JWK set (RFC 7517) that may verify signatures.
@@ -93,38 +90,49 @@ fn may_verify(key: &Jwk) -> bool {
 impl Issuer {
     /// An issuer whose keys are given.
     #[must_use]
-    pub fn pinned(name: String, keys: IssuerKeys) -> Self {
-        Self { name, source: Source::Pinned(Arc::new(keys)), places: ClaimPlaces::default() }
+    pub fn pinned(iss: String, keys: IssuerKeys) -> Self {
+        Self { iss, source: Source::Pinned(Arc::new(keys)), binding: Binding::default() }
     }
 
     /// An issuer whose keys are fetched when they are first needed.
     ///
     /// # Errors
     /// [`Error::Internal`] where no TLS client can be built.
-    pub fn remote(name: String, url: Url) -> Result<Self> {
+    pub fn remote(iss: String, url: Url) -> Result<Self> {
         let remote = Remote::new(url)?;
-        Ok(Self { name, source: Source::Remote(Arc::new(remote)), places: ClaimPlaces::default() })
+        Ok(Self { iss, source: Source::Remote(Arc::new(remote)), binding: Binding::default() })
     }
 
-    /// The same issuer, whose tokens have their roles and groups elsewhere.
+    /// The same issuer, of which the deployment says this.
     #[must_use]
-    pub fn with_places(self, places: ClaimPlaces) -> Self {
-        Self { places, ..self }
+    pub fn bound(self, binding: Binding) -> Self {
+        Self { binding, ..self }
     }
 
     /// The `iss` of its tokens.
     #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn iss(&self) -> &str {
+        &self.iss
     }
 
+    pub(super) fn binding(&self) -> &Binding {
+        &self.binding
+    }
+
+    /// The rules for its tokens.
+    pub(super) fn rules(&self, of_all: &TokenRules) -> TokenRules {
+        let audience = self.binding.audience.as_ref().unwrap_or(&of_all.audience).clone();
+        TokenRules { audience, ..of_all.clone() }
+    }
+
+    /// The claims of a token that one of its keys has signed.
     pub(super) async fn verify(
         &self,
         token: &str,
         unverified: &Unverified,
         rules: &TokenRules,
         now: DateTime<Utc>,
-    ) -> Result<(Principal, Validity)> {
+    ) -> Result<Value> {
         let keys = match &self.source {
             Source::Pinned(keys) => keys.clone(),
             Source::Remote(remote) => remote.keys_for(&unverified.key_id, now).await?,
@@ -136,52 +144,13 @@ impl Issuer {
                 break;
             }
         }
-        let person = self.person(&verified?)?;
-        Ok((Principal::Person(person), rules.validity(&unverified.claims.times)))
+        verified
     }
 
     fn verify_by(&self, key: &Jwk, token: &str, claimed: Algorithm, rules: &TokenRules) -> Result<Value> {
         let alg = algorithm(key, claimed)?;
         let key = DecodingKey::from_jwk(key).map_err(|_| Error::Unauthenticated("the issuer's key is of no use"))?;
-        rules.verify(token, &key, alg, &self.name)
-    }
-
-    /// The person that these claims describe. A shape that is not a role's is no role, not a wrong token.
-    fn person(&self, claims: &Value) -> Result<Person> {
-        let text = |name| claims.get(name).and_then(Value::as_str);
-        let (id, name) = (text("sub").unwrap_or_default(), text("name"));
-        if id.is_empty() || [Some(id), name].into_iter().flatten().any(|text| text.contains('\0')) {
-            return Err(Error::Unauthenticated("sub or name cannot be stored"));
-        }
-        let roles = list_of(claims.pointer(&self.places.roles));
-        let has_role = |name: &str| roles.iter().any(|role| role == name);
-        Ok(Person {
-            id: id.to_owned(),
-            name: name.map(str::to_owned),
-            is_operator: has_role("operator"),
-            is_admin: has_role("admin"),
-            groups: list_of(claims.pointer(&self.places.groups)),
-            known_as: [Some(id), text("email"), text("preferred_username")]
-                .into_iter()
-                .flatten()
-                // No envelope can name what cannot be stored.
-                .filter(|name| !name.contains('\0'))
-                .map(without_case)
-                .collect(),
-        })
-    }
-}
-
-/// A list of texts, or one text with spaces between its parts; any other shape is an empty list (contract, "Operators
-/// and administrators").
-fn list_of(claim: Option<&Value>) -> Vec<String> {
-    match claim {
-        Some(Value::String(text)) => text.split_whitespace().map(str::to_owned).collect(),
-        Some(Value::Array(items)) => {
-            let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
-            texts.collect::<Option<_>>().unwrap_or_default()
-        }
-        _ => Vec::new(),
+        rules.verify(token, &key, alg, &self.iss)
     }
 }
 
@@ -202,23 +171,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn roles_are_a_list_or_one_text_and_nothing_else() {
-        for (claim, roles) in [
-            (json!(["operator", "admin"]), vec!["operator", "admin"]),
-            (json!("operator  admin"), vec!["operator", "admin"]),
-            (json!("operator"), vec!["operator"]),
-            (json!(["operator", 7]), vec![]),
-            (json!(null), vec![]),
-            (json!(7), vec![]),
-            (json!({"operator": true}), vec![]),
-            (json!(""), vec![]),
-        ] {
-            assert_eq!(list_of(Some(&claim)), roles, "{claim}");
-        }
-        assert!(list_of(None).is_empty());
-    }
 
     #[test]
     fn keys_that_do_not_verify_or_are_not_known_are_left_out() {

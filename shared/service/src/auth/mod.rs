@@ -1,7 +1,7 @@
 //! Authentication of callers: bearer tokens, and the extractors that are a handler's authority.
 //!
-//! The first parameter of a handler is [`Agent`] with the scope that it asks of the key, [`Operator`] or [`Admin`]. Any
-//! other caller never reaches its body. The edge (`http`) verifies the token once and puts an [`Identity`] into the
+//! The first parameter of a handler is [`Agent`] with the scope that it asks of the key, [`Operator`], [`Admin`] or
+//! [`Owner`]. Any other caller never reaches its body. The edge (`http`) verifies the token once and puts an [`Identity`] into the
 //! request.
 
 mod agent_keys;
@@ -9,7 +9,9 @@ mod bearer;
 mod extract;
 mod issuer;
 mod issuer_keys;
+mod people;
 mod response_secret;
+mod standing;
 mod tokens;
 
 use std::sync::Arc;
@@ -20,8 +22,11 @@ use http::{HeaderMap, header};
 pub use agent_keys::{KeyAlg, PublicKey};
 pub use bearer::{BearerMaster, token_digest};
 pub(crate) use extract::BadQuery;
-pub use extract::{Admin, Agent, Ask, AsksFor, Execute, ExecuteAny, Hook, Identity, Operator, Provision, SignedIn};
-pub use issuer::{ClaimPlaces, Issuer, IssuerKeys};
+pub use extract::{
+    Admin, Agent, Ask, AsksFor, Colleague, Execute, ExecuteAny, Hook, Identity, Operator, Owner, Provision, SignedIn,
+};
+pub use issuer::{Binding, Issuer, IssuerKeys};
+pub use people::{ClaimPlaces, Issuers};
 pub use response_secret::{MasterSecrets, ResponseKey};
 pub use tokens::TokenRules;
 
@@ -37,37 +42,44 @@ pub enum Principal {
     Agent {
         /// It and its key.
         caller: Caller,
+        /// Its tenant.
+        tenant: TenantId,
         /// The rights of its key.
         rights: Arc<KeyRights>,
         /// What responses to it are signed with.
         response_key: Arc<ResponseKey>,
     },
-    /// A person with a token from the issuer.
+    /// A person with a token from an issuer.
     Person(Person),
 }
 
 /// A person as the issuer's token describes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Person {
-    /// The token's `sub`.
+    /// Their tenant: nothing of another one exists for them.
+    pub tenant: TenantId,
+    /// The token's `sub`; with several issuers the issuer's name and `|` before it.
     pub id: String,
     /// The token's `name`.
     pub name: Option<String>,
+    /// The token's `email`.
+    pub email: Option<String>,
     /// May decide.
     pub is_operator: bool,
-    /// May administer. Neither role implies the other.
+    /// May administer their tenant.
     pub is_admin: bool,
+    /// May see to tenants. No role implies another.
+    pub is_owner: bool,
     /// The groups of the token.
     pub groups: Vec<String>,
-    /// The token's `sub`, `email` and `preferred_username`, in lower case.
+    /// The id and the token's `sub`, `email` and `preferred_username`, in lower case.
     pub known_as: Vec<String>,
 }
 
 impl Person {
-    /// The caller, in the one tenant of a deployment with one issuer.
     fn scope(self, kind: ActorKind) -> Scope {
         let actor = Actor { kind, id: self.id, name: self.name };
-        Scope { tenant: TenantId::default(), actor, known_as: self.known_as }
+        Scope { tenant: self.tenant, actor, known_as: self.known_as, groups: self.groups }
     }
 }
 
@@ -80,12 +92,20 @@ impl Principal {
             Self::Person(person) => &person.id,
         }
     }
+
+    fn tenant(&self) -> &TenantId {
+        match self {
+            Self::Agent { tenant, .. } => tenant,
+            Self::Person(person) => &person.tenant,
+        }
+    }
 }
 
 /// A token that did not verify.
 #[derive(Debug)]
 pub struct Failed {
-    /// [`Error::Unauthenticated`] with the reason for the log; [`Error::Unavailable`] where keys cannot be looked up.
+    /// [`Error::Unauthenticated`] with the reason for the log; [`Error::Forbidden`] for a person who is blocked;
+    /// [`Error::Unavailable`] where keys cannot be looked up.
     pub error: Error,
     /// Where only that is out of reach whether the key is still active: the agent's answer is signed all the same.
     pub response_key: Option<Arc<ResponseKey>>,
@@ -103,17 +123,25 @@ pub struct Authenticator {
     rules: TokenRules,
     clock: Clock,
     agent_keys: agent_keys::KeyRing,
-    issuer: Issuer,
+    issuers: Issuers,
     verified: tokens::Verified,
+    standing: standing::Standing,
 }
 
 impl Authenticator {
-    /// An authenticator with empty caches.
+    /// An authenticator with empty caches. People are looked up and noted by their functions' store, if there is one.
     #[must_use]
-    pub fn new(rules: TokenRules, store: Store, issuer: Issuer, masters: Arc<MasterSecrets>) -> Self {
+    pub fn new(
+        rules: TokenRules,
+        store: Store,
+        people_store: Option<Store>,
+        issuers: Issuers,
+        masters: Arc<MasterSecrets>,
+    ) -> Self {
         let clock = store.clock().clone();
+        let standing = standing::Standing::new(store.clone(), people_store);
         let agent_keys = agent_keys::KeyRing::new(store, masters);
-        Self { rules, clock, agent_keys, issuer, verified: tokens::Verified::default() }
+        Self { rules, clock, agent_keys, issuers, verified: tokens::Verified::default(), standing }
     }
 
     /// Who sends these headers.
@@ -123,11 +151,27 @@ impl Authenticator {
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Principal>, Failed> {
         let token = bearer_token(headers)?;
         let now = self.clock.now();
-        if let Some(principal) = self.verified.get(token, now) {
-            return Ok(principal);
+        let principal = match self.verified.get(token, now) {
+            Some(principal) => principal,
+            // Boxed: what looks keys up is large, and each call would hold room for it until its end.
+            None => Box::pin(self.verify(token, now)).await?,
+        };
+        let response_key = match &*principal {
+            Principal::Agent { response_key, .. } => Some(response_key.clone()),
+            Principal::Person(_) => None,
+        };
+        Box::pin(self.standing.of(principal, now)).await.map_err(|error| Failed { error, response_key })
+    }
+
+    /// Counts a submission of this agent key for its tenant's limit.
+    ///
+    /// # Errors
+    /// [`Error::RateLimited`].
+    pub fn count_submission(&self, caller: &Caller) -> Result<()> {
+        match self.agent_keys.tenant_of(&caller.key_id) {
+            Some(tenant) => self.standing.count_submission(&tenant, self.clock.now()),
+            None => Ok(()),
         }
-        // Boxed: what looks keys up is large, and each call would hold room for it until its end.
-        Box::pin(self.verify(token, now)).await
     }
 
     async fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Arc<Principal>, Failed> {
@@ -143,12 +187,14 @@ impl Authenticator {
 
     async fn verify_jwt(&self, token: &str, now: DateTime<Utc>) -> Result<(Principal, tokens::Validity), Failed> {
         let unverified = tokens::Unverified::read(token)?;
-        self.rules.is_worth_a_key(&unverified.claims, now)?;
-        if unverified.claims.iss == self.issuer.name() {
-            Ok(self.issuer.verify(token, &unverified, &self.rules, now).await?)
-        } else {
-            self.agent_keys.verify(token, &unverified, &self.rules, now).await
-        }
+        let Some(issuer) = self.issuers.of(&unverified.claims.iss) else {
+            self.rules.is_worth_a_key(&unverified.claims, now)?;
+            return self.agent_keys.verify(token, &unverified, &self.rules, now).await;
+        };
+        let rules = issuer.rules(&self.rules);
+        rules.is_worth_a_key(&unverified.claims, now)?;
+        let (person, good) = self.issuers.verify(issuer, token, &unverified, &rules, now).await?;
+        Ok((Principal::Person(person), good))
     }
 }
 

@@ -68,8 +68,7 @@ impl Issuer {
             .stderr(Stdio::null())
             .spawn()
             .context("openssl serves the issuer's keys")?;
-        let issuer = scene.environment.get("ISSUER").context("no ISSUER")?;
-        let claims = json!({"iss": issuer, "aud": "relaytrace", "roles": ["operator"]});
+        let claims = json!({"iss": ISSUER, "aud": "relaytrace", "roles": ["operator"]});
         Ok(Self { key, claims, server })
     }
 
@@ -84,8 +83,12 @@ impl Issuer {
     }
 }
 
+/// `iss` of its tokens.
+const ISSUER: &str = "https://silent-issuer.relaytrace.invalid";
+
 pub async fn run(scene: &mut Scene<'_>) -> Verdict {
-    scene.environment.remove("ISSUER_JWKS");
+    scene.environment.remove("ISSUERS");
+    scene.environment.insert("ISSUER".to_owned(), ISSUER.to_owned());
     let port = relaytrace_servers::free_port(None)?;
     let (issuer, proxy) = (Arc::new(Issuer::start(scene, port)?), Proxy::to(port).await?);
     let url = format!("https://127.0.0.1:{}/jwks.json", proxy.port());

@@ -1,0 +1,286 @@
+//! Whether a caller whose token verified may call now: tenants can be suspended and limited, operators blocked.
+//!
+//! Both are remembered in the process and asked about again behind the calls, so that no statement of a call pays for
+//! them. Only a caller of whom nothing is known, or nothing recent, waits for the answer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use quick_cache::sync::Cache;
+
+use super::{Person, Principal};
+use relaytrace_domain::{Error, Result, TenantId};
+use relaytrace_store::{OperatorSeen, Store, TenantStanding};
+
+/// Tenants and people remembered at the most.
+const CAPACITY: usize = 20_000;
+
+/// What was found out, and when.
+#[derive(Debug)]
+struct Known<T> {
+    found: Mutex<Option<(T, DateTime<Utc>)>>,
+    is_asking: AtomicBool,
+    /// Of those who wait for the answer, one asks.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self { found: Mutex::new(None), is_asking: AtomicBool::new(false), turn: tokio::sync::Mutex::default() }
+    }
+}
+
+/// How long an answer is good.
+#[derive(Clone, Copy, Debug)]
+struct Freshness {
+    /// Nobody asks again.
+    fresh: TimeDelta,
+    /// It still counts, and somebody asks again behind the call.
+    usable: TimeDelta,
+    /// It counts where the database does not answer, in whose absence no call can do anything.
+    stale: TimeDelta,
+}
+
+impl<T: Copy + Send + 'static> Known<T> {
+    fn lock(&self) -> MutexGuard<'_, Option<(T, DateTime<Utc>)>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn learn(&self, found: T, now: DateTime<Utc>) {
+        *self.lock() = Some((found, now));
+    }
+
+    /// The answer of `ask`, remembered.
+    async fn get<F>(self: &Arc<Self>, now: DateTime<Utc>, good: Freshness, ask: impl FnOnce() -> F + Send) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        if let Some(found) = self.not_older_than(good.usable, now) {
+            if self.not_older_than(good.fresh, now).is_none() && !self.is_asking.swap(true, Ordering::AcqRel) {
+                tokio::spawn(self.clone().ask_behind(ask(), now));
+            }
+            return Ok(found);
+        }
+        let _turn = self.turn.lock().await;
+        if let Some(found) = self.not_older_than(good.usable, now) {
+            return Ok(found);
+        }
+        match ask().await {
+            Ok(found) => {
+                self.learn(found, now);
+                Ok(found)
+            }
+            Err(error) => self.not_older_than(good.stale, now).ok_or_else(|| error.into_unavailable()),
+        }
+    }
+
+    fn not_older_than(&self, age: TimeDelta, now: DateTime<Utc>) -> Option<T> {
+        self.lock().filter(|(_, at)| now - *at < age).map(|(found, _)| found)
+    }
+
+    async fn ask_behind(self: Arc<Self>, answer: impl Future<Output = Result<T>> + Send, now: DateTime<Utc>) {
+        match answer.await {
+            Ok(found) => self.learn(found, now),
+            Err(error) => tracing::debug!(error = %error, "a caller's standing was not found out"),
+        }
+        self.is_asking.store(false, Ordering::Release);
+    }
+}
+
+/// A tenant as this process knows it. `None` inside: there is none of this name.
+#[derive(Debug, Default)]
+struct KnownTenant {
+    standing: Arc<Known<Option<TenantStanding>>>,
+    submissions: Mutex<Bucket>,
+}
+
+/// Submissions that may still be taken, and since when that is known.
+#[derive(Debug, Default)]
+struct Bucket {
+    left: f64,
+    counted_at: Option<DateTime<Utc>>,
+}
+
+impl Bucket {
+    /// Takes one, of as many as come in a minute.
+    fn take(&mut self, per_minute: i32, now: DateTime<Utc>) -> bool {
+        let most = f64::from(per_minute);
+        let refilled = self
+            .counted_at
+            .map_or(most, |at| self.left + most * (now - at).max(TimeDelta::zero()).as_seconds_f64() / 60.0);
+        self.left = refilled.min(most);
+        self.counted_at = Some(now);
+        let is_taken = self.left >= 1.0;
+        if is_taken {
+            self.left -= 1.0;
+        }
+        is_taken
+    }
+}
+
+/// A person as this process knows them.
+#[derive(Debug, Default)]
+struct KnownPerson {
+    is_blocked: Arc<Known<bool>>,
+    noted_at: Mutex<Option<DateTime<Utc>>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Standing {
+    store: Store,
+    /// Of the authority that people's functions have; `None`: this process has no function for people.
+    people_store: Option<Store>,
+    tenants: Cache<TenantId, Arc<KnownTenant>>,
+    people: Cache<(TenantId, String), Arc<KnownPerson>>,
+}
+
+impl Standing {
+    /// A suspension and a limit are in force within 5 s.
+    const TENANTS: Freshness =
+        Freshness { fresh: TimeDelta::seconds(2), usable: TimeDelta::seconds(4), stale: TimeDelta::seconds(60) };
+    /// A block is in force within 60 s.
+    const PEOPLE: Freshness =
+        Freshness { fresh: TimeDelta::seconds(20), usable: TimeDelta::seconds(40), stale: TimeDelta::seconds(55) };
+    /// How often an operator is noted.
+    const NOTED_AGAIN_AFTER: TimeDelta = TimeDelta::minutes(1);
+
+    pub(super) fn new(store: Store, people_store: Option<Store>) -> Self {
+        Self { store, people_store, tenants: Cache::new(CAPACITY), people: Cache::new(CAPACITY) }
+    }
+
+    /// The caller as they may act now.
+    pub(super) async fn of(&self, principal: Arc<Principal>, now: DateTime<Utc>) -> Result<Arc<Principal>> {
+        let tenant = self.tenant(principal.tenant(), now).await?;
+        let is_active = tenant.is_some_and(|standing| standing.is_active);
+        match &*principal {
+            Principal::Agent { .. } if is_active => Ok(principal),
+            Principal::Person(person) if is_active => {
+                if self.is_blocked(person, now).await? {
+                    return Err(Error::Forbidden("an administrator has blocked you"));
+                }
+                Ok(principal)
+            }
+            // Owners see to tenants, also to their own.
+            Principal::Person(person) if person.is_owner && tenant.is_some() => {
+                Ok(Arc::new(Principal::Person(Person { is_operator: false, is_admin: false, ..person.clone() })))
+            }
+            _ if tenant.is_none() => Err(Error::Unauthenticated("there is no such tenant")),
+            _ => Err(Error::Unauthenticated("the tenant is suspended")),
+        }
+    }
+
+    async fn tenant(&self, tenant: &TenantId, now: DateTime<Utc>) -> Result<Option<TenantStanding>> {
+        let known = self.known_tenant(tenant);
+        let ask = || {
+            let (store, tenant) = (self.store.clone(), tenant.clone());
+            async move { store.tenant_standing(&tenant).await }
+        };
+        known.standing.get(now, Self::TENANTS, ask).await
+    }
+
+    fn known_tenant(&self, tenant: &TenantId) -> Arc<KnownTenant> {
+        let known = self.tenants.get_or_insert_with(tenant, || Ok::<_, std::convert::Infallible>(Arc::default()));
+        let Ok(known) = known;
+        known
+    }
+
+    /// Counts a submission of one of the tenant's agents.
+    pub(super) fn count_submission(&self, tenant: &TenantId, now: DateTime<Utc>) -> Result<()> {
+        let known = self.known_tenant(tenant);
+        let standing = known.standing.lock().and_then(|(standing, _)| standing);
+        let Some(per_minute) = standing.and_then(|standing| standing.submissions_per_minute) else { return Ok(()) };
+        let mut bucket = known.submissions.lock().unwrap_or_else(PoisonError::into_inner);
+        if bucket.take(per_minute, now) {
+            return Ok(());
+        }
+        Err(Error::RateLimited { cap: "tenant's submissions_per_minute".into() })
+    }
+
+    /// Whether the person is blocked. Notes them, behind the call.
+    async fn is_blocked(&self, person: &Person, now: DateTime<Utc>) -> Result<bool> {
+        let Some(store) = &self.people_store else { return Ok(false) };
+        let key = (person.tenant.clone(), person.id.clone());
+        let known = self.people.get_or_insert_with(&key, || Ok::<_, std::convert::Infallible>(Arc::default()));
+        let Ok(known) = known;
+        let ask = || {
+            let (store, (tenant, id)) = (store.clone(), key.clone());
+            async move { store.is_blocked(&tenant, &id).await }
+        };
+        let is_blocked = known.is_blocked.get(now, Self::PEOPLE, ask).await?;
+        if person.is_operator && !is_blocked && known.is_due(now) {
+            tokio::spawn(note(store.clone(), person.clone(), known, now));
+        }
+        Ok(is_blocked)
+    }
+}
+
+impl KnownPerson {
+    /// Whether the person is to be noted again; the caller that hears so does it.
+    fn is_due(&self, now: DateTime<Utc>) -> bool {
+        let mut noted_at = self.noted_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = noted_at.is_none_or(|at| now - at >= Standing::NOTED_AGAIN_AFTER);
+        if is_due {
+            *noted_at = Some(now);
+        }
+        is_due
+    }
+}
+
+async fn note(store: Store, person: Person, known: Arc<KnownPerson>, now: DateTime<Utc>) {
+    let seen = OperatorSeen {
+        tenant: &person.tenant,
+        id: &person.id,
+        name: person.name.as_deref(),
+        email: person.email.as_deref(),
+        groups: &person.groups,
+        known_as: &person.known_as,
+    };
+    match store.note_operator(&seen).await {
+        Ok(is_blocked) => known.is_blocked.learn(is_blocked, now),
+        // The next call tries again.
+        Err(error) => {
+            *known.noted_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            tracing::warn!(error = %error, "an operator was not noted");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minute_has_room_for_its_submissions_and_no_more() {
+        let (mut bucket, start) = (Bucket::default(), DateTime::UNIX_EPOCH);
+        let mut take = |seconds| bucket.take(3, start + TimeDelta::seconds(seconds));
+        assert_eq!([take(0), take(0), take(0), take(0)], [true, true, true, false]);
+        assert_eq!([take(20), take(20)], [true, false], "one in twenty seconds");
+        assert_eq!([take(500), take(500), take(500), take(500)], [true, true, true, false]);
+        assert!(!take(100), "a clock that goes back gives nothing");
+    }
+
+    const GOOD: Freshness =
+        Freshness { fresh: TimeDelta::seconds(2), usable: TimeDelta::seconds(4), stale: TimeDelta::seconds(60) };
+
+    #[tokio::test]
+    async fn an_answer_is_asked_for_again_behind_the_call_and_awaited_when_it_is_old() {
+        let (known, start) = (Arc::new(Known::<i32>::default()), DateTime::UNIX_EPOCH);
+        let at = |seconds, answer: Result<i32>| {
+            let known = known.clone();
+            async move { known.get(start + TimeDelta::seconds(seconds), GOOD, || async move { answer }).await }
+        };
+        assert_eq!(at(0, Ok(1)).await.unwrap(), 1);
+        assert_eq!(at(1, Ok(2)).await.unwrap(), 1, "fresh");
+        assert_eq!(at(3, Ok(3)).await.unwrap(), 1, "usable, and asked for");
+        while known.is_asking.load(Ordering::Acquire) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(at(4, Ok(4)).await.unwrap(), 3);
+        assert_eq!(at(9, Ok(5)).await.unwrap(), 5, "old: awaited");
+        let away = || Error::Unavailable(anyhow::anyhow!("away"));
+        assert_eq!(at(60, Err(away())).await.unwrap(), 5, "the database is away");
+        assert!(matches!(at(70, Err(away())).await, Err(Error::Unavailable(_))), "for too long");
+    }
+}

@@ -1,0 +1,25 @@
+/* relaytrace: set_operator */
+-- Blocks an operator or lets them in again. No row: nobody of this id was seen.
+--
+-- $1 now (null: the database's clock), $2 tenant_id, $3 operator_id, $4 status, $5 to $7 kind, id and name of who does it
+WITH before AS (
+    -- Locked, so that the log says what it was.
+    SELECT tenant_id, operator_id, status FROM operators WHERE tenant_id = $2 AND operator_id = $3 FOR NO KEY UPDATE
+), changed AS (
+    UPDATE operators o
+    SET status = $4,
+        blocked_at = CASE WHEN $4 = 'active' THEN NULL ELSE COALESCE(o.blocked_at, at_or_now($1)) END,
+        blocked_by = CASE WHEN $4 = 'active' THEN NULL ELSE COALESCE(o.blocked_by, $6::text) END
+    FROM before b WHERE o.tenant_id = b.tenant_id AND o.operator_id = b.operator_id
+    RETURNING o.*
+), logged AS (
+    INSERT INTO admin_log (tenant_id, at, actor_kind, actor_id, actor_name, action, subject, details)
+    SELECT c.tenant_id, at_or_now($1), $5::text, $6, $7::text,
+        CASE WHEN $4 = 'active' THEN 'operator.unblocked' ELSE 'operator.blocked' END, c.operator_id,
+        jsonb_build_object('was', b.status, 'became', c.status)
+    FROM before b JOIN changed c USING (tenant_id, operator_id)
+    WHERE b.status <> c.status
+)
+SELECT operator_id AS "operator_id!", name, email, groups AS "groups!", status AS "status!",
+    first_seen_at AS "first_seen_at!", seen_at AS "seen_at!", blocked_at, blocked_by
+FROM changed
