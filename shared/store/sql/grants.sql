@@ -16,7 +16,8 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO relaytrace_app, relaytrace_ops;
 GRANT SELECT ON
     agents, agent_keys, active_keys, agent_caps, agent_polls, tenants, timeout_policies, rules, freezes, hitl_requests,
     request_envelopes, request_dedupe, request_groups, hitl_decisions, decision_values, approval_chain, deliveries,
-    dead_letters, outbox, outcomes_due, attestation_start, epochs, hook_waits, operators, _sqlx_migrations
+    dead_letters, outbox, outcomes_due, attestation_start, epochs, hook_waits, rule_failures, delegations, claims,
+    operators, _sqlx_migrations
     TO relaytrace_agent, relaytrace_people;
 
 -- ---------------------------------------------------------------- all authorities
@@ -39,6 +40,7 @@ GRANT UPDATE (status, changed_at, chain_length, chain_head, approvals_given, vot
 -- ---------------------------------------------------------------- relaytrace_agent
 GRANT INSERT ON hitl_requests, request_envelopes, request_groups TO relaytrace_app, relaytrace_agent;
 GRANT INSERT, UPDATE ON request_dedupe, agent_polls TO relaytrace_app, relaytrace_agent;
+GRANT INSERT, UPDATE (failures) ON rule_failures TO relaytrace_app, relaytrace_agent;
 GRANT UPDATE (state, attempt, visible_at, expires_at, delivery_id, lease_expires_at, result, error_code, error_message,
     named_only, dead_letter_id) ON deliveries TO relaytrace_app, relaytrace_agent;
 GRANT UPDATE ON dead_letters TO relaytrace_app, relaytrace_agent;
@@ -49,6 +51,8 @@ GRANT INSERT, UPDATE, DELETE ON hook_waits TO relaytrace_app, relaytrace_agent;
 -- ---------------------------------------------------------------- relaytrace_people
 GRANT UPDATE (assigned_groups, assigned_operators) ON hitl_requests TO relaytrace_app, relaytrace_people;
 GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_people;
+GRANT INSERT, UPDATE (ended_at, ended_by_kind, ended_by, ended_by_name) ON delegations TO relaytrace_app, relaytrace_people;
+GRANT INSERT, UPDATE, DELETE ON claims TO relaytrace_app, relaytrace_people;
 
 -- Operators as their tokens describe them; only an administrator blocks one.
 GRANT INSERT (tenant_id, operator_id, name, email, groups, known_as, first_seen_at, seen_at),
@@ -56,7 +60,7 @@ GRANT INSERT (tenant_id, operator_id, name, email, groups, known_as, first_seen_
 
 -- ---------------------------------------------------------------- relaytrace_ops
 GRANT UPDATE (status, blocked_at, blocked_by) ON operators TO relaytrace_app, relaytrace_ops;
-GRANT UPDATE (priority, respond_by, on_timeout, escalate_at, escalated_at, counted) ON hitl_requests
+GRANT UPDATE (priority, respond_by, on_timeout, escalate_at, escalated_at, counted, assigned_groups) ON hitl_requests
     TO relaytrace_app, relaytrace_ops;
 GRANT UPDATE (state, visible_at, expires_at, replayed, replayed_seq, replayed_by, replay_reason, dead_letter_id)
     ON deliveries TO relaytrace_app, relaytrace_ops;
