@@ -61,6 +61,12 @@ GET /v1/admin/freezes/{freeze_id}
 PUT /v1/admin/freezes/{freeze_id}
 DELETE /v1/admin/freezes/{freeze_id}
 GET /v1/admin/log
+GET /v1/admin/tenants
+POST /v1/admin/tenants
+PATCH /v1/admin/tenants/{tenant_id}
+GET /v1/hitl/me
+GET /v1/hitl/operators
+PATCH /v1/admin/operators/{operator_id}
 GET /healthz
 GET /readyz
 """.split("\n")[1:-1]
@@ -82,6 +88,8 @@ def guarded_operations() -> list[tuple[str, str]]:
 
 def who(method: str, path: str) -> str:
     """Whose route it is, by the contract."""
+    if path.startswith("/v1/admin/tenants"):
+        return "owner"
     if path.startswith(("/v1/admin/", "/internal/")):
         return "admin"
     if path.startswith("/v1/agents/") or method == "POST" and path.endswith(("/requests", "/consume", "/outcome")):

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use relaytrace_domain::{Faults, Result};
 use relaytrace_service::AppState;
-use relaytrace_service::auth::Colleague;
+use relaytrace_service::auth::Operator;
 use relaytrace_service::http::{Cursor, OperatorView, Page, Problem, Query, clamped};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
@@ -31,14 +31,14 @@ impl Cursor for OperatorCursor {}
 /// Those whose tokens came by: nobody is registered. A page may have fewer of them than its limit, and another page after
 /// it.
 #[utoipa::path(
-    get, path = "/v1/hitl/operators", tag = "decide", security(("operator" = []), ("admin" = [])), params(ListQuery),
+    get, path = "/v1/hitl/operators", tag = "decide", security(("operator" = [])), params(ListQuery),
     responses(
         (status = 200, description = "A page of them, in the order of their ids", body = Page<OperatorView>),
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn list(
-    Colleague(scope): Colleague,
+    Operator(scope): Operator,
     State(state): State<AppState>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<OperatorView>>> {

@@ -118,10 +118,6 @@ pub struct Admin(pub Scope);
 #[derive(Clone, Debug)]
 pub struct Owner(pub Scope);
 
-/// A person with the role `operator` or `admin`.
-#[derive(Clone, Debug)]
-pub struct Colleague(pub Scope);
-
 /// A person with any roles.
 #[derive(Clone, Debug)]
 pub struct SignedIn(pub Person);
@@ -174,15 +170,6 @@ impl<S: Sync> FromRequestParts<S> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
         person_with(parts, ActorKind::Operator, "the role operator is needed", |person| person.is_operator).map(Self)
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Colleague {
-    type Rejection = Error;
-
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
-        let has = |person: &Person| person.is_operator || person.is_admin;
-        person_with(parts, ActorKind::Operator, "the role operator or admin is needed", has).map(Self)
     }
 }
 

@@ -23,7 +23,7 @@ pub use agent_keys::{KeyAlg, PublicKey};
 pub use bearer::{BearerMaster, token_digest};
 pub(crate) use extract::BadQuery;
 pub use extract::{
-    Admin, Agent, Ask, AsksFor, Colleague, Execute, ExecuteAny, Hook, Identity, Operator, Owner, Provision, SignedIn,
+    Admin, Agent, Ask, AsksFor, Execute, ExecuteAny, Hook, Identity, Operator, Owner, Provision, SignedIn,
 };
 pub use issuer::{Binding, Issuer, IssuerKeys};
 pub use people::{ClaimPlaces, Issuers};
