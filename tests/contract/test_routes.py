@@ -117,7 +117,7 @@ def test_a_guarded_route_refuses_who_has_no_token(http, stack, guarded):
     expect_problem(http.request(method, filled(path, stack), **body_for(method)), 401, "unauthenticated")
 
 
-@pytest.mark.parametrize("kind", ["agent", "operator", "admin"])
+@pytest.mark.parametrize("kind", ["agent", "operator", "admin", "owner"])
 def test_a_guarded_route_refuses_the_wrong_kind_of_token(http, stack, shared_agent, guarded, kind):
     method, path = guarded
     if kind == who(method, path):
@@ -126,6 +126,7 @@ def test_a_guarded_route_refuses_the_wrong_kind_of_token(http, stack, shared_age
         "agent": shared_agent.token(),
         "operator": stack["operator"]["token"],
         "admin": stack["admin"]["token"],
+        "owner": stack["owner"]["token"],
         "forged": stack["admin"]["token"][:-8] + "AAAAAAAA",
     }
     headers = {"authorization": f"Bearer {tokens[kind]}"}
