@@ -36,6 +36,7 @@ POST /v1/hooks/claude-code
 GET /v1/hitl/requests
 GET /v1/hitl/requests/{request_id}
 POST /v1/hitl/requests/{request_id}/decision
+POST /v1/hitl/decisions
 GET /openapi.json
 GET /.well-known/jwks.json
 POST /internal/timeout-sweep

@@ -16,15 +16,15 @@ pub fn attestation_keys(jwks: &Value) -> Result<AttestationKeys, &'static str> {
     AttestationKeys::from_jwks(&json!({"keys": attesting.collect::<Vec<_>>()}))
 }
 
-/// Every decision of an exported chain whose attestation does not hold by these keys: it was made or changed past the
-/// functions that may decide so. A decision without an attestation is no finding; [`crate::notes_on_chain`] names it.
+/// Every decision and vote of an exported chain whose attestation does not hold by these keys: it was made or changed past
+/// the functions that may decide so. A decision or vote without an attestation is no finding; [`crate::notes_on_chain`] names it.
 #[must_use]
 pub fn verify_attestations(export: &Value, keys: &AttestationKeys) -> Vec<Finding> {
     let mut findings = Findings::default();
     for (index, entry) in export["entries"].as_array().into_iter().flatten().enumerate() {
         let bytes = text(entry, "entry").and_then(|text| BASE64_STANDARD.decode(text).ok()).unwrap_or_default();
         let content: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        if text(&content, "kind") != Some("decided") {
+        if !matches!(text(&content, "kind"), Some("decided" | "voted")) {
             continue;
         }
         if let Attestation::Invalid(why) = keys.check(&bytes) {

@@ -60,14 +60,8 @@ pub fn notes_on_chain(export: &Value) -> Vec<Finding> {
                 format!("is {kind:?}, which this version does not know: its hash was checked, its meaning was not");
             notes.add(number, at("kind"), what);
         }
-        match (kind, content.get("attestation")) {
-            ("decided" | "voted", None) => {
-                notes.add(number, at("entry"), "is from before attestations, or forged: has none");
-            }
-            ("voted", Some(_)) => {
-                notes.add(number, at("entry"), "has an attestation, which this version does not check");
-            }
-            _ => {}
+        if matches!(kind, "decided" | "voted") && content.get("attestation").is_none() {
+            notes.add(number, at("entry"), "is from before attestations, or forged: has none");
         }
     }
     notes.0
@@ -130,7 +124,8 @@ impl Link {
     }
 }
 
-/// Submitted first and once; decided at most once; used at most once, and for the action that was decided.
+/// Submitted first and once; decided at most once, with votes before it; used at most once, and for the action that was
+/// decided.
 fn check_order(findings: &mut Findings, contents: &[Value]) {
     let (mut decided, mut is_consumed) = (None, false);
     for (index, content) in contents.iter().enumerate() {
@@ -141,7 +136,9 @@ fn check_order(findings: &mut Findings, contents: &[Value]) {
             Some("decided") => {
                 findings.check(decided.is_none(), number, &field, "is a second decision");
                 decided = Some(content);
+                check_votes(findings, index, contents);
             }
+            Some("voted") => findings.check(decided.is_none(), number, &field, "is a vote after the decision"),
             Some("consumed") => {
                 findings.check(!is_consumed, number, &field, "is a second use");
                 is_consumed = true;
@@ -154,6 +151,35 @@ fn check_order(findings: &mut Findings, contents: &[Value]) {
             _ => {}
         }
     }
+}
+
+/// The votes that a decision lists have entries before it, and an approval has as many as were asked for, of different
+/// persons.
+fn check_votes(findings: &mut Findings, index: usize, contents: &[Value]) {
+    let (decided, number) = (&contents[index], Some(index + 1));
+    let field = format!("/entries/{index}/entry");
+    let is_approval = text(decided, "outcome") == Some("approved");
+    let required = contents[0].get("approvals").and_then(Value::as_u64).unwrap_or(1);
+    let listed = decided.get("votes").and_then(Value::as_array);
+    let given = listed.map_or(1, Vec::len) as u64;
+    findings.check(!is_approval || given >= required, number, &field, "has fewer votes than approvals were required");
+    let votes = listed.map_or(&[][..], Vec::as_slice);
+    for vote in votes {
+        let entry = vote["seq"].as_u64().and_then(|seq| contents.get(usize::try_from(seq).ok()?.checked_sub(1)?));
+        let is_theirs = entry.is_some_and(|entry| {
+            let is_itself = is_approval && std::ptr::eq(entry, decided);
+            let same = ["at", "actor", "reason"].iter().all(|member| vote.get(member) == entry.get(member));
+            same && (is_itself || text(entry, "kind") == Some("voted") && vote["attestation"] == entry["attestation"])
+        });
+        findings.check(is_theirs, number, &field, "lists a vote that has no entry");
+    }
+    let persons =
+        |vote: &Value| [&vote["actor"]["id"], &vote["actor"]["for"]["id"]].map(|id| id.as_str().map(str::to_owned));
+    let mut voters: Vec<_> = votes.iter().flat_map(persons).flatten().collect();
+    let all = voters.len();
+    voters.sort_unstable();
+    voters.dedup();
+    findings.check(voters.len() == all, number, &field, "lists somebody twice among its voters");
 }
 
 /// The envelope is the one submitted, and every action digest that of its action.
@@ -178,7 +204,7 @@ fn check_envelope(findings: &mut Findings, export: &Value, contents: &[Value]) {
         return findings.add(None, "/envelope", "is not an envelope with an action");
     };
     for (index, content) in contents.iter().enumerate() {
-        let states_one = matches!(text(content, "kind"), Some("submitted" | "decided"));
+        let states_one = matches!(text(content, "kind"), Some("submitted" | "voted" | "decided"));
         // An edited action has a digest of its own; what was asked stands beside it.
         let asked = text(content, "requested_action_digest").or_else(|| text(content, "action_digest"));
         let holds = !states_one || asked == Some(&digest);
@@ -210,6 +236,36 @@ mod tests {
         assert_eq!(faults(body, action_digest(&action).to_string()), 0);
         assert_eq!(faults(body, Digest::of(b"another").to_string()), 1);
         assert_eq!(faults(b"{}", action_digest(&action).to_string()), 1);
+    }
+
+    #[test]
+    fn votes_have_entries_of_their_own_and_different_voters() {
+        let voted = |seq: u64, id: &str| json!({"kind": "voted", "seq": seq, "actor": {"id": id}, "attestation": {}});
+        let listed = |voted: &Value| {
+            let mut vote = voted.clone();
+            vote.as_object_mut().unwrap().remove("kind");
+            vote
+        };
+        let faults = |votes: &[&Value], required: u64, outcome: &str| {
+            let (ana, ben) = (voted(2, "ana"), voted(3, "ben"));
+            let mut decided = json!({"kind": "decided", "seq": 4, "outcome": outcome, "actor": {"id": "eve"}});
+            let mut listed: Vec<_> = votes.iter().map(|vote| listed(vote)).collect();
+            if outcome == "approved" {
+                listed.push(json!({"seq": 4, "actor": {"id": "eve"}}));
+            }
+            decided["votes"] = listed.into();
+            let submitted = json!({"kind": "submitted", "approvals": required});
+            let mut findings = Findings::default();
+            check_order(&mut findings, &[submitted, ana, ben, decided]);
+            findings.0.len()
+        };
+        let (ana, ben) = (voted(2, "ana"), voted(3, "ben"));
+        assert_eq!(faults(&[&ana, &ben], 3, "approved"), 0);
+        assert_eq!(faults(&[&ana], 3, "rejected"), 0, "a rejection needs none, and lists what was there");
+        assert_eq!(faults(&[&ana], 3, "approved"), 1);
+        assert_eq!(faults(&[&ana, &ana], 3, "approved"), 1, "twice");
+        assert_eq!(faults(&[&ana, &voted(3, "dan")], 3, "approved"), 1, "another voter than the entry's");
+        assert_eq!(faults(&[&ana, &voted(9, "ben")], 3, "approved"), 1, "no entry");
     }
 
     #[test]

@@ -104,10 +104,22 @@ pub fn verify_against_chain(receipt: &Receipt, export: &Value) -> Vec<Finding> {
         let holds = receipt.get("decided_by")[member] == content["actor"][member];
         findings.check(holds, number, at("actor"), format!("does not have the {member} of the receipt's decided_by"));
     }
+    let votes = |list: &Value, by: &str, at: &str| -> Vec<[Value; 2]> {
+        list.as_array().into_iter().flatten().map(|vote| [voter(&vote[by]), vote[at].clone()]).collect()
+    };
+    let holds = receipt.get("votes").is_null() == content["votes"].is_null()
+        && votes(receipt.get("votes"), "voted_by", "voted_at") == votes(&content["votes"], "actor", "at");
+    findings.check(holds, number, at("entry"), "does not have the receipt's votes");
     let asked = asked(export);
     for claim in ["agent_id", "client_request_key", "action_type"] {
         let holds = receipt.get(claim) == &asked[claim];
         findings.check(holds, None, "/envelope", format!("does not have the receipt's {claim}"));
     }
     findings.0
+}
+
+/// Who voted, without members that are null.
+fn voter(actor: &Value) -> Value {
+    let members = actor.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    members.map(|(name, value)| (name.clone(), value.clone())).collect::<serde_json::Map<_, _>>().into()
 }

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
 use relaytrace_domain::Result;
-use relaytrace_domain::{ActionType, AgentId, Faults, OnTimeout, Priority, Timestamp};
+use relaytrace_domain::{ActionType, AgentId, Faults, MAX_APPROVALS, OnTimeout, Priority, Timestamp};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Admin;
 use relaytrace_service::http::{JsonBody, Path, Problem};
@@ -46,6 +46,8 @@ pub struct PolicyView {
     permit_seconds: Option<i32>,
     /// Null: an agent may accept a decision and never consume it.
     consume: Option<ConsumeRule>,
+    /// Approvals of operators that decide; null: one.
+    approvals: Option<i16>,
     updated_at: Timestamp,
     updated_by: String,
 }
@@ -63,6 +65,7 @@ impl From<PolicyRecord> for PolicyView {
             lowest_priority: policy.lowest_priority,
             permit_seconds: policy.permit_seconds,
             consume: policy.consume_required.then_some(ConsumeRule::Required),
+            approvals: policy.approvals,
             updated_at: Timestamp(policy.updated_at),
             updated_by: policy.updated_by,
         }
@@ -117,6 +120,9 @@ pub struct NewPolicy {
     /// `required`: a usable approval is accepted only after it was consumed.
     #[deserr(default)]
     consume: Option<ConsumeRule>,
+    /// 1 to 10 approvals of different operators decide; absent or null: one.
+    #[deserr(default)]
+    approvals: Option<u8>,
 }
 
 impl NewPolicy {
@@ -131,12 +137,16 @@ impl NewPolicy {
         if self.permit_seconds.is_some_and(|seconds| !(10..=86_400).contains(&seconds)) {
             faults.add("/permit_seconds", "must be from 10 to 86400");
         }
+        if self.approvals.is_some_and(|approvals| !(1..=MAX_APPROVALS).contains(&approvals)) {
+            faults.add("/approvals", format!("must be from 1 to {MAX_APPROVALS}"));
+        }
         if self.on_timeout == OnTimeout::AutoApprove {
             let is_narrow = self.agent_id.is_some() && self.action_type.is_some();
             let refusals = [
                 (!allow_auto_approve, "auto_approve is not enabled in this deployment"),
                 (!is_narrow, "auto_approve needs a policy that names both the agent and the action type"),
                 (self.consume.is_some(), "auto_approve is never where consume is required"),
+                (self.approvals > Some(1), "auto_approve is never where more than one approval is required"),
                 (self.priority == Priority::P1, "auto_approve is never for P1"),
             ];
             for (_, reason) in refusals.into_iter().filter(|(is_refused, _)| *is_refused) {
@@ -156,6 +166,7 @@ impl NewPolicy {
             lowest_priority: self.lowest_priority,
             permit_seconds: self.permit_seconds.map(u32::cast_signed),
             consume_required: self.consume.is_some(),
+            approvals: self.approvals.map(i16::from),
         })
     }
 }

@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
 use relaytrace_domain::{
-    Answer, Answers, ClientRequestKey, Decision, DeliveryState, Digest, Error, Failure, Offer, OnBehalfOf, Permit,
-    RequestId, Result, Timestamp, chain_genesis,
+    Answer, Answers, Approvals, ClientRequestKey, Decision, DeliveryState, Digest, Error, Failure, Offer, OnBehalfOf,
+    Permit, RequestId, Result, Timestamp, Vote, chain_genesis,
 };
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Operator;
@@ -81,6 +81,10 @@ struct RequestDetail<'a> {
     /// The person for whom the agent acts.
     on_behalf_of: Option<OnBehalfOf>,
     decision: Option<Decision>,
+    /// Approvals of operators that decide it, and those that are there.
+    approvals: Approvals,
+    /// The approvals, the oldest first; the one that decided is the last.
+    votes: Vec<Vote>,
     delivery: Option<Delivery>,
     /// How long the approval may be used.
     permit: Option<Permit>,
@@ -107,7 +111,12 @@ impl You {
             (Some(_), _) => Self { may: Vec::new(), why_not: Some("already-decided") },
             (None, true) => Self { may: Vec::new(), why_not: Some("expired") },
             (None, false) => {
-                Self { may: answers.iter().filter(|answer| !is_kept_from(answer)).collect(), why_not: approves_not }
+                // What several approve is what was asked.
+                let is_possible = |answer: &Answer| {
+                    !detail.approvals.are_several() || matches!(answer, Answer::Approve | Answer::Reject)
+                };
+                let may = answers.iter().filter(|answer| is_possible(answer) && !is_kept_from(answer));
+                Self { may: may.collect(), why_not: approves_not }
             }
         }
     }
@@ -172,6 +181,8 @@ pub async fn detail(
         context: shown.context,
         erased: detail.envelope.is_none(),
         decision: detail.decision,
+        approvals: detail.approvals,
+        votes: detail.votes,
         delivery: detail.delivery.map(|seen| Delivery::of(seen, state.store.rules().lease_seconds)),
         permit: detail.permit,
         agent_last_polled_at: detail.agent_last_polled_at.map(Timestamp),

@@ -1,6 +1,7 @@
 //! `decide`: operators see the queue and decide; everyone finds the page, the API's description and the receipt keys.
 
 mod answer;
+mod batch;
 mod conditional;
 mod detail;
 mod filter;
@@ -14,7 +15,7 @@ use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use http::StatusCode;
-use relaytrace_domain::{Cause, Decision, RequestId};
+use relaytrace_domain::{Cause, RequestId, Verdict};
 use relaytrace_domain::{Error, Result};
 use relaytrace_service::auth::Operator;
 use relaytrace_service::http::{JsonBytes, Path, Problem, RequestOf, Routes, Trace};
@@ -31,6 +32,7 @@ pub fn router() -> Routes {
         me::me,
         operators::list,
         decide,
+        batch::decide_all,
         receipt_keys,
         page::openapi
     )
@@ -43,13 +45,14 @@ pub fn router() -> Routes {
 /// Approve, reject, edit or respond
 ///
 /// Checked in this order: decided already, past `respond_by`, not offered or against the agent's schema, another digest,
-/// an own request. The same operator's same answer again is 200.
+/// an own request, a vote on record. The same operator's same answer again is 200. Where more than one approval is
+/// required, each but the last answers 201 with the approvals so far.
 #[utoipa::path(
     post, path = "/v1/hitl/requests/{request_id}/decision", tag = "decide", security(("operator" = [])),
     params(("request_id" = String, Path)), request_body = Body,
     responses(
-        (status = 201, description = "Decided", body = Decision),
-        (status = 200, description = "Decided like this by the same operator before", body = Decision),
+        (status = 201, description = "Decided; or a vote, where others are needed", body = Verdict),
+        (status = 200, description = "The same operator answered like this before", body = Verdict),
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     )
 )]
@@ -70,13 +73,13 @@ async fn decide(
         action_digest: given.action_digest,
         traceparent: Some(trace.traceparent.clone()),
     };
-    let (decision, is_new) = if given.writes() {
+    let (verdict, is_new) = if given.writes() {
         write(&state, &scope, deciding, &given).await?
     } else {
-        state.relay.decide(deciding).await?
+        state.relay.answer(deciding).await?
     };
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    let mut response = (status, Json(decision)).into_response();
+    let mut response = (status, Json(verdict)).into_response();
     response.extensions_mut().insert(RequestOf(request_id));
     Ok(response)
 }
@@ -85,17 +88,17 @@ async fn decide(
 ///
 /// Where the request is over, nothing was judged, so nothing is written, and the answer is how it stands. Also where a sweep
 /// opens the request again meanwhile.
-async fn write(state: &AppState, scope: &Scope, mut deciding: Deciding, given: &Given) -> Result<(Decision, bool)> {
+async fn write(state: &AppState, scope: &Scope, mut deciding: Deciding, given: &Given) -> Result<(Verdict, bool)> {
     let asked = state.store.asked(scope, deciding.request_id).await?;
     let written = given.written(&asked);
     if asked.is_open {
         deciding.written = Some(written?);
-        return state.relay.decide(deciding).await;
+        return state.relay.answer(deciding).await;
     }
     match written {
         Ok(written) => {
             deciding.written = Some(written);
-            Ok((state.store.decided_before(&deciding).await?.decision, false))
+            Ok((Verdict::Decided(state.store.decided_before(&deciding).await?.decision), false))
         }
         Err(error) => match state.store.decided_before(&deciding).await {
             Ok(decided) => Err(Error::AlreadyDecided(Box::new(decided.decision))),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::decision::{Actor, Cause, Outcome};
 use super::ids::{ClientRequestKey, Digest, RequestId};
 use super::time::Timestamp;
+use super::vote::VoteEntry;
 
 /// What an entry tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +117,9 @@ pub struct DecidedEntry {
     pub response_digest: Option<Digest>,
     /// The reason given.
     pub reason: Option<String>,
+    /// The approvals, in their order; only where one was not enough. Of an approval the last is this decision itself.
+    #[serde(default)]
+    pub votes: Option<Vec<VoteEntry>>,
     /// The deployment's epoch; `None` in the first.
     #[serde(default)]
     pub epoch: Option<i32>,
@@ -136,6 +140,9 @@ pub struct SubmittedEntry {
     /// Type of its action; `None` in entries from before they named it.
     #[serde(default)]
     pub action_type: Option<String>,
+    /// Approvals that decide it; `None`: one.
+    #[serde(default)]
+    pub approvals: Option<u8>,
 }
 
 /// The `prev_hash` of a chain's first entry: SHA-256 of `relaytrace-chain-v1:<request_id>`.

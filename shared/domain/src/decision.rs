@@ -126,6 +126,22 @@ impl Actor {
     pub fn timeout_sweep() -> Self {
         Self { kind: ActorKind::System, id: "timeout-sweep".into(), name: None }
     }
+
+    /// Whether both are the same principal, by whatever name.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.id == other.id
+    }
+
+    /// As chain entries write it: no member is null.
+    #[must_use]
+    pub fn in_entry(&self) -> serde_json::Value {
+        let mut actor = serde_json::json!({"kind": self.kind, "id": self.id});
+        if let Some(name) = &self.name {
+            actor["name"] = name.as_str().into();
+        }
+        actor
+    }
 }
 
 /// A JSON text, kept as it was written.
@@ -236,14 +252,19 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// The same without what people wrote.
+    #[must_use]
+    pub fn shortened(self) -> Self {
+        Self { reason: None, action: None, response: None, ..self }
+    }
+
     /// Whether the same person said the same thing before: a retry, not a second decision. What was written is compared
     /// by its digest.
     #[must_use]
     pub fn repeats(&self, actor: &Actor, outcome: Outcome, reason: Option<&str>, written: Option<&Written>) -> bool {
         let digest = written.and_then(Written::action).map_or(self.requested_action_digest, |(_, digest)| digest);
         let response = |text: &JsonText| Json::parse(text.as_str().as_bytes()).ok().map(|json| canonical_digest(&json));
-        self.decided_by.kind == actor.kind
-            && self.decided_by.id == actor.id
+        self.decided_by.is(actor)
             && self.outcome == outcome
             && self.reason.as_deref() == reason
             && self.action_digest == digest

@@ -41,6 +41,9 @@ pub enum Error {
     /// The decider is the person for whom the agent acts.
     #[error("the agent acts for you: somebody else has to approve it")]
     OwnRequest,
+    /// The operator has approved already, in other words or for somebody else: nobody counts twice.
+    #[error("your approval is on record already")]
+    AlreadyVoted,
     /// The delivery was handed out again since, or never with this id.
     #[error("the delivery id is not that of the latest delivery")]
     StaleDelivery,
@@ -117,6 +120,7 @@ impl Error {
             Self::Expired { .. } => Failure::Expired,
             Self::ActionMismatch => Failure::ActionMismatch,
             Self::OwnRequest => Failure::OwnRequest,
+            Self::AlreadyVoted => Failure::AlreadyVoted,
             Self::StaleDelivery => Failure::StaleDelivery,
             Self::NotApproved => Failure::NotApproved,
             Self::AlreadyConsumed => Failure::AlreadyConsumed,

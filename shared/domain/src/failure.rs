@@ -32,6 +32,8 @@ pub enum Failure {
     ActionMismatch,
     /// The operator is the person for whom the agent acts, and may not approve it
     OwnRequest,
+    /// The operator's approval is on record already, in other words
+    AlreadyVoted,
     /// The delivery was handed out again since
     StaleDelivery,
     /// There is no approval that may be used
@@ -162,6 +164,7 @@ impl Failure {
             Self::Expired => ("expired", 409, "Expired"),
             Self::ActionMismatch => ("action-mismatch", 409, "Another action"),
             Self::OwnRequest => ("own-request", 403, "Own request"),
+            Self::AlreadyVoted => ("already-voted", 409, "Already voted"),
             Self::StaleDelivery => ("stale-delivery", 409, "Stale delivery"),
             Self::NotApproved => ("not-approved", 409, "Not approved"),
             Self::AlreadyConsumed => ("already-consumed", 409, "Already consumed"),
@@ -206,6 +209,7 @@ impl Failure {
             | Self::Expired
             | Self::ActionMismatch
             | Self::OwnRequest
+            | Self::AlreadyVoted
             | Self::StaleDelivery
             | Self::NotApproved
             | Self::AlreadyConsumed

@@ -32,6 +32,7 @@ mod stale;
 mod stored;
 mod time;
 mod timeout;
+mod vote;
 
 pub use aap::{AapBody, Bridged, Protocol, action_type_of, title_of};
 pub use answers::{Answer, Answers, OnBehalfOf, PermitSeconds, without_case};
@@ -63,6 +64,7 @@ pub use schema::AnswerSchema;
 pub use stale::StaleReason;
 pub use time::Timestamp;
 pub use timeout::{OnTimeout, SweepPart};
+pub use vote::{Approvals, MAX_APPROVALS, Verdict, Vote, VoteEntry, Voted};
 
 use stored::stored_as_text;
 

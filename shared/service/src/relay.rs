@@ -3,7 +3,7 @@
 //! Each operation runs as a task of its own. A caller that hangs up between the commit and the announcement loses its
 //! answer and nothing else: the event goes out and the parked poll wakes all the same. Handlers never see an event.
 
-use relaytrace_domain::{Decision, DeliveryState, Error, RequestId, Result, Submission};
+use relaytrace_domain::{Decision, DeliveryState, Error, RequestId, Result, Submission, Verdict};
 use relaytrace_store::{
     Ack, Acked, Adjustment, Caller, Consumed, Consuming, DeadLetterRecord, Deciding, Delivered, Noted, OutboxEvent,
     Reporting, RequestState, Scope, Store, Submitted,
@@ -53,7 +53,7 @@ impl Relay {
         .await
     }
 
-    /// Records a decision of any authority. Returns the decision as it stands, and whether this call made it.
+    /// Records a decision of an agent or an administrator. Returns the decision as it stands, and whether this call made it.
     ///
     /// Where a poll of this process waits for it, the decision's own statement leases the delivery to that poll.
     ///
@@ -63,22 +63,50 @@ impl Relay {
         let (store, events) = (self.store.clone(), self.events.clone());
         self.finish(Box::pin(async move {
             let reserved = events.reserve(deciding.request_id);
-            let mut decided = store.decide(deciding, reserved.as_ref().map(Reserved::key_id)).await?;
+            let decided = store.decide(deciding, reserved.as_ref().map(Reserved::key_id)).await?;
             let is_new = decided.event.is_some();
-            if let (Some(reserved), Some(leased)) = (reserved, decided.leased.take()) {
-                match reserved.hand_over(leased) {
-                    None => {
-                        if let Some(event) = decided.event.take() {
-                            events.delivered(&store, event).await;
-                        }
-                    }
-                    // Its poll has left: the announcement wakes another one.
-                    Some(leased) => drop(leased.give_back().await),
-                }
-            }
-            Ok(((decided.decision, is_new), decided.event))
+            let event = events.hand_over(&store, reserved, decided.leased, decided.event).await;
+            Ok(((decided.decision, is_new), event))
         }))
         .await
+    }
+
+    /// Records an operator's answer. Returns the decision or the vote, and whether this call made it.
+    ///
+    /// # Errors
+    /// Those of [`Store::answer`].
+    pub async fn answer(&self, deciding: Deciding) -> Result<(Verdict, bool)> {
+        let nothing = || Err(Error::internal(anyhow::anyhow!("an answer has no result")));
+        self.answer_all(vec![deciding]).await?.pop().unwrap_or_else(nothing)
+    }
+
+    /// Records an operator's answers to different requests, each as if it were sent alone. Returns their results, in
+    /// their order.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where the task of this call panics; those of each answer are in its result.
+    pub async fn answer_all(&self, deciding: Vec<Deciding>) -> Result<Vec<Result<(Verdict, bool)>>> {
+        let (store, events) = (self.store.clone(), self.events.clone());
+        let work = async move {
+            let reserved: Vec<_> = deciding.iter().map(|deciding| events.reserve(deciding.request_id)).collect();
+            let takers = reserved.iter().map(|reserved| reserved.as_ref().map(|reserved| reserved.key_id().clone()));
+            let answers: Vec<_> = deciding.into_iter().zip(takers).collect();
+            let (mut results, mut announced) = (Vec::with_capacity(answers.len()), Vec::new());
+            for (reserved, answered) in reserved.into_iter().zip(store.answer(&answers).await) {
+                let result = match answered {
+                    Ok(answered) => {
+                        let is_new = answered.event.is_some();
+                        announced.extend(events.hand_over(&store, reserved, answered.leased, answered.event).await);
+                        Ok((answered.verdict, is_new))
+                    }
+                    Err(error) => Err(error),
+                };
+                results.push(result);
+            }
+            events.committed_all(&store, announced).await;
+            results
+        };
+        tokio::spawn(Box::pin(work)).await.map_err(Error::internal)
     }
 
     /// Records an acknowledgement.

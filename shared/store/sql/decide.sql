@@ -18,7 +18,7 @@ WITH target AS (
     SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
         r.chain_length, r.chain_head, r.counted, r.action_type, r.permit_seconds, r.protocol, i.outcome, i.cause,
         i.reason, i.actor_kind, i.actor_id, i.actor_name, i.traceparent, i.attestation, i.key_id, i.freeze_id,
-        i.edited_action, i.edited_digest, i.response, i.response_digest, i.taker, i.delivery_id,
+        i.edited_action, i.edited_digest, i.response, i.response_digest, i.taker, i.delivery_id, r.votes,
         COALESCE(i.edited_digest, r.action_digest) AS decided_digest,
         -- A person's answer counts before respond_by, an agent's or administrator's as long as no sweep has run.
         CASE WHEN i.cause = 'operator' THEN r.respond_by ELSE 'infinity' END AS not_after
@@ -44,6 +44,11 @@ WITH target AS (
                     AND r.consume_required IS NOT TRUE AND COALESCE(r.approvals_required, 1) = 1))
             WHEN 'operator' THEN r.tenant_id = i.tenant_id
                 AND i.answer = ANY (COALESCE(r.answers, ARRAY['approve', 'reject']))
+                -- One approval decides, or the last of several, as asked and by somebody who has not voted: the others are
+                -- for vote.sql.
+                AND (r.approvals_required IS NULL OR r.approvals_required = 1 OR i.outcome = 'rejected'
+                    OR i.answer = 'approve' AND r.approvals_given = r.approvals_required - 1
+                        AND i.actor_id <> ALL (r.voters))
                 -- Nobody approves what is done for them.
                 AND (r.on_behalf_of IS NULL OR i.outcome <> 'approved' OR NOT i.known_as::jsonb ? r.on_behalf_of)
             ELSE r.tenant_id = i.tenant_id AND (i.freeze_id IS NULL OR EXISTS (
@@ -73,6 +78,12 @@ WITH target AS (
             || COALESCE(',"requested_action_digest":"' || digest_text(t.action_digest) || '","edited":'
                 || (t.edited_digest <> t.action_digest)::text, '')
             || COALESCE(',"response_digest":"' || digest_text(t.response_digest) || '"', '')
+            -- The votes before it as the row has them; of an approval it is itself the last.
+            || CASE WHEN t.votes IS NULL THEN '' ELSE ',"votes":' || (t.votes || CASE
+                WHEN t.outcome <> 'approved' THEN '[]'
+                ELSE jsonb_build_object('seq', t.chain_length + 1, 'at', rfc3339(t.at), 'reason', t.reason,
+                    'actor', chain_actor(t.actor_kind, t.actor_id, t.actor_name)::jsonb)
+                END)::text END
             || ',"reason":' || json_text(t.reason) || COALESCE(',"key_id":"' || t.key_id || '"', '')
             || COALESCE(',"freeze_id":"' || t.freeze_id || '"', '') || ',"attestation":' || t.attestation) AS entry
     FROM timed t

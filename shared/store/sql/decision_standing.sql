@@ -1,9 +1,9 @@
 /* relaytrace: decision_standing */
--- How a request stands that was not decided.
+-- How requests stand that were not decided.
 --
--- $1 now (null: the database's clock), $2 request_id, $3 tenant_id (null: any), $4 cause, $5 what a person is known by,
+-- $1 now (null: the database's clock), $2 request_ids, $3 tenant_id (null: any), $4 cause, $5 what a person is known by,
 -- in lower case
-SELECT at_or_clock($1) AS "now!",
+SELECT r.request_id AS "request_id: RequestId", at_or_clock($1) AS "now!",
     EXISTS (
         SELECT FROM freezes f
         WHERE f.tenant_id = r.tenant_id AND f.ends_at > at_or_clock($1)
@@ -13,6 +13,7 @@ SELECT at_or_clock($1) AS "now!",
     ) AS "is_frozen!",
     r.respond_by, r.action_digest, r.answers,
     COALESCE(r.on_behalf_of = ANY ($5::text[]), false) AS "is_own!", r.approved_digest, d.edited,
+    r.approvals_required, r.approvals_given, r.voters, r.votes::text AS votes,
     v.action AS "written_action?", v.response AS "written_response?",
     d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause",
     d.decided_by_kind AS "decided_by_kind?: ActorKind", d.decided_by_id AS "decided_by_id?",
@@ -20,4 +21,4 @@ SELECT at_or_clock($1) AS "now!",
 FROM hitl_requests r
 LEFT JOIN hitl_decisions d USING (request_id)
 LEFT JOIN decision_values v ON v.request_id = d.request_id AND v.seq = d.chain_seq
-WHERE r.request_id = $2 AND r.tenant_id = COALESCE($3::text, r.tenant_id)
+WHERE r.request_id = ANY ($2::uuid[]) AND r.tenant_id = COALESCE($3::text, r.tenant_id)

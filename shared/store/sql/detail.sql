@@ -4,6 +4,7 @@
 SELECT r.agent_id AS "agent_id: AgentId", r.title, r.priority AS "priority: Priority", r.status AS "status: Status",
     r.action_type, r.created_at, r.respond_by, r.escalated_at,
     r.client_request_key AS "client_request_key: ClientRequestKey", r.action_digest, r.group_key, r.approved_digest,
+    r.approvals_required, r.approvals_given, r.voters, r.votes::text AS votes,
     e.envelope AS "envelope?", r.protocol AS "protocol?: Protocol",
     COALESCE(r.on_behalf_of = ANY ($4::text[]), false) AS "is_own!",
     r.status = 'pending' AND EXISTS (

@@ -10,7 +10,8 @@ WITH caller AS (
     -- Stops at the first row too many: whether there is a next page.
     SELECT q.*
     FROM (
-        SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.created_at, r.respond_by, r.action_digest
+        SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.created_at, r.respond_by, r.action_digest,
+            r.approvals_required, r.approvals_given
         FROM hitl_requests r
         WHERE r.status = 'pending'
             AND (r.priority, r.respond_by, r.request_id) > (
@@ -36,6 +37,6 @@ SELECT l.priority AS "looked_priority?: Priority", l.respond_by AS "looked_respo
     l.request_id AS "looked_request_id?: RequestId",
     p.request_id AS "request_id?: RequestId", p.client_request_key AS "client_request_key?: ClientRequestKey",
     p.priority AS "priority?: Priority", p.created_at AS "created_at?", p.respond_by AS "respond_by?",
-    p.action_digest AS "action_digest?"
+    p.action_digest AS "action_digest?", p.approvals_required, p.approvals_given
 FROM caller c LEFT JOIN page p ON true LEFT JOIN looked l ON true
 ORDER BY p.priority, p.respond_by, p.request_id

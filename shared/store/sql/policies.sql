@@ -5,7 +5,7 @@
 SELECT p.policy_id, p.agent_id AS "agent_id: AgentId", p.action_type AS "action_type: ActionType",
     p.priority AS "priority: Priority", p.respond_within_seconds, p.escalate_after_percent,
     p.on_timeout AS "on_timeout: OnTimeout", p.lowest_priority AS "lowest_priority: Priority",
-    p.updated_at, p.updated_by, p.permit_seconds, p.consume_required
+    p.updated_at, p.updated_by, p.permit_seconds, p.consume_required, p.approvals
 FROM timeout_policies p
 WHERE p.tenant_id = $1
     OR (p.tenant_id IS NULL AND NOT EXISTS (

@@ -32,11 +32,11 @@ WITH input AS (
         -- An envelope may shorten it, never lengthen it. Null where neither says: the deployment's at the decision.
         CASE WHEN i.asked_permit_seconds IS NULL THEN p.permit_seconds
             ELSE LEAST(i.asked_permit_seconds, COALESCE(p.permit_seconds, $20::double precision))::integer
-        END AS permit_seconds, p.consume_required,
+        END AS permit_seconds, p.consume_required, p.approvals,
         at_or_now($1) + make_interval(secs => p.respond_within_seconds) AS latest
     FROM input i
     JOIN active_keys k ON k.key_id = i.key_id AND k.agent_id = i.agent_id
-    CROSS JOIN LATERAL applying_terms(k.tenant_id, i.agent_id, i.action_type, i.priority) p
+    CROSS JOIN LATERAL terms_of_asking(k.tenant_id, i.agent_id, i.action_type, i.priority) p
 ), accepted AS (
     -- A second submission of the key waits here for the first one's commit, and then finds no row to take: the
     -- statement has inserted nothing.
@@ -77,6 +77,7 @@ WITH input AS (
             || '","policy_id":"' || t.policy_id || '","on_timeout":"' || t.on_timeout
             || '"' || COALESCE(',"permit_seconds":' || t.permit_seconds, '')
             || CASE WHEN t.consume_required THEN ',"consume":"required"' ELSE '' END
+            || CASE WHEN t.approvals > 1 THEN ',"approvals":' || t.approvals ELSE '' END
             || COALESCE(',"protocol":"' || t.protocol || '"', '')
             || ',"key_id":"' || t.key_id || '"') AS entry
     FROM judged t
@@ -110,13 +111,13 @@ WITH input AS (
     INSERT INTO hitl_requests (
         request_id, tenant_id, agent_id, client_request_key, priority, title, action_type, action_digest, created_at,
         respond_by, requested_respond_by, on_timeout, escalate_at, changed_at, chain_length, chain_head, counted,
-        permit_seconds, consume_required, answers, group_key, on_behalf_of, protocol
+        permit_seconds, consume_required, approvals_required, answers, group_key, on_behalf_of, protocol
     )
     SELECT request_id, tenant_id, agent_id, client_request_key, priority, title, action_type, action_digest,
         created_at, respond_by, requested_respond_by, on_timeout,
         created_at + (respond_by - created_at) * escalate_after_percent / 100, created_at, 1, hash,
         agent_id IN (SELECT agent_id FROM counted), permit_seconds, consume_required,
-        string_to_array(answers, ','), group_key, on_behalf_of, protocol
+        approvals, string_to_array(answers, ','), group_key, on_behalf_of, protocol
     FROM events
 ), groups AS (
     INSERT INTO request_groups (agent_id, group_key, request_id)
@@ -133,5 +134,5 @@ WITH input AS (
     FROM events
 )
 SELECT request_id AS "request_id!: RequestId", created_at AS "created_at!", respond_by AS "respond_by!",
-    payload AS "payload!"
+    approvals, payload AS "payload!"
 FROM events

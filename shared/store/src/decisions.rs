@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use relaytrace_domain::{
-    Actor, ActorKind, AgentId, Answer, Answers, Cause, ClientRequestKey, Decision, Digest, Error, Failure, FreezeId,
-    JsonText, KeyId, Outcome, Permit, RequestId, Result, TenantId, Timestamp, Written,
+    Actor, ActorKind, AgentId, Answer, Cause, ClientRequestKey, Decision, Digest, Error, Failure, FreezeId, KeyId,
+    Outcome, Permit, RequestId, Result, TenantId, Timestamp, Written,
 };
 use uuid::Uuid;
 
@@ -51,7 +51,7 @@ pub enum Authority {
 }
 
 impl Authority {
-    fn cause(&self) -> Cause {
+    pub(crate) fn cause(&self) -> Cause {
         match self {
             Self::Operator(_) => Cause::Operator,
             Self::Admin(_) | Self::Stop(..) => Cause::Admin,
@@ -60,7 +60,7 @@ impl Authority {
         }
     }
 
-    fn actor(&self) -> Actor {
+    pub(crate) fn actor(&self) -> Actor {
         match self {
             Self::Operator(scope) | Self::Admin(scope) => scope.actor.clone(),
             Self::Agent(caller) => Actor { kind: ActorKind::Agent, id: caller.agent_id.to_string(), name: None },
@@ -68,7 +68,7 @@ impl Authority {
         }
     }
 
-    fn tenant(&self) -> Option<&TenantId> {
+    pub(crate) fn tenant(&self) -> Option<&TenantId> {
         match self {
             Self::Operator(scope) | Self::Admin(scope) => Some(&scope.tenant),
             Self::Stop(tenant, _) => Some(tenant),
@@ -77,11 +77,16 @@ impl Authority {
     }
 
     /// What a person is known by.
-    fn known_as(&self) -> &[String] {
+    pub(crate) fn known_as(&self) -> &[String] {
         match self {
             Self::Operator(scope) => &scope.known_as,
             Self::Admin(_) | Self::Agent(_) | Self::Timeout | Self::Stop(..) => &[],
         }
+    }
+
+    /// Ids of the person and of whom they act for: neither counts twice.
+    pub(crate) fn persons(&self) -> Vec<String> {
+        vec![self.actor().id]
     }
 
     fn key_id(&self) -> Option<&str> {
@@ -201,8 +206,13 @@ impl Deciding {
         Ok(Decided { decision, event: Some(event), leased })
     }
 
+    /// Whether it would approve.
+    pub(crate) fn is_approval(&self) -> bool {
+        self.outcome == Outcome::Approved
+    }
+
     /// The answer of an operator that this is: the agent must have offered it.
-    fn answer(&self) -> Option<Answer> {
+    pub(crate) fn answer(&self) -> Option<Answer> {
         matches!(self.by, Authority::Operator(_)).then_some(match (self.outcome, &self.written) {
             (Outcome::Approved, Some(_)) => Answer::Edit,
             (Outcome::Approved, None) => Answer::Approve,
@@ -212,7 +222,7 @@ impl Deciding {
     }
 
     /// Whether this decision is the same that is asked for here: a repeated call, not a second decision.
-    fn is_repeated_by(&self, decision: &Decision) -> bool {
+    pub(crate) fn is_repeated_by(&self, decision: &Decision) -> bool {
         match &self.by {
             // Taking back is taking back, whatever reason is given the second time.
             Authority::Agent(_) => decision.cause == Cause::Agent,
@@ -236,7 +246,7 @@ impl Deciding {
     ///
     /// # Errors
     /// [`Error::Internal`] where no key of this process may speak for its cause.
-    fn attested(mut self, attestor: &Attestor, action_digest: Digest) -> Result<Attested> {
+    pub(crate) fn attested(mut self, attestor: &Attestor, action_digest: Digest) -> Result<Attested> {
         let (actor, cause) = (self.by.actor(), self.by.cause());
         let attestation = attestor.attest(&Statement {
             request_id: self.request_id,
@@ -362,7 +372,10 @@ impl Database {
             (Some(digest), _) => digest,
             // Only its own agent may learn that there is such a request.
             (None, Authority::Agent(caller)) => self.request_of(caller, deciding.request_id).await?.0.action_digest,
-            (None, by) => self.standing(deciding.request_id, by).await?.action_digest,
+            (None, by) => {
+                let standing = self.standing(by, &[deciding.request_id]).await?;
+                standing.first().ok_or(Error::NotFound)?.action_digest
+            }
         };
         deciding.attested(&self.attestor, action_digest)
     }
@@ -416,128 +429,4 @@ impl Database {
         });
         deciding.collect()
     }
-
-    /// Why a decision is not made: the same was made before, or the error that it is.
-    ///
-    /// # Errors
-    /// [`Error::AlreadyDecided`], [`Error::Expired`] and so on; [`Error::Unavailable`] where nothing stands against it.
-    pub async fn decided_before(&self, deciding: &Deciding) -> Result<Decided> {
-        if let Authority::Agent(caller) = &deciding.by {
-            // Only its own agent may learn how it stands; this refuses revoked keys and foreign requests.
-            self.request_of(caller, deciding.request_id).await?;
-        }
-        let standing = self.standing(deciding.request_id, &deciding.by).await?;
-        let is_late = matches!(deciding.by, Authority::Operator(_)) && standing.now >= standing.respond_by;
-        match standing.decision {
-            Some(decision) if deciding.is_repeated_by(&decision) => Ok(Decided { decision, event: None, leased: None }),
-            Some(decision) => Err(Error::AlreadyDecided(Box::new(decision))),
-            None if is_late => Err(Error::Expired { respond_by: Timestamp(standing.respond_by) }),
-            None if deciding.action_digest.is_some_and(|digest| digest != standing.action_digest) => {
-                Err(Error::ActionMismatch)
-            }
-            None if deciding.answer().is_some_and(|answer| !standing.answers.has(answer)) => {
-                Err(Error::invalid("/decision", "is not among the answers that the agent can take"))
-            }
-            None if standing.is_frozen && deciding.outcome == Outcome::Approved => Err(Error::Frozen),
-            None if standing.is_own && deciding.outcome == Outcome::Approved => Err(Error::OwnRequest),
-            None => Err(Error::Unavailable(anyhow::anyhow!("the decision was not applied and no reason was found"))),
-        }
-    }
-
-    /// How a request stands that could not be decided.
-    async fn standing(&self, request_id: RequestId, by: &Authority) -> Result<Standing> {
-        let row = self
-            .optional(|| {
-                sqlx::query_file!(
-                    "sql/decision_standing.sql",
-                    self.clock().for_database(),
-                    request_id.0,
-                    by.tenant().map(TenantId::as_str),
-                    by.cause().as_str(),
-                    by.known_as(),
-                )
-            })
-            .await?
-            .ok_or(Error::NotFound)?;
-        let action_digest = digest(row.action_digest)?;
-        let found = FoundDecision {
-            outcome: row.outcome,
-            cause: row.cause,
-            kind: row.decided_by_kind,
-            id: row.decided_by_id,
-            name: row.decided_by_name,
-            at: row.decided_at,
-            reason: row.reason,
-            approved_digest: row.approved_digest,
-            edited: row.edited,
-            written: Written::stored(row.written_action, row.written_response)?,
-        };
-        let decision = found.of(request_id, action_digest)?;
-        Ok(Standing {
-            is_frozen: row.is_frozen,
-            is_own: row.is_own,
-            now: row.now,
-            respond_by: row.respond_by,
-            action_digest,
-            answers: answers(row.answers.as_deref()),
-            decision,
-        })
-    }
-}
-
-/// The columns of a decision that an outer join may have found.
-pub(super) struct FoundDecision {
-    pub(super) outcome: Option<Outcome>,
-    pub(super) cause: Option<Cause>,
-    pub(super) kind: Option<ActorKind>,
-    pub(super) id: Option<String>,
-    pub(super) name: Option<String>,
-    pub(super) at: Option<DateTime<Utc>>,
-    pub(super) reason: Option<String>,
-    pub(super) approved_digest: Option<Vec<u8>>,
-    pub(super) edited: Option<bool>,
-    pub(super) written: Option<Written>,
-}
-
-impl FoundDecision {
-    pub(super) fn of(self, request_id: RequestId, requested_action_digest: Digest) -> Result<Option<Decision>> {
-        let (Some(kind), Some(id), Some(outcome), Some(cause), Some(at)) =
-            (self.kind, self.id, self.outcome, self.cause, self.at)
-        else {
-            return Ok(None);
-        };
-        let text = |written: Option<(&JsonText, Digest)>| written.map(|(text, _)| text.clone());
-        Ok(Some(Decision {
-            request_id,
-            outcome,
-            cause,
-            decided_by: Actor { kind, id, name: self.name },
-            decided_at: Timestamp(at),
-            reason: self.reason,
-            action_digest: self.approved_digest.map_or(Ok(requested_action_digest), digest)?,
-            requested_action_digest,
-            edited: self.edited.unwrap_or_default(),
-            action: text(self.written.as_ref().and_then(Written::action)),
-            response: text(self.written.as_ref().and_then(Written::response)),
-        }))
-    }
-}
-
-struct Standing {
-    is_frozen: bool,
-    now: DateTime<Utc>,
-    respond_by: DateTime<Utc>,
-    action_digest: Digest,
-    answers: Answers,
-    /// The operator is the person for whom the agent acts.
-    is_own: bool,
-    decision: Option<Decision>,
-}
-
-/// The answers of a column.
-fn answers(column: Option<&[String]>) -> Answers {
-    let Some(names) = column else { return Answers::default() };
-    let all = [Answer::Approve, Answer::Reject, Answer::Edit, Answer::Respond];
-    let named: Vec<_> = all.into_iter().filter(|answer| names.iter().any(|name| name == answer.as_str())).collect();
-    Answers::of(&named)
 }

@@ -6,7 +6,7 @@ use crate::chain::digest;
 use crate::database::Database;
 use crate::deliveries::Delivered;
 use crate::{Caller, RequestState};
-use relaytrace_domain::{ClientRequestKey, Error, Execution, GroupKey, Priority, RequestId, Result, Status};
+use relaytrace_domain::{Approvals, ClientRequestKey, Error, Execution, GroupKey, Priority, RequestId, Result, Status};
 
 /// So many pending requests of the whole queue are looked through for one page: the queue's index is everybody's, and
 /// one of each agent's would cost every submission and decision.
@@ -149,6 +149,7 @@ impl Database {
                 respond_by,
                 action_digest: digest(action)?,
                 execution: Execution::None,
+                approvals: Approvals::stored(row.approvals_required, row.approvals_given, None)?,
             });
         }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);

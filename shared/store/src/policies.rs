@@ -29,6 +29,8 @@ pub struct PolicyRule {
     pub permit_seconds: Option<i32>,
     /// Whether a delivery can be accepted only after the permit was consumed.
     pub consume_required: bool,
+    /// Approvals that decide, 1 to 10; `None`: one.
+    pub approvals: Option<i16>,
 }
 
 /// A stored policy.
@@ -54,6 +56,8 @@ pub struct PolicyRecord {
     pub permit_seconds: Option<i32>,
     /// Whether a delivery can be accepted only after the permit was consumed.
     pub consume_required: bool,
+    /// Approvals that decide, 1 to 10; `None`: one.
+    pub approvals: Option<i16>,
     /// Last change.
     pub updated_at: DateTime<Utc>,
     /// The administrator who made it.
@@ -91,6 +95,7 @@ impl Database {
                     scope.actor.name.as_deref(),
                     rule.permit_seconds,
                     rule.consume_required,
+                    rule.approvals,
                 )
             })
             .await?;

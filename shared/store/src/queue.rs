@@ -6,11 +6,11 @@ use crate::Scope;
 use crate::chain::digest;
 use crate::counts::{COUNTED, Counts};
 use crate::database::Database;
-use crate::decisions::FoundDecision;
+use crate::standing::FoundDecision;
 use relaytrace_domain::Result;
 use relaytrace_domain::{
-    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Execution, Failure, Outcome,
-    Permit, Priority, Protocol, RequestId, Status, Written,
+    Actor, ActorKind, AgentId, Approvals, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Execution, Failure,
+    Outcome, Permit, Priority, Protocol, RequestId, Status, Vote, VoteEntry, Written,
 };
 
 /// Where a filter is given, at most so many rows are looked through from where the page starts: of each status and
@@ -196,6 +196,10 @@ pub struct Detail {
     pub protocol: Option<Protocol>,
     /// Its decision.
     pub decision: Option<Decision>,
+    /// Approvals of operators, as they now stand.
+    pub approvals: Approvals,
+    /// The approvals, the oldest first; the one that decided is the last.
+    pub votes: Vec<Vote>,
     /// The operator's edit or response.
     pub written: Option<Written>,
     /// Its delivery.
@@ -335,6 +339,11 @@ impl Database {
             written: written.clone(),
         };
         let decision = found.of(request_id, action_digest)?;
+        let approvals =
+            Approvals::stored(row.approvals_required, row.approvals_given, row.outcome.zip(row.decided_by_kind))?;
+        let mut votes: Vec<_> = VoteEntry::stored(row.votes.as_deref())?.into_iter().map(Vote::from).collect();
+        votes.extend(decision.as_ref().and_then(Vote::deciding));
+        let has_voted = row.voters.is_some_and(|voters| voters.contains(&scope.actor.id));
         let result = row.delivery_result;
         let delivery_error =
             ReportedError::of(row.delivery_state, result.as_deref(), row.error_code, row.error_message);
@@ -362,11 +371,14 @@ impl Database {
             is_over: row.is_over,
             permit: row.permit_expires_at.map(Permit::from),
             // In the order in which a decision is refused.
-            not_approved_for: match (row.is_stopped, row.is_own) {
-                (true, _) => Some(Failure::Frozen),
-                (_, true) => Some(Failure::OwnRequest),
-                (false, false) => None,
+            not_approved_for: match (row.is_stopped, row.is_own, has_voted) {
+                (true, ..) => Some(Failure::Frozen),
+                (_, true, _) => Some(Failure::OwnRequest),
+                (.., true) => Some(Failure::AlreadyVoted),
+                (false, false, false) => None,
             },
+            approvals,
+            votes,
             client_request_key: row.client_request_key,
             action_digest,
             envelope: row.envelope,

@@ -11,8 +11,8 @@ use crate::database::Database;
 use crate::deliveries::Delivered;
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::{
-    AgentId, ClientRequestKey, Digest, Execution, Faults, GroupKey, Permit, Priority, Protocol, RequestId, Status,
-    Submission, Written, without_case,
+    ActorKind, AgentId, Approvals, ClientRequestKey, Digest, Execution, Faults, GroupKey, Outcome, Permit, Priority,
+    Protocol, RequestId, Status, Submission, Written, without_case,
 };
 use relaytrace_domain::{Error, Result};
 
@@ -37,6 +37,8 @@ pub struct RequestState {
     pub action_digest: Digest,
     /// What became of its approval.
     pub execution: Execution,
+    /// Approvals of operators, as they now stand.
+    pub approvals: Approvals,
 }
 
 /// What became of a submission.
@@ -75,11 +77,12 @@ struct Inserted {
     request_id: RequestId,
     created_at: DateTime<Utc>,
     respond_by: DateTime<Utc>,
+    approvals: Option<i16>,
     payload: Vec<u8>,
 }
 
 impl Submitting {
-    fn created(&self, inserted: Inserted) -> Submitted {
+    fn created(&self, inserted: Inserted) -> Result<Submitted> {
         let envelope = &self.submission.envelope;
         let event = OutboxEvent {
             request_id: self.request_id,
@@ -99,8 +102,9 @@ impl Submitting {
             respond_by: inserted.respond_by,
             action_digest: self.submission.action_digest,
             execution: Execution::None,
+            approvals: Approvals::stored(inserted.approvals, None, None)?,
         };
-        Submitted::Created(state, event)
+        Ok(Submitted::Created(state, event))
     }
 }
 
@@ -156,7 +160,7 @@ impl Row for Submitting {
             })
             .await?;
         let inserted = in_order(rows, |row| row.request_id, inserted.into_iter().map(|row| (row.request_id, row)));
-        Ok(rows.iter().zip(inserted).map(|(row, inserted)| Some(row.created(inserted?))).collect())
+        rows.iter().zip(inserted).map(|(row, inserted)| inserted.map(|it| row.created(it)).transpose()).collect()
     }
 }
 
@@ -182,6 +186,10 @@ struct RequestRow {
     attempt: Option<i32>,
     replayed: Option<bool>,
     permit_expires_at: Option<DateTime<Utc>>,
+    approvals_required: Option<i16>,
+    approvals_given: Option<i16>,
+    outcome: Option<Outcome>,
+    decided_by_kind: Option<ActorKind>,
     execution: Execution,
 }
 
@@ -210,6 +218,11 @@ impl RequestRow {
             respond_by,
             action_digest: digest(row.action_digest.unwrap_or_default())?,
             execution: row.execution,
+            approvals: Approvals::stored(
+                row.approvals_required,
+                row.approvals_given,
+                row.outcome.zip(row.decided_by_kind),
+            )?,
         };
         let (Some(entry), Some(prev_hash), Some(hash)) = (row.entry, row.prev_hash, row.hash) else {
             return Ok(Some((state, None)));

@@ -35,7 +35,6 @@ pub struct TenantRecord {
 
 /// Limits of a tenant: the outer `None` leaves one as it is, the inner takes it away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::option_option, reason = "a limit is left out, null or a number")]
 pub struct TenantLimits {
     /// Submissions in a minute.
     pub submissions_per_minute: Option<Option<i32>>,

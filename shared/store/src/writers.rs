@@ -13,6 +13,7 @@ use crate::database::Database;
 use crate::decisions::{Attested, Decided, Deciding};
 use crate::permits::{Consumed, Consuming, Noted, Reporting};
 use crate::requests::{Standing, Submitted, Submitting};
+use crate::votes::Voting;
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::Submission;
 
@@ -26,10 +27,11 @@ pub struct Store {
 
 /// The batches, one for each kind of row.
 #[derive(Debug, Default)]
-struct Batched {
+pub(crate) struct Batched {
     submitting: Batches<Submitting>,
     acknowledging: Batches<Ack>,
-    deciding: Batches<Attested>,
+    pub(crate) deciding: Batches<Attested>,
+    pub(crate) voting: Batches<Voting>,
     consuming: Batches<Consuming>,
     reporting: Batches<Reporting>,
 }
@@ -78,7 +80,11 @@ impl Store {
     }
 
     /// Writes a row, in a batch or with a statement of its own. `None`: nothing was written.
-    async fn write<R: Row>(&self, batches: fn(&Batched) -> &Batches<R>, row: &Arc<R>) -> Result<Option<R::Written>> {
+    pub(crate) async fn write<R: Row>(
+        &self,
+        batches: fn(&Batched) -> &Batches<R>,
+        row: &Arc<R>,
+    ) -> Result<Option<R::Written>> {
         match &self.batches {
             Some(batched) => batches(batched).write(self, row.clone()).await,
             None => alone(self, &**row).await,
@@ -90,7 +96,7 @@ impl Store {
     pub fn waiting(&self) -> usize {
         let waiting = |of: &Arc<Batched>| {
             let handoffs = of.submitting.waiting() + of.acknowledging.waiting() + of.deciding.waiting();
-            handoffs + of.consuming.waiting() + of.reporting.waiting()
+            handoffs + of.voting.waiting() + of.consuming.waiting() + of.reporting.waiting()
         };
         self.batches.as_ref().map_or(0, waiting)
     }
@@ -133,13 +139,12 @@ impl Store {
         Err(Error::Unavailable(anyhow::anyhow!("a submission found neither its place nor what took it")))
     }
 
-    /// Decides a request, by any authority: an operator before `respond_by`, on the action that they saw; its agent,
-    /// also past `respond_by` until a sweep has run; an administrator, as long as it is pending.
+    /// Decides a request: its agent, also past `respond_by` until a sweep has run; an administrator, as long as it is
+    /// pending. Operators answer ([`Store::answer`]).
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] where the agent's key is no longer active, [`Error::NotFound`], or the first that
-    /// applies of [`Error::AlreadyDecided`] (but for the same decision by the same one), [`Error::Expired`] and
-    /// [`Error::ActionMismatch`].
+    /// applies of [`Error::AlreadyDecided`] (but for the same decision by the same one) and [`Error::ActionMismatch`].
     ///
     /// `taker` is the key of a parked poll that may take the decision: its statement leases the delivery to it.
     pub async fn decide(&self, deciding: Deciding, taker: Option<&KeyId>) -> Result<Decided> {

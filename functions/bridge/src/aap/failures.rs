@@ -56,9 +56,11 @@ fn classify(error: &Error) -> (StatusCode, &'static str, &'static str) {
         Error::Forbidden(_) | Error::OwnRequest => (StatusCode::FORBIDDEN, "permission_error", "forbidden"),
         Error::NotFound => (StatusCode::NOT_FOUND, "not_found", "not_found"),
         Error::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "method_not_allowed"),
-        Error::AlreadyDecided(_) | Error::Expired { .. } | Error::Conflict(_) | Error::StaleDelivery => {
-            conflict("already_terminal")
-        }
+        Error::AlreadyDecided(_)
+        | Error::AlreadyVoted
+        | Error::Expired { .. }
+        | Error::Conflict(_)
+        | Error::StaleDelivery => conflict("already_terminal"),
         Error::NotApproved | Error::ActionMismatch => conflict("not_approved"),
         Error::AlreadyConsumed => conflict("already_consumed"),
         Error::PermitExpired { .. } => conflict("approval_expired"),

@@ -19,8 +19,9 @@ use crate::{Actor, Cause, Digest, Error, Json, Outcome, RequestId, Result, Writt
 
 /// Separates these messages from everything else that is signed with Ed25519.
 const TYP: &str = "relaytrace-attestation-v1";
-/// Members of an entry that are not signed: known only in the statement that writes it, or the signature itself.
-const UNSIGNED: [&str; 4] = ["seq", "at", "epoch", "attestation"];
+/// Members of an entry that are not signed: known only in the statement that writes it, or the signature itself. Each of
+/// `votes` has an attestation of its own.
+const UNSIGNED: [&str; 5] = ["seq", "at", "epoch", "votes", "attestation"];
 
 /// A decision as its decider knows it.
 #[derive(Clone, Copy, Debug)]
@@ -48,10 +49,6 @@ pub struct Statement<'a> {
 impl Statement<'_> {
     /// The signed members as the `decided` entry has them.
     fn members(&self) -> Map<String, Value> {
-        let mut actor = json!({"kind": self.actor.kind, "id": self.actor.id});
-        if let Some(name) = &self.actor.name {
-            actor["name"] = name.as_str().into();
-        }
         let key_id = self.key_id.map(|key_id| ("key_id".to_owned(), json!(key_id)));
         let freeze_id = self.freeze_id.map(|freeze_id| ("freeze_id".to_owned(), json!(freeze_id)));
         let edited = self.written.and_then(Written::action).map(|(_, digest)| digest);
@@ -64,7 +61,7 @@ impl Statement<'_> {
         let members = [
             ("request_id", json!(self.request_id)),
             ("kind", json!("decided")),
-            ("actor", actor),
+            ("actor", self.actor.in_entry()),
             ("outcome", json!(self.outcome)),
             ("cause", json!(self.cause)),
             ("action_digest", json!(edited.unwrap_or(self.action_digest))),
@@ -73,6 +70,40 @@ impl Statement<'_> {
         let members = members.map(|(name, value)| (name.to_owned(), value)).into_iter();
         members.chain(key_id).chain(freeze_id).chain(written.into_iter().flatten()).collect()
     }
+}
+
+/// An approval that does not decide, as its voter's function knows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ballot<'a> {
+    /// The request.
+    pub request_id: RequestId,
+    /// The operator.
+    pub actor: &'a Actor,
+    /// The action that they saw.
+    pub action_digest: Digest,
+    /// The reason given.
+    pub reason: Option<&'a str>,
+}
+
+impl Ballot<'_> {
+    /// The signed members as the `voted` entry has them.
+    fn members(&self) -> Map<String, Value> {
+        let members = [("actor", self.actor.in_entry()), ("reason", json!(self.reason))];
+        let members = members.map(|(name, value)| (name.to_owned(), value)).into_iter();
+        members.chain(of_each_vote(json!(self.request_id), json!(self.action_digest))).collect()
+    }
+}
+
+/// The signed members of a `voted` entry that the list of votes in a `decided` entry leaves out: those that all have alike.
+fn of_each_vote(request_id: Value, action_digest: Value) -> impl Iterator<Item = (String, Value)> {
+    let members = [
+        ("request_id", request_id),
+        ("kind", json!("voted")),
+        ("cause", json!(Cause::Operator)),
+        ("decision", json!("approve")),
+        ("action_digest", action_digest),
+    ];
+    members.map(|(name, value)| (name.to_owned(), value)).into_iter()
 }
 
 /// The bytes that are signed: the RFC 8785 form of the entry's signed members and `typ`.
@@ -144,16 +175,51 @@ impl AttestationKeys {
         keys.into_iter().map(jwk).collect()
     }
 
-    /// Checks the attestation in the bytes of a `decided` entry.
+    /// Checks the attestation in the bytes of a `decided` or `voted` entry, and those of the votes that it lists.
     #[must_use]
     pub fn check(&self, entry: &[u8]) -> Attestation {
         // The profile first: of members of one name all but the last would be unsigned, and of numbers that a double does
         // not hold the last digits.
         let is_unambiguous = Json::parse(entry).is_ok();
         let members = serde_json::from_slice(entry).ok().filter(|_| is_unambiguous);
-        let Some(Value::Object(mut members)) = members else {
+        let Some(Value::Object(members)) = members else {
             return Attestation::Invalid("is in an entry that is no I-JSON object");
         };
+        match self.check_own(members.clone()) {
+            Attestation::Valid => self.check_votes(&members).map_or_else(Attestation::Invalid, |()| Attestation::Valid),
+            other => other,
+        }
+    }
+
+    /// The votes that an entry lists: each attested, none twice, and of an approval the last is this decision itself.
+    fn check_votes(&self, entry: &Map<String, Value>) -> Result<(), &'static str> {
+        let Some(votes) = entry.get("votes") else { return Ok(()) };
+        let votes = votes.as_array().ok_or("is in an entry whose votes are no list")?;
+        let is_approval = entry.get("outcome").is_some_and(|outcome| outcome == Outcome::Approved.as_str());
+        let (last, before) = if is_approval { split_last(votes) } else { (None, votes.as_slice()) };
+        let is_itself =
+            |vote: &Value| ["seq", "at", "actor", "reason"].iter().all(|name| vote.get(name) == entry.get(*name));
+        if is_approval && !last.is_some_and(is_itself) {
+            return Err("is in an entry whose last vote is another");
+        }
+        let of_entry = |name: &str| entry.get(name).cloned().unwrap_or_default();
+        for vote in before {
+            let Value::Object(vote) = vote else { return Err("is in an entry with a vote that is no object") };
+            // What the entry says of them all wins over what a vote says itself.
+            let all = of_each_vote(of_entry("request_id"), of_entry("action_digest"));
+            if self.check_own(vote.clone().into_iter().chain(all).collect()) != Attestation::Valid {
+                return Err("is in an entry with a vote whose attestation does not hold");
+            }
+        }
+        let mut voters: Vec<_> = votes.iter().flat_map(persons).collect();
+        let all = voters.len();
+        voters.sort_unstable();
+        voters.dedup();
+        if voters.len() == all { Ok(()) } else { Err("is in an entry in which somebody votes twice") }
+    }
+
+    /// Checks the attestation of an entry's own members.
+    fn check_own(&self, mut members: Map<String, Value>) -> Attestation {
         let Some(attestation) = members.get("attestation") else { return Attestation::Absent };
         let text = |name| attestation.get(name).and_then(Value::as_str);
         let signature = text("sig").and_then(|sig| BASE64_URL_SAFE_NO_PAD.decode(sig).ok());
@@ -170,11 +236,24 @@ impl AttestationKeys {
         if is_approval && matches!(cause, Some("admin" | "agent")) {
             return Attestation::Invalid("is of an approval by a cause that approves nothing");
         }
+        if members.get("kind").is_some_and(|kind| kind == "voted") && cause != Some("operator") {
+            return Attestation::Invalid("is of a vote that no operator gave");
+        }
         members.retain(|name, _| !UNSIGNED.contains(&name.as_str()));
         let holds = message(members)
             .is_ok_and(|message| UnparsedPublicKey::new(&ED25519, &key.public).verify(&message, &signature).is_ok());
         if holds { Attestation::Valid } else { Attestation::Invalid("does not verify") }
     }
+}
+
+fn split_last(votes: &[Value]) -> (Option<&Value>, &[Value]) {
+    votes.split_last().map_or((None, votes), |(last, before)| (Some(last), before))
+}
+
+/// Who counts by a vote: the voter, and whom they acted for.
+fn persons(vote: &Value) -> impl Iterator<Item = &str> {
+    let actor = &vote["actor"];
+    [actor["id"].as_str(), actor["for"]["id"].as_str()].into_iter().flatten()
 }
 
 /// The private keys of a process, and which of them speaks for a cause.
@@ -224,10 +303,21 @@ impl Attestor {
     /// # Errors
     /// [`Error::Internal`] where no key of this process speaks for the cause.
     pub fn attest(&self, statement: &Statement<'_>) -> Result<String> {
-        let cause = statement.cause.as_str();
+        self.sign(statement.cause.as_str(), statement.members())
+    }
+
+    /// The same of a vote: the member `attestation` of its `voted` entry.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where no key of this process speaks for operators.
+    pub fn attest_vote(&self, ballot: &Ballot<'_>) -> Result<String> {
+        self.sign(Cause::Operator.as_str(), ballot.members())
+    }
+
+    fn sign(&self, cause: &str, members: Map<String, Value>) -> Result<String> {
         let missing = || Error::internal(anyhow::anyhow!("no key of this process may attest the cause {cause}"));
         let (key_id, pair) = self.by_cause.get(cause).ok_or_else(missing)?;
-        let signature = pair.sign(&message(statement.members())?);
+        let signature = pair.sign(&message(members)?);
         Ok(json!({"kid": key_id, "sig": BASE64_URL_SAFE_NO_PAD.encode(signature)}).to_string())
     }
 }
@@ -322,6 +412,70 @@ mod tests {
         let mut without = good;
         without.as_object_mut().unwrap().remove("attestation");
         assert_eq!(check(&keys, &without), Attestation::Absent);
+    }
+
+    /// A `voted` entry as the statement writes it.
+    fn voted(attestor: &Attestor, id: &str, seq: i32) -> Value {
+        let actor = Actor { kind: crate::ActorKind::Operator, id: id.into(), name: None };
+        let ballot = Ballot {
+            request_id: REQUEST.parse().unwrap(),
+            actor: &actor,
+            action_digest: Digest::of(b"action"),
+            reason: Some("seen"),
+        };
+        let mut entry = Value::Object(ballot.members());
+        (entry["seq"], entry["at"]) = (seq.into(), "2026-11-22T09:00:00.000000Z".into());
+        entry["attestation"] = serde_json::from_str(&attestor.attest_vote(&ballot).unwrap()).unwrap();
+        entry
+    }
+
+    /// The same as the row of its request and the `decided` entry list it.
+    fn listed_vote(voted: &Value) -> Value {
+        let names = ["seq", "at", "actor", "reason", "attestation"];
+        names
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), voted.get(name)?.clone())))
+            .collect::<Map<_, _>>()
+            .into()
+    }
+
+    #[test]
+    fn votes_are_attested_one_by_one_and_nobody_is_listed_twice() {
+        let (people, agents) = (key(), key());
+        let keys = listed(&[(&people, &["operator"]), (&agents, &["agent"])]);
+        let attestor = Attestor::from_pem(&people, &keys).unwrap();
+        let (first, second) = (voted(&attestor, "ana", 2), voted(&attestor, "ben", 3));
+        assert_eq!(check(&keys, &first), Attestation::Valid);
+        let mut decided = entry(&attestor);
+        let own = listed_vote(&decided);
+        let mut with = |votes: Vec<Value>| {
+            decided["votes"] = votes.into();
+            check(&keys, &decided)
+        };
+        let (one, two) = (listed_vote(&first), listed_vote(&second));
+        assert_eq!(with(vec![one.clone(), two.clone(), own.clone()]), Attestation::Valid);
+        assert!(
+            matches!(with(vec![one.clone(), one.clone(), own.clone()]), Attestation::Invalid(why) if why.contains("twice"))
+        );
+        assert!(matches!(with(vec![one.clone(), two.clone()]), Attestation::Invalid(why) if why.contains("last vote")));
+        for (member, value) in [
+            ("actor", json!({"kind": "operator", "id": "eve"})),
+            ("reason", json!("another")),
+            ("attestation", Value::Null),
+            ("attestation", own["attestation"].clone()),
+            ("for", json!("jonas")),
+        ] {
+            let mut forged = one.clone();
+            forged[member] = value;
+            assert!(
+                matches!(with(vec![forged, own.clone()]), Attestation::Invalid(why) if why.contains("vote whose")),
+                "{member}"
+            );
+        }
+        // A decision's signature is none of a vote, nor the other way round.
+        let mut as_decision = first.clone();
+        as_decision["kind"] = json!("decided");
+        assert_eq!(check(&keys, &as_decision), Attestation::Invalid("does not verify"));
     }
 
     #[test]

@@ -5,6 +5,6 @@ mod attestation;
 mod receipt;
 mod response;
 
-pub use attestation::{Attestation, AttestationKeys, Attestor, Statement, attestation_jwk};
+pub use attestation::{Attestation, AttestationKeys, Attestor, Ballot, Statement, attestation_jwk};
 pub use receipt::{ReceiptKey, ReceiptKeys, StoredDecision};
 pub use response::{ResponseSignature, SignedResponse};

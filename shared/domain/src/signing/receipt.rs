@@ -12,7 +12,7 @@ use serde_json::json;
 use super::attestation::{Attestation, AttestationKeys};
 use crate::{
     Actor, AgentId, Cause, ClientRequestKey, DecidedEntry, Digest, Outcome, Permit, RequestId, SubmittedEntry,
-    Timestamp, Written,
+    Timestamp, VoteEntry, Written,
 };
 use crate::{Error, Result, chain_genesis, chain_hash};
 
@@ -125,6 +125,9 @@ struct Claims<'a> {
     cause: Cause,
     decided_by: &'a Actor,
     decided_at: Timestamp,
+    /// The approvals, the deciding one last; only where one was not enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    votes: Option<Vec<VoteClaim<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     permit: Option<Permit>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,6 +135,18 @@ struct Claims<'a> {
     chain_head: Digest,
     chain_length: i32,
     iat: i64,
+}
+
+#[derive(Serialize)]
+struct VoteClaim<'a> {
+    voted_by: &'a Actor,
+    voted_at: Timestamp,
+}
+
+impl<'a> From<&'a VoteEntry> for VoteClaim<'a> {
+    fn from(vote: &'a VoteEntry) -> Self {
+        Self { voted_by: &vote.actor, voted_at: vote.at }
+    }
 }
 
 impl ReceiptKeys {
@@ -191,6 +206,7 @@ impl ReceiptKeys {
             cause: decided.cause,
             decided_by: &decided.actor,
             decided_at: decided.at,
+            votes: decided.votes.as_ref().map(|votes| votes.iter().map(VoteClaim::from).collect()),
             permit: stored.permit,
             epoch: decided.epoch,
             chain_head: stored.hash,
@@ -242,6 +258,10 @@ impl ReceiptKeys {
             || stored.written.and_then(Written::response).map(|(_, digest)| digest) != decided.response_digest
         {
             return Err(wrong("is not on what its operator wrote"));
+        }
+        let votes = decided.votes.as_ref().map_or(1, Vec::len);
+        if decided.outcome == Outcome::Approved && votes < usize::from(submitted.approvals.unwrap_or(1)) {
+            return Err(wrong("has fewer approvals than it needs"));
         }
         if decided.seq == 2 && stored.prev_hash != stored.submitted_hash {
             return Err(wrong("does not follow its submission"));

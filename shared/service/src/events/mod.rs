@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::config::NatsConfig;
 use relaytrace_domain::{AgentId, RequestId, Result};
-use relaytrace_store::{OutboxEvent, Store, ToldEntry};
+use relaytrace_store::{OnItsWay, OutboxEvent, Store, ToldEntry};
 
 pub use nats::STREAM;
 pub(crate) use nats::check_config;
@@ -63,8 +63,44 @@ impl Events {
         self.announce(store, event).await;
     }
 
-    /// The same for a decision whose delivery a poll of this process has already.
-    pub(crate) async fn delivered(&self, store: &Store, event: OutboxEvent) {
+    /// The same for the events of one call. Before a response they are published together, in one bounded attempt.
+    pub(crate) async fn committed_all(&self, store: &Store, events: Vec<OutboxEvent>) {
+        for event in events.iter().filter(|event| event.is_for_polls()) {
+            self.0.wakeups.wake(&event.agent_id, event.request_id);
+        }
+        match self.0.publishing {
+            Publishing::Behind => events.into_iter().for_each(|event| self.0.queue.push(&self.0.nats, store, event)),
+            Publishing::BeforeResponse if events.is_empty() => {}
+            Publishing::BeforeResponse => publisher::attempt(&self.0.nats, store, events).await,
+        }
+    }
+
+    /// Gives a decision's delivery to the poll that was taken out of line for it. Returns the event that is still to be
+    /// announced.
+    pub(crate) async fn hand_over(
+        &self,
+        store: &Store,
+        reserved: Option<Reserved>,
+        leased: Option<OnItsWay>,
+        event: Option<OutboxEvent>,
+    ) -> Option<OutboxEvent> {
+        let (Some(reserved), Some(leased)) = (reserved, leased) else { return event };
+        match (reserved.hand_over(leased), event) {
+            (None, Some(event)) => {
+                self.delivered(store, event).await;
+                None
+            }
+            (None, None) => None,
+            // Its poll has left: the announcement wakes another one.
+            (Some(leased), event) => {
+                drop(leased.give_back().await);
+                event
+            }
+        }
+    }
+
+    /// The same as `committed` for a decision whose delivery a poll of this process has already.
+    async fn delivered(&self, store: &Store, event: OutboxEvent) {
         self.0.wakeups.wake_looks(&event.agent_id, event.request_id);
         self.announce(store, event).await;
     }
@@ -84,7 +120,7 @@ impl Events {
     async fn announce(&self, store: &Store, event: OutboxEvent) {
         match self.0.publishing {
             Publishing::Behind => self.0.queue.push(&self.0.nats, store, event),
-            Publishing::BeforeResponse => publisher::attempt(&self.0.nats, store, event).await,
+            Publishing::BeforeResponse => publisher::attempt(&self.0.nats, store, vec![event]).await,
         }
     }
 

@@ -70,12 +70,13 @@ async fn run(
 
 /// One attempt, bounded in time, before the response. A server that says nothing for so long is not waited for again
 /// on that connection: it may have died while this process was frozen.
-pub(super) async fn attempt(nats: &Nats, store: &Store, event: OutboxEvent) {
-    match tokio::time::timeout(ATTEMPT_TIMEOUT, publish(nats, store, vec![event])).await {
-        Ok(Ok(Published { acknowledged: 1, .. })) => {}
-        Ok(_) => tracing::debug!("the event is left to the sweep"),
+pub(super) async fn attempt(nats: &Nats, store: &Store, events: Vec<OutboxEvent>) {
+    let all = events.len() as u64;
+    match tokio::time::timeout(ATTEMPT_TIMEOUT, publish(nats, store, events)).await {
+        Ok(Ok(Published { acknowledged, .. })) if acknowledged == all => {}
+        Ok(_) => tracing::debug!("events are left to the sweep"),
         Err(_) => {
-            tracing::warn!("NATS did not answer in time: the event is left to the sweep");
+            tracing::warn!("NATS did not answer in time: events are left to the sweep");
             nats.break_off().await;
         }
     }

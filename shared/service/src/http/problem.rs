@@ -63,12 +63,11 @@ pub(super) fn render(
     trace_id: &str,
     dialect: Option<&Dialect>,
 ) -> Response {
-    let retry = error.failure().retry();
-    let after = retry.map(|_| error.failure().pause());
+    let after = pause(error);
     let dialect = dialect.filter(|_| response.extensions().get::<InProblems>().is_none());
     let told = match dialect.and_then(|dialect| (dialect.tell)(error, trace_id)) {
         Some(told) => told,
-        None => problem(error, path, trace_id, after),
+        None => problem(error, path, trace_id),
     };
     // What the router said with it stays: `Allow` of a 405.
     let (mut parts, _) = response.into_parts();
@@ -85,24 +84,38 @@ pub(super) fn render(
     Response::from_parts(parts, Body::from(told.body))
 }
 
+impl<'a> Problem<'a> {
+    /// What an error of a call of this path tells.
+    #[must_use]
+    pub fn of(error: &'a Error, path: &'a str, trace_id: &'a str) -> Self {
+        let answer = error.answer();
+        let after = pause(error);
+        Self {
+            uri: format!("urn:relaytrace:problem:{}", answer.code),
+            title: answer.title,
+            status: answer.status,
+            detail: error.to_string(),
+            instance: path,
+            code: answer.code,
+            retryable: after.is_some(),
+            retry_after_ms: after.and_then(|after| after.as_millis().try_into().ok()),
+            errors: if let Error::Invalid(faults) = error { Some(faults.listed()) } else { None },
+            decision: if let Error::AlreadyDecided(decision) = error { Some(decision) } else { None },
+            trace_id,
+        }
+    }
+}
+
+/// How long to wait before the same call; `None`: it would fail again.
+fn pause(error: &Error) -> Option<Duration> {
+    error.failure().retry().map(|_| error.failure().pause())
+}
+
 /// The problem document of an error.
-fn problem(error: &Error, path: &str, trace_id: &str, after: Option<Duration>) -> Told {
-    let answer = error.answer();
-    let problem = Problem {
-        uri: format!("urn:relaytrace:problem:{}", answer.code),
-        title: answer.title,
-        status: answer.status,
-        detail: error.to_string(),
-        instance: path,
-        code: answer.code,
-        retryable: after.is_some(),
-        retry_after_ms: after.and_then(|after| after.as_millis().try_into().ok()),
-        errors: if let Error::Invalid(faults) = error { Some(faults.listed()) } else { None },
-        decision: if let Error::AlreadyDecided(decision) = error { Some(decision) } else { None },
-        trace_id,
-    };
+fn problem(error: &Error, path: &str, trace_id: &str) -> Told {
+    let problem = Problem::of(error, path, trace_id);
     Told {
-        status: StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        status: StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         content_type: "application/problem+json",
         headers: HeaderMap::new(),
         body: serde_json::to_vec(&problem).unwrap_or_default(),

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use relaytrace_domain::signing::ReceiptKeys;
 use relaytrace_domain::{
-    Actor, ActorKind, AgentId, Cause, ClientRequestKey, Digest, Execution, JsonText, Outcome, Permit, Priority,
+    Actor, AgentId, Approvals, Cause, ClientRequestKey, Digest, Execution, JsonText, Outcome, Permit, Priority,
     RequestId, Status, Timestamp, Written,
 };
 use relaytrace_domain::{Error, Result};
@@ -32,19 +32,11 @@ pub struct RequestView {
     /// The rule that applied. No rule applies to any request yet.
     #[schema(value_type = Option<Object>)]
     rule: (),
+    /// Approvals of operators that decide it, and those that are there.
     approvals: Approvals,
     /// How long the approval may be used.
     permit: Option<Permit>,
     execution: Execution,
-}
-
-/// People's approvals of a request.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-pub struct Approvals {
-    /// So many decide.
-    required: u8,
-    /// So many are there.
-    given: u8,
 }
 
 impl RequestView {
@@ -55,10 +47,6 @@ impl RequestView {
     pub fn new(state: RequestState, delivered: Option<Delivered>, duplicate: bool, keys: &ReceiptKeys) -> Result<Self> {
         let permit = delivered.as_ref().and_then(|delivered| delivered.permit);
         let decision = delivered.map(|delivered| DecisionView::new(delivered, &state.agent_id, keys)).transpose()?;
-        let is_approved = |decision: &DecisionView| {
-            decision.outcome == Outcome::Approved && decision.decided_by.kind == ActorKind::Operator
-        };
-        let given = decision.as_ref().is_some_and(is_approved).into();
         Ok(Self {
             agent_id: state.agent_id,
             request_id: state.request_id,
@@ -71,7 +59,7 @@ impl RequestView {
             duplicate,
             decision,
             rule: (),
-            approvals: Approvals { required: 1, given },
+            approvals: state.approvals,
             permit,
             execution: state.execution,
         })
