@@ -58,7 +58,7 @@ async fn run_functions(options: &RunOptions, postgres: &Postgres, nats: &Nats) -
     let base_url = format!("http://127.0.0.1:{}", options.port);
     let addresses = Addresses { base_url: base_url.clone(), database_url: owner_url(postgres), nats_url: nats.url() };
     let mut prepared = Prepared::new(&options.dir, &service_url, &nats.url(), addresses).await?;
-    prepared.state.page.is_local = true;
+    std::sync::Arc::make_mut(&mut prepared.state.page).is_local = true;
     let state = prepared.state.clone();
 
     let listen = SocketAddr::from(([127, 0, 0, 1], options.port));

@@ -10,7 +10,7 @@ use sqlx::PgPool;
 fn app(owner: &PgPool, page: PageSettings) -> TestApp {
     let routes = || ingest::router().merge(decide::router());
     let mut app = TestApp::new(owner, routes());
-    app.state.page = page;
+    app.state.page = std::sync::Arc::new(page);
     app.router = relaytrace_service::http::service(routes(), app.state.clone());
     app
 }

@@ -1,4 +1,4 @@
-//! Acknowledgements that wait for one another: written together, answered each by itself.
+//! Acknowledgements and polls that wait for one another: one statement, answered each by itself.
 
 use futures_util::future::join_all;
 use relaytrace_store::{MIGRATOR, Scope, WRITERS};
@@ -74,4 +74,76 @@ async fn what_waits_is_written_together_and_answered_each_by_itself(owner: PgPoo
         .await
         .expect("a count");
     assert_eq!(entries, i64::try_from(WRITERS).expect("few") + 2, "each once");
+}
+
+/// Statements of polls that this database has seen.
+async fn leases(owner: &PgPool) -> i64 {
+    let calls = "SELECT COALESCE(sum(calls), 0)::bigint FROM pg_stat_statements
+        WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND toplevel AND query LIKE '/* relaytrace: lease */%'";
+    sqlx::query_scalar(calls).fetch_one(owner).await.expect("a count")
+}
+
+async fn poll(app: &TestApp, agent: &TestAgent) -> (u16, Value) {
+    let answer = app.get(&format!("/v1/agents/{}/decisions/poll?limit=1", agent.agent_id), &agent.token()).await;
+    (answer.status.as_u16(), answer.json())
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn polls_that_wait_look_together_and_get_each_their_own(owner: PgPool) {
+    sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&owner).await.expect("the extension");
+    let app = TestApp::new(&owner, ingest::router().merge(decide::router()).merge(poll::router()));
+    let (two, one, none, revoked) =
+        (app.agent("two").await, app.agent("one").await, app.agent("none").await, app.agent("revoked").await);
+    let mut ids = Vec::new();
+    for (agent, key) in [(&two, "first"), (&two, "second"), (&one, "first"), (&revoked, "first")] {
+        let id = app.submit(agent, key).await;
+        let path = format!("/v1/hitl/requests/{id}/decision");
+        assert_eq!(app.post(&path, &app.operator("maria"), &json!({"decision": "approve"})).await.status, 201);
+        ids.push(id);
+    }
+    let (agent_id, key_id) = (revoked.agent_id.parse().unwrap(), revoked.key_id.parse().unwrap());
+    assert!(app.state.store.revoke_key(&Scope::of_program("test"), &agent_id, &key_id).await.unwrap());
+    app.submit(&none, "first-use").await;
+    let mut blocking = owner.begin().await.expect("a transaction");
+    let mut blocked = Vec::new();
+    for number in 0..WRITERS {
+        let agent = app.agent(&format!("blocked-{number}")).await;
+        // The note of its first poll waits for this one's.
+        let note = "INSERT INTO agent_polls (agent_id, last_polled_at) VALUES ($1, now())";
+        sqlx::query(note).bind(&agent.agent_id).execute(&mut *blocking).await.expect("noted");
+        blocked.push(agent);
+    }
+    let blocked = join_all(blocked.iter().enumerate().map(async |(number, agent)| {
+        until_blocked(&owner, number).await;
+        poll(&app, agent).await
+    }));
+    let together = async {
+        until_blocked(&owner, WRITERS).await;
+        join_all([poll(&app, &two), poll(&app, &one), poll(&app, &none), poll(&app, &revoked), poll(&app, &two)]).await
+    };
+    let release = async {
+        until(async || app.state.store.waiting() == WRITERS + 5).await;
+        blocking.rollback().await.expect("released");
+    };
+    let (blocked, answers, ()) = tokio::join!(blocked, together, release);
+    assert!(blocked.iter().all(|(status, polled)| *status == 200 && polled["decisions"] == json!([])));
+    let given: Vec<_> = answers
+        .iter()
+        .map(|(status, polled)| {
+            (*status, polled["decisions"][0]["request_id"].as_str().map(str::to_owned), polled["has_more"].as_bool())
+        })
+        .collect();
+    assert_eq!(
+        given,
+        [
+            (200, Some(ids[0].clone()), Some(true)),
+            (200, Some(ids[2].clone()), Some(false)),
+            (200, None, Some(false)),
+            (401, None, None),
+            (200, Some(ids[1].clone()), Some(false)),
+        ]
+    );
+    // The second poll of one agent has a statement of its own.
+    assert_eq!(leases(&owner).await, i64::try_from(WRITERS).expect("few") + 2);
 }

@@ -201,10 +201,7 @@ async fn a_table_that_changed_under_a_prepared_statement_fails_no_call(owner: Pg
     let id = app.submit(&agent, "k").await;
     let path = format!("/v1/agents/a/requests/{id}");
     assert_eq!(app.get(&path, &agent.token()).await.status, 200);
-    sqlx::query("ALTER TABLE hitl_requests ALTER COLUMN client_request_key TYPE varchar(200)")
-        .execute(&owner)
-        .await
-        .unwrap();
+    sqlx::query("ALTER TABLE hitl_requests ALTER COLUMN status TYPE varchar(20)").execute(&owner).await.unwrap();
     assert_eq!(app.get(&path, &agent.token()).await.status, 200);
 }
 

@@ -163,7 +163,7 @@ async fn a_poll_by_request_id_looks_at_as_few_blocks_beside_16000_due_as_beside_
         }
         let of_leases = "SELECT sum(shared_blks_hit + shared_blks_read)::bigint FROM pg_stat_statements
             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-                AND query LIKE '/* relaytrace: lease */%'";
+                AND query LIKE '/* relaytrace: lease_named */%'";
         blocks.push(sqlx::query_scalar::<_, i64>(of_leases).fetch_one(&owner).await.expect("blocks") / 20);
     }
     // An index of more entries is a level deeper.

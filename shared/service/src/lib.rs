@@ -19,3 +19,7 @@ pub mod wait;
 
 pub use needs::{DatabaseAuthority, Needs};
 pub use state::AppState;
+
+/// The allocator of every process that serves (docs/reports/performance.md, "The allocator").
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

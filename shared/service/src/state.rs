@@ -41,7 +41,7 @@ pub struct AppState {
     /// How hooks are answered.
     pub hooks: HookRules,
     /// The operator page as this process serves it.
-    pub page: PageSettings,
+    pub page: Arc<PageSettings>,
     /// Longest body of a request, in bytes.
     pub max_body_bytes: usize,
     /// What callers of the plain HTTP server may take up.
@@ -86,7 +86,7 @@ impl AppState {
             submissions: config.submissions,
             timeouts: config.timeouts,
             hooks: config.hooks,
-            page: config.page,
+            page: Arc::new(config.page),
             max_body_bytes: config.max_body_bytes,
             server: config.server,
             authorities,
@@ -179,7 +179,7 @@ impl AppState {
             submissions: SubmissionRules::default(),
             timeouts: TimeoutRules::default(),
             hooks: HookRules::default(),
-            page: PageSettings::default(),
+            page: Arc::default(),
             max_body_bytes: MAX_BODY_BYTES,
             server: ServerLimits::default(),
             vitals: Vitals::default(),

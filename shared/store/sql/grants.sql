@@ -14,7 +14,7 @@ GRANT USAGE ON SCHEMA public TO relaytrace_app, relaytrace_agent, relaytrace_peo
 -- No secret is in a table: keys are public halves.
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO relaytrace_app, relaytrace_ops;
 GRANT SELECT ON
-    agents, agent_keys, active_keys, agent_caps, agent_polls, tenants, timeout_policies, rules, freezes, hitl_requests,
+    agents, agent_keys, active_keys, deliverables, agent_caps, agent_polls, tenants, timeout_policies, rules, freezes, hitl_requests,
     request_envelopes, request_dedupe, request_groups, hitl_decisions, decision_values, approval_chain, deliveries,
     dead_letters, outbox, outcomes_due, attestation_start, epochs, hook_waits, rule_failures, delegations, claims,
     operators, _sqlx_migrations

@@ -18,7 +18,7 @@ use crate::scan_hints::ScanHints;
 pub struct Database {
     pub(crate) connections: Connections,
     /// The half of them that leases may use: a lock on deliveries does not stop submissions.
-    polls: Connections,
+    pub(crate) polls: Connections,
     clock: Clock,
     pub(crate) rules: Arc<DeliveryRules>,
     /// How permits are handled.

@@ -181,7 +181,7 @@ impl Made {
 
 impl Deciding {
     fn decided(&self, mut made: Made, database: &Database) -> Result<Decided> {
-        let leased = made.leased(self.written.as_ref())?.map(|leased| OnItsWay::new(leased, database.clone()));
+        let leased = made.leased(self.written.as_ref())?.map(|leased| OnItsWay::new(leased, database));
         let decision = Decision {
             request_id: self.request_id,
             outcome: self.outcome,

@@ -1,4 +1,4 @@
-//! The writes that come often: submissions, decisions and acknowledgements, in batches where a process may keep running.
+//! What comes often, submissions, decisions, leases and acknowledgements: in batches where a process may keep running.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use crate::acknowledgements::{Ack, Acked};
 use crate::batches::{Batches, Row, alone};
 use crate::database::Database;
 use crate::decisions::{Attested, Decided, Deciding};
+use crate::leases::{AnyDue, Named};
 use crate::permits::{Consumed, Consuming, Noted, Reporting};
 use crate::requests::{Standing, Submitted, Submitting};
 use crate::votes::Voting;
@@ -20,7 +21,8 @@ use relaytrace_domain::Submission;
 /// The database, and the batches of its frequent writes.
 #[derive(Clone, Debug)]
 pub struct Store {
-    database: Database,
+    /// One value for all: calls clone the store several times.
+    database: Arc<Database>,
     /// `None`: each write has a statement of its own.
     batches: Option<Arc<Batched>>,
 }
@@ -34,6 +36,8 @@ pub(crate) struct Batched {
     pub(crate) voting: Batches<Voting>,
     consuming: Batches<Consuming>,
     reporting: Batches<Reporting>,
+    pub(crate) looking: Batches<AnyDue>,
+    pub(crate) naming: Batches<Named>,
 }
 
 impl Deref for Store {
@@ -48,27 +52,27 @@ impl Store {
     /// A store that connects when it is first used, so that starting does not need the database.
     #[must_use]
     pub fn connect_lazily(options: PgConnectOptions, max_connections: usize, clock: Clock) -> Self {
-        Self { database: Database::connect_lazily(options, max_connections, clock), batches: None }
+        Self { database: Arc::new(Database::connect_lazily(options, max_connections, clock)), batches: None }
     }
 
     /// Delivers by these rules, not by the default ones.
     #[must_use]
     pub fn delivering(mut self, rules: DeliveryRules) -> Self {
-        self.database.deliver_by(rules);
+        Arc::make_mut(&mut self.database).deliver_by(rules);
         self
     }
 
     /// Handles permits by these rules, not by the default ones.
     #[must_use]
     pub fn permitting(mut self, rules: PermitRules) -> Self {
-        self.database.permit_by(rules);
+        Arc::make_mut(&mut self.database).permit_by(rules);
         self
     }
 
     /// Signs decisions with these keys before they are made. Without any, nothing can be decided.
     #[must_use]
     pub fn attesting(mut self, attestor: Arc<Attestor>) -> Self {
-        self.database.attest_by(attestor);
+        Arc::make_mut(&mut self.database).attest_by(attestor);
         self
     }
 
@@ -91,12 +95,13 @@ impl Store {
         }
     }
 
-    /// KiB of submissions, decisions and acknowledgements that wait to be written or are being written, in batches.
+    /// KiB of writes and polls that wait to be written or are being written, in batches.
     #[must_use]
     pub fn waiting(&self) -> usize {
         let waiting = |of: &Arc<Batched>| {
             let handoffs = of.submitting.waiting() + of.acknowledging.waiting() + of.deciding.waiting();
-            handoffs + of.voting.waiting() + of.consuming.waiting() + of.reporting.waiting()
+            let permits = of.consuming.waiting() + of.reporting.waiting();
+            handoffs + of.voting.waiting() + permits + of.looking.waiting() + of.naming.waiting()
         };
         self.batches.as_ref().map_or(0, waiting)
     }

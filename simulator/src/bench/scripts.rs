@@ -118,17 +118,17 @@ fn decide(batch: Batch) -> Vec<Argument> {
 }
 
 fn lease(group: Group) -> Vec<Argument> {
+    let agent = format!("ARRAY[{}]", group.agent_sql(ROW));
     vec![
         now(),
-        ("text", group.agent_sql(ROW)),
-        ("text", group.agent_sql(ROW)),
-        ("int8", ":limit".to_owned()),
-        ("uuid[]", ":nothing".to_owned()),
+        ("text[]", agent.clone()),
+        ("text[]", agent),
+        ("int8[]", "ARRAY[:limit::int8]".to_owned()),
+        ("timestamptz[]", "ARRAY[:nothing::timestamptz]".to_owned()),
+        ("float8[]", "ARRAY[0::float8]".to_owned()),
         ("float8", ":lease_seconds".to_owned()),
         ("int4", ":max_attempts".to_owned()),
         ("float8", ":longest_backoff_seconds".to_owned()),
-        ("timestamptz", ":nothing".to_owned()),
-        ("float8", "0".to_owned()),
     ]
 }
 
