@@ -60,6 +60,9 @@ GRANT INSERT (tenant_id, operator_id, name, email, groups, known_as, first_seen_
 
 -- ---------------------------------------------------------------- relaytrace_ops
 GRANT UPDATE (status, blocked_at, blocked_by) ON operators TO relaytrace_app, relaytrace_ops;
+-- Those of an operator who is blocked end.
+GRANT UPDATE (ended_at, ended_by_kind, ended_by, ended_by_name) ON delegations TO relaytrace_app, relaytrace_ops;
+GRANT DELETE ON claims TO relaytrace_app, relaytrace_ops;
 GRANT UPDATE (priority, respond_by, on_timeout, escalate_at, escalated_at, counted, assigned_groups) ON hitl_requests
     TO relaytrace_app, relaytrace_ops;
 GRANT UPDATE (state, visible_at, expires_at, replayed, replayed_seq, replayed_by, replay_reason, dead_letter_id)
