@@ -17,6 +17,8 @@ pub enum Function {
     Decide,
     /// Timeouts, escalations and leftovers.
     TimeoutSweep,
+    /// People and agents are told what has happened.
+    Notify,
     /// Deliveries and events are sent again.
     Replay,
     /// Agents, keys, policies, stuck work.
@@ -43,6 +45,7 @@ impl Function {
             Self::Bridge => bridge::router(),
             Self::Decide => decide::router(),
             Self::TimeoutSweep => timeout_sweep::router(),
+            Self::Notify => notify::router(),
             Self::Replay => replay::router(),
             Self::Admin => admin::router(),
         }

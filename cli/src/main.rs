@@ -73,6 +73,9 @@ enum Command {
     },
     /// Run one sweep, print its counts as JSON, and exit: for a cron job.
     Sweep,
+    /// Tell channels and agents what is due, print the counts as JSON, and exit: for a cron job, where nothing serves
+    /// `notify`.
+    Notify,
     /// Print the list of the functions' attestation keys, as `ATTESTATION_JWKS` takes it.
     AttestationJwks(attestations::Options),
     /// Exit with 0 if the server of this configuration is ready: a health check for container engines.
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
         Command::Erase { older_than_days, dry_run } => runtime::run_erase(older_than_days, dry_run),
         Command::DeclareRestore { reason, epoch } => runtime::run_declare_restore(epoch, &reason),
         Command::Sweep => runtime::run_once(&timeout_sweep::router(), timeout_sweep::run_once),
+        Command::Notify => runtime::run_once(&notify::router(), notify::run_once),
         Command::AttestationJwks(options) => attestations::run(&options),
         Command::Check => runtime::run_check(),
     }

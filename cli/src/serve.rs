@@ -21,7 +21,7 @@ use crate::{UNAVAILABLE, USAGE};
   relaytrace serve --only ingest,poll             the agents' side alone
   PORT=9000 relaytrace serve --only decide        the operators' side, on another port")]
 pub struct Options {
-    /// Serve only these functions: ingest, poll, bridge, decide, timeout-sweep, replay, admin.
+    /// Serve only these functions: ingest, poll, bridge, decide, timeout-sweep, notify, replay, admin.
     #[arg(long, value_delimiter = ',', value_name = "FUNCTION,…")]
     only: Vec<String>,
     /// Sweep in this process, every so many seconds. Several processes may: overlapping sweeps have the effect of one.
@@ -62,6 +62,9 @@ async fn serve(config: Config, functions: Vec<Function>, period: Option<Duration
     tracing::info!(functions = names.join(","), "serving");
     if let Some(period) = period {
         tokio::spawn(timeout_sweep::schedule(state.acting_by(DatabaseAuthority::Ops), period));
+    }
+    if functions.contains(&Function::Notify) {
+        tokio::spawn(notify::work(state.acting_by(DatabaseAuthority::Ops)));
     }
     let router = service(routes(functions).merge(common_routes()), state.clone());
     match runtime::serve(router, &state, listen, runtime::interrupted()).await {

@@ -75,18 +75,20 @@ fn tell_to_stop(child: &Child) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Triggers sweeps, as a schedule does in a deployment, until it is dropped.
+/// Triggers sweeps and notifications, as a schedule does in a deployment, until it is dropped.
 async fn trigger_sweeps(functions_url: &str, admin_token: String, seconds: f64) {
     if seconds <= 0.0 {
         return std::future::pending().await;
     }
     let client = reqwest::Client::new();
-    let url = format!("{functions_url}/internal/timeout-sweep");
+    let urls = ["timeout-sweep", "notify"].map(|name| format!("{functions_url}/internal/{name}"));
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(seconds));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         // One that fails is logged where it fails, and the next goes on.
-        drop(client.post(&url).bearer_auth(&admin_token).send().await);
+        for url in &urls {
+            drop(client.post(url).bearer_auth(&admin_token).send().await);
+        }
     }
 }

@@ -86,6 +86,9 @@ pub struct Secrets {
     /// Empty in a file from before there were bearer keys.
     #[serde(default)]
     bearer_master: String,
+    /// Secrets of channels are encrypted with it; empty in a file from before there were any.
+    #[serde(default)]
+    channel_key: String,
     /// Of the other tenant's agent; absent in a file from before there was one.
     other_agent: Option<AgentSecrets>,
 }
@@ -127,6 +130,7 @@ impl Secrets {
             issuer_key: PrivateKey::generate()?,
             agent: AgentSecrets::generate("local")?,
             bearer_master: new_secret(),
+            channel_key: new_secret(),
             other_agent: Some(AgentSecrets::generate(OTHER_TENANT)?),
         };
         write_private(path, &serde_json::to_string_pretty(&secrets)?)?;
@@ -141,6 +145,9 @@ impl Secrets {
         }
         if self.bearer_master.is_empty() {
             (self.bearer_master, self.agent.bearer_key_id) = (new_secret(), new_key_id("bearer"));
+        }
+        if self.channel_key.is_empty() {
+            self.channel_key = new_secret();
         }
         if self.other_agent.is_none() {
             self.other_agent = Some(AgentSecrets::generate(OTHER_TENANT)?);
@@ -176,6 +183,7 @@ impl Secrets {
             ("DEPLOYMENT_NAME", "relaytrace-local".to_owned()),
             ("MASTER_SECRETS", format!("1:{}", self.master_secret)),
             ("BEARER_MASTER", self.bearer_master.clone()),
+            ("CHANNEL_KEY", self.channel_key.clone()),
             ("RECEIPT_KEY", self.receipt_key.0.clone()),
             ("ATTESTATION_KEY", self.attestation_keys.iter().map(|key| key.0.as_str()).collect::<Vec<_>>().join("\n")),
             ("ATTESTATION_JWKS", self.attestation_jwks()?.to_string()),

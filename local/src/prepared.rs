@@ -97,6 +97,7 @@ impl Prepared {
     ) -> anyhow::Result<Self> {
         let secrets = Secrets::load_or_make(&dir.join("secrets.json"))?;
         let mut environment = secrets.environment(service_database_url, service_nats_url)?;
+        environment.insert("PAGE_URL".to_owned(), addresses.base_url.clone());
         // `AUTHORITIES=1 make run`: a pool for each authority, as separate deployments of the functions have.
         if std::env::var("AUTHORITIES").is_ok_and(|text| text == "1") {
             for authority in DatabaseAuthority::ALL {

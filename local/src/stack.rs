@@ -84,6 +84,7 @@ async fn run_functions(options: &RunOptions, postgres: &Postgres, nats: &Nats) -
             Duration::from_secs_f64(options.sweep_seconds),
         ));
     }
+    tokio::spawn(notify::work(state.acting_by(DatabaseAuthority::Ops)));
     if options.demo == 1 {
         demo::run(&state.acting_by(DatabaseAuthority::Ops), &base_url);
     }

@@ -40,10 +40,12 @@ POST /v1/hitl/decisions
 GET /openapi.json
 GET /.well-known/jwks.json
 POST /internal/timeout-sweep
+POST /internal/notify
 GET /v1/admin/agents
 POST /v1/admin/agents
 GET /v1/admin/agents/{agent_id}
 PATCH /v1/admin/agents/{agent_id}
+POST /v1/admin/agents/{agent_id}/push/secret
 POST /v1/admin/agents/{agent_id}/keys
 DELETE /v1/admin/agents/{agent_id}/keys/{key_id}
 GET /v1/admin/requests/{request_id}/chain
@@ -57,6 +59,11 @@ POST /v1/admin/dead-letters/{id}/discard
 GET /v1/admin/timeout-policies
 PUT /v1/admin/timeout-policies
 DELETE /v1/admin/timeout-policies/{policy_id}
+GET /v1/admin/channels
+GET /v1/admin/channels/{channel_id}
+PUT /v1/admin/channels/{channel_id}
+DELETE /v1/admin/channels/{channel_id}
+POST /v1/admin/channels/{channel_id}/test
 GET /v1/admin/freezes
 GET /v1/admin/freezes/{freeze_id}
 PUT /v1/admin/freezes/{freeze_id}
@@ -187,8 +194,9 @@ def test_only_public_keys_are_published(http, jwks):
         assert "d" not in key and "k" not in key
 
 
-def test_the_sweep_can_be_asked_for(admin):
-    counts = expect(admin.post("/internal/timeout-sweep"), 200)
+@pytest.mark.parametrize("path", ["/internal/timeout-sweep", "/internal/notify"])
+def test_scheduled_work_can_be_asked_for(admin, path):
+    counts = expect(admin.post(path), 200)
     assert counts and all(isinstance(count, int) and count >= 0 for count in counts.values())
 
 

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use http::StatusCode;
-use relaytrace_domain::{ActionType, AgentId, Faults, KeyId, KeyScope, Timestamp, Title};
+use relaytrace_domain::{ActionType, AgentId, Faults, KeyId, KeyScope, Priority, Timestamp, Title};
 use relaytrace_domain::{Error, Result};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Admin;
@@ -11,6 +11,8 @@ use relaytrace_service::http::{Cursor, JsonBody, Page, Path, Problem, Query, cla
 use relaytrace_store::{AgentChange as Change, AgentRecord, KeyRecord, Scope};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+
+use crate::push::{self, Push};
 
 /// A registered agent.
 #[derive(Debug, Serialize, ToSchema)]
@@ -26,6 +28,10 @@ pub struct AgentView {
     max_pending: Option<i32>,
     /// Of these with priority P1; null: any number.
     max_pending_p1: Option<i32>,
+    /// Priority of what it asks by a protocol without priorities.
+    default_priority: Priority,
+    /// Where it is pushed to; null: nowhere.
+    push: Option<Push>,
     /// Left out in a list.
     #[serde(skip_serializing_if = "Option::is_none")]
     keys: Option<Vec<KeyView>>,
@@ -61,6 +67,8 @@ impl AgentView {
             last_polled_at: agent.last_polled_at.map(Timestamp),
             max_pending: agent.caps.max_pending,
             max_pending_p1: agent.caps.max_pending_p1,
+            default_priority: agent.default_priority.unwrap_or(Priority::P2),
+            push: agent.push_url.map(|url| Push { url }),
             keys,
         }
     }
@@ -191,7 +199,7 @@ const LARGEST_CAP: u32 = 1_000_000;
 /// The changes to an agent.
 #[derive(Debug, deserr::Deserr, ToSchema)]
 #[deserr(deny_unknown_fields)]
-#[expect(clippy::option_option, reason = "a cap is left out, null or a number")]
+#[expect(clippy::option_option, reason = "a member is left out, null or a value")]
 pub struct AgentChange {
     /// For people: 1 to 200 characters.
     #[deserr(default, from(Title) = Some)]
@@ -208,6 +216,14 @@ pub struct AgentChange {
     #[deserr(default, from(Option<u32>) = Some)]
     #[schema(value_type = Option<u32>, required = false, minimum = 1, maximum = 1_000_000)]
     max_pending_p1: Option<Option<u32>>,
+    /// Where it is told that something was resolved; null: nowhere. The receiver is asked first.
+    #[deserr(default, from(Option<Push>) = Some)]
+    #[schema(value_type = Option<Push>, required = false)]
+    push: Option<Option<Push>>,
+    /// Priority of what it asks by a protocol without priorities.
+    #[deserr(default, from(Priority) = Some)]
+    #[schema(value_type = Priority, required = false)]
+    default_priority: Option<Priority>,
 }
 
 impl AgentChange {
@@ -223,7 +239,7 @@ impl AgentChange {
     }
 }
 
-/// Rename, disable, enable or cap an agent
+/// Rename, disable, enable or cap an agent, or say where it is pushed to
 #[utoipa::path(
     patch, path = "/v1/admin/agents/{agent_id}", tag = "admin", security(("admin" = [])),
     params(("agent_id" = String, Path)), request_body = AgentChange,
@@ -239,6 +255,10 @@ pub async fn change(
     JsonBody(change): JsonBody<AgentChange>,
 ) -> Result<Json<AgentView>> {
     let change = change.check()?;
+    if let Some(push) = &change.push {
+        state.store.agent(&scope, &agent_id).await?.ok_or(Error::NotFound)?;
+        push::set(&state, &scope, &agent_id, push.as_ref()).await?;
+    }
     let change = Change {
         name: change.name.as_ref().map(Title::as_str),
         status: change.status.map(|status| match status {
@@ -247,6 +267,7 @@ pub async fn change(
         }),
         max_pending: change.max_pending.map(|cap| cap.map(u32::cast_signed)),
         max_pending_p1: change.max_pending_p1.map(|cap| cap.map(u32::cast_signed)),
+        default_priority: change.default_priority,
     };
     if !state.store.change_agent(&scope, &agent_id, change).await? {
         return Err(Error::NotFound);

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use relaytrace_domain::Result;
-use relaytrace_domain::{AgentId, DeadLetterKind, Faults, Reason, RequestId, Resolution, Timestamp};
+use relaytrace_domain::{AgentId, ChannelId, DeadLetterKind, Faults, Reason, RequestId, Resolution, Timestamp};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Admin;
 use relaytrace_service::http::{Cursor, JsonBody, Page, Path, Problem, Query, Trace, clamped, parse_list, parse_one};
@@ -17,7 +17,7 @@ use uuid::Uuid;
 pub struct DeadLetterQuery {
     /// `open` (default), `resolved` or `all`.
     status: Option<String>,
-    /// `delivery`, `event` or `sweep`.
+    /// `delivery`, `event`, `sweep` or `notification`.
     kind: Option<String>,
     /// Of any of these agents, repeated or separated by commas.
     #[serde(default)]
@@ -38,6 +38,10 @@ pub struct DeadLetterView {
     kind: DeadLetterKind,
     request_id: Option<RequestId>,
     agent_id: Option<AgentId>,
+    /// Of a notification: the channel; null: the agent's push.
+    channel_id: Option<ChannelId>,
+    /// Of a notification: the channel's event, or `resolved`.
+    notice: Option<String>,
     /// Why it was set aside: `agent_failed`, `attempts_exhausted`, `age_exceeded`, `unpublishable`, `sweep_failed`.
     cause: String,
     attempts: i32,
@@ -62,6 +66,8 @@ impl From<DeadLetterRecord> for DeadLetterView {
             kind: record.kind,
             request_id: record.request_id,
             agent_id: record.agent_id,
+            channel_id: record.channel_id,
+            notice: record.notice,
             cause: record.cause,
             attempts: record.attempts,
             error_code: record.error_code,
@@ -121,7 +127,7 @@ pub async fn list(
 
 /// Try again
 ///
-/// A delivery is ready at once; an event is published, and a sweep's item done, by the next sweep.
+/// A delivery and a notification are due at once; an event is published, and a sweep's item done, by the next sweep.
 #[utoipa::path(
     post, path = "/v1/admin/dead-letters/{id}/retry", tag = "admin", security(("admin" = [])),
     params(("id" = String, Path)),

@@ -1,8 +1,9 @@
-//! `admin`: administrators register agents and keys, set timeout policies, freeze, block operators, see what is stuck and put it right, and
-//! export chains; owners see to tenants. Internal: not on the public API.
+//! `admin`: administrators register agents and keys, set timeout policies and channels, freeze, block operators, see what is
+//! stuck and put it right, and export chains; owners see to tenants. Internal: not on the public API.
 
 mod agents;
 mod chain;
+mod channels;
 mod dead_letters;
 mod disposition;
 mod freezes;
@@ -11,6 +12,7 @@ mod log;
 mod offboarding;
 mod operators;
 mod policies;
+mod push;
 mod stale;
 mod tenants;
 
@@ -25,6 +27,7 @@ pub fn router() -> Routes {
         agents::register,
         agents::show,
         agents::change,
+        push::make_secret,
         keys::register_key,
         keys::revoke_key,
         chain::export,
@@ -35,6 +38,11 @@ pub fn router() -> Routes {
         dead_letters::list,
         dead_letters::retry,
         dead_letters::discard,
+        channels::list,
+        channels::show,
+        channels::set,
+        channels::remove,
+        channels::test,
         stale::list,
         freezes::list,
         freezes::show,
@@ -48,5 +56,5 @@ pub fn router() -> Routes {
         tenants::register,
         tenants::change
     )
-    .needing(DatabaseAuthority::Ops, |needs| needs.responses().bearer().causes(&[Cause::Admin]))
+    .needing(DatabaseAuthority::Ops, |needs| needs.responses().bearer().channels().mail().causes(&[Cause::Admin]))
 }

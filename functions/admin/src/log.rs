@@ -38,7 +38,7 @@ pub struct LogView {
     at: Timestamp,
     actor: Actor,
     /// What: `agent.registered`, `agent.changed`, `key.registered`, `key.revoked`, `policy.set`, `policy.deleted`,
-    /// `replay.ordered`, `dead_letter.retried`, `dead_letter.discarded`, `request.` and a kind of chain entry. More may come.
+    /// `channel.set`, `channel.removed`, `agent.push_set`, `agent.push_secret_made`, `agent.push_ended`, `replay.ordered`, `dead_letter.retried`, `dead_letter.discarded`, `request.` and a kind of chain entry. More may come.
     action: String,
     /// The agent, key, policy, replay, dead letter or request.
     subject: String,

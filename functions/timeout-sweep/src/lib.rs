@@ -43,6 +43,8 @@ pub struct SweepReport {
     pub stopped: u64,
     /// Events left over in the outbox that the stream now has.
     pub relayed: u64,
+    /// Events that channels are told of although the stream is away.
+    pub told: u64,
     /// Keys of submissions that were free and are forgotten.
     pub dedupe_dropped: u64,
     /// Unfinished replays that came a batch further, and are not finished by it.
@@ -85,6 +87,7 @@ impl SweepReport {
             outcomes_unknown = self.outcomes_unknown,
             stopped = self.stopped,
             relayed = self.relayed,
+            told = self.told,
             dedupe_dropped = self.dedupe_dropped,
             replays_advanced = self.replays_advanced,
             set_aside = self.set_aside,
@@ -100,6 +103,7 @@ impl SweepReport {
         self.outcomes_unknown += round.outcomes_unknown;
         self.stopped += round.stopped;
         self.relayed += round.relayed;
+        self.told += round.told;
         self.dedupe_dropped += round.dedupe_dropped;
         self.replays_advanced += round.replays_advanced;
         self.set_aside += round.set_aside;
@@ -119,7 +123,7 @@ pub async fn run_once(state: AppState) -> Result<SweepReport> {
         relaytrace_service::history::look(&state).await;
     }
     for _ in 0..ROUNDS {
-        let round = one_round(&state, &mut failure, &mut is_stream_away).await;
+        let round = Box::pin(one_round(&state, &mut failure, &mut is_stream_away)).await;
         report.add(round);
         if round == SweepReport::default() || failure.is_some() {
             break;
@@ -173,6 +177,13 @@ async fn one_round(state: &AppState, failure: &mut Option<Error>, is_stream_away
                 round.relayed = published.acknowledged;
                 *is_stream_away = !published.unreached.is_empty();
             }
+            Err(error) => note(error),
+        }
+    }
+    // What is claimed for the stream is told as well; the rest waits for nothing.
+    if *is_stream_away || !state.events.is_connected_now() {
+        match state.store.tell_left_over(RELAYED).await {
+            Ok(told) => round.told = told,
             Err(error) => note(error),
         }
     }

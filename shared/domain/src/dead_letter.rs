@@ -14,17 +14,24 @@ pub enum DeadLetterKind {
     Event,
     /// An item of a sweep could not be done.
     Sweep,
+    /// A channel or an agent's push could not be told.
+    Notification,
 }
 
-stored_as_text!(DeadLetterKind { Delivery = "delivery", Event = "event", Sweep = "sweep" });
+stored_as_text!(DeadLetterKind {
+    Delivery = "delivery",
+    Event = "event",
+    Sweep = "sweep",
+    Notification = "notification",
+});
 
 impl std::str::FromStr for DeadLetterKind {
     type Err = InvalidText;
     fn from_str(text: &str) -> Result<Self, InvalidText> {
-        [Self::Delivery, Self::Event, Self::Sweep]
+        [Self::Delivery, Self::Event, Self::Sweep, Self::Notification]
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or(InvalidText("must be delivery, event or sweep"))
+            .ok_or(InvalidText("must be delivery, event, sweep or notification"))
     }
 }
 

@@ -90,6 +90,8 @@ pub enum Failure {
     EventRefused,
     /// An event is longer than the server takes
     EventTooLong,
+    /// A channel, or an agent's push, did not take what it was told
+    Notification,
 }
 
 /// What a caller is told (contract, "Errors").
@@ -191,7 +193,8 @@ impl Failure {
             | Self::ReplayBatch
             | Self::EventUnreached
             | Self::EventRefused
-            | Self::EventTooLong => return None,
+            | Self::EventTooLong
+            | Self::Notification => return None,
         };
         Some(Answer { code, status, title })
     }
@@ -237,6 +240,9 @@ impl Failure {
                 Pause::Doubling { first: ms(1_000), longest: ms(300_000) },
                 Most::Configured("`DELIVERY_MAX_ATTEMPTS` tries within `DELIVERY_MAX_AGE_SECONDS`"),
             ),
+            Self::Notification => {
+                ("notify", Pause::Doubling { first: ms(1_000), longest: ms(300_000) }, Most::Configured("for 24 hours"))
+            }
             Self::SweepPart | Self::EventUnreached => ("the sweep", Pause::Sweep, Most::Any),
             Self::SweepItem => ("the sweep", Pause::Growing(ms(60_000)), Most::Times(3)),
             Self::ReplayBatch => ("the sweep", Pause::Growing(ms(60_000)), Most::Times(5)),
@@ -255,7 +261,8 @@ impl Failure {
             | Self::DeliveryFailed
             | Self::SweepItem
             | Self::EventRefused
-            | Self::EventTooLong => "dead letter",
+            | Self::EventTooLong
+            | Self::Notification => "dead letter",
             _ => "",
         }
     }

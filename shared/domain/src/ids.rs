@@ -201,6 +201,24 @@ text!(
     "must be 1 to 128 characters of A-Z, a-z, 0-9 and _ . / : % ~ -, starting with a letter, a digit or _"
 );
 
+impl ActionPattern {
+    /// Whether it stands for this type.
+    #[must_use]
+    pub fn covers(&self, action_type: &ActionType) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(start) => action_type.as_str().starts_with(start),
+            None => action_type.as_str() == self.0,
+        }
+    }
+}
+
+text!(
+    /// An administrator's own name of a channel, `[A-Za-z0-9._:-]{1,128}` (contract, "Channels").
+    ChannelId,
+    |text| ClientRequestKey::from_str(text).is_ok(),
+    "must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ : -"
+);
+
 fn characters(text: &str, least: usize, most: usize) -> bool {
     (least..=most).contains(&text.chars().count())
 }

@@ -6,6 +6,7 @@
 mod aap;
 mod answers;
 mod chain;
+mod channel;
 mod clock;
 #[cfg(feature = "database")]
 mod database;
@@ -37,6 +38,7 @@ mod vote;
 pub use aap::{AapBody, Bridged, Protocol, action_type_of, title_of};
 pub use answers::{Answer, Answers, OnBehalfOf, PermitSeconds, without_case};
 pub use chain::{Base64, ChainEntry, ChainHeader, ChainKind, DecidedEntry, SubmittedEntry, chain_genesis, chain_hash};
+pub use channel::{ChannelKind, ChannelMatch, Matched, Notice, OnBehalf};
 pub use clock::Clock;
 #[cfg(feature = "database")]
 pub use database::Refusal;
@@ -51,9 +53,9 @@ pub use failure::Failure;
 pub use faults::{Fault, Faults};
 pub use freeze::FreezeMode;
 pub use ids::{
-    ActionPattern, ActionType, AgentId, ClientRequestKey, ConsumeKey, DelegationId, Digest, ErrorCode, FreezeId,
-    GroupKey, GroupName, InvalidText, KeyId, Note, PersonId, PersonName, Priority, Reason, ReplayKey, RequestId,
-    RuleName, Summary, TenantId, Title, mint_uuid,
+    ActionPattern, ActionType, AgentId, ChannelId, ClientRequestKey, ConsumeKey, DelegationId, Digest, ErrorCode,
+    FreezeId, GroupKey, GroupName, InvalidText, KeyId, Note, PersonId, PersonName, Priority, Reason, ReplayKey,
+    RequestId, RuleName, Summary, TenantId, Title, mint_uuid,
 };
 pub use json::{Json, ParseError, from_object};
 pub use key::{KeyRights, KeyScope};

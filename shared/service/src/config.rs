@@ -3,7 +3,7 @@
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `DATABASE_URL` | Postgres, as a login role that is a member of `relaytrace_app`, or of the function's own authority | this or the next |
-//! | `DATABASE_URL_AGENT`, `DATABASE_URL_PEOPLE`, `DATABASE_URL_OPS` | the same for one authority each: as a member of `relaytrace_agent` (ingest, poll, bridge), `relaytrace_people` (decide), `relaytrace_ops` (timeout-sweep, replay, admin) | `DATABASE_URL` |
+//! | `DATABASE_URL_AGENT`, `DATABASE_URL_PEOPLE`, `DATABASE_URL_OPS` | the same for one authority each: as a member of `relaytrace_agent` (ingest, poll, bridge), `relaytrace_people` (decide), `relaytrace_ops` (timeout-sweep, notify, replay, admin) | `DATABASE_URL` |
 //! | `DATABASE_MAX_CONNECTIONS` | pool size | 16; on Lambda 2 |
 //! | `DATABASE_SETTINGS` | where limits and planning are set: `role` (by `migrate`), or `connection` where the role cannot be altered and no pooler is between | `role` |
 //! | `NATS_URL` | NATS with JetStream; servers of one cluster comma-separated; `user:password@` or `token@` before the host, percent-encoded | required |
@@ -36,6 +36,11 @@
 //! | `POLL_MAX_WAIT_SECONDS` | longest wait of a call, at most 55 | 55 |
 //! | `HOOK_WAIT_SECONDS` | longest time that a harness's hook is held, at most 600; its own timeout must be longer | 50 |
 //! | `MAX_PARKED_PER_AGENT` | calls of one agent that wait at a time, in each process | 256 |
+//! | `CHANNEL_KEY` | base64 of 32 bytes; secrets of channels and of agents' push are encrypted with it; earlier ones after it, comma-separated | there are no channels and no push; no function but admin, bridge and notify reads it |
+//! | `EGRESS_ALLOW` | what URLs of the API may name beside public addresses by https: hosts and networks (`address/bits`), comma-separated, `http://` before one where plain http may be used | none |
+//! | `PAGE_URL` | where the operator page is, https: the link of messages | messages have no link |
+//! | `SMTP_URL` | the mail server, `smtps://user:password@host` or `smtp://host:port?tls=required` | there are no channels by mail; no function but admin and notify reads it |
+//! | `SMTP_FROM` | who writes, such as `RelayTrace <relay@example.org>` | required with `SMTP_URL` |
 //! | `CORS_ALLOWED_ORIGINS` | origins that the operator page is also served from, comma-separated | none |
 //! | `LOGIN_CLIENT_ID` | the operator page's client at the first issuer (OIDC, public, PKCE) | tokens are pasted |
 //! | `LOGIN_SCOPE` | what the page asks the issuer for | `openid profile` |
@@ -76,6 +81,7 @@ use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use crate::needs::{DatabaseAuthority, Needs};
 use relaytrace_domain::signing::{AttestationKeys, Attestor, ReceiptKey, ReceiptKeys};
 use relaytrace_domain::{DeliveryRules, PermitRules};
+use relaytrace_reach::{ChannelKeys, ReachConfig, Smtp};
 
 /// Everything that a function is configured with.
 #[derive(Debug)]
@@ -112,6 +118,8 @@ pub struct Config {
     pub hooks: HookRules,
     /// How the operator page is served.
     pub page: PageSettings,
+    /// How others are reached.
+    pub reach: ReachConfig,
     /// Longest body of a request, in bytes.
     pub max_body_bytes: usize,
     /// Plain HTTP: where to listen.
@@ -270,6 +278,7 @@ impl Config {
         let hooks = HookRules { max_wait_seconds: read.number("HOOK_WAIT_SECONDS", default.max_wait_seconds, 0, 600) };
         let timeouts = TimeoutRules { allow_auto_approve: read.flag("ALLOW_AUTO_APPROVE") };
         let page = read.page();
+        let reach = read.reach(needs);
         let address =
             read.number("BIND_ADDRESS", IpAddr::from([0, 0, 0, 0]), IpAddr::from([0; 4]), IpAddr::from([0xff; 16]));
         let port = read.number("PORT", 8080, 0, u16::MAX);
@@ -303,6 +312,7 @@ impl Config {
                     timeouts,
                     hooks,
                     page,
+                    reach,
                     max_body_bytes,
                     listen: (address, port),
                     server,
@@ -439,6 +449,26 @@ impl Reader {
         });
         PageSettings { is_local: false, origins: origins.unwrap_or_default(), login }
     }
+
+    /// How others are reached. Its secrets are held by those functions only that reach them.
+    fn reach(&mut self, needs: &Needs) -> ReachConfig {
+        let egress = self.optional("EGRESS_ALLOW", str::parse).unwrap_or_default();
+        let page_url = self.optional("PAGE_URL", page_url);
+        let mut reach = ReachConfig { egress, page_url, ..ReachConfig::default() };
+        if needs.channels {
+            reach.keys = self.optional("CHANNEL_KEY", ChannelKeys::parse);
+        }
+        if needs.mail {
+            let from = self.optional("SMTP_FROM", Smtp::check_from);
+            if let Some(url) = self.optional("SMTP_URL", Smtp::check_url) {
+                match from {
+                    Some(from) => reach.smtp = Some(Smtp::new(url, from)),
+                    None => drop(self.required("SMTP_FROM", Smtp::check_from)),
+                }
+            }
+        }
+        reach
+    }
 }
 
 /// A text that others are compared with.
@@ -454,15 +484,27 @@ fn https(text: &str) -> Result<Url, &'static str> {
     }
 }
 
+/// Where the page is, without anything after its path; plain http only on this machine.
+fn page_url(text: &str) -> Result<Url, &'static str> {
+    const RULE: &str = "must be an https URL without query and fragment";
+    let url = Url::parse(text).map_err(|_| RULE)?;
+    let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    if is_safe(&url) && is_plain && one_line(text).is_ok() { Ok(url) } else { Err(RULE) }
+}
+
+/// https, or plain http on this machine.
+fn is_safe(url: &Url) -> bool {
+    url.scheme() == "https"
+        || url.scheme() == "http" && matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"))
+}
+
 /// An origin as a browser writes it (RFC 6454, section 6.2); plain http only on this machine.
 fn origin(text: &str) -> Result<HeaderValue, &'static str> {
     const RULE: &str =
         "must be origins such as https://page.example.org, comma-separated, nothing after the host and port";
     let text = text.trim();
     let url = Url::parse(text).map_err(|_| RULE)?;
-    let is_safe = url.scheme() == "https"
-        || url.scheme() == "http" && matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"));
-    if !is_safe || text.contains('*') || url.origin().ascii_serialization() != text {
+    if !is_safe(&url) || text.contains('*') || url.origin().ascii_serialization() != text {
         return Err(RULE);
     }
     HeaderValue::from_str(text).map_err(|_| RULE)

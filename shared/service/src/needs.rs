@@ -7,6 +7,7 @@ pub use relaytrace_store::DatabaseAuthority;
 
 /// What the functions of a process need; of several functions, what any of them does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one secret that is needed or not")]
 pub struct Needs {
     /// Authorities that they connect as.
     pub authorities: BTreeSet<DatabaseAuthority>,
@@ -16,6 +17,10 @@ pub struct Needs {
     pub responses: bool,
     /// They make bearer keys.
     pub bearer: bool,
+    /// They hold secrets of channels and of agents' push.
+    pub channels: bool,
+    /// They send mail.
+    pub mail: bool,
     /// Causes that they decide for.
     pub causes: Vec<Cause>,
 }
@@ -45,6 +50,18 @@ impl Needs {
         Self { bearer: true, ..self }
     }
 
+    /// It holds secrets of channels and of agents' push.
+    #[must_use]
+    pub fn channels(self) -> Self {
+        Self { channels: true, ..self }
+    }
+
+    /// It sends mail.
+    #[must_use]
+    pub fn mail(self) -> Self {
+        Self { mail: true, ..self }
+    }
+
     /// It decides for these causes.
     #[must_use]
     pub fn causes(self, causes: &[Cause]) -> Self {
@@ -56,7 +73,13 @@ impl Needs {
     pub fn and(mut self, other: Self) -> Self {
         self.authorities.extend(other.authorities);
         self.causes.extend(other.causes);
-        let bearer = self.bearer || other.bearer;
-        Self { receipts: self.receipts || other.receipts, responses: self.responses || other.responses, bearer, ..self }
+        Self {
+            receipts: self.receipts || other.receipts,
+            responses: self.responses || other.responses,
+            bearer: self.bearer || other.bearer,
+            channels: self.channels || other.channels,
+            mail: self.mail || other.mail,
+            ..self
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! ready; a server that is away delays that by a bounded time and stops nothing. Nothing is left running after a
 //! response, because the environment is frozen then. `AWS_LAMBDA_MAX_CONCURRENCY` events are served at once.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -66,13 +66,28 @@ where
     F: Future<Output = relaytrace_domain::Result<R>> + Send + 'static,
     R: serde::Serialize + 'static,
 {
-    exit_code(block_on(run_scheduled_until_stopped(routes, once)))
+    exit_code(block_on(run_scheduled_until_stopped(routes, once, |_| ready(()))))
 }
 
-async fn run_scheduled_until_stopped<F, R>(routes: Routes, once: fn(AppState) -> F) -> anyhow::Result<()>
+/// The same for a function that works without being asked where its process lives on: `forever` runs beside the server.
+pub fn run_working<F, R, W>(routes: Routes, once: fn(AppState) -> F, forever: fn(AppState) -> W) -> ExitCode
 where
     F: Future<Output = relaytrace_domain::Result<R>> + Send + 'static,
     R: serde::Serialize + 'static,
+    W: Future<Output = ()> + Send + 'static,
+{
+    exit_code(block_on(run_scheduled_until_stopped(routes, once, forever)))
+}
+
+async fn run_scheduled_until_stopped<F, R, W>(
+    routes: Routes,
+    once: fn(AppState) -> F,
+    forever: fn(AppState) -> W,
+) -> anyhow::Result<()>
+where
+    F: Future<Output = relaytrace_domain::Result<R>> + Send + 'static,
+    R: serde::Serialize + 'static,
+    W: Future<Output = ()> + Send + 'static,
 {
     if is_asked_to("check") {
         return check().await;
@@ -97,6 +112,7 @@ where
         });
         return lambda_runtime::run_concurrent(handler).await.map_err(anyhow::Error::from_boxed);
     }
+    tokio::spawn(forever(state.acting_by(DatabaseAuthority::Ops)));
     serve(router, &state, listen, interrupted()).await
 }
 
@@ -246,6 +262,8 @@ pub async fn serve(
     };
     server::serve(listener, router, state.server, stopping).await;
     state.events.shut_down().await;
+    // What works beside the calls has been told to stop, and writes down what it has done.
+    drop(tokio::time::timeout(state.server.grace, state.working.write()).await);
     state.close();
     Ok(())
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::RwLock;
+
 use crate::auth::Authenticator;
 use crate::config::{Config, HookRules, PageSettings, SubmissionRules, TimeoutRules};
 use crate::events::{Events, Publishing};
@@ -10,6 +12,7 @@ use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use crate::needs::DatabaseAuthority;
 use relaytrace_domain::signing::ReceiptKeys;
 use relaytrace_domain::{Clock, TenantId};
+use relaytrace_reach::Reach;
 use relaytrace_store::Store;
 
 use crate::relay::Relay;
@@ -42,12 +45,16 @@ pub struct AppState {
     pub hooks: HookRules,
     /// The operator page as this process serves it.
     pub page: Arc<PageSettings>,
+    /// How others are reached.
+    pub reach: Arc<Reach>,
     /// Longest body of a request, in bytes.
     pub max_body_bytes: usize,
     /// What callers of the plain HTTP server may take up.
     pub server: ServerLimits,
     /// How this process is.
     pub vitals: Vitals,
+    /// Held for reading by what works beside the calls: the process stops when it has ended.
+    pub working: Arc<RwLock<()>>,
     /// The time.
     pub clock: Clock,
     /// Connections of the authorities that have their own.
@@ -87,6 +94,7 @@ impl AppState {
             timeouts: config.timeouts,
             hooks: config.hooks,
             page: Arc::new(config.page),
+            reach: Arc::new(Reach::new(config.reach)),
             max_body_bytes: config.max_body_bytes,
             server: config.server,
             authorities,
@@ -180,9 +188,11 @@ impl AppState {
             timeouts: TimeoutRules::default(),
             hooks: HookRules::default(),
             page: Arc::default(),
+            reach: Arc::default(),
             max_body_bytes: MAX_BODY_BYTES,
             server: ServerLimits::default(),
             vitals: Vitals::default(),
+            working: Arc::default(),
             clock,
             authorities: Arc::default(),
         }

@@ -3,7 +3,7 @@
 --
 -- $1 agent_id, $2 name (null: stays), $3 status (null: stays), $4 whether max_pending changes, $5 max_pending (null: no
 -- cap), $6 and $7 the same of max_pending_p1, $8 tenant_id, $9 now (null: the database's clock), $10 to $12 kind, id and
--- name of who does it
+-- name of who does it, $13 default_priority (null: stays)
 WITH before AS (
     -- Locked, so that the log says what it was.
     SELECT a.agent_id, a.name, a.status, a.tenant_id
@@ -15,7 +15,8 @@ WITH before AS (
         ))
     FOR NO KEY UPDATE OF a
 ), changed AS (
-    UPDATE agents a SET name = COALESCE($2, a.name), status = COALESCE($3, a.status)
+    UPDATE agents a SET name = COALESCE($2, a.name), status = COALESCE($3, a.status),
+        default_priority = COALESCE($13::smallint, a.default_priority)
     FROM before b WHERE a.agent_id = b.agent_id
     RETURNING a.agent_id, a.name, a.status
 ), logged AS (
@@ -27,8 +28,9 @@ WITH before AS (
         )
         || CASE WHEN $4::boolean THEN jsonb_build_object('max_pending', $5::integer) ELSE '{}' END
         || CASE WHEN $6::boolean THEN jsonb_build_object('max_pending_p1', $7::integer) ELSE '{}' END
+        || CASE WHEN $13 IS NOT NULL THEN jsonb_build_object('default_priority', 'P' || $13) ELSE '{}' END
     FROM before b JOIN changed c USING (agent_id)
-    WHERE (b.name, b.status) IS DISTINCT FROM (c.name, c.status) OR $4 OR $6
+    WHERE (b.name, b.status) IS DISTINCT FROM (c.name, c.status) OR $4 OR $6 OR $13 IS NOT NULL
 )
 INSERT INTO agent_caps AS c (agent_id, max_pending, max_pending_p1)
 SELECT agent_id, $5, $7 FROM changed

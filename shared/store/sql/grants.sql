@@ -11,7 +11,7 @@ SET LOCAL lock_timeout = '2s';
 
 -- ---------------------------------------------------------------- to read
 GRANT USAGE ON SCHEMA public TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
--- No secret is in a table: keys are public halves.
+-- No secret is in a table but those of channels, encrypted: keys are public halves.
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO relaytrace_app, relaytrace_ops;
 GRANT SELECT ON
     agents, agent_keys, active_keys, deliverables, agent_caps, agent_polls, tenants, timeout_policies, rules, freezes, hitl_requests,
@@ -24,6 +24,10 @@ GRANT SELECT ON
 -- Events go out by whoever has written them, and what is refused becomes a dead letter.
 GRANT INSERT, UPDATE, DELETE ON outbox TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
 GRANT INSERT ON dead_letters TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
+-- Who has deleted an event from the outbox queues it for those who listen.
+GRANT INSERT ON events_to_tell TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
+GRANT SELECT (request_id, seq) ON events_to_tell TO relaytrace_agent, relaytrace_people;
+GRANT SELECT (tenant_id, agent_id, event_kinds, removed_at) ON listeners TO relaytrace_agent, relaytrace_people;
 GRANT UPDATE (first_used_at) ON agent_keys TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
 GRANT UPDATE (pending, pending_p1) ON agent_caps
     TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
@@ -70,6 +74,9 @@ GRANT UPDATE (state, visible_at, expires_at, replayed, replayed_seq, replayed_by
 GRANT INSERT, UPDATE ON agents, agent_keys, agent_caps, replays, tenants, freezes TO relaytrace_app, relaytrace_ops;
 GRANT UPDATE ON dead_letters TO relaytrace_app, relaytrace_ops;
 GRANT INSERT, UPDATE, DELETE ON timeout_policies, sweep_failures TO relaytrace_app, relaytrace_ops;
+GRANT INSERT, UPDATE ON listeners TO relaytrace_app, relaytrace_ops;
+GRANT UPDATE, DELETE ON events_to_tell TO relaytrace_app, relaytrace_ops;
+GRANT INSERT, UPDATE, DELETE ON notifications TO relaytrace_app, relaytrace_ops;
 GRANT INSERT ON rules, admin_log TO relaytrace_app, relaytrace_ops;
 GRANT INSERT, UPDATE (due_at, unknown_at), DELETE ON outcomes_due TO relaytrace_app, relaytrace_ops;
 -- The purge. A lock on a row needs the right to update some column of it.

@@ -18,7 +18,19 @@ WITH refused AS (
 ), removed AS (
     DELETE FROM outbox o USING refused r
     WHERE o.request_id = r.request_id AND o.seq = r.seq AND r.is_final
-    RETURNING o.request_id, o.seq, o.kind, o.agent_id, o.payload, o.created_at, o.refusals, r.error
+    RETURNING o.request_id, o.seq, o.kind, o.agent_id, o.payload, o.created_at, o.refusals, r.error, o.told
+), queued AS (
+    -- Who listens hears of it all the same.
+    INSERT INTO events_to_tell (request_id, seq, kind, agent_id, queued_at)
+    SELECT g.request_id, g.seq, g.kind, g.agent_id, at_or_now($1)
+    FROM removed g
+    WHERE NOT g.told AND EXISTS (
+        SELECT FROM listeners l
+        WHERE l.removed_at IS NULL AND g.kind = ANY (l.event_kinds)
+            AND l.tenant_id = (SELECT a.tenant_id FROM agents a WHERE a.agent_id = g.agent_id)
+            AND (l.agent_id IS NULL OR l.agent_id = g.agent_id)
+    )
+    ON CONFLICT (request_id, seq) DO NOTHING
 )
 INSERT INTO dead_letters (dead_letter_id, kind, request_id, tenant_id, agent_id, cause, attempts, error_message,
     first_at, last_at, event_seq, event_kind, event_payload)

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::Scope;
 use crate::database::Database;
-use relaytrace_domain::{ActionType, ActorKind, AgentId, KeyId, KeyRights, KeyScope, TenantId};
+use relaytrace_domain::{ActionType, ActorKind, AgentId, KeyId, KeyRights, KeyScope, Priority, TenantId};
 use relaytrace_domain::{Error, Result};
 
 /// Rows that one statement counts.
@@ -119,6 +119,10 @@ pub struct AgentRecord {
     pub last_polled_at: Option<DateTime<Utc>>,
     /// Caps of its pending requests.
     pub caps: Caps,
+    /// Priority of what it asks by a protocol without priorities; `None`: P2.
+    pub default_priority: Option<Priority>,
+    /// Where it is pushed to.
+    pub push_url: Option<String>,
     /// Its keys, oldest first; empty in a list.
     pub keys: Vec<KeyRecord>,
 }
@@ -143,6 +147,8 @@ pub struct AgentChange<'a> {
     pub max_pending: Option<Option<i32>>,
     /// `Some(None)` takes the cap away.
     pub max_pending_p1: Option<Option<i32>>,
+    /// Priority of what it asks by a protocol without priorities.
+    pub default_priority: Option<Priority>,
 }
 
 /// What became of a registration.
@@ -205,6 +211,12 @@ impl Database {
         }
     }
 
+    /// The priority of what an agent asks by a protocol without priorities.
+    pub async fn default_priority_of(&self, agent_id: &AgentId) -> Result<Priority> {
+        let found = self.optional(|| sqlx::query_file!("sql/default_priority_of.sql", agent_id.as_str())).await?;
+        Ok(found.and_then(|found| found.default_priority).unwrap_or(Priority::P2))
+    }
+
     /// Agents in the order of their ids, after `cursor`, at most `limit`.
     pub async fn agents(&self, scope: &Scope, cursor: Option<&str>, limit: i64) -> Result<Vec<AgentRecord>> {
         let rows = self
@@ -219,6 +231,8 @@ impl Database {
                 created_at: row.created_at,
                 last_polled_at: row.last_polled_at,
                 caps: Caps { max_pending: row.max_pending, max_pending_p1: row.max_pending_p1 },
+                default_priority: row.default_priority,
+                push_url: row.push_url,
                 keys: Vec::new(),
             })
             .collect())
@@ -236,6 +250,8 @@ impl Database {
                 created_at: row.created_at,
                 last_polled_at: row.last_polled_at,
                 caps: Caps { max_pending: row.max_pending, max_pending_p1: row.max_pending_p1 },
+                default_priority: row.default_priority,
+                push_url: row.push_url,
                 keys: Vec::new(),
             });
             if let (Some(key_id), Some(alg), Some(created_at)) = (row.key_id, row.alg, row.key_created_at) {
@@ -272,6 +288,7 @@ impl Database {
                     scope.actor.kind as ActorKind,
                     &scope.actor.id,
                     scope.actor.name.as_deref(),
+                    change.default_priority as Option<Priority>,
                 )
             })
             .await?;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::database::Database;
 use crate::{OutboxEvent, Scope};
 use relaytrace_domain::Failure;
-use relaytrace_domain::{ActorKind, AgentId, DeadLetterKind, RequestId, Resolution};
+use relaytrace_domain::{ActorKind, AgentId, ChannelId, DeadLetterKind, RequestId, Resolution};
 use relaytrace_domain::{Error, Result};
 
 /// A dead letter as administrators see it.
@@ -20,6 +20,10 @@ pub struct DeadLetterRecord {
     pub request_id: Option<RequestId>,
     /// Its agent.
     pub agent_id: Option<AgentId>,
+    /// Of a notification: the channel; `None`: the agent's push.
+    pub channel_id: Option<ChannelId>,
+    /// Of a notification: why it was to be told.
+    pub notice: Option<String>,
     /// Why it was set aside.
     pub cause: String,
     /// How often it was tried.
@@ -98,7 +102,7 @@ impl Database {
     }
 
     /// Tries again what a dead letter is about: a delivery is ready at once, an event goes back into the outbox, the
-    /// sweep takes its item up again. Gives the dead letter as it stands, and the event of a delivery.
+    /// sweep takes its item up again, a notification is due. Gives the dead letter as it stands, and the event of a delivery.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Conflict`] where it was resolved otherwise.

@@ -44,10 +44,11 @@ impl OutboxEvent {
 }
 
 impl Database {
-    /// Deletes events that the stream has acknowledged.
+    /// Deletes events that the stream has acknowledged, and queues them for those who listen.
     pub async fn forget_events(&self, published: &[(RequestId, i32)]) -> Result<()> {
         let (ids, sequence): (Vec<Uuid>, Vec<i32>) = published.iter().map(|(id, seq)| (id.0, *seq)).unzip();
-        self.execute(|| sqlx::query_file!("sql/forget_events.sql", &ids, &sequence,)).await?;
+        self.execute(|| sqlx::query_file!("sql/forget_events.sql", &ids, &sequence, self.clock().for_database()))
+            .await?;
         Ok(())
     }
 
@@ -70,6 +71,13 @@ impl Database {
         let columns =
             columns.map(|row| (row.request_id, row.seq, row.kind, row.agent_id, row.payload, row.traceparent));
         Ok(columns.filter_map(event).collect())
+    }
+
+    /// Queues up to `limit` events of the outbox for those who listen, each once, although the stream has not got them: how
+    /// many there were.
+    pub async fn tell_left_over(&self, limit: i64) -> Result<u64> {
+        let told = self.one(|| sqlx::query_file!("sql/tell_left_over.sql", limit, self.clock().for_database())).await?;
+        Ok(told.count.cast_unsigned())
     }
 
     /// Gives claimed events back at once: they could not be published.

@@ -399,9 +399,11 @@ impl Database {
                     LEFT JOIN hitl_decisions h ON h.request_id = i.request_id AND h.chain_seq <= i.seq
                 ), announced AS (
                     -- What still waits there goes out anyway.
-                    INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until)
+                    -- For the stream alone: channels were told when it happened.
+                    INSERT INTO outbox (request_id, seq, kind, agent_id, payload, traceparent, created_at, claimed_until,
+                        told)
                     SELECT request_id, seq, kind, agent_id, payload, NULL, at_or_now($1),
-                        at_or_now($1) + interval '10 seconds'
+                        at_or_now($1) + interval '10 seconds', true
                     FROM rebuilt ORDER BY request_id, seq
                     ON CONFLICT (request_id, seq) DO NOTHING
                     RETURNING request_id, seq, kind, agent_id, payload

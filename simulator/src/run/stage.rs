@@ -12,7 +12,7 @@ use crate::drill::scene::{Scene, Servers};
 use crate::drill::service::Service;
 
 /// The functions that are processes of their own.
-const FUNCTIONS: [&str; 7] = ["ingest", "poll", "bridge", "decide", "timeout-sweep", "replay", "admin"];
+const FUNCTIONS: [&str; 8] = ["ingest", "poll", "bridge", "decide", "timeout-sweep", "notify", "replay", "admin"];
 
 /// A stack: servers, and processes of the service.
 pub struct Stage<'a> {

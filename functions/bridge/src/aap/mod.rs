@@ -48,8 +48,9 @@ pub async fn create(
     headers: HeaderMap,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response> {
-    let submission = submission(&caller, key_of(&headers)?, &bytes)?;
+    let mut submission = submission(&caller, key_of(&headers)?, &bytes)?;
     state.authenticator.count_submission(&caller)?;
+    submission.envelope.priority = state.store.default_priority_of(&caller.agent_id).await?;
     let kept_seconds = state.submissions.dedupe_seconds;
     let submitted = state.relay.submit(caller.clone(), submission, kept_seconds, trace.traceparent.clone()).await?;
     let (request, _, is_new) = submitted;

@@ -1,0 +1,202 @@
+//! Takes what is due, tells it, and notes what became of it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use relaytrace_domain::{Error, Notice, Result};
+use relaytrace_reach::{About, Failed, Message, PushSecrets, Resolved, Target, channel_place, push_place};
+use relaytrace_service::AppState;
+use relaytrace_store::{Notification, RESOLVED, Then, Tried};
+use serde_json::Value;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::NotifyReport;
+
+/// Events that one statement deals out.
+const DEALT: i64 = 500;
+/// Tries under way at the same time.
+const UNDER_WAY: usize = 64;
+/// Of these to one listener: one that does not answer leaves room for others.
+const OF_EACH: usize = 8;
+/// How long others leave a try alone. Longer than any try takes.
+const LEASE_SECONDS: f64 = 60.0;
+/// From then on a message is not tried again, but a dead letter.
+const LONGEST: chrono::TimeDelta = chrono::TimeDelta::hours(24);
+/// Longest pause between two tries, in seconds.
+const LONGEST_PAUSE: f64 = 300.0;
+
+/// Tries that are under way, and results that are not noted yet.
+pub struct Teller {
+    state: AppState,
+    under_way: JoinSet<Tried>,
+    /// How many of them each listener has.
+    busy: HashMap<Uuid, usize>,
+    ended: Vec<Tried>,
+}
+
+impl Teller {
+    /// Nothing is under way.
+    pub fn new(state: AppState) -> Self {
+        Self { state, under_way: JoinSet::new(), busy: HashMap::new(), ended: Vec::new() }
+    }
+
+    /// Notes what has ended, deals events out, and takes what is due where it may: what it did, and whether something is
+    /// under way or left.
+    pub async fn step(&mut self, may_take: bool) -> Result<(NotifyReport, bool)> {
+        while let Some(joined) = self.under_way.try_join_next() {
+            self.note(joined);
+        }
+        let mut report = self.settle().await?;
+        let mut has_more = false;
+        if may_take {
+            report.dealt_out = self.state.store.deal_out(DEALT).await?;
+            has_more = report.dealt_out > 0 || self.take().await? > 0;
+        }
+        Ok((report, has_more || !self.under_way.is_empty() || !self.ended.is_empty()))
+    }
+
+    /// Waits until a try ends, or so long.
+    pub async fn wait(&mut self, longest: Duration) {
+        let ended = async {
+            match self.under_way.join_next().await {
+                Some(joined) => joined,
+                None => std::future::pending().await,
+            }
+        };
+        if let Ok(joined) = tokio::time::timeout(longest, ended).await {
+            self.note(joined);
+        }
+    }
+
+    fn note(&mut self, joined: std::result::Result<Tried, tokio::task::JoinError>) {
+        match joined {
+            Ok(tried) => {
+                if let Some(count) = self.busy.get_mut(&tried.listener_id) {
+                    *count -= 1;
+                }
+                self.busy.retain(|_, count| *count > 0);
+                self.ended.push(tried);
+            }
+            // Its lease ends, and it is tried again.
+            Err(panic) => tracing::error!(error = %panic, "a try to tell something ended early"),
+        }
+    }
+
+    async fn settle(&mut self) -> Result<NotifyReport> {
+        let mut report = NotifyReport::default();
+        if self.ended.is_empty() {
+            return Ok(report);
+        }
+        self.state.store.settle_notifications(&self.ended).await?;
+        for tried in self.ended.drain(..) {
+            match tried.then {
+                Then::Done => report.told += 1,
+                Then::Again(_) => report.failed += 1,
+                Then::DeadLetter => report.dead_lettered += 1,
+            }
+        }
+        Ok(report)
+    }
+
+    /// Takes what is due, as far as there is room.
+    async fn take(&mut self) -> Result<usize> {
+        let room = UNDER_WAY.saturating_sub(self.under_way.len());
+        if room == 0 {
+            return Ok(0);
+        }
+        let full = |(listener, count): (&Uuid, &usize)| (*count > 0).then_some(*listener);
+        let busy: Vec<_> = self.busy.iter().filter_map(full).collect();
+        let (room, of_each) = (i64::try_from(room).unwrap_or(1), i64::try_from(OF_EACH).unwrap_or(1));
+        let taken = self.state.store.claim_notifications(room, of_each, LEASE_SECONDS, &busy).await?;
+        let count = taken.len();
+        for notification in taken {
+            *self.busy.entry(notification.listener_id).or_default() += 1;
+            self.under_way.spawn(attempt(self.state.clone(), notification));
+        }
+        Ok(count)
+    }
+}
+
+/// One try.
+async fn attempt(state: AppState, notification: Notification) -> Tried {
+    let then = if notification.is_off { Then::Done } else { tell(&state, &notification).await };
+    let Notification { listener_id, request_id, seq, attempts, .. } = notification;
+    Tried { listener_id, request_id, seq, attempts, then }
+}
+
+async fn tell(state: &AppState, notification: &Notification) -> Then {
+    let now = state.clock.now();
+    let sent = match target(state, notification) {
+        Ok(target) => (state.reach.sender().send(&target, &message(state, notification), now).await, Some(target)),
+        Err(error) => {
+            tracing::error!(error = ?error, listener.id = %notification.listener_id, "a listener cannot be told anything");
+            (Err(Failed::Refused), None)
+        }
+    };
+    match sent {
+        (Ok(()), _) => Then::Done,
+        (Err(Failed::Gone), Some(Target::Webhook { url, .. })) if notification.listening_agent.is_some() => {
+            match state.store.end_push(notification.listener_id, &url).await {
+                Ok(()) => Then::Done,
+                Err(_) => Then::Again(1.0),
+            }
+        }
+        _ if now - notification.queued_at >= LONGEST => Then::DeadLetter,
+        _ => Then::Again(pause(notification.attempts)),
+    }
+}
+
+/// The pause after so many tries: doubling, any part of it.
+fn pause(attempts: i32) -> f64 {
+    let most = 2f64.powi(attempts.saturating_sub(1).clamp(0, 30)).min(LONGEST_PAUSE);
+    rand::random::<f64>() * most
+}
+
+/// Where it goes.
+fn target(state: &AppState, of: &Notification) -> Result<Target> {
+    let keys = state.reach.config.keys.as_ref();
+    let keys = keys.ok_or_else(|| Error::internal(std::io::Error::other("there is no CHANNEL_KEY")))?;
+    let place = match (&of.channel_id, &of.listening_agent) {
+        (Some(channel_id), _) => channel_place(&of.tenant_id, channel_id),
+        (None, Some(agent_id)) => push_place(agent_id),
+        (None, None) => return Err(Error::NotFound),
+    };
+    let secret = of.sealed.as_deref().map(|sealed| keys.open(&place, sealed)).transpose()?;
+    let config: Value = serde_json::from_str(&of.config).map_err(Error::internal)?;
+    if of.listening_agent.is_some() {
+        let secrets = PushSecrets::read(&secret.unwrap_or_default())?;
+        let url = config["url"].as_str().unwrap_or_default().to_owned();
+        return Ok(Target::Webhook { url, secrets: secrets.valid(state.clock.now()) });
+    }
+    relaytrace_reach::channel_target(&of.listener_kind, &config, secret)
+}
+
+/// What is told.
+fn message(state: &AppState, of: &Notification) -> Message {
+    let id = format!("msg_{}_{}_{}", of.listener_id.simple(), of.request_id.0.simple(), of.seq);
+    if of.notice == RESOLVED {
+        let resolved = Resolved {
+            agent_id: of.agent_id.clone(),
+            request_id: of.request_id,
+            client_request_key: of.client_request_key.clone(),
+            status: of.status,
+            outcome: of.outcome,
+        };
+        return Message::resolved(id, of.at, &resolved);
+    }
+    let notice = Notice::ALL.into_iter().find(|notice| notice.as_str() == of.notice).unwrap_or(Notice::Requested);
+    let about = About {
+        notice,
+        request_id: of.request_id,
+        agent_id: of.agent_id.clone(),
+        title: of.title.clone(),
+        priority: of.priority,
+        action_type: of.action_type.clone(),
+        status: of.status,
+        respond_by: of.respond_by,
+        outcome: of.outcome,
+        cause: of.cause,
+    };
+    Message::notice(id, of.at, &about, state.clock.now(), state.reach.link(of.request_id))
+}

@@ -1,0 +1,188 @@
+//! Sends a message to where it is meant for.
+
+use std::fmt;
+
+use anyhow::anyhow;
+use chrono::{DateTime, Utc};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+
+use crate::ReachConfig;
+use crate::egress::{Egress, UNCALLABLE, Uncallable};
+use crate::mail::Mailer;
+use crate::message::Message;
+use crate::webhook::{self, WebhookSecret};
+
+/// Characters of a text block of Slack's at the most.
+const LONGEST_BLOCK: usize = 3_000;
+
+/// Where a message goes.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// A webhook, signed by each of these secrets (Standard Webhooks).
+    Webhook {
+        /// Where.
+        url: String,
+        /// The newest first; earlier ones while they are valid.
+        secrets: Vec<WebhookSecret>,
+    },
+    /// An incoming webhook of Slack, whose URL is its secret.
+    Slack {
+        /// Where.
+        url: SecretString,
+    },
+    /// Mail.
+    Email {
+        /// Addresses.
+        to: Vec<String>,
+    },
+}
+
+/// A message was not taken. Says nothing of why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{UNCALLABLE}")]
+pub enum Failed {
+    /// The receiver says that it will never take one (410).
+    Gone,
+    /// It may the next time.
+    Refused,
+}
+
+impl From<Uncallable> for Failed {
+    fn from(_: Uncallable) -> Self {
+        Self::Refused
+    }
+}
+
+/// The clients that send.
+pub struct Sender {
+    egress: Egress,
+    mailer: Option<Mailer>,
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("egress", &self.egress).finish_non_exhaustive()
+    }
+}
+
+impl Sender {
+    /// The clients of a deployment.
+    #[must_use]
+    pub fn new(config: &ReachConfig) -> Self {
+        let mailer = config.smtp.as_ref().and_then(Mailer::new);
+        Self { egress: Egress::new(config.egress.clone()), mailer }
+    }
+
+    /// The guarded client.
+    #[must_use]
+    pub fn egress(&self) -> &Egress {
+        &self.egress
+    }
+
+    /// Sends a message once.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub async fn send(&self, target: &Target, message: &Message, now: DateTime<Utc>) -> Result<(), Failed> {
+        let status = match target {
+            Target::Webhook { url, secrets } => self.call(url, secrets, message, now).await?.finish().await,
+            Target::Slack { url } => {
+                let mut headers = HeaderMap::new();
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                let body = slack(message).to_string().into_bytes();
+                self.egress.post(url.expose_secret(), headers, body).await?.finish().await
+            }
+            Target::Email { to } => {
+                let sent = match &self.mailer {
+                    Some(mailer) => mailer.send(to, message).await,
+                    None => Err(anyhow!("there is no SMTP_URL")),
+                };
+                return sent.map_err(|error| {
+                    tracing::debug!(error = format!("{error:#}"), "a mail was not taken");
+                    Failed::Refused
+                });
+            }
+        };
+        match status {
+            status if status.is_success() => Ok(()),
+            StatusCode::GONE => Err(Failed::Gone),
+            _ => Err(Failed::Refused),
+        }
+    }
+
+    /// Asks a webhook whether it is meant: it answers with exactly the challenge.
+    ///
+    /// # Errors
+    /// [`Failed`].
+    pub async fn verify(
+        &self,
+        url: &str,
+        secrets: &[WebhookSecret],
+        message: &Message,
+        challenge: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(), Failed> {
+        let reply = self.call(url, secrets, message, now).await?;
+        if !reply.status.is_success() {
+            return Err(Failed::Refused);
+        }
+        let answered: Value = serde_json::from_slice(&reply.body().await?).map_err(|_| Failed::Refused)?;
+        if answered == json!({"challenge": challenge}) { Ok(()) } else { Err(Failed::Refused) }
+    }
+
+    async fn call(
+        &self,
+        url: &str,
+        secrets: &[WebhookSecret],
+        message: &Message,
+        now: DateTime<Utc>,
+    ) -> Result<crate::egress::Reply, Failed> {
+        let body = message.json();
+        let headers = webhook::headers(secrets, &message.id, now, &body).map_err(|_| Failed::Refused)?;
+        Ok(self.egress.post(url, headers, body).await?)
+    }
+}
+
+/// A message for an incoming webhook: plain text, in which nothing is a link or a mention, and one link that is ours.
+fn slack(message: &Message) -> Value {
+    let cut = |text: &str| text.chars().take(LONGEST_BLOCK).collect::<String>();
+    let plain = |text: &str| json!({"type": "plain_text", "text": cut(text), "emoji": false});
+    let mut blocks = vec![json!({"type": "section", "text": plain(&message.text())})];
+    if let Some(link) = &message.link {
+        let link = format!("<{}|Open in RelayTrace>", escaped(link).replace('|', "%7C"));
+        blocks.push(json!({"type": "section", "text": {"type": "mrkdwn", "text": link, "verbatim": true}}));
+    }
+    // What a phone shows; it is read as Slack's markup.
+    json!({"text": escaped(&cut(&message.subject)), "blocks": blocks, "unfurl_links": false, "unfurl_media": false})
+}
+
+/// Slack's own escapes.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slack_gets_plain_text_and_one_link() {
+        let message = Message {
+            id: "m".into(),
+            kind: "request.requested".into(),
+            at: DateTime::default(),
+            data: json!({}),
+            subject: "[P1] Asked: a & b <c>".into(),
+            lines: vec!["*a*".into(), "<b>".into()],
+            link: Some("https://page.example/?id=1".into()),
+        };
+        let told = slack(&message);
+        assert_eq!(told["text"], "[P1] Asked: a &amp; b &lt;c&gt;");
+        assert_eq!(told["blocks"][0]["text"], json!({"type": "plain_text", "text": "*a*\n<b>", "emoji": false}));
+        assert_eq!(told["blocks"][1]["text"]["text"], "<https://page.example/?id=1|Open in RelayTrace>");
+        assert_eq!(told["blocks"].as_array().unwrap().len(), 2);
+    }
+}

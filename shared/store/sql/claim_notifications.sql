@@ -1,0 +1,35 @@
+/* relaytrace: claim_notifications */
+-- Takes what is due, of each listener at most so much: one that does not answer holds up no other.
+--
+-- $1 now (null: the database's clock), $2 at most so many, $3 of one listener at the most, $4 lease, in seconds,
+-- $5 listeners that have enough under way
+WITH due AS (
+    SELECT n.listener_id, n.request_id, n.seq
+    FROM listeners l
+    CROSS JOIN LATERAL (
+        SELECT n.listener_id, n.request_id, n.seq, n.due_at FROM notifications n
+        WHERE n.listener_id = l.listener_id AND n.due_at <= at_or_now($1)
+        ORDER BY n.due_at LIMIT $3
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) n
+    WHERE l.listener_id <> ALL ($5::uuid[])
+    LIMIT $2
+), claimed AS (
+    UPDATE notifications n
+    SET attempts = n.attempts + 1, due_at = at_or_now($1) + make_interval(secs => $4::double precision)
+    FROM due d
+    WHERE n.listener_id = d.listener_id AND n.request_id = d.request_id AND n.seq = d.seq
+    RETURNING n.*
+)
+SELECT c.listener_id, c.request_id AS "request_id: RequestId", c.seq, c.notice, c.attempts, c.queued_at,
+    l.tenant_id AS "tenant_id: TenantId", l.channel_id AS "channel_id: ChannelId",
+    l.agent_id AS "listening_agent?: AgentId", l.kind AS listener_kind, l.config::text AS "config!", l.sealed,
+    l.removed_at IS NOT NULL OR l.event_kinds = '{}' AS "is_off!",
+    r.agent_id AS "agent_id: AgentId", r.client_request_key AS "client_request_key: ClientRequestKey", r.title,
+    r.priority AS "priority: Priority", r.action_type AS "action_type: ActionType", r.status AS "status: Status",
+    r.respond_by, h.at AS "at!", d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause"
+FROM claimed c
+JOIN listeners l USING (listener_id)
+JOIN hitl_requests r ON r.request_id = c.request_id
+JOIN approval_chain h ON h.request_id = c.request_id AND h.seq = c.seq
+LEFT JOIN hitl_decisions d ON d.request_id = c.request_id
