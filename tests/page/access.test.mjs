@@ -129,7 +129,8 @@ for (const [where, viewport] of [["wide", undefined], ["360 px wide", PHONE]]) {
     await tab.locator("#respond").click();
     await check(tab, "a response");
     await tab.keyboard.press("Escape");
-    await tab.getByRole("button", { name: "Approve all 2" }).click();
+    await tab.getByRole("button", { name: "Reject all 2" }).click();
+    await tab.locator("#batch-reason").waitFor();
     await check(tab, "an answer to a group");
     await show(2, ".sides");
     await check(tab, "an edited action beside the asked one");

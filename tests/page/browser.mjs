@@ -46,6 +46,13 @@ export function sentBy(tab) {
   return sent;
 }
 
+/** The calls with several answers that the page sends from now on, each as the list of its answers. */
+export function batchesBy(tab) {
+  const sent = [];
+  tab.on("request", (request) => { if (request.method() === "POST" && request.url().endsWith("/decisions")) sent.push(JSON.parse(request.postData()).decisions); });
+  return sent;
+}
+
 /** The page, signed in, with the view given as a query string. */
 export async function openPage(t, query = "", { as = stack.operators[0].token, at = stack.base_url, ...options } = {}) {
   const tab = await newTab(t, options);

@@ -78,6 +78,26 @@ export const decide = (id, decision, reason, token = stack.operators[1].token) =
 /** Any answer, its body as it is sent. */
 export const answer = (id, body, token = stack.operators[1].token) => good(`/v1/hitl/requests/${id}/decision`, { token, body });
 
+/** A call of a person: `path` below /v1/hitl/. */
+export const ask = (person, method, path, body) => good(`/v1/hitl/${path}`, { token: person.token, method, body });
+
+/** From now on so many approvals decide what an agent asks as P2. */
+export const needApprovals = (agent, approvals) => good("/v1/admin/timeout-policies",
+  { token: stack.admin.token, method: "PUT", body: { agent_id: agent.agentId, priority: "P2", respond_within_seconds: 600, approvals } });
+
+/** Adds a rule for an agent to those that stand: other tests have theirs in the same document. */
+export async function addRule(agent, asked) {
+  const path = "/v1/admin/rules";
+  for (;;) {
+    const { status, json } = await call(path, { token: stack.admin.token });
+    const [version, rules] = status === 404 ? [0, []] : [json.version, json.rules];
+    const rule = { name: `${agent.agentId}-${rules.length + 1}`, mode: "enforce", match: { agents: [agent.agentId] }, then: { ask: asked } };
+    const made = await call(path, { token: stack.admin.token, method: "PUT", headers: { "if-match": `"${version}"` }, body: { rules: [...rules, rule], note: "A page's test" } });
+    if (made.status < 300) return { name: rule.name, version: made.json.version };
+    if (made.status !== 412) throw new Error(`${path}: ${made.status} ${made.text}`);
+  }
+}
+
 /** What no route does: a statement sent to the stack's database, its parameters as `%s`. */
 export function sql(statement, ...parameters) {
   const code = "import psycopg, sys\nwith psycopg.connect(sys.argv[1]) as c: c.execute(sys.argv[2], sys.argv[3:])";

@@ -1,5 +1,5 @@
 // The HTTP API as the page uses it: token, conditional requests, problem documents,
-// and whether the connection is up. No route here changes anything except `decide`.
+// and whether the connection is up. Only what is named by a verb of its own changes anything: decide, claim, reroute, delegate.
 
 import { apiBase } from './session.js';
 import { listQuery } from './state.js';
@@ -33,7 +33,7 @@ export function useToken(value) {
 }
 export function onSignedOut(fn) { onUnauthenticated = fn; }
 
-async function send(path, isOurs, { method = 'GET', body, timeout = 10_000 } = {}) {
+async function send(path, isOurs, { method = 'GET', body, timeout = 10_000, keepalive = false } = {}) {
   const control = new AbortController();
   const timer = setTimeout(() => control.abort(), timeout);
   const used = token;
@@ -47,7 +47,7 @@ async function send(path, isOurs, { method = 'GET', body, timeout = 10_000 } = {
   try {
     response = await fetch(apiBase() + path, {
       method, headers, body: body === undefined ? undefined : write(body),
-      cache: 'no-store', credentials: 'omit', redirect: 'error', referrerPolicy: 'no-referrer', signal: control.signal,
+      keepalive, cache: 'no-store', credentials: 'omit', redirect: 'error', referrerPolicy: 'no-referrer', signal: control.signal,
     });
     text = response.status === 304 ? '' : await response.text();
   } catch {
@@ -84,7 +84,16 @@ const isPage = (page) => isObject(page) && Array.isArray(page.items) && page.ite
 const isAction = (action) => isObject(action) && isText(action.type) && isObject(action.arguments);
 const isDetail = (id) => (detail) => isItem(detail) && detail.request_id === id.toLowerCase()
   && (isAction(detail.action) || (detail.erased === true && detail.action === null)) && isText(detail.action_digest) && isObject(detail.chain);
-const isDecision = (id) => (decision) => isObject(decision) && decision.request_id === id && isText(decision.outcome);
+const isApprovals = (approvals) => isObject(approvals) && Number.isInteger(approvals.required) && Number.isInteger(approvals.given);
+/** A decision, or an approval that further ones have to join. */
+const isVerdict = (id) => (verdict) => isObject(verdict) && verdict.request_id === id
+  && (isText(verdict.outcome) || (verdict.status === 'pending' && isApprovals(verdict.approvals)));
+const isResult = (result, id) => isObject(result) && result.request_id === id && Number.isInteger(result.http_status)
+  && (isObject(result.problem) || isVerdict(id)(result.decision ?? result.vote));
+const isList = (isOne) => (page) => isObject(page) && Array.isArray(page.items) && page.items.every(isOne);
+const isPerson = (person) => isObject(person) && isText(person.id);
+const isDelegation = (one) => isObject(one) && isText(one.delegation_id) && Array.isArray(one.groups) && isText(one.until);
+const isAnything = () => true; // the status says it all
 
 function remember(path, entry) {
   cache.delete(path);
@@ -98,7 +107,22 @@ export const getMe = () => send('/v1/hitl/me', (me) => isObject(me) && isText(me
 export const getList = (view, cursor, limit) => send(`/v1/hitl/requests?${listQuery(view, cursor, limit)}`, isPage);
 export const getDetail = (id) => send(one(id), isDetail(id));
 export const knownDetail = (id) => cache.get(one(id))?.data ?? null;
-export const decide = (id, body) => send(`${one(id)}/decision`, isDecision(id), { method: 'POST', body, timeout: 15_000 });
+export const decide = (id, body) => send(`${one(id)}/decision`, isVerdict(id), { method: 'POST', body, timeout: 15_000 });
+/** Several answers, each of another request; resolves to a result for each, in their order. */
+export const decideAll = async (decisions) => (await send('/v1/hitl/decisions', (answer) => isObject(answer) && Array.isArray(answer.results)
+  && answer.results.length === decisions.length && answer.results.every((result, n) => isResult(result, decisions[n].request_id)), { method: 'POST', body: { decisions }, timeout: 60_000 })).results;
+/** A verdict that does not decide yet. */
+export const isVote = (verdict) => !verdict.outcome;
+
+export const claim = (id, seconds) => send(`${one(id)}/claim`, isAnything, { method: 'PUT', body: { seconds } });
+/** Also while the page goes away. */
+export const release = (id) => send(`${one(id)}/claim`, isAnything, { method: 'DELETE', keepalive: true });
+export const reroute = (id, body) => send(`${one(id)}/assignment`, isAnything, { method: 'PUT', body });
+export const getOperators = async (q) => (await send(`/v1/hitl/operators?${new URLSearchParams({ q, limit: '20' })}`, isList(isPerson))).items;
+const delegation = (id) => `/v1/hitl/delegations/${encodeURIComponent(id)}`;
+export const getDelegations = async () => (await send('/v1/hitl/delegations', isList(isDelegation))).items;
+export const delegate = (id, body) => send(delegation(id), isAnything, { method: 'PUT', body });
+export const endDelegation = (id) => send(delegation(id), isAnything, { method: 'DELETE' });
 
 /** Whether the server answers. Two misses in a row are a lost connection; one good answer ends it. */
 export const connection = { lost: false, why: '', lastGood: 0, misses: 0 };

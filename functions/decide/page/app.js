@@ -10,6 +10,14 @@ import { drawList, drawNote, listScroll, onListScroll, rowsInSight, showRow, tic
 import * as detailView from './detail.js';
 import { createComposer } from './composer.js';
 import { createGroup } from './group.js';
+import { createBatch } from './batch.js';
+import { createPicks } from './picks.js';
+import { createPeople } from './people.js';
+import { createClaims } from './claims.js';
+import { rerouteDialog } from './reroute.js';
+import { delegationsDialog } from './delegations.js';
+import { actingFor, mayMyself, stopOf, TIME_IS_OVER } from './may.js';
+import { onNames } from './names.js';
 import { dropDraft, dropDrafts, openDrafts, typedText } from './drafts.js';
 import { announce, showKeys, showSettings, toast, toastFailure } from './dialogs.js';
 import { hideGate, renewDialog, showGate } from './gate.js';
@@ -35,8 +43,13 @@ const state = {
 };
 
 state.cursorId = state.show = state.view.id;
-const composer = createComposer(detailView.barPlace, { send, sendAll, members: (detail, mode) => group.members(detail, mode), opened: detailView.showAction });
-const group = createGroup({ open: (id) => open(id, true), decideAll: (mode) => composer.open(mode) });
+const me = () => state.session?.id ?? state.session?.sub ?? '';
+const composer = createComposer(detailView.barPlace, { send, opened: () => { detailView.showAction(); draw(); } });
+const batch = createBatch(detailView.batchPlace, { me, show: detailView.showBatch, open: (id) => open(id, true), took: tookOne, leave: leaveBatch, closed: batchClosed });
+const picks = createPicks({ answer: openBatch, changed: () => draw() });
+const group = createGroup({ open: (id) => open(id, true), answer: openBatch });
+const claims = createClaims({ me, changed: () => loop.now() });
+const people = createPeople({ reroute: openReroute, takeOver: () => claims.takeOver(state.detail) });
 const loop = createLoop(refresh, { pause: () => (state.gate ? Infinity : state.wait), misses: () => api.connection.misses });
 
 // ---- asking -------------------------------------------------------------------------------------------------
@@ -131,31 +144,39 @@ async function send(detail, body) {
 }
 const NOT_DONE = { approve: 'Not approved:', edit: 'Not approved:', respond: 'Not answered:', reject: 'Not rejected:' };
 
-/** One call after the other, each with the digest of what was shown; the open request comes last, because its page goes. */
-async function sendAll(detail, members, body) {
-  const [others, own] = [members.filter(({ request_id: id }) => id !== detail.request_id), members.find(({ request_id: id }) => id === detail.request_id)];
-  state.sending.add(detail.request_id);
+/** The answer to several at once, in place of the open request. */
+function openBatch(mode, items) {
+  if (narrow.matches) history.pushState({ inPage: true, batch: true }, '', viewUrl(state.view));
+  batch.start(mode, items);
   draw();
-  const failed = [];
-  for (const member of others) {
-    try {
-      keepDecision(member, await api.decide(member.request_id, { ...body, action_digest: member.action_digest }));
-      dropDraft(member.request_id);
-    } catch (error) {
-      if (!(error instanceof api.Problem)) api.noteAnswer(error);
-      failed.push([member, error]);
-    }
-    draw();
-  }
-  state.sending.delete(detail.request_id);
-  state.items = itemsOf(state.queue, state.view); // none of them is the next to open
-  for (const [member, error] of failed) {
-    if (error.code === 'already-decided' && error.body.decision) overtaken(member, error.body.decision);
-    else tellElsewhere(member, NOT_DONE[body.decision], failureWords(error));
-  }
-  const done = others.length - failed.length;
-  if (done) toast(h('strong', {}, body.decision === 'approve' ? 'Approved' : 'Rejected'), ` ${done} of the group’s other ${others.length === 1 ? 'request' : 'requests'}`);
-  return own ? send(detail, body) : loop.now();
+}
+
+/** On a phone it is a page of its own, so that the device's way back leads out of it, too. */
+function leaveBatch() {
+  if (history.state?.batch) history.back();
+  else batch.close();
+}
+
+/** An answer to one of several was recorded, or another's was before it. */
+function tookOne(detail, verdict) {
+  if (api.isVote(verdict)) return;
+  dropDraft(detail.request_id);
+  keepDecision(detail, verdict);
+}
+
+function batchClosed(wasSent) {
+  if (wasSent) picks.clear();
+  state.items = itemsOf(state.queue, state.view);
+  if (wasSent && state.decided.has(state.view.id)) go({ id: '' }, { replace: true });
+  draw();
+  if (!state.view.id || narrow.matches) showRow(state.cursorId, true);
+  else detailView.focusDetail();
+  loop.now();
+}
+
+function openReroute() {
+  const groups = [...(state.session?.groups ?? []), ...state.items.flatMap(({ assigned_to: to }) => to?.groups ?? [])];
+  rerouteDialog(state.detail, { groups: [...new Set(groups)], done: () => { toast(h('strong', {}, 'Rerouted')); loop.now(); } });
 }
 
 function overtaken(detail, decision) {
@@ -173,16 +194,26 @@ function keepDecision(detail, decision) {
   if (state.view.id === detail.request_id) state.detail = { ...detail, status: 'decided', outcome: decision.outcome, decision };
 }
 
+/** An approval that further ones have to join: the request goes on, this person's part is done. */
+function settleVote(detail, { approvals }) {
+  if (state.detail?.request_id === detail.request_id) state.detail = { ...state.detail, approvals };
+  toast(h('strong', {}, `Approval ${approvals.given} of ${approvals.required}`), ' ', h('bdi', {}, safeText(detail.title)));
+}
+
 const DONE = (decision) => { const words = decision.cause === 'operator' ? decisionWords(decision) : decision.outcome; return words[0].toUpperCase() + words.slice(1); };
 
 function settle(detail, decision) {
   const next = afterDecision(state.items, detail.request_id);
   const place = detailView.hasFocus() ? 'detail' : 'list';
   dropDraft(detail.request_id);
-  keepDecision(detail, decision);
-  toast(h('strong', {}, DONE(decision)), ' ', h('bdi', {}, safeText(detail.title)));
+  claims.forget(detail.request_id);
+  if (api.isVote(decision)) settleVote(detail, decision);
+  else {
+    keepDecision(detail, decision);
+    toast(h('strong', {}, DONE(decision)), ' ', h('bdi', {}, safeText(detail.title)));
+  }
   state.items = itemsOf(state.queue, state.view);
-  if (state.view.id !== detail.request_id) { draw(); return loop.now(); }
+  if (state.view.id !== detail.request_id || (!next && isPending(state.detail))) { draw(); return loop.now(); }
   go({ id: next?.request_id ?? '' }, { replace: true });
   if (next) { state.cursorId = next.request_id; showRow(next.request_id, place === 'list' && !narrow.matches); }
   if (place === 'detail' || narrow.matches) detailView.focusDetail();
@@ -210,7 +241,9 @@ function arrive(before) {
     state.detailError = null;
     if (view.id) state.cursorId = view.id;
   }
+  if (before.id !== view.id || listKey(before) !== listKey(view)) batch.close();
   if (listKey(before) !== listKey(view)) {
+    picks.clear();
     newQueue();
     listScroll.set(0);
   }
@@ -220,6 +253,7 @@ function arrive(before) {
 }
 
 const open = (id, byKey) => {
+  batch.close();
   go({ id }, { replace: Boolean(state.view.id) && !narrow.matches });
   if (narrow.matches || byKey) detailView.focusDetail();
 };
@@ -236,6 +270,12 @@ function placeOfCursor() {
   return after < 0 ? state.items.length : after;
 }
 
+/** Selects the request that the keys stand on, or no longer. */
+function pick() {
+  const item = state.items.find(({ request_id: id }) => id === state.cursorId);
+  return Boolean(item) && mayPick() && picks.toggle(item);
+}
+
 function move(step) {
   const target = neighbour(state.items, state.cursorId, placeOfCursor(), step);
   if (!target) return;
@@ -249,6 +289,7 @@ function move(step) {
 
 function escape() {
   const active = document.activeElement;
+  if (batch.isOpen()) { leaveBatch(); return true; }
   if (composer.isOpen() && composer.close(true)) return true;
   if (active?.closest?.('#filters')) { showRow(state.cursorId, true) || active.blur(); return true; }
   if (narrow.matches && state.view.id) { back(); return true; }
@@ -264,10 +305,11 @@ function draw() {
   setAttr(document.body, 'data-gate', null);
   const at = items.findIndex((i) => i.request_id === state.cursorId);
   if (at >= 0) state.cursorIndex = at;
-  setAttr(document.body, 'data-open', view.id ? '1' : null);
+  setAttr(document.body, 'data-open', view.id || batch.isOpen() ? '1' : null);
   setAttr(document.body, 'data-stale', api.connection.lost ? '1' : null);
   setAttr(byId('list'), 'aria-busy', state.list === 'loading' ? 'true' : null);
-  drawList(items, { view, cursorId: state.cursorId, open, fresh: state.fresh, more: state.queue.more });
+  drawList(items, { view, cursorId: state.cursorId, open, picks: mayPick() ? picks : null, me: me(), fresh: state.fresh, more: state.queue.more });
+  picks.draw(items);
   if (state.show && state.show === view.id && at >= 0) { showRow(state.show); state.show = ''; }
   drawNote({
     status: state.list, error: state.listError, view, counts: state.counts,
@@ -276,20 +318,32 @@ function draw() {
   drawFilters(view, state.counts, items, state.queue.more);
   drawDetail();
   const inBar = composer.contains(document.activeElement);
-  composer.update({ detail: detail && detail.request_id === view.id ? detail : null, sending: state.sending.has(detail?.request_id), ...blocks(detail) });
+  const shown = detail && detail.request_id === view.id && !batch.isOpen() ? detail : null;
+  composer.update({ detail: shown, sending: state.sending.has(detail?.request_id), ...blocks(detail) });
+  batch.update(held());
+  claims.follow(shown, composer.isOpen());
   if (inBar && detail?.decision && detailView.barPlace.hidden) byId('outcome')?.focus();
   drawTop(state, { retry: () => loop.now(), renew });
 }
 
+const mayPick = () => canDecide(state.session) && state.view.status !== 'decided';
+
+/** Who may ask others: those who may decide it, and administrators. */
+const mayReroute = (detail) => Boolean(state.session?.roles.includes('admin')) || (canDecide(state.session) && (mayMyself(detail) || actingFor(detail).length > 0));
+
 function drawDetail() {
   const { view, detail, detailError } = state;
+  if (batch.isOpen()) return undefined;
   if (!view.id) {
     const n = state.counts?.pending ?? 0;
     return detailView.showPlaceholder('hint', n || filtered(view) ? { title: 'No request is open', text: letterKeys.on ? 'Choose one from the list, or press J.' : 'Choose one from the list.' } : { title: state.list === 'ok' ? 'All clear' : '' });
   }
   if (detail?.request_id === view.id) {
     group.draw(detail);
-    return detailView.showDetail(detail, { back, typed: typedText(detail.request_id), me: state.session?.sub, group: group.element });
+    const news = people.news(detail, me());
+    if (news) announce(news);
+    people.draw(detail, { me: me(), mayReroute: mayReroute(detail) });
+    return detailView.showDetail(detail, { back, typed: typedText(detail.request_id), me: me(), people: people.element, group: group.element });
   }
   if (detailError) return detailView.showPlaceholder('error', detailError.status === 404
     ? { title: 'No such request', text: 'The address may be mistyped, or the request is not one that you may see.', back }
@@ -297,23 +351,19 @@ function drawDetail() {
   return detailView.showPlaceholder('loading', { back });
 }
 
-const WHY_NOT = {
-  expired: 'Time is over: an answer no longer counts.',
-  'not-assigned': 'It is assigned to others: you may read it, and they decide.',
-  'own-request': 'It is asked on your behalf, so somebody else has to decide it.',
-};
-/** What the server says against this person's deciding it. */
-const whyNot = (detail) => (isPending(detail) && detail.you?.may?.length === 0 ? WHY_NOT[detail.you.why_not] ?? 'You may not decide this request.' : '');
+/** Why nothing can be decided from here now, whatever the request: '' where it can. */
+const held = () => (!canDecide(state.session) ? 'Deciding needs the role operator, which your token does not carry.'
+  : api.connection.lost ? 'Decisions wait until the connection is back.' : '');
 
 /** Why a decision cannot be made now: '' where it can. */
 function blocks(detail) {
   const over = detail && isPending(detail) && Date.parse(detail.respond_by) <= now();
   return {
-    blocked: !canDecide(state.session) ? 'Deciding needs the role operator, which your token does not carry.'
-      : over ? WHY_NOT.expired
-        : whyNot(detail) || (api.connection.lost ? 'Decisions wait until the connection is back.' : ''),
+    blocked: !canDecide(state.session) ? held() : over ? TIME_IS_OVER : held(),
     approveBlocked: detailView.digestFault(detail),
-    may: Array.isArray(detail?.you?.may) ? detail.you.may : null,
+    stop: (answer, person) => (detail ? stopOf(detail, answer, { me: me(), for: person }) : ''),
+    acting: detail ? actingFor(detail) : [],
+    myself: !detail || mayMyself(detail),
   };
 }
 
@@ -337,10 +387,10 @@ function signIn(session) {
 
 /** What the server reads from the token, which a deployment may have laid out otherwise than the page expects. */
 async function learnWhoIam(session) {
-  let me;
-  try { me = await api.getMe(); } catch { return; } // what the token says to the page has to do
+  let who;
+  try { who = await api.getMe(); } catch { return; } // what the token says to the page has to do
   if (state.session !== session) return;
-  state.session = { ...session, name: String(me.name || me.id), roles: me.roles.map(String) };
+  state.session = { ...session, id: who.id, name: String(who.name || who.id), roles: who.roles.map(String), groups: (who.groups ?? []).map(String), tenant: String(who.tenant ?? '') };
   draw();
 }
 
@@ -348,6 +398,8 @@ async function learnWhoIam(session) {
 function forget() {
   dropDrafts();
   state.decided.clear();
+  batch.close();
+  picks.clear();
   newQueue();
   Object.assign(state, { counts: null, detail: null });
 }
@@ -387,19 +439,22 @@ const tabs = createTabs({
 bindFilters({ go, view: () => state.view });
 bindTabs(go, () => state.view);
 onListScroll(() => loop.now());
-byId('operator').addEventListener('click', () => showSettings(state.session, { signOut, renew }));
+byId('operator').addEventListener('click', () => showSettings(state.session, { signOut, renew, delegations: canDecide(state.session) ? openDelegations : null }));
+function openDelegations() { delegationsDialog({ id: me(), groups: state.session.groups ?? [] }); }
 const help = () => showKeys({ on: letterKeys.on, set: (on) => { letterKeys.on = on; } });
 byId('show-keys').addEventListener('click', help);
 byId('skip').addEventListener('click', (event) => { event.preventDefault(); detailView.focusDetail(); });
 detailView.onDigestChecked(() => draw());
-addEventListener('popstate', () => { const before = state.view; state.view = parseView(location.search); arrive(before); });
+onNames(() => draw());
+addEventListener('popstate', () => { batch.close(); const before = state.view; state.view = parseView(location.search); arrive(before); });
 const whenIn = (fn) => (...args) => (state.gate ? false : fn(...args));
 addEventListener('hashchange', () => { const given = restoreSession(); if (given) signIn(given); }); // a new link in the same tab
 listenToKeys({
   move: whenIn(move), help, escape: whenIn(escape),
   approve: whenIn(() => composer.open('approve')), reject: whenIn(() => composer.open('reject')),
   edit: whenIn(() => composer.open('edit')), respond: whenIn(() => composer.open('respond')),
-  send: whenIn(() => (composer.isOpen() ? composer.trySend() : false)),
+  pick: whenIn(pick), approvePicked: whenIn(() => picks.go('approve')), rejectPicked: whenIn(() => picks.go('reject')),
+  send: whenIn(() => (batch.isOpen() ? batch.send() : composer.isOpen() ? composer.trySend() : false)),
   search: whenIn(() => byId('filter-q').select()),
   enter: whenIn(() => (state.view.id ? detailView.focusDetail() : state.cursorId ? open(state.cursorId) : false)),
 });

@@ -1,67 +1,56 @@
 // The bar under a request: a button for each answer that its agent takes, and the form behind the buttons. It draws and
 // collects; what was typed is in drafts.js, and app.js sends.
 
-import { h, safeText, setAttr, setText } from './dom.js';
-import { actionBox } from './changes.js';
+import { h, markedText, setAttr, setText } from './dom.js';
 import { createAnswer } from './answer.js';
 import { changeDraft, draft as draftOf } from './drafts.js';
-import { isPending, offered } from './state.js';
+import { createReason, NEEDS_REASON, NOTE, REASON } from './reasons.js';
+import { ANSWERS, isPending, offered } from './state.js';
 
-const PRESETS = ['Not what was asked for', 'Wrong amount or target', 'Not enough information', 'Against policy', 'Not now, ask again later'];
-const MAX = 2000;
-const NOTE = 'Note (optional)';
-const REASON = 'Reason (the agent gets it)';
-/** approves: something runs after it, so it needs a digest that fits and, for P1, the type; `all`: of a whole group. */
+/** approves: something runs after it, so it needs a digest that fits and, for P1, the type. */
 const MODES = {
   approve: { verb: 'Approve', key: 'A', label: NOTE, note: 'approve', approves: true },
   edit: { verb: 'Edit', submit: 'Approve with changes', key: 'E', label: NOTE, note: 'edit', approves: true, writes: true },
   respond: { verb: 'Respond', key: 'T', writes: true },
   reject: { verb: 'Reject', key: 'R', label: REASON, note: 'reject' },
-  approveAll: { verb: 'Approve all', of: 'approve', label: NOTE, note: 'approve', approves: true, all: true },
-  rejectAll: { verb: 'Reject all', of: 'reject', label: REASON, note: 'reject', all: true },
 };
 const isMac = /Mac|iPhone|iPad/.test(navigator.platform);
-const key = (k) => h('kbd', { 'aria-hidden': 'true' }, k);
+export const key = (k) => h('kbd', { 'aria-hidden': 'true' }, k);
+export const sendKey = () => key(isMac ? '⌘↵' : 'Ctrl ↵');
 
-/** `send(detail, body)` and `sendAll(details, body)` send; `members(detail, mode)` are the requests that an answer to all is for. */
-export function createComposer(place, { send, sendAll, members, opened }) {
-  let now = { detail: null, blocked: '', approveBlocked: '', may: null, sending: false };
+/** `send(detail, body)` sends; `opened()` is called where the form has been opened. */
+export function createComposer(place, { send, opened }) {
+  let now = { detail: null, blocked: '', approveBlocked: '', stop: () => '', acting: [], myself: true, sending: false };
   const errors = new Map(); // request_id -> {message, field}
   let openFor = ''; // `${id}:${mode}` that the form was last filled for
-  let listed = []; // what an answer to all is for: the requests whose actions the form shows, and no others
-  let confirms = []; // [{input, type}] of the P1s to be approved
+  let confirm = null; // the field for a P1's type, where one is asked for
 
   const why = h('p', { class: 'why', id: 'why', role: 'status' });
-  const buttons = Object.fromEntries(['approve', 'edit', 'respond', 'reject'].map((mode) => [mode, h('button', {
+  const buttons = Object.fromEntries(ANSWERS.map((mode) => [mode, h('button', {
     type: 'button', class: `button ${mode}`, id: mode, 'aria-describedby': 'why', 'aria-keyshortcuts': MODES[mode].key, onclick: () => open(mode),
   }, MODES[mode].verb, key(MODES[mode].key))]));
   const idle = h('div', { class: 'bar-row' }, ...Object.values(buttons), why);
 
   const heading = h('h3', { class: 'composer-title', id: 'composer-title' });
-  const actions = h('div', { class: 'all-actions', tabindex: '0', role: 'group', 'aria-label': 'The actions' });
+  const acting = h('select', { id: 'acting', onchange: () => { changeDraft(id(), { for: acting.value }); errors.delete(id()); draw(); } });
+  const actingField = h('div', { class: 'field acting' }, h('label', { for: 'acting' }, 'Answer'), acting);
   const answer = createAnswer({ changed: keepForm });
   const confirmPlace = h('div', { class: 'confirms' });
-  const presets = h('div', { class: 'presets', role: 'group', 'aria-label': 'Common reasons' },
-    PRESETS.map((text) => h('button', { type: 'button', class: 'chip', 'aria-pressed': 'false', onclick: () => takePreset(text) }, text)));
-  const label = h('label', { for: 'reason' });
-  const reason = h('textarea', { id: 'reason', rows: '2', maxlength: String(MAX), dir: 'auto', 'aria-describedby': 'composer-error reason-count' });
-  const reasonField = h('div', { class: 'field' }, label, reason);
-  const count = h('span', { class: 'char-count', id: 'reason-count' });
+  const reason = createReason({ id: 'reason', error: 'composer-error', changed: () => { keep(); draw(); } });
   const error = h('p', { class: 'composer-error', id: 'composer-error', role: 'alert' });
   const submit = h('button', { type: 'submit', class: 'button' });
   const cancel = h('button', { type: 'button', class: 'quiet', onclick: () => close(true) }, 'Cancel', key('Esc'));
   const form = h('form', { class: 'composer', 'aria-labelledby': 'composer-title', novalidate: true, hidden: true },
-    heading, actions, answer.element, confirmPlace, presets, reasonField, error,
-    h('div', { class: 'bar-row' }, submit, cancel, count));
+    heading, actingField, answer.element, confirmPlace, reason.presets, reason.field, error,
+    h('div', { class: 'bar-row' }, submit, cancel, reason.count));
   place.append(idle, form);
 
   form.addEventListener('submit', (event) => { event.preventDefault(); trySend(); });
-  reason.addEventListener('input', () => { keep(); draw(); });
 
   const id = () => now.detail?.request_id ?? '';
   const draft = () => draftOf(id());
   const mode = () => draft().mode;
-  const keep = () => changeDraft(id(), { ...(MODES[mode()].note && { [MODES[mode()].note]: reason.value }), confirm: confirms.length === 1 ? confirms[0].input.value : '' });
+  const keep = () => changeDraft(id(), { ...(MODES[mode()].note && { [MODES[mode()].note]: reason.input.value }), confirm: confirm?.value ?? '' });
   function keepForm(field, text) {
     const { forms, written } = draft();
     changeDraft(id(), { forms: { ...forms, [mode()]: field }, written: { ...written, [mode()]: text } });
@@ -70,18 +59,23 @@ export function createComposer(place, { send, sendAll, members, opened }) {
   }
   const ready = () => now.detail && isPending(now.detail) && !now.blocked;
   const offers = (one) => offered(now.detail).includes(one);
+  /** For whom it is answered: '' for oneself. What was chosen counts as long as it can be chosen. */
+  function actingAs() {
+    const chosen = draft().for;
+    if (now.acting.some((person) => person.id === chosen) || (chosen === '' && now.myself)) return chosen;
+    return now.myself || !now.acting.length ? '' : now.acting[0].id;
+  }
   /** Why a kind of answer cannot be given: '' where it can. */
-  const stopOf = (one) => now.blocked || (MODES[one].approves && !MODES[one].all ? now.approveBlocked : '')
-    || (now.may && now.may.length && !now.may.includes(MODES[one].of ?? one) ? `You may not ${MODES[one].of ?? one} this request.` : '');
+  const stopOf = (one) => now.blocked || (MODES[one].approves ? now.approveBlocked : '') || now.stop(one, actingAs());
 
   function open(next) {
-    if (!ready() || !offers(MODES[next].of ?? next) || stopOf(next) || (MODES[next].all && !members(now.detail, next).length)) return;
+    if (!ready() || !offers(next) || stopOf(next)) return;
     changeDraft(id(), { mode: next });
     errors.delete(id());
     draw();
-    if (confirms.length && !MODES[next].writes) confirms[0].input.focus();
+    if (confirm && !MODES[next].writes) confirm.focus();
     else if (MODES[next].writes) answer.focus();
-    else reason.focus();
+    else reason.input.focus();
     opened();
   }
 
@@ -91,76 +85,66 @@ export function createComposer(place, { send, sendAll, members, opened }) {
     changeDraft(id(), { mode: '', confirm: '' });
     errors.delete(id());
     draw();
-    if (focus) (buttons[MODES[was].of ?? was]).focus();
+    if (focus) buttons[was].focus();
     return true;
-  }
-
-  function takePreset(text) {
-    const typed = reason.value.trim();
-    const known = PRESETS.includes(typed) || !typed;
-    reason.value = known ? (typed === text ? '' : text) : `${reason.value.trimEnd()}\n${text}`.slice(0, MAX);
-    keep();
-    draw();
-    reason.focus();
   }
 
   /** The body of what was written, as long as its request is still open and nothing was sent meanwhile. */
   async function bodyOf(one) {
-    const { verb, of, writes } = MODES[one];
-    const [of_, text] = [id(), reason.value.trim()];
-    const body = writes ? await answer.body() : { decision: of ?? verb.toLowerCase() };
-    if (of_ !== id() || mode() !== one || now.sending) return null;
-    return { ...body, ...(MODES[one].note && text && { reason: text }) };
+    const { verb, writes, note } = MODES[one];
+    const [of, text, person] = [id(), reason.text(), actingAs()];
+    const body = writes ? await answer.body() : { decision: verb.toLowerCase() };
+    if (of !== id() || mode() !== one || now.sending) return null;
+    return { ...body, ...(note && text && { reason: text }), ...(person && { for: person }) };
   }
 
   async function trySend() {
     const one = mode();
     if (!one || now.sending || stopOf(one)) return; // the reason is on screen
     const say = (message, field) => { errors.set(id(), { message, field }); draw(); field?.focus(); };
-    const unsure = confirms.find(({ input, type }) => input.value.trim() !== type);
-    if (unsure) { say('That is not the action’s type yet.', unsure.input); return; }
-    if (MODES[one].note === 'reject' && !reason.value.trim()) { say('A rejection needs a reason: the agent and the trace will carry it.', reason); return; }
+    if (confirm && confirm.value.trim() !== now.detail.action.type) { say('That is not the action’s type yet.', confirm); return; }
+    if (MODES[one].note === 'reject' && !reason.text()) { say(NEEDS_REASON, reason.input); return; }
     errors.delete(id());
     draw();
     const body = await bodyOf(one);
     if (!body) return;
-    if (body.fault) { say(body.fault); return; }
-    if (MODES[one].all) sendAll(now.detail, listed, body);
+    if (body.fault) say(body.fault);
     else send(now.detail, body);
   }
 
-  /** One field for each P1 that would run: its type has to be typed. */
-  function drawConfirms(one) {
-    const all = !MODES[one].approves ? [] : (MODES[one].all ? listed : [now.detail]).filter(({ priority }) => priority === 'P1');
-    confirms = all.map(({ action, title }, n) => {
-      const fieldId = n ? `confirm-type-${n + 1}` : 'confirm-type';
-      const input = h('input', { id: fieldId, type: 'text', autocomplete: 'off', autocapitalize: 'off', autocorrect: 'off', spellcheck: 'false', 'aria-describedby': 'composer-error', oninput: () => { keep(); draw(); } });
-      const what = all.length > 1 ? ['“', h('bdi', {}, safeText(title)), '” is P1.'] : MODES[one].all ? ['“', h('bdi', {}, safeText(title)), '” is P1.'] : 'This is P1.';
-      return { input, type: action.type, field: h('div', { class: 'field' }, h('label', { for: fieldId }, what, ' Type ', h('code', {}, action.type), ' to confirm'), input) };
-    });
-    if (confirms.length === 1 && !MODES[one].all) confirms[0].input.value = draft().confirm;
-    confirmPlace.replaceChildren(...confirms.map(({ field }) => field));
+  /** A P1 that would run: its type has to be typed. */
+  function drawConfirm(one) {
+    const { priority, action } = now.detail;
+    confirm = !MODES[one].approves || priority !== 'P1' ? null
+      : h('input', { id: 'confirm-type', type: 'text', autocomplete: 'off', autocapitalize: 'off', autocorrect: 'off', spellcheck: 'false', 'aria-describedby': 'composer-error', oninput: () => { keep(); draw(); } });
+    if (confirm) confirm.value = draft().confirm;
+    confirmPlace.replaceChildren(confirm ? h('div', { class: 'field' }, h('label', { for: 'confirm-type' }, 'This is P1. Type ', h('code', {}, action.type), ' to confirm'), confirm) : '');
   }
 
   function fill(one) {
-    const { verb, all, writes, note } = MODES[one];
+    const { verb, writes, note, label, approves } = MODES[one];
     const hadFocus = place.contains(document.activeElement);
-    listed = all ? members(now.detail, one) : [];
     form.dataset.mode = one;
-    reason.value = (note && draft()[note]) ?? '';
-    heading.replaceChildren(`${verb} `, all ? `${listed.length} requests` : h('code', {}, now.detail.action?.type ?? ''));
-    actions.hidden = !all;
-    actions.replaceChildren(...listed.map((detail) => h('div', {}, h('p', { class: 'all-title' }, h('bdi', {}, safeText(detail.title))), actionBox(detail.action))));
+    reason.input.value = (note && draft()[note]) ?? '';
+    heading.replaceChildren(`${verb} `, h('code', {}, now.detail.action?.type ?? ''));
     if (writes) answer.show(now.detail, one, draft().forms[one]);
     else answer.hide();
-    drawConfirms(one);
-    presets.hidden = note !== 'reject';
-    reasonField.hidden = !note;
-    setText(label, MODES[one].label ?? '');
-    setAttr(reason, 'rows', writes ? '1' : '2');
-    setAttr(reason, 'aria-required', note === 'reject' ? 'true' : null);
-    submit.className = `button ${note === 'reject' ? 'reject' : MODES[one].approves ? 'approve' : 'primary'}`;
-    if (hadFocus && !place.contains(document.activeElement)) (note ? reason : cancel).focus();
+    drawConfirm(one);
+    reason.show({ words: label, isReason: note === 'reject', rows: writes ? 1 : 2 });
+    submit.className = `button ${note === 'reject' ? 'reject' : approves ? 'approve' : 'primary'}`;
+    if (hadFocus && !place.contains(document.activeElement)) (note ? reason.input : cancel).focus();
+  }
+
+  /** As oneself, or for one of those who have let this person decide for them. */
+  function drawActing() {
+    actingField.hidden = !now.acting.length;
+    const options = [...(now.myself ? [['', 'as myself']] : []), ...now.acting.map(({ id: person, name }) => [person, `for ${markedText(name || person)}`])];
+    const known = JSON.stringify(options);
+    if (acting.dataset.known !== known) {
+      acting.dataset.known = known;
+      acting.replaceChildren(...options.map(([value, words]) => h('option', { value }, words)));
+    }
+    if (acting.value !== actingAs()) acting.value = actingAs();
   }
 
   function draw() {
@@ -179,19 +163,18 @@ export function createComposer(place, { send, sendAll, members, opened }) {
       button.hidden = !offers(name);
       setAttr(button, 'aria-disabled', stopOf(name) ? 'true' : null);
     }
-    setText(why, blocked || now.approveBlocked || ['approve', 'edit', 'respond', 'reject'].filter(offers).map(stopOf).find(Boolean) || '');
+    setText(why, blocked || now.approveBlocked || ANSWERS.filter(offers).map(stopOf).find(Boolean) || '');
     if (!one) { openFor = ''; return; }
     if (openFor !== `${id()}:${one}`) { openFor = `${id()}:${one}`; fill(one); }
-    const text = reason.value;
-    for (const chip of presets.children) setAttr(chip, 'aria-pressed', String(text.split('\n').includes(chip.textContent)));
+    drawActing();
+    reason.draw();
     const stop = stopOf(one);
     setAttr(submit, 'aria-disabled', sending || stop ? 'true' : null);
     const words = sending ? 'Sending…' : MODES[one].submit ?? MODES[one].verb;
-    if (submit.dataset.words !== words) { submit.dataset.words = words; submit.replaceChildren(words, ...(sending ? [] : [key(isMac ? '⌘↵' : 'Ctrl ↵')])); }
+    if (submit.dataset.words !== words) { submit.dataset.words = words; submit.replaceChildren(words, ...(sending ? [] : [sendKey()])); }
     const fault = errors.get(id());
     setText(error, stop || fault?.message || '');
-    for (const field of [reason, ...confirms.map(({ input }) => input)]) setAttr(field, 'aria-invalid', fault?.field === field ? 'true' : null);
-    setText(count, MODES[one].note && text.length > MAX - 300 ? `${MAX - text.length} characters left` : '');
+    for (const field of [reason.input, confirm]) if (field) setAttr(field, 'aria-invalid', fault?.field === field ? 'true' : null);
   }
 
   return {

@@ -15,8 +15,10 @@ import { canDigest, digestOf } from './digest.js';
 const pane = byId('detail-pane');
 const scroller = h('div', { class: 'detail-scroll' });
 const bar = h('div', { class: 'bar' });
+const batchBar = h('div', { class: 'bar' }); // in the page while several are answered
 pane.append(scroller, bar);
 export const barPlace = bar;
+export const batchPlace = batchBar;
 
 let shown = null; // {id, digest, erased, detail, parts}
 let verdict = { id: '', state: 'unknown' }; // does the digest fit what is drawn? unknown: not computed yet
@@ -65,6 +67,15 @@ export function showPlaceholder(kind, { title, text, action, back } = {}) {
   if (held && !hasFocus()) pane.focus({ preventScroll: true });
 }
 
+/** Instead of a request: what answers several at once. */
+export function showBatch(element) {
+  shown = null;
+  scroller.dataset.placeholder = 'batch';
+  scroller.replaceChildren(element);
+  scroller.scrollTop = 0;
+  pane.append(batchBar);
+}
+
 const section = (name, title, ...body) => h('section', { class: `part ${name}`, 'aria-labelledby': `h-${name}` }, h('h3', { id: `h-${name}` }, title), ...body);
 
 function build(detail, back) {
@@ -75,7 +86,7 @@ function build(detail, back) {
     presence: h('span', { class: 'presence' }),
     outcome: h('div', { class: 'outcome', id: 'outcome', tabindex: '-1', hidden: true }),
     check: h('span', { class: 'check' }),
-    answered: h('div', { class: 'answered' }), group: h('div'),
+    answered: h('div', { class: 'answered' }), people: h('div'), group: h('div'),
     trace: h('div'),
   };
   const hasContext = detail.context && Object.keys(detail.context).length > 0;
@@ -87,7 +98,7 @@ function build(detail, back) {
       h('p', { class: 'facts' },
         h('span', {}, 'asked by ', h('bdi', { class: 'agent' }, safeText(detail.agent_id)), ' ', timeNode(detail.created_at)),
         parts.presence)),
-    parts.outcome, parts.answered,
+    parts.outcome, parts.answered, parts.people,
     section('action', 'Action',
       detail.erased ? h('p', { class: 'from' }, 'What the agent sent (action, summary and context) was erased. Its digest and its trace stay.') : '',
       actionBox(detail.action),
@@ -113,7 +124,7 @@ async function checkDigest(detail, check) {
 }
 
 /** Draws a request, or only what changed in it. */
-export function showDetail(detail, { back, typed, me, group }) {
+export function showDetail(detail, { back, typed, me, people, group }) {
   const fresh = !shown || shown.id !== detail.request_id || shown.digest !== detail.action_digest || shown.erased !== Boolean(detail.erased);
   if (fresh) {
     const { article, parts } = build(detail, back);
@@ -137,6 +148,7 @@ export function showDetail(detail, { back, typed, me, group }) {
     drawAnswered(detail, parts.answered);
     parts.trace.replaceChildren(traceList(detail), traceFoot(detail));
   }
+  if (people.parentElement !== shown.parts.people) shown.parts.people.replaceChildren(people);
   if (!group.isConnected || group.parentElement !== shown.parts.group) shown.parts.group.replaceChildren(group);
   tickDetail();
 }

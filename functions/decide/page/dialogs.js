@@ -1,6 +1,6 @@
 // What stands over the queue for a while: toasts, banners, the list of keys, the operator's own settings.
 
-import { h, byId } from './dom.js';
+import { h, byId, safeText } from './dom.js';
 import { alertsOn, setAlerts } from './alerts.js';
 import { exact } from './time.js';
 
@@ -60,6 +60,7 @@ function checkbox(id, label, on, set) {
 const KEYS = [
   [['J', '↓'], 'Next request'], [['K', '↑'], 'Previous request'], [['Enter'], 'Open it, or go to its text'],
   [['A'], 'Approve'], [['R'], 'Reject'], [['E'], 'Edit, and approve with changes'], [['T'], 'Respond with text or a form'], [['Ctrl Enter', '⌘ Enter'], 'Send the answer'],
+  [['X'], 'Select the request, to answer several at once'], [['Shift A', 'Shift R'], 'Approve, reject the selected'],
   [['/'], 'Search'], [['Esc'], 'Step back: form, search, request, list'], [['?'], 'This list'],
 ];
 
@@ -72,14 +73,17 @@ export function showKeys({ on, set }) {
 }
 
 /** Who is signed in, until when, and what this person can set. */
-export function showSettings(session, { signOut, renew }) {
+export function showSettings(session, { signOut, renew, delegations }) {
   const said = h('p', { class: 'muted', role: 'status' });
   const dialog = openDialog(session.name,
-    h('p', { class: 'muted' }, 'Signed in as ', h('bdi', {}, session.sub), session.exp ? ` until ${exact(session.exp).replace(/ \(.*/, '')}` : ''),
+    h('p', { class: 'muted' }, 'Signed in as ', h('bdi', {}, session.id ?? session.sub), session.exp ? ` until ${exact(session.exp).replace(/ \(.*/, '')}` : '',
+      session.groups?.length ? ['; groups: ', session.groups.map((group, n) => [n ? ', ' : '', h('bdi', {}, safeText(group))])] : '',
+      session.tenant && session.tenant !== 'default' ? ['; tenant: ', h('bdi', {}, safeText(session.tenant))] : ''),
     checkbox('alerts-on', 'Alert me to new P1 requests: a sound, and a notification while this page is not in front', alertsOn(),
       async (on) => { said.textContent = await setAlerts(on); }),
     said,
     h('div', { class: 'bar-row' },
+      delegations ? h('button', { type: 'button', class: 'button', id: 'delegations', onclick: () => { dialog.close(); delegations(); } }, 'Delegations…') : '',
       h('button', { type: 'button', class: 'button', id: 'sign-out', onclick: signOut }, 'Sign out'),
       h('button', { type: 'button', class: 'quiet', onclick: () => { dialog.close(); renew(); } }, 'Sign in again')));
 }

@@ -4,7 +4,7 @@
 const KEY = 'relaytrace.drafts';
 // A rejection's reason never slips into an approval. `forms`: the fields of an edit and of a response; `written`: the
 // same as text.
-const EMPTY = { mode: '', approve: '', reject: '', edit: '', confirm: '', forms: {}, written: {} };
+const EMPTY = { mode: '', for: null, approve: '', reject: '', edit: '', confirm: '', forms: {}, written: {} };
 
 let owner = '';
 let drafts = new Map();

@@ -11,7 +11,8 @@ const outcomes = byId('filter-outcome');
 const days = byId('filter-days');
 const others = byId('filter-others');
 const DAY = 86_400_000;
-const OTHERS = [['type', 'type'], ['decidedBy', 'decided by'], ['group', 'group'], ['mine', 'assigned to me']];
+const OTHERS = [['type', 'type'], ['decidedBy', 'decided by'], ['group', 'group']];
+const mine = byId('filter-mine');
 const TYPING = 250; // ms of rest before a typed filter is applied
 const seen = new Set();
 
@@ -40,12 +41,13 @@ function bindHistory({ go, view }) {
   }
   others.addEventListener('click', ({ target }) => {
     const member = target.closest('button')?.dataset.member;
-    if (member) go({ [member]: member === 'mine' ? false : '' });
+    if (member) go({ [member]: '' });
   });
 }
 
 export function bindFilters({ go, view }) {
   bindHistory({ go, view });
+  mine.addEventListener('click', () => go({ mine: !view().mine }));
   let timer = 0;
   const apply = () => {
     clearTimeout(timer);
@@ -88,12 +90,13 @@ function drawHistory(view, items, more) {
   others.hidden = !set.length;
   if (others.dataset.key === key) return;
   others.dataset.key = key;
-  others.replaceChildren(...set.map(([member, words]) => h('button', { type: 'button', class: 'chip', 'data-member': member, 'aria-label': `Remove the filter ${words} ${member === 'mine' ? '' : view[member]}`.trim() },
-    words, member === 'mine' ? '' : [' ', h('bdi', {}, safeText(view[member]))], ' ×')));
+  others.replaceChildren(...set.map(([member, words]) => h('button', { type: 'button', class: 'chip', 'data-member': member, 'aria-label': `Remove the filter ${words} ${view[member]}` },
+    words, ' ', h('bdi', {}, safeText(view[member])), ' ×')));
 }
 
 export function drawFilters(view, counts, items, more) {
   drawHistory(view, items, more);
+  setAttr(mine, 'aria-pressed', String(view.mine));
   const listed = listedByPriority(view, items, more, counts);
   for (const [field, value] of [[text, view.q], [agent, view.agent]]) {
     if (document.activeElement !== field && field.value !== value) field.value = value;

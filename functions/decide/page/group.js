@@ -8,14 +8,15 @@ import { decisionWords, fate, isPending, offered, PLAIN, viewUrl } from './state
 
 const MOST = 100; // members shown, and decided, at once
 
-/** `open(id)` goes to a member; `decideAll(mode)` opens the answer to all that are pending. */
-export function createGroup({ open, decideAll }) {
+/** `open(id)` goes to a member; `answer(mode, items)` opens the answer to those that are pending. */
+export function createGroup({ open, answer }) {
   let group = null; // {of: agent and group, items, total}
   const details = new Map(); // request_id -> its detail with `fits`: whether its digest fits what is drawn
   const cards = new Map(); // request_id -> {el, state, item}
   const heading = h('h3', { id: 'h-group' }, 'Asked together');
   const count = h('p', { class: 'from' });
-  const all = ['approveAll', 'rejectAll'].map((mode) => h('button', { type: 'button', class: 'button small', 'data-mode': mode, onclick: () => decideAll(mode) }));
+  let shown = null; // the open request
+  const all = ['approve', 'reject'].map((mode) => h('button', { type: 'button', class: 'button small', 'data-mode': mode, onclick: () => answer(mode, members(shown, mode)) }));
   const buttons = h('div', { class: 'bar-row' }, all);
   const list = h('ol', { class: 'group-list' });
   const element = h('section', { class: 'part group', 'aria-labelledby': 'h-group', hidden: true }, heading, count, list, buttons);
@@ -50,19 +51,19 @@ export function createGroup({ open, decideAll }) {
       open(id);
     });
     const el = h('li', {}, h('p', { class: 'group-head' }, h('span', { class: 'priority', 'data-priority': detail.priority }, detail.priority), link, state),
-      actionBox(detail.action), detail.fits || !detail.action ? '' : h('p', { class: 'check', 'data-state': 'mismatch' }, 'its digest does not match what is shown: it is not part of an answer to all'));
+      actionBox(detail.action), detail.fits || !detail.action ? '' : h('p', { class: 'check', 'data-state': 'mismatch' }, 'its digest does not match what is shown: it is not part of an approval of all'));
     return { el, state };
   }
 
-  /** The pending requests that an answer to all is for, the open one among them. */
+  /** The pending requests that an answer to all is for, the open one among them. A P1 is approved by itself. */
   function members(of, mode) {
     if (!isOf(of)) return [];
-    const answer = mode === 'approveAll' ? 'approve' : 'reject';
-    return (group?.items ?? []).filter(isPending).map(({ request_id: id, priority }) => ({ ...details.get(id), priority }))
-      .filter((detail) => offered(detail).includes(answer) && !(detail.you?.may?.length && !detail.you.may.includes(answer)) && (answer === 'reject' || detail.fits));
+    return group.items.filter(isPending).map(({ request_id: id, priority }) => ({ ...details.get(id), priority }))
+      .filter((detail) => offered(detail).includes(mode) && (mode === 'reject' || (detail.fits && detail.priority !== 'P1')));
   }
 
   function draw(detail) {
+    shown = detail;
     const others = isOf(detail) ? group.items.filter(({ request_id: id }) => id !== detail.request_id && details.has(id)) : [];
     element.hidden = !others.length;
     if (!others.length) return;
@@ -81,9 +82,9 @@ export function createGroup({ open, decideAll }) {
     for (const button of all) {
       const { length } = members(detail, button.dataset.mode);
       button.hidden = length < 2 || !isPending(detail);
-      setText(button, `${button.dataset.mode === 'approveAll' ? 'Approve' : 'Reject'} all ${length}…`);
+      setText(button, `${button.dataset.mode === 'approve' ? 'Approve' : 'Reject'} all ${length}…`);
     }
   }
 
-  return { element, load, draw, members };
+  return { element, load, draw };
 }

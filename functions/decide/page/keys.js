@@ -1,4 +1,4 @@
-// The keyboard: J/K, Enter, A, R, E, T, /, Esc, ?, Ctrl/Cmd+Enter. Letters never act while typing in a field,
+// The keyboard: J/K, Enter, X, A, R, E, T, /, Esc, ?, Ctrl/Cmd+Enter; with Shift, A and R are for what is selected. Letters never act while typing in a field,
 // and can be switched off altogether. Latin letters count by what they type (Dvorak); a letter of another script
 // counts by the place of its key, which is labelled with the Latin letter too.
 
@@ -32,8 +32,9 @@ export function listenToKeys(act) {
     switch (letterOf(event)) {
       case 'j': return done(act.move(1));
       case 'k': return done(act.move(-1));
-      case 'a': return event.repeat ? undefined : done(act.approve());
-      case 'r': return event.repeat ? undefined : done(act.reject());
+      case 'x': return event.repeat ? undefined : done(act.pick());
+      case 'a': return event.repeat ? undefined : done(event.shiftKey ? act.approvePicked() : act.approve());
+      case 'r': return event.repeat ? undefined : done(event.shiftKey ? act.rejectPicked() : act.reject());
       case 'e': return event.repeat ? undefined : done(act.edit());
       case 't': return event.repeat ? undefined : done(act.respond());
       case '/': return done(act.search());

@@ -1,8 +1,9 @@
 // The queue as rows. All are equally high, and only those near what is in sight exist: ten thousand scroll like thirty.
 // Rows are kept by request_id, so that live changes neither lose focus nor move what is being read.
 
-import { h, byId, safeText, setAttr, setText } from './dom.js';
+import { h, byId, markedText, safeText, setAttr, setText } from './dom.js';
 import { countdown, countdownWords, exact, moment, now, urgency, urgencyWord } from './time.js';
+import { claimedByOther } from './may.js';
 import { NEAR } from './queue.js';
 import { atLeast, decider, fate, filtered, isFailed, isPending, outcomeWords, viewUrl } from './state.js';
 
@@ -12,7 +13,7 @@ const list = byId('list');
 const scroller = byId('list-scroll');
 const note = byId('list-note');
 
-let shown = { items: [], view: null, cursorId: '', open: () => {}, fresh: new Set(), more: false };
+let shown = { items: [], view: null, cursorId: '', open: () => {}, picks: null, fresh: new Set(), more: false };
 let places = new Map(); // request_id -> index in shown.items
 let height = 0; // of every row, in px; 0: not measured yet
 
@@ -27,17 +28,20 @@ function createRow(id, isFresh) {
     event.preventDefault();
     shown.open(id, event.detail === 0);
   });
-  return { el: h('li', { class: isFresh ? 'fresh' : null }, link), link, item: null, parts };
+  const pick = h('input', { type: 'checkbox', class: 'pick' });
+  pick.addEventListener('change', () => { if (!shown.picks.toggle(rows.get(id).item, pick.checked)) pick.checked = !pick.checked; });
+  return { el: h('li', { class: isFresh ? 'fresh' : null }, pick, link), link, pick, item: null, parts };
 }
 
-const SHOWN = ['title', 'priority', 'status', 'outcome', 'cause', 'escalated_at', 'decided_at', 'decided_by', 'delivery_state', 'delivery_error', 'execution'];
+const SHOWN = ['title', 'priority', 'status', 'outcome', 'cause', 'escalated_at', 'decided_at', 'decided_by', 'delivery_state', 'delivery_error', 'execution', 'claimed_by', 'claimed_until', 'assigned_to'];
 
 function fillRow(row, item) {
-  const { parts, link } = row;
+  const { parts, link, pick } = row;
   const old = row.item;
   row.item = item;
   if (old && SHOWN.every((member) => JSON.stringify(old[member]) === JSON.stringify(item[member]))) return;
   parts.title.replaceChildren(h('bdi', {}, safeText(item.title)));
+  setAttr(pick, 'aria-label', `Select ${markedText(item.title)}`);
   setText(parts.priority, item.priority);
   setAttr(link, 'data-priority', item.priority);
   setAttr(link, 'data-state', isPending(item) ? 'pending' : 'done');
@@ -50,6 +54,7 @@ function fillRow(row, item) {
     done ? '' : h('span', { class: 'action-type' }, safeText(item.action_type)),
     person ? '' : h('span', { class: 'agent' }, safeText(item.agent_id)),
     !done && item.escalated_at ? h('span', { class: 'escalated' }, 'escalated') : '',
+    h('span', { class: 'claimed' }),
   );
   setAttr(parts.when, 'datetime', done ? item.decided_at : null);
   setAttr(parts.when, 'title', done && item.decided_at ? exact(item.decided_at) : null);
@@ -68,6 +73,9 @@ function tickRow(row, at) {
     setText(parts.when, item.decided_at ? moment(item.decided_at, at) : '');
     return;
   }
+  const other = claimedByOther(item, shown.me, at);
+  const claimed = parts.facts.querySelector('.claimed');
+  if (claimed) setText(claimed, other ? `${markedText(other.name)} is at it` : '');
   const ms = Date.parse(item.respond_by) - at;
   const level = urgency(item, at);
   const word = urgencyWord(level);
@@ -84,11 +92,12 @@ export function rowsInSight() {
 }
 
 /** Draws the items; what is being read stays where it is. */
-export function drawList(items, { view, cursorId, open, fresh, more }) {
+export function drawList(items, { view, cursorId, open, picks, me, fresh, more }) {
   const anchor = scroller.scrollTop > 0 ? shown.items[rowsInSight().from] : null;
   const before = anchor ? places.get(anchor.request_id) : 0;
   if (items !== shown.items) places = new Map(items.map((item, index) => [item.request_id, index]));
-  shown = { items, view, cursorId, open, fresh, more };
+  shown = { items, view, cursorId, open, picks, me, fresh, more };
+  setAttr(list, 'data-picks', picks ? '1' : null);
   stretch();
   const now_ = anchor && places.get(anchor.request_id);
   if (anchor && now_ !== undefined && now_ !== before) scroller.scrollTop += (now_ - before) * height;
@@ -108,8 +117,8 @@ function indices(held) {
 }
 
 function drawRows() {
-  const { items, view, cursorId, fresh, more } = shown;
-  const heldRow = [...rows].find(([, row]) => row.link === document.activeElement);
+  const { items, view, cursorId, picks, fresh, more } = shown;
+  const heldRow = [...rows].find(([, row]) => row.el.contains(document.activeElement));
   const wanted = indices(heldRow?.[0]);
   const ids = new Set(wanted.map((index) => items[index].request_id));
   for (const [id, row] of rows) if (!ids.has(id)) { row.el.remove(); rows.delete(id); }
@@ -131,6 +140,10 @@ function drawRows() {
     setAttr(row.el, 'aria-setsize', more ? -1 : items.length);
     setAttr(row.link, 'aria-current', id === view.id ? 'true' : null);
     setAttr(row.link, 'tabindex', id === stop ? '0' : '-1');
+    row.pick.hidden = !picks || !isPending(item);
+    row.pick.checked = Boolean(picks?.has(id));
+    setAttr(row.el, 'data-picked', row.pick.checked ? '1' : null);
+    setAttr(row.pick, 'tabindex', id === stop ? '0' : '-1');
     setAttr(row.link, 'href', viewUrl({ ...view, id }));
   }
   if (heldRow && document.activeElement === document.body) (rows.get(cursorId) ?? rows.get(stop))?.link.focus({ preventScroll: true });

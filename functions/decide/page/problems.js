@@ -11,6 +11,10 @@ export function failureWords(error) {
     case 'expired': return 'Time ran out before your answer arrived. It was not recorded.';
     case 'action-mismatch': return 'The action is not the one that was on screen. Nothing was recorded: read it again, then decide.';
     case 'unauthenticated': case 401: return 'Your sign-in had ended. Nothing was recorded: press again.';
+    case 'own-request': return 'It is asked on your behalf, or on behalf of the person you act for, so somebody else has to approve it. Nothing was recorded.';
+    case 'not-assigned': return 'It is assigned to others, or the delegation that you act by no longer stands. Nothing was recorded.';
+    case 'already-voted': return 'An approval of yours, or of the person you act for, counts already. Nothing else was recorded.';
+    case 'frozen': return 'Approvals of it are stopped by an administrator. Nothing was recorded.';
     case 'forbidden': case 403: return 'You may not decide this request. Nothing was recorded.';
     case 'validation-failed':
       return `The server refused the answer, nothing was recorded: ${error.body.errors?.map((e) => e.detail).join(' ') || error.message}`;

@@ -20,7 +20,10 @@ export function actorNodes(actor) {
   if (!actor) return [];
   const kind = { system: 'the system', operator: 'operator', admin: 'admin', agent: 'agent' }[actor.kind] ?? actor.kind ?? '';
   const name = h('bdi', { class: 'actor', title: `${kind} ${actor.id ?? ''}`.trim() }, safeText(actor.name || actor.id || kind));
-  return actor.kind === 'operator' || !kind ? [name] : [name, ` (${kind})`];
+  const role = actor.kind === 'operator' || !kind ? '' : ` (${kind})`;
+  const person = actor.for;
+  const whom = person?.id ? [' for ', h('bdi', { class: 'actor', title: `operator ${person.id}` }, safeText(person.name || person.id))] : '';
+  return [name, role, whom].flat().filter(Boolean);
 }
 
 function details(entry) {

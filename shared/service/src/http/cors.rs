@@ -22,7 +22,7 @@ pub(super) fn layer(origins: &[HeaderValue]) -> Option<CorsLayer> {
     (!origins.is_empty()).then(|| {
         CorsLayer::new()
             .allow_origin(AllowOrigin::predicate(is_ours))
-            .allow_methods([Method::GET, Method::POST])
+            .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
             .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_NONE_MATCH])
             .expose_headers([header::ETAG, header::DATE, header::RETRY_AFTER])
             .max_age(MAX_AGE)
