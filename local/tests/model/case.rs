@@ -11,7 +11,7 @@ use relaytrace_domain::Timestamp;
 use relaytrace_service::config::TimeoutRules;
 use relaytrace_service::http::Routes;
 use relaytrace_testing::{Answer, TestAgent, TestApp};
-use relaytrace_verify::verify_chain;
+use relaytrace_verify::{attestation_keys, verify_attestations, verify_chain};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use timeout_sweep::SweepReport;
@@ -49,7 +49,7 @@ impl Real {
             json!({"agent_id": AGENTS[agent], "action_type": action_type, "priority": priority,
                 "respond_within_seconds": seconds})
         };
-        let raised = json!({"on_timeout": "raise", "permit_seconds": 60, "consume": "required"});
+        let raised = json!({"on_timeout": "raise", "permit_seconds": 60, "consume": "required", "approvals": 2});
         let approved = json!({"on_timeout": "auto_approve", "permit_seconds": 600});
         let with = |mut policy: Value, changes: &Value| {
             policy.as_object_mut().expect("an object").extend(changes.as_object().expect("an object").clone());
@@ -62,6 +62,7 @@ impl Real {
             with(of(0, "approved", "P3", 2_400), &approved),
             with(of(0, "approved", "P2", 1_200), &approved),
             with(of(1, "bounded", "P3", 86_400), &json!({"lowest_priority": "P2"})),
+            escalated(with(of(1, "plain", "P2", 14_400), &json!({"approvals": 3})), 50),
         ] {
             let answer = app.call("PUT", "/v1/admin/timeout-policies", &app.person("root", &["admin"]), &policy).await;
             ensure!(answer.status == 200, "{policy}: {}", String::from_utf8_lossy(&answer.bytes));
@@ -216,11 +217,13 @@ impl Case<'_> {
             same("priority", &event["data"]["priority"], &json!(format!("P{}", entry.priority)))?;
             same("outcome", &event["data"]["outcome"], &json!(decision.map(|decision| decision.outcome)))?;
         }
+        let keys = attestation_keys(self.app.state.receipt_keys.jwks()).map_err(anyhow::Error::msg)?;
         for request in &self.model.requests {
             let id = request.id.as_deref().unwrap_or_default();
             let path = format!("/v1/admin/requests/{id}/chain");
             let chain = self.app.get(&path, &self.app.person("root", &["admin"])).await.json();
             same("what does not verify", &verify_chain(&chain), &Vec::new())?;
+            same("what is not attested", &verify_attestations(&chain, &keys), &Vec::new())?;
         }
         Ok(())
     }

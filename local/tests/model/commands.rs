@@ -237,7 +237,7 @@ pub enum Fault {
 }
 
 fn operator() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["maria", "ivan"])
+    prop::sample::select(vec!["maria", "ivan", "olga"])
 }
 
 fn administrator() -> impl Strategy<Value = &'static str> {

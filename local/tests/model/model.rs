@@ -54,6 +54,10 @@ pub struct Request {
     pub escalated_at: Option<Micros>,
     pub chain: Vec<Entry>,
     pub decision: Option<Decision>,
+    /// Approvals that decide it.
+    pub approvals: usize,
+    /// Those before the last: who, and in what words.
+    pub votes: Vec<(&'static str, Option<&'static str>)>,
     pub delivery: Option<Delivery>,
     /// How long an approval of it may be used, and whether it must be before it is accepted.
     permit_for: Micros,
@@ -158,6 +162,8 @@ pub enum Expected {
     Request(u16, usize),
     /// The decision that stands.
     Decision(u16, usize),
+    /// An approval that does not decide.
+    Voted(u16, usize),
     Disposed(usize),
     /// Some of what is due, the longest due first.
     Polled {
@@ -210,6 +216,7 @@ struct Policy {
     on_timeout: OnTimeout,
     permit_for: Micros,
     consume_required: bool,
+    approvals: usize,
 }
 
 pub const AGENTS: [&str; 2] = ["a", "b"];
@@ -233,7 +240,12 @@ fn policy(agent: usize, flavour: Flavour, priority: i16) -> Policy {
         (0, Flavour::Approved, 2 | 3) => (600 * SECOND, false),
         _ => (PERMIT, false),
     };
-    Policy { within: seconds * SECOND, escalate_percent, on_timeout, permit_for, consume_required }
+    let approvals = match (agent, flavour, priority) {
+        (0, Flavour::Raised, 2 | 3) => 2,
+        (1, Flavour::Plain, 2) => 3,
+        _ => 1,
+    };
+    Policy { within: seconds * SECOND, escalate_percent, on_timeout, permit_for, consume_required, approvals }
 }
 
 /// That share of a time, as the database rounds it.
@@ -356,6 +368,12 @@ fn system() -> Actor {
 }
 
 impl Request {
+    /// The approvals so far, the one that decided included.
+    pub fn given(&self) -> usize {
+        let decides = |decision: &Decision| decision.outcome == "approved" && decision.by.0 == "operator";
+        self.votes.len() + usize::from(self.decision.as_ref().is_some_and(decides))
+    }
+
     fn may_be_raised(&self, now: Micros) -> bool {
         self.on_timeout == OnTimeout::Raise && self.priority > 1 && self.requested_respond_by.is_none_or(|by| by > now)
     }

@@ -57,6 +57,9 @@ SELECT json_build_object(
             'created_at', micros(r.created_at), 'respond_by', micros(r.respond_by),
             'escalate_at', micros(r.escalate_at), 'escalated_at', micros(r.escalated_at),
             'changed_at', micros(r.changed_at), 'length', r.chain_length,
+            'votes', json_build_array(COALESCE(r.approvals_required, 1), COALESCE(r.approvals_given, 0),
+                COALESCE(r.voters, '{}'),
+                (SELECT jsonb_path_query_array(r.votes, '$[*].reason'))),
             'permit', json_build_array(micros(r.permit_expires_at), r.execution, r.consume_key, micros(r.consumed_at),
                 (SELECT micros(o.due_at) FROM outcomes_due o WHERE o.request_id = r.request_id)),
             'written', (SELECT json_build_array(convert_from(v.action, 'UTF8')::jsonb #>> '{arguments,amount}',
@@ -103,11 +106,15 @@ pub struct Row {
     changed_at: Micros,
     length: usize,
     permit: Permit,
+    votes: Votes,
     written: Option<(Option<String>, Option<String>)>,
     chain: Vec<(String, Micros)>,
     decision: Option<(String, String, String, String, Option<String>)>,
     pub delivery: Option<DeliveryRow>,
 }
+
+/// Approvals that decide, those that are there, who gave them, and their reasons.
+type Votes = (usize, usize, Vec<String>, Option<Vec<Option<String>>>);
 
 /// Its end, what is on record of its use, the attempt that used it and when, and when its outcome is unknown.
 type Permit = (Option<Micros>, Option<String>, Option<String>, Option<Micros>, Option<Micros>);
@@ -237,6 +244,10 @@ impl Row {
         });
         same("decision", &self.decision, &decision)?;
         same("permit", &self.permit, &permit(request))?;
+        let voters = request.votes.iter().map(|(who, _)| (*who).to_owned()).collect();
+        let reasons: Vec<_> = request.votes.iter().map(|(_, reason)| reason.map(str::to_owned)).collect();
+        let reasons = (!reasons.is_empty()).then_some(reasons);
+        same("votes", &self.votes, &(request.approvals, request.votes.len(), voters, reasons))?;
         let written = request.decision.as_ref().and_then(|decision| {
             let amount = decision.edited_to.map(|arguments| if arguments == ASKED { "12.40" } else { "9.00" });
             let text = decision.response.map(response);

@@ -25,6 +25,8 @@ pub enum Record {
     },
     /// An operator was told that this decision is theirs: 201, or 200 when asked again.
     Decided { request_id: String, outcome: String, operator: String },
+    /// An operator was told that their approval counts, and that others are needed.
+    Voted { request_id: String, operator: String },
     /// Someone was told that this decision stands: 409.
     Stands { request_id: String, outcome: String, decided_by: String },
     /// A poll brought this.

@@ -1,6 +1,7 @@
 //! Compares the clients' history with the database and the stream.
 
 mod permits;
+mod votes;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -25,6 +26,8 @@ pub struct Findings {
     pub delivered: u64,
     /// Permits that were used.
     pub consumed: u64,
+    /// Approvals that did not decide.
+    pub votes: u64,
     /// Events on the stream, each counted once.
     pub events: u64,
     /// Events that are on the stream more than once, under one id.
@@ -71,7 +74,8 @@ struct Decision {
 }
 
 /// Judges a run that has come to rest: no lost 2xx, one decision for each request, chains whole, every decision
-/// delivered or dead-lettered, every permit used once at the most and for what was approved, every event on the stream
+/// delivered or dead-lettered, every permit used once at the most and for what was approved, as many votes as were required
+/// and nobody's twice, every event on the stream
 /// and none that has no entry.
 pub async fn judge(scene: &Scene<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
@@ -81,6 +85,7 @@ pub async fn judge(scene: &Scene<'_>) -> Result<Findings> {
     let entries = judge_chains(scene, &requests, &decisions, &mut findings)?;
     judge_deliveries(scene, &decisions, &mut findings)?;
     permits::judge_permits(scene, &mut findings)?;
+    votes::judge_votes(scene, &mut findings)?;
     judge_events(scene, &entries, &mut findings).await?;
     Ok(findings)
 }
@@ -167,6 +172,7 @@ fn judge_records(
             Record::Acknowledged { .. }
             | Record::Consumed { .. }
             | Record::Reported { .. }
+            | Record::Voted { .. }
             | Record::Refused { .. }
             | Record::Lost { .. } => {}
         }

@@ -7,7 +7,7 @@ use timeout_sweep::SweepReport;
 
 use super::sending::{digest, response};
 use super::{Case, Got, timestamp};
-use crate::model::{Expected, LEASE, Micros, Model, Request};
+use crate::model::{ASKED, Expected, LEASE, Micros, Model, Request};
 use crate::observed::{event_id, same};
 
 impl Case<'_> {
@@ -101,6 +101,7 @@ impl Case<'_> {
                 same("respond_by", &body["respond_by"], &json!(timestamp(of.respond_by)))?;
                 same("permit", &body["permit"], &permit(of))?;
                 same("execution", &body["execution"], &json!(of.execution(self.model.now)))?;
+                same("approvals", &body["approvals"], &approvals(of))?;
             }
             Expected::Decision(should_be, request) => {
                 status(should_be)?;
@@ -109,6 +110,13 @@ impl Case<'_> {
                     same("code", &body["code"], &json!("already-decided"))?;
                 }
                 self.check_decision(request, if should_be == 409 { &body["decision"] } else { &body })?;
+            }
+            Expected::Voted(should_be, request) => {
+                status(should_be)?;
+                let (body, of) = (answer.json(), &self.model.requests[request]);
+                same("status", &body["status"], &json!("pending"))?;
+                same("approvals", &body["approvals"], &approvals(of))?;
+                same("action_digest", &body["action_digest"], &json!(digest(of.flavour, Some(ASKED))))?;
             }
             Expected::Disposed(request) => {
                 status(200)?;
@@ -175,6 +183,11 @@ impl Case<'_> {
         same("reason", &is["reason"], &json!(decision.reason))?;
         same("decided_at", &is["decided_at"], &json!(timestamp(decision.at)))
     }
+}
+
+/// The approvals of a request, as answers have them.
+fn approvals(of: &Request) -> Value {
+    json!({"required": of.approvals, "given": of.given()})
 }
 
 /// The permit of a request, as answers have it.

@@ -59,6 +59,8 @@ impl Model {
             escalated_at: None,
             chain: Vec::new(),
             decision: None,
+            approvals: policy.approvals,
+            votes: Vec::new(),
             delivery: None,
             permit_for: policy.permit_for,
             consume_required: policy.consume_required,
@@ -117,7 +119,7 @@ impl Model {
     pub(super) fn decide(
         &mut self,
         request: usize,
-        who: &str,
+        who: &'static str,
         verdict: Verdict,
         reason: Option<&'static str>,
         saw: Saw,
@@ -131,22 +133,42 @@ impl Model {
         };
         let of = &self.requests[request];
         let is_offered = verdict.is_offered(of.flavour);
+        let is_vote = outcome == "approved" && of.approvals > 1;
+        let has_vote = is_vote && edited_to.is_none() && of.votes.contains(&(who, reason));
         if let Some(decision) = &of.decision {
             let is_same = decision.repeats(&by, outcome, reason) && decision.writes(edited_to, response);
+            let is_same = is_same || has_vote;
             return Expected::Decision(if is_same { 200 } else { 409 }, request);
         }
         // What is written is held against the offer before anything else of an open request.
         if !is_offered && (edited_to.is_some() || response.is_some()) && self.now < of.respond_by {
             return Expected::Problem(422, "validation-failed");
         }
+        if has_vote && saw == Saw::This {
+            return Expected::Voted(200, request);
+        }
         if self.now >= of.respond_by {
             return Expected::Problem(409, "expired");
+        }
+        if is_vote && saw == Saw::Unsaid {
+            return Expected::Problem(422, "validation-failed");
         }
         if saw == Saw::Another {
             return Expected::Problem(409, "action-mismatch");
         }
         if !is_offered {
             return Expected::Problem(422, "validation-failed");
+        }
+        if of.approvals > 1 && (edited_to.is_some() || response.is_some()) {
+            return Expected::Problem(409, "conflict");
+        }
+        if is_vote && of.votes.iter().any(|(voter, _)| *voter == who) {
+            return Expected::Problem(409, "already-voted");
+        }
+        if is_vote && of.votes.len() + 1 < of.approvals {
+            self.append(request, "voted", by, reason);
+            self.requests[request].votes.push((who, reason));
+            return Expected::Voted(201, request);
         }
         self.make_decision(request, outcome, "operator", by, reason);
         if let Some(decision) = &mut self.requests[request].decision {

@@ -118,7 +118,7 @@ async fn decide(client: &mut Client, operator: &Person, request_id: &str) -> Res
     }
 }
 
-async fn sweep_for_ever(scene: &Scene<'_>, service: &Service) -> std::convert::Infallible {
+pub(super) async fn sweep_for_ever(scene: &Scene<'_>, service: &Service) -> std::convert::Infallible {
     let mut client = scene.client(service);
     loop {
         client.sweep(&scene.admin).await;

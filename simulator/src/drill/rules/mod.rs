@@ -9,6 +9,7 @@ mod offline;
 mod races;
 mod seven_days;
 mod suites;
+mod votes;
 
 use super::registry::Drill;
 
@@ -60,6 +61,35 @@ pub const DRILLS: &[Drill] = &[
         full: 1_000,
         short: 60,
         run: |scene| Box::pin(deadlines::operator_against_sweep(scene)),
+    },
+    Drill {
+        name: "voters",
+        promise: "50 voters race for a quorum of 3: three count, the third decides, nobody counts twice; whoever counted may \
+                  say the same again.",
+        does: "50 operators approve each request at the same moment; then those that counted and others say it again.",
+        unit: "requests",
+        full: 1_000,
+        short: 15,
+        run: |scene| Box::pin(votes::voters(scene)),
+    },
+    Drill {
+        name: "voters-against-rejection",
+        promise: "Voters race one who rejects: three approvals or one rejection decide, never both, and each vote is kept.",
+        does: "Five operators approve and one rejects each request at the same moment, quorum 3.",
+        unit: "requests",
+        full: 1_000,
+        short: 30,
+        run: |scene| Box::pin(votes::against_rejection(scene)),
+    },
+    Drill {
+        name: "voters-against-sweep",
+        promise: "The last voter races the sweep at the deadline: one winner, and a timeout never approves.",
+        does: "One operator votes early, the last at the deadline, earlier after a loss and later after a win, while a sweep \
+               looks for what is due.",
+        unit: "requests",
+        full: 1_000,
+        short: 60,
+        run: |scene| Box::pin(votes::against_sweep(scene)),
     },
     Drill {
         name: "overlapping-sweeps",
