@@ -61,6 +61,23 @@ def test_approving_needs_a_terminal_and_the_typed_code(operator, people, asked):
     assert code == 1 and "already-decided" in seen
 
 
+def test_an_approval_of_several_is_told_from_a_decision(operator, people, stack):
+    policy = {"agent_id": operator.agent_id, "priority": "P2", "respond_within_seconds": 600, "approvals": 2}
+    people.admin("PUT", "/v1/admin/timeout-policies", policy)
+    process = operator.start(*ASK)
+    request_id = operator.pending()
+    code, seen = at_terminal(operator, "approve", request_id, on=(CODE, "{}\n"))
+    assert code == 0 and f"voted {request_id}: 1 of 2 approvals given, not decided yet" in seen, seen
+    assert "0 of 2 approvals given" in seen, "what is typed for says that it is one of several"
+    code, out, _ = operator.ended("show", request_id)
+    assert code == 0 and re.search(r"^approvals  1 of 2 approvals given: \S", out, re.M) and "already-voted" in out, out
+    second = {"decision": "approve", "action_digest": people.detail(request_id)["action_digest"]}
+    people.call(stack["operators"][7]["token"], "POST", f"/v1/hitl/requests/{request_id}/decision", second)
+    assert outcome(process)[0] == 0
+    code, out, _ = operator.ended("show", request_id)
+    assert re.search(r"^approvals  2 of 2 approvals given: .+, ", out, re.M), out
+
+
 def test_rejecting_needs_a_reason(operator, people, asked):
     request_id, process = asked
     assert operator.ended("reject", request_id)[0] == 64

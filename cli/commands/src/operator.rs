@@ -170,6 +170,12 @@ fn described(person: &Person, detail: &Value) -> String {
             other => lines.push(format!("{name}  {other}")),
         }
     }
+    if let Some(given) = approvals(detail) {
+        let votes = detail["votes"].as_array().into_iter().flatten();
+        let names: Vec<_> = votes.map(|vote| voter(&vote["voted_by"])).collect();
+        let by = if names.is_empty() { String::new() } else { format!(": {}", names.join(", ")) };
+        lines.push(format!("approvals  {given}{by}"));
+    }
     let checked = if is_exact(detail) { "checked here" } else { "NOT that of the action below" };
     lines.push(format!("digest     {} ({checked})", text("action_digest")));
     if !text("summary").is_empty() {
@@ -192,6 +198,10 @@ fn described(person: &Person, detail: &Value) -> String {
     }
     lines.push(link(&person.url, text("request_id")));
     lines.join("\n")
+}
+
+fn voter(by: &Value) -> String {
+    safe_line(by["name"].as_str().or(by["id"].as_str()).unwrap_or_default())
 }
 
 fn pretty(value: &Value) -> String {
@@ -231,7 +241,8 @@ pub async fn approve(settings: &Settings, options: &ApproveOptions) -> Result<()
         return Err(Fault::failed(format!("you may not approve it: {why}")));
     }
     let code = code();
-    terminal.say(&format!("\nTo approve exactly this, type {code}: "))?;
+    let others = approvals(&detail).map_or_else(String::new, |given| format!(" ({given})"));
+    terminal.say(&format!("\nTo approve exactly this{others}, type {code}: "))?;
     if terminal.line()?.trim() != code {
         return Err(Fault::failed("that is not the code: nothing was decided"));
     }
@@ -265,10 +276,23 @@ pub async fn reject(settings: &Settings, options: &RejectOptions) -> Result<()> 
 
 async fn decided(person: &Person, request_id: Uuid, body: &Value) -> Result<()> {
     let decision = person.send(Method::POST, &format!("{}/decision", path(request_id)), body).await?;
-    // Where several must approve, one approval decides nothing yet.
-    let outcome = decision["outcome"].as_str().unwrap_or("noted, and not decided:");
-    out!("{outcome} {request_id}");
+    out!("{}", told(&decision, request_id));
     Ok(())
+}
+
+/// What the answer to a decision says: the outcome, or how many approvals there are of those that it takes.
+fn told(decision: &Value, request_id: Uuid) -> String {
+    match (decision["outcome"].as_str(), approvals(decision)) {
+        (Some(outcome), _) => format!("{outcome} {request_id}"),
+        (None, Some(given)) => format!("voted {request_id}: {given}, not decided yet"),
+        (None, None) => format!("noted, and not decided: {request_id}"),
+    }
+}
+
+/// The approvals so far, where more than one is required.
+fn approvals(of: &Value) -> Option<String> {
+    let (given, required) = (of["approvals"]["given"].as_u64()?, of["approvals"]["required"].as_u64()?);
+    (required > 1).then(|| format!("{given} of {required} approvals given"))
 }
 
 fn code() -> String {

@@ -56,7 +56,7 @@ pub use model::{
 pub use not_approved::{NotApproved, Why};
 pub use observe::{Observer, Response, Try};
 pub use permit::PermitInUse;
-pub use receipt::{Receipt, ReceiptKeys};
+pub use receipt::{Receipt, ReceiptKeys, Vote};
 pub use settings::Settings;
 pub use signature::Unverified;
 

@@ -1,5 +1,6 @@
 //! Receipts: signed statements of decisions, verified with the deployment's public keys (contract, "Receipts").
 
+use chrono::{DateTime, Utc};
 use jsonwebtoken::jwk::{JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
@@ -34,10 +35,33 @@ pub struct Receipt {
     pub cause: String,
     /// The actor of the decision.
     pub decided_by: Actor,
+    /// The operators' approvals where one was not enough, the deciding one last; else none.
+    #[serde(default)]
+    pub votes: Vec<Vote>,
     /// Hash of the `decided` entry.
     pub chain_head: String,
     /// Entries up to it.
     pub chain_length: u32,
+}
+
+/// One of several approvals.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Vote {
+    /// The operator.
+    pub voted_by: Actor,
+    /// When, by the database's clock.
+    pub voted_at: DateTime<Utc>,
+}
+
+impl Receipt {
+    /// Whether its votes can be those of its decision: nobody's twice, and of an approval the last is the decision.
+    fn has_possible_votes(&self) -> bool {
+        let mut voters: Vec<_> = self.votes.iter().map(|vote| &vote.voted_by.id).collect();
+        voters.sort_unstable();
+        voters.dedup();
+        let is_decision = |last: &Vote| self.outcome != Outcome::Approved || last.voted_by == self.decided_by;
+        voters.len() == self.votes.len() && self.votes.last().is_none_or(is_decision)
+    }
 }
 
 impl ReceiptKeys {
@@ -72,6 +96,35 @@ impl ReceiptKeys {
             && receipt.action_digest == decision.action_digest
             && receipt.chain_head == decision.chain.head
             && receipt.chain_length == decision.chain.length;
+        if !receipt.has_possible_votes() {
+            return Err(wrong("its votes are not those of its decision"));
+        }
         if is_about_it { Ok(receipt) } else { Err(wrong("it states another decision")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn votes_are_of_different_operators_and_end_with_the_decision() {
+        let by = |id: &str| json!({"kind": "operator", "id": id, "name": null});
+        let has_possible = |voters: &[&str], outcome: &str| {
+            let at = "2026-11-27T10:00:00Z";
+            let votes: Vec<_> = voters.iter().map(|id| json!({"voted_by": by(id), "voted_at": at})).collect();
+            let receipt = json!({
+                "iss": "relay", "sub": "01990c3e-8f00-7000-8000-000000000001", "agent_id": "a", "action_type": "t",
+                "client_request_key": "k", "action_digest": "sha256:", "outcome": outcome, "cause": "operator",
+                "decided_by": by("cem"), "votes": votes, "chain_head": "sha256:", "chain_length": 4,
+            });
+            serde_json::from_value::<Receipt>(receipt).unwrap().has_possible_votes()
+        };
+        assert!(has_possible(&["ana", "ben", "cem"], "approved"));
+        assert!(has_possible(&[], "approved") && has_possible(&["ana"], "rejected"));
+        assert!(!has_possible(&["ana", "ana", "cem"], "approved"));
+        assert!(!has_possible(&["ana", "ben"], "approved"));
     }
 }

@@ -111,6 +111,8 @@ export interface Receipt {
   cause: string;
   decided_by: Actor;
   decided_at: string;
+  /** The operators' approvals where one was not enough, the deciding one last. */
+  votes?: { voted_by: Actor; voted_at: string }[];
   chain_head: string;
   chain_length: number;
 }

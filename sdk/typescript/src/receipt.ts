@@ -30,7 +30,19 @@ export async function verifyReceipt(decision: Decision, keys: ReceiptKeys, deplo
       throw new WrongReceipt(`the receipt states another decision: its ${name} is not that of ${decision.request_id}`);
     }
   }
+  checkVotes(claims);
   return claims;
+}
+
+/** Nobody counts twice, and of an approval the last vote is the decision. */
+function checkVotes({ votes, outcome, decided_by }: Receipt): void {
+  if (votes === undefined || votes.length === 0) return;
+  if (new Set(votes.map(({ voted_by }) => voted_by.id)).size !== votes.length) {
+    throw new WrongReceipt("the receipt lists somebody twice among its voters");
+  }
+  if (outcome === "approved" && !sameJson(actor(votes.at(-1)?.voted_by) as Json, actor(decided_by) as Json)) {
+    throw new WrongReceipt("the receipt's last vote is not its decision");
+  }
 }
 
 /** Without a name is the same as with the name null. */

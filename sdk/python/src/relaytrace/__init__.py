@@ -45,7 +45,7 @@ from ._errors import (
     WrongSecret,
     WrongUrl,
 )
-from ._models import Acknowledged, Actor, Decision, Permit, Problem, Receipt, Request
+from ._models import Acknowledged, Actor, Decision, Permit, Problem, Receipt, Request, Vote
 from ._permit import PermitInUse
 from ._receipt import verify_receipt
 from ._relay import Relay
@@ -86,6 +86,7 @@ __all__ = [
     "Unreachable",
     "UnsupportedValue",
     "Unverified",
+    "Vote",
     "WrongClock",
     "WrongDeployment",
     "WrongKey",

@@ -224,6 +224,14 @@ class Acknowledged:
 
 
 @dataclass(frozen=True)
+class Vote:
+    """One of several approvals."""
+
+    voted_by: Actor
+    voted_at: datetime
+
+
+@dataclass(frozen=True)
 class Receipt:
     """The verified claims of a receipt."""
 
@@ -238,6 +246,8 @@ class Receipt:
     """The deployment's name."""
     claims: Json = field(repr=False)
     """All claims."""
+    votes: tuple[Vote, ...] = ()
+    """The operators' approvals where one was not enough, the deciding one last."""
 
     @classmethod
     def parse(cls, claims: Json) -> "Receipt":
@@ -252,4 +262,5 @@ class Receipt:
             decided_at=instant(claims["decided_at"]),
             issuer=str(claims["iss"]),
             claims=claims,
+            votes=tuple(Vote(Actor.parse(vote["voted_by"]), instant(vote["voted_at"])) for vote in claims.get("votes") or ()),
         )

@@ -30,11 +30,22 @@ def verify_receipt(receipt: str, keys: Json, issuer: str | None = None) -> Recei
             leeway=30,
             options={"require": ["iss", "sub", "iat"], "verify_aud": False},
         )
-        return Receipt.parse(claims)
+        parsed = Receipt.parse(claims)
     except jwt.InvalidIssuerError as fault:
         raise WrongDeployment(f"the receipt is not from the deployment {issuer}") from fault
     except (jwt.PyJWTError, KeyError, TypeError, ValueError) as fault:
         raise WrongReceipt(f"the receipt does not verify: {fault}") from fault
+    _check_votes(parsed)
+    return parsed
+
+
+def _check_votes(receipt: Receipt) -> None:
+    """Nobody counts twice, and of an approval the last vote is the decision."""
+    voters = [vote.voted_by.id for vote in receipt.votes]
+    if len(set(voters)) != len(voters):
+        raise WrongReceipt("the receipt lists somebody twice among its voters")
+    if voters and receipt.outcome == "approved" and receipt.votes[-1].voted_by != receipt.decided_by:
+        raise WrongReceipt("the receipt's last vote is not its decision")
 
 
 def check_decision(decision: Decision, keys: Json, issuer: str | None = None) -> Receipt:
