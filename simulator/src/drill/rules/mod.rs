@@ -1,5 +1,6 @@
 //! Drills of rules: races, time, and authentication.
 
+mod batches;
 mod deadlines;
 mod forgeries;
 mod fuzzing;
@@ -75,7 +76,8 @@ pub const DRILLS: &[Drill] = &[
     Drill {
         name: "voters-against-rejection",
         promise: "Voters race one who rejects: three approvals or one rejection decide, never both, and each vote is kept.",
-        does: "Five operators approve and one rejects each request at the same moment, quorum 3.",
+        does: "Five operators approve each request at the same moment, quorum 3, and one rejects: earlier after a loss, later after a \
+               win.",
         unit: "requests",
         full: 1_000,
         short: 30,
@@ -90,6 +92,16 @@ pub const DRILLS: &[Drill] = &[
         full: 1_000,
         short: 60,
         run: |scene| Box::pin(votes::against_sweep(scene)),
+    },
+    Drill {
+        name: "batches",
+        promise: "100 answers in one call are answered as 100 calls are, each of its own.",
+        does: "An operator answers 100 requests in one call, 100 like them one by one, and 100 on six connections: approvals, \
+               votes, rejections, other digests, and what was decided before. The answers are compared, the times noted.",
+        unit: "rounds",
+        full: 30,
+        short: 2,
+        run: |scene| Box::pin(batches::beside_single_calls(scene)),
     },
     Drill {
         name: "overlapping-sweeps",

@@ -90,15 +90,16 @@ pub async fn against_rejection(scene: &mut Scene<'_>) -> Verdict {
     let mut client = scene.client(&service);
     require(scene, &mut client, &agents[0], QUORUM, 3_600).await?;
     let mut crowd = Crowd::new(scene, &service, APPROVERS + 1);
+    let aim = Aim::new(2_500, 0..=500_000);
     for number in 0..scene.count {
         let key = format!("key-{number}");
         let request_id = client.submit_until_answered(&agents[0], &key).await;
         let operators = &scene.operators;
-        // Nobody is always the first to be sent.
-        let rejects = usize::try_from(number)? % (APPROVERS + 1);
         let told = crowd
             .at_once(async |index, client| {
-                if index == rejects {
+                if index == APPROVERS {
+                    // One rejection is enough, three approvals take longer: later after a win, earlier after a loss.
+                    sleep(aim.pause()).await;
                     client.decide_until_answered(&operators[index], &request_id, false).await;
                     Ok(None)
                 } else {
@@ -110,6 +111,7 @@ pub async fn against_rejection(scene: &mut Scene<'_>) -> Verdict {
         let counted = told.iter().flatten().filter_map(Told::counted).count() as u64;
         let stored = scene.sql(&format!("SELECT outcome FROM hitl_decisions WHERE request_id = '{request_id}'"))?;
         let is_approved = stored.trim() == "approved";
+        aim.learn(is_approved);
         let holds = if is_approved { counted == QUORUM } else { counted < QUORUM };
         ensure!(holds, "request {number} is {}, and {counted} approvals counted", stored.trim());
     }
