@@ -1,5 +1,5 @@
-//! `admin`: administrators register agents and keys, set timeout policies and channels, freeze, block operators, see what is
-//! stuck and put it right, and export chains; owners see to tenants. Internal: not on the public API.
+//! `admin`: administrators register agents and keys, set rules, timeout policies and channels, freeze, block operators, see
+//! what is stuck and put it right, and export chains; owners see to tenants. Internal: not on the public API.
 
 mod agents;
 mod chain;
@@ -13,6 +13,7 @@ mod offboarding;
 mod operators;
 mod policies;
 mod push;
+mod rules;
 mod stale;
 mod tenants;
 
@@ -54,7 +55,10 @@ pub fn router() -> Routes {
         offboarding::offboard_tenant,
         tenants::list,
         tenants::register,
-        tenants::change
+        tenants::change,
+        rules::show,
+        rules::set,
+        rules::show_version
     )
     .needing(DatabaseAuthority::Ops, |needs| needs.responses().bearer().channels().mail().causes(&[Cause::Admin]))
 }

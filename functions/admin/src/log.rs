@@ -49,7 +49,7 @@ pub struct LogView {
 
 impl From<LogRecord> for LogView {
     fn from(record: LogRecord) -> Self {
-        let actor = Actor { kind: record.actor_kind, id: record.actor_id, name: record.actor_name };
+        let actor = Actor { kind: record.actor_kind, id: record.actor_id, name: record.actor_name, acts_for: None };
         let LogRecord { log_id, at, action, subject, details, .. } = record;
         Self { log_id, at: Timestamp(at), actor, action, subject, details }
     }

@@ -2,8 +2,8 @@
 
 use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, Value, ValueKind, ValuePointerRef, take_cf_content};
 use relaytrace_domain::{
-    Answer, AnswerSchema, Digest, Error, Faults, Json, JsonText, MAX_MEMBER_BYTES, Offer, Outcome, Reason, Result,
-    Written, action_digest, canonical_digest, from_object,
+    Answer, AnswerSchema, Digest, Error, Faults, Json, JsonText, MAX_MEMBER_BYTES, Offer, Outcome, PersonId, Reason,
+    Result, Written, action_digest, canonical_digest, from_object,
 };
 use relaytrace_store::Asked;
 use serde::Deserialize;
@@ -52,6 +52,10 @@ pub struct Body {
     /// Of the action that the operator saw.
     #[deserr(default)]
     action_digest: Option<Digest>,
+    /// The operator for whom the caller acts, by a delegation.
+    #[deserr(default, rename = "for", from(PersonId) = Some)]
+    #[schema(rename = "for", nullable = false)]
+    acts_for: Option<PersonId>,
     /// To edit: the arguments that the action is to have.
     #[deserr(default, from(AnyObject) = Some)]
     #[schema(value_type = Option<Object>)]
@@ -85,6 +89,8 @@ pub struct Given {
     pub answer: Answer,
     pub reason: Option<Reason>,
     pub action_digest: Option<Digest>,
+    /// The operator who is acted for.
+    pub acts_for: Option<PersonId>,
     /// The arguments or the response, as they were written.
     text: String,
     edited_action_digest: Option<Digest>,
@@ -126,6 +132,7 @@ impl Given {
             answer: body.decision,
             reason: body.reason,
             action_digest: body.action_digest,
+            acts_for: body.acts_for,
             text: text.to_owned(),
             edited_action_digest: body.edited_action_digest,
         })

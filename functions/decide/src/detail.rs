@@ -6,9 +6,10 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
+use relaytrace_domain::rules::RuleOf;
 use relaytrace_domain::{
-    Answer, Answers, Approvals, ClientRequestKey, Decision, DeliveryState, Digest, Error, Failure, Offer, OnBehalfOf,
-    Permit, RequestId, Result, Timestamp, Vote, chain_genesis,
+    ActedFor, Answer, Answers, Approvals, ClientRequestKey, Decision, DeliveryState, Digest, Error, Failure, Offer,
+    OnBehalfOf, Permit, RequestId, Result, Timestamp, Vote, chain_genesis,
 };
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Operator;
@@ -80,6 +81,8 @@ struct RequestDetail<'a> {
     respond_schema: Option<&'a RawValue>,
     /// The person for whom the agent acts.
     on_behalf_of: Option<OnBehalfOf>,
+    /// The rule that says who is asked, or the first that could not be judged; null: none.
+    rule: Option<RuleOf>,
     decision: Option<Decision>,
     /// Approvals of operators that decide it, and those that are there.
     approvals: Approvals,
@@ -101,22 +104,28 @@ struct You {
     may: Vec<Answer>,
     /// The code of the problem that an answer would meet; null where none would.
     why_not: Option<&'static str>,
+    /// Operators for whom the caller may decide it, by a delegation: the member `for` of an answer.
+    may_act_for: Vec<ActedFor>,
 }
 
 impl You {
     fn of(detail: &Detail, answers: &Answers) -> Self {
         let approves_not = detail.not_approved_for.and_then(Failure::answer).map(|answer| answer.code);
         let is_kept_from = |answer: &Answer| approves_not.is_some() && matches!(answer, Answer::Approve | Answer::Edit);
+        let may_not = |why| Self { may: Vec::new(), why_not: Some(why), may_act_for: Vec::new() };
         match (&detail.decision, detail.is_over) {
-            (Some(_), _) => Self { may: Vec::new(), why_not: Some("already-decided") },
-            (None, true) => Self { may: Vec::new(), why_not: Some("expired") },
+            (Some(_), _) => may_not("already-decided"),
+            (None, true) => may_not("expired"),
+            (None, false) if !detail.may_decide => {
+                Self { may_act_for: detail.may_act_for.clone(), ..may_not("not-assigned") }
+            }
             (None, false) => {
                 // What several approve is what was asked.
                 let is_possible = |answer: &Answer| {
                     !detail.approvals.are_several() || matches!(answer, Answer::Approve | Answer::Reject)
                 };
                 let may = answers.iter().filter(|answer| is_possible(answer) && !is_kept_from(answer));
-                Self { may: may.collect(), why_not: approves_not }
+                Self { may: may.collect(), why_not: approves_not, may_act_for: detail.may_act_for.clone() }
             }
         }
     }
@@ -173,6 +182,7 @@ pub async fn detail(
         edit_schema: offer.edit_schema,
         respond_schema: offer.respond_schema,
         on_behalf_of: shown.on_behalf_of,
+        rule: detail.rule.clone(),
         item: detail.item.into(),
         client_request_key: detail.client_request_key,
         summary: shown.summary,

@@ -1,8 +1,10 @@
 //! `decide`: operators see the queue and decide; everyone finds the page, the API's description and the receipt keys.
 
 mod answer;
+mod assignment;
 mod batch;
 mod conditional;
+mod delegations;
 mod detail;
 mod filter;
 mod me;
@@ -33,6 +35,12 @@ pub fn router() -> Routes {
         operators::list,
         decide,
         batch::decide_all,
+        assignment::reroute,
+        assignment::claim,
+        assignment::release,
+        delegations::list,
+        delegations::set,
+        delegations::end,
         receipt_keys,
         page::openapi
     )
@@ -64,6 +72,10 @@ async fn decide(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response> {
     let given = Given::parse(&bytes)?;
+    let scope = match &given.acts_for {
+        Some(operator) => state.store.acting_for(scope, operator).await?,
+        None => scope,
+    };
     let deciding = Deciding {
         request_id,
         by: Authority::Operator(scope.clone()),

@@ -4,8 +4,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
 use relaytrace_domain::{
-    Actor, AgentId, Cause, DeliveryState, Error, Execution, Faults, Outcome, Priority, RequestId, Result, Status,
-    Timestamp,
+    Actor, AgentId, AssignedTo, Cause, DeliveryState, Error, Execution, Faults, Outcome, Priority, RequestId, Result,
+    Status, Timestamp,
 };
 use relaytrace_service::AppState;
 use relaytrace_service::auth::{Operator, SignedIn};
@@ -98,6 +98,11 @@ pub(crate) struct Item {
     /// What the agent reported, where the delivery is a dead letter; in the queue at most 200 characters of it.
     delivery_error: Option<DeliveryError>,
     execution: Execution,
+    /// Who may decide it; null: every operator.
+    assigned_to: Option<AssignedTo>,
+    /// Who says to be at it: advice, no lock.
+    claimed_by: Option<Actor>,
+    claimed_until: Option<Timestamp>,
 }
 
 /// An error as the agent reported it.
@@ -147,6 +152,9 @@ impl From<QueueItem> for Item {
             delivery_state: item.delivery_state,
             delivery_error: item.delivery_error.map(DeliveryError::from),
             execution: item.execution,
+            assigned_to: item.assigned_to,
+            claimed_until: item.claim.as_ref().map(|claim| claim.until),
+            claimed_by: item.claim.map(|claim| claim.by),
         }
     }
 }

@@ -57,7 +57,7 @@ async fn replay(app: &TestApp, order: &Value) -> Answer {
 }
 
 fn ada() -> Scope {
-    let actor = Actor { kind: ActorKind::Admin, id: "ada".into(), name: None };
+    let actor = Actor { kind: ActorKind::Admin, id: "ada".into(), name: None, acts_for: None };
     Scope { tenant: TenantId::default(), actor, known_as: Vec::new(), groups: Vec::new() }
 }
 

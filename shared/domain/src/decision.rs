@@ -118,19 +118,37 @@ pub struct Actor {
     /// The person's name as the token gave it.
     #[serde(default)]
     pub name: Option<String>,
+    /// The operator for whom the person acted, by a delegation; only where they did.
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(rename = "for", nullable = false))]
+    pub acts_for: Option<ActedFor>,
+}
+
+/// An operator who was acted for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ActedFor {
+    /// The operator's id.
+    pub id: String,
+    /// Their name as they were last seen.
+    #[serde(default)]
+    pub name: Option<String>,
 }
 
 impl Actor {
     /// The sweep that applies timeout policies.
     #[must_use]
     pub fn timeout_sweep() -> Self {
-        Self { kind: ActorKind::System, id: "timeout-sweep".into(), name: None }
+        Self { kind: ActorKind::System, id: "timeout-sweep".into(), name: None, acts_for: None }
     }
 
-    /// Whether both are the same principal, by whatever name.
+    /// Whether both are the same principal, by whatever name, and act for the same one.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
-        self.kind == other.kind && self.id == other.id
+        fn of(actor: &Actor) -> Option<&str> {
+            actor.acts_for.as_ref().map(|acts_for| acts_for.id.as_str())
+        }
+        self.kind == other.kind && self.id == other.id && of(self) == of(other)
     }
 
     /// As chain entries write it: no member is null.
@@ -139,6 +157,9 @@ impl Actor {
         let mut actor = serde_json::json!({"kind": self.kind, "id": self.id});
         if let Some(name) = &self.name {
             actor["name"] = name.as_str().into();
+        }
+        if let Some(acts_for) = &self.acts_for {
+            actor["for"] = serde_json::json!(acts_for);
         }
         actor
     }

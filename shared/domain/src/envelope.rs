@@ -210,6 +210,20 @@ pub struct Submission {
     pub bridged: Option<Bridged>,
 }
 
+impl Submission {
+    /// The arguments of its action; null where they cannot be read.
+    #[must_use]
+    pub fn arguments(&self) -> Json {
+        let envelope = match self.bridged {
+            Some(bridged) => bridged.protocol.envelope(&self.bytes),
+            None => Some(self.bytes.as_slice().into()),
+        };
+        let json = envelope.and_then(|envelope| Json::parse(&envelope).ok());
+        let arguments = json.as_ref().and_then(|json| json.get("action")?.get("arguments"));
+        arguments.cloned().unwrap_or(Json::Null)
+    }
+}
+
 #[cfg(feature = "schemas")]
 impl Submission {
     /// Parses and validates the bytes of a body; every fault is reported. A key that came as a header counts as the member.

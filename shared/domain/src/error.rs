@@ -41,6 +41,9 @@ pub enum Error {
     /// The decider is the person for whom the agent acts.
     #[error("the agent acts for you: somebody else has to approve it")]
     OwnRequest,
+    /// The request is assigned to others, or nobody has delegated it to the caller.
+    #[error("the request is assigned to others")]
+    NotAssigned,
     /// The operator has approved already, in other words or for somebody else: nobody counts twice.
     #[error("your approval is on record already")]
     AlreadyVoted,
@@ -71,6 +74,12 @@ pub enum Error {
     /// Another outcome stands.
     #[error("another outcome is on record")]
     OutcomeConflict,
+    /// The change says not what it is based on.
+    #[error("the header If-Match must name the version that is changed")]
+    VersionRequired,
+    /// Another version stands than the change is based on.
+    #[error("another version stands: read it again")]
+    VersionChanged,
     /// The state does not allow it.
     #[error("{0}")]
     Conflict(&'static str),
@@ -120,6 +129,7 @@ impl Error {
             Self::Expired { .. } => Failure::Expired,
             Self::ActionMismatch => Failure::ActionMismatch,
             Self::OwnRequest => Failure::OwnRequest,
+            Self::NotAssigned => Failure::NotAssigned,
             Self::AlreadyVoted => Failure::AlreadyVoted,
             Self::StaleDelivery => Failure::StaleDelivery,
             Self::NotApproved => Failure::NotApproved,
@@ -129,6 +139,8 @@ impl Error {
             Self::PermitExpired { .. } => Failure::PermitExpired,
             Self::NotConsumed => Failure::NotConsumed,
             Self::OutcomeConflict => Failure::OutcomeConflict,
+            Self::VersionRequired => Failure::VersionRequired,
+            Self::VersionChanged => Failure::VersionChanged,
             Self::Conflict(_) => Failure::Conflict,
             Self::PayloadTooLarge { .. } => Failure::PayloadTooLarge,
             Self::UnsupportedMediaType => Failure::UnsupportedMediaType,

@@ -32,6 +32,8 @@ pub enum Failure {
     ActionMismatch,
     /// The operator is the person for whom the agent acts, and may not approve it
     OwnRequest,
+    /// The request is assigned to others, or no delegation stands
+    NotAssigned,
     /// The operator's approval is on record already, in other words
     AlreadyVoted,
     /// The delivery was handed out again since
@@ -50,6 +52,10 @@ pub enum Failure {
     NotConsumed,
     /// Another outcome is on record
     OutcomeConflict,
+    /// The change does not say which version it is based on
+    VersionRequired,
+    /// Another version stands than the change is based on
+    VersionChanged,
     /// The state does not allow it
     Conflict,
     /// The body is longer than this route takes
@@ -166,6 +172,7 @@ impl Failure {
             Self::Expired => ("expired", 409, "Expired"),
             Self::ActionMismatch => ("action-mismatch", 409, "Another action"),
             Self::OwnRequest => ("own-request", 403, "Own request"),
+            Self::NotAssigned => ("not-assigned", 403, "Not assigned"),
             Self::AlreadyVoted => ("already-voted", 409, "Already voted"),
             Self::StaleDelivery => ("stale-delivery", 409, "Stale delivery"),
             Self::NotApproved => ("not-approved", 409, "Not approved"),
@@ -175,6 +182,8 @@ impl Failure {
             Self::PermitExpired => ("permit-expired", 409, "Permit expired"),
             Self::NotConsumed => ("not-consumed", 409, "Not consumed"),
             Self::OutcomeConflict => ("outcome-conflict", 409, "Another outcome"),
+            Self::VersionRequired => ("version-required", 428, "Version required"),
+            Self::VersionChanged => ("version-changed", 412, "Version changed"),
             Self::Conflict => ("conflict", 409, "Conflict"),
             Self::PayloadTooLarge => ("payload-too-large", 413, "Payload too large"),
             Self::UnsupportedMediaType => ("unsupported-media-type", 415, "Unsupported media type"),
@@ -212,6 +221,7 @@ impl Failure {
             | Self::Expired
             | Self::ActionMismatch
             | Self::OwnRequest
+            | Self::NotAssigned
             | Self::AlreadyVoted
             | Self::StaleDelivery
             | Self::NotApproved
@@ -220,6 +230,8 @@ impl Failure {
             | Self::PermitExpired
             | Self::NotConsumed
             | Self::OutcomeConflict
+            | Self::VersionRequired
+            | Self::VersionChanged
             | Self::Conflict
             | Self::PayloadTooLarge
             | Self::UnsupportedMediaType

@@ -5,6 +5,7 @@
 
 mod aap;
 mod answers;
+mod assignment;
 mod chain;
 mod channel;
 mod clock;
@@ -37,13 +38,14 @@ mod vote;
 
 pub use aap::{AapBody, Bridged, Protocol, action_type_of, title_of};
 pub use answers::{Answer, Answers, OnBehalfOf, PermitSeconds, without_case};
+pub use assignment::{AssignedTo, Claim};
 pub use chain::{Base64, ChainEntry, ChainHeader, ChainKind, DecidedEntry, SubmittedEntry, chain_genesis, chain_hash};
 pub use channel::{ChannelKind, ChannelMatch, Matched, Notice, OnBehalf};
 pub use clock::Clock;
 #[cfg(feature = "database")]
 pub use database::Refusal;
 pub use dead_letter::{DeadLetterKind, Resolution};
-pub use decision::{Actor, ActorKind, Cause, Decision, Execution, JsonText, Outcome, Written};
+pub use decision::{ActedFor, Actor, ActorKind, Cause, Decision, Execution, JsonText, Outcome, Written};
 pub use delivery::DeliveryRules;
 pub use envelope::{
     Action, Envelope, EnvelopeVersion, FreeObject, MAX_MEMBER_BYTES, Offer, Submission, action_digest, canonical_digest,

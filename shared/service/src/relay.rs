@@ -6,7 +6,7 @@
 use relaytrace_domain::{Decision, DeliveryState, Error, RequestId, Result, Submission, Verdict};
 use relaytrace_store::{
     Ack, Acked, Adjustment, Caller, Consumed, Consuming, DeadLetterRecord, Deciding, Delivered, Noted, OutboxEvent,
-    Reporting, RequestState, Scope, Store, Submitted,
+    Reporting, RequestState, Rerouting, Scope, Store, Submitted,
 };
 use uuid::Uuid;
 
@@ -153,6 +153,15 @@ impl Relay {
             Ok(((noted, event.is_some()), event))
         })
         .await
+    }
+
+    /// Reroutes a request.
+    ///
+    /// # Errors
+    /// Those of `Database::reroute`.
+    pub async fn reroute(&self, rerouting: Rerouting) -> Result<()> {
+        let store = self.store.clone();
+        self.finish(async move { Ok(((), store.reroute(&rerouting).await?)) }).await
     }
 
     /// An administrator's change of a deadline or a priority; it has no event.

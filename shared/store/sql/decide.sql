@@ -7,7 +7,7 @@
 -- $7 action_digest that was seen (null: not said), $8 actor_kind, $9 actor_id, $10 actor_name (null: none),
 -- $11 traceparent (null: none), $12 key_id (of an agent), $13 tenant_id (of a person), $14 attestation (JSON text),
 -- $15 how long an approval may be used where the request does not say, in seconds (not an array),
--- $16 answer that must be offered (of a person), $17 what a person is known by, in lower case (JSON array),
+-- $16 answer that must be offered (of a person), $17 the person as `may_decide` takes them (JSON),
 -- $18 edited action, $19 its digest, $20 response, $21 its digest, $22 the stop by which a sweep rejects (null: none),
 -- $23 key_id of a parked poll that takes the delivery, $24 the delivery_id of its lease (null: nobody waits)
 -- Not arrays, of such a lease as in `lease`: $25 its length in seconds, $26 after so many attempts a delivery is
@@ -20,6 +20,7 @@ WITH target AS (
         i.reason, i.actor_kind, i.actor_id, i.actor_name, i.traceparent, i.attestation, i.key_id, i.freeze_id,
         i.edited_action, i.edited_digest, i.response, i.response_digest, i.taker, i.delivery_id, r.votes,
         COALESCE(i.edited_digest, r.action_digest) AS decided_digest,
+        CASE WHEN i.person LIKE '{"for":%' THEN i.person::jsonb END AS acting,
         -- A person's answer counts before respond_by, an agent's or administrator's as long as no sweep has run.
         CASE WHEN i.cause = 'operator' THEN r.respond_by ELSE 'infinity' END AS not_after
     FROM hitl_requests r
@@ -29,7 +30,7 @@ WITH target AS (
         $21::bytea[], $22::text[], $23::text[], $24::uuid[]
     ) AS i (
         request_id, outcome, cause, reason, action_digest, actor_kind, actor_id, actor_name, traceparent, key_id,
-        tenant_id, attestation, answer, known_as, edited_action, edited_digest, response, response_digest, freeze_id,
+        tenant_id, attestation, answer, person, edited_action, edited_digest, response, response_digest, freeze_id,
         taker, delivery_id
     ) ON i.request_id = r.request_id
     WHERE r.status = 'pending' AND r.action_digest = COALESCE(i.action_digest, r.action_digest)
@@ -41,7 +42,8 @@ WITH target AS (
             WHEN 'timeout' THEN r.respond_by <= at_or_now($1)
                 AND NOT may_be_raised(r.on_timeout, r.priority, r.requested_respond_by, at_or_now($1))
                 AND (i.outcome = 'rejected' OR (r.on_timeout = 'auto_approve' AND r.priority > 1
-                    AND r.consume_required IS NOT TRUE AND COALESCE(r.approvals_required, 1) = 1))
+                    AND r.consume_required IS NOT TRUE AND COALESCE(r.approvals_required, 1) = 1
+                    AND r.assigned_groups IS NULL AND r.assigned_operators IS NULL))
             WHEN 'operator' THEN r.tenant_id = i.tenant_id
                 AND i.answer = ANY (COALESCE(r.answers, ARRAY['approve', 'reject']))
                 -- One approval decides, or the last of several, as asked and by somebody who has not voted: the others are
@@ -50,7 +52,10 @@ WITH target AS (
                     OR i.answer = 'approve' AND r.approvals_given = r.approvals_required - 1
                         AND i.actor_id <> ALL (r.voters))
                 -- Nobody approves what is done for them.
-                AND (r.on_behalf_of IS NULL OR i.outcome <> 'approved' OR NOT i.known_as::jsonb ? r.on_behalf_of)
+                AND (r.on_behalf_of IS NULL OR i.outcome <> 'approved'
+                    OR NOT is_own_request(r.tenant_id, r.on_behalf_of, r.rule_terms, i.person::jsonb))
+                AND ((r.assigned_groups IS NULL AND r.assigned_operators IS NULL AND i.person NOT LIKE '{"for":%')
+                    OR may_decide(r.tenant_id, r.assigned_groups, r.assigned_operators, i.person::jsonb, at_or_clock($1)))
             ELSE r.tenant_id = i.tenant_id AND (i.freeze_id IS NULL OR EXISTS (
                 -- The stop is in force, and covers it.
                 SELECT FROM freezes f
@@ -72,7 +77,8 @@ WITH target AS (
 ), entries AS MATERIALIZED (
     SELECT t.*, t.chain_length + 1 AS seq,
         chain_entry(t.request_id, t.chain_length + 1, 'decided', t.at,
-            chain_actor(t.actor_kind, t.actor_id, t.actor_name),
+            CASE WHEN t.acting IS NULL THEN chain_actor(t.actor_kind, t.actor_id, t.actor_name)
+                ELSE acting_actor(t.actor_kind, t.actor_id, t.actor_name, t.acting) END,
             '"outcome":"' || t.outcome || '","cause":"' || t.cause
             || '","action_digest":"' || digest_text(t.decided_digest) || '"'
             || COALESCE(',"requested_action_digest":"' || digest_text(t.action_digest) || '","edited":'
@@ -122,10 +128,10 @@ WITH target AS (
 ), decisions AS (
     INSERT INTO hitl_decisions (
         request_id, tenant_id, outcome, cause, decided_by_kind, decided_by_id, decided_by_name, reason, decided_at,
-        chain_seq, edited
+        chain_seq, edited, decided_for, decided_for_name
     )
     SELECT request_id, tenant_id, outcome, cause, actor_kind, actor_id, actor_name, reason, at, seq,
-        edited_digest <> action_digest
+        edited_digest <> action_digest, acting ->> 'for', acting ->> 'for_name'
     FROM decided
 ), written AS (
     INSERT INTO decision_values (request_id, seq, action, response)

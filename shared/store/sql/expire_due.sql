@@ -7,6 +7,7 @@
 SELECT r.request_id AS "request_id!: RequestId", r.action_digest AS "action_digest!",
     CASE WHEN r.on_timeout = 'auto_approve' AND r.priority > 1 AND $3::boolean
         AND r.consume_required IS NOT TRUE AND COALESCE(r.approvals_required, 1) = 1
+        AND r.assigned_groups IS NULL AND r.assigned_operators IS NULL
         AND NOT EXISTS (
             SELECT FROM freezes f
             WHERE f.tenant_id = r.tenant_id AND f.ends_at > at_or_now($1)
@@ -17,7 +18,7 @@ SELECT r.request_id AS "request_id!: RequestId", r.action_digest AS "action_dige
 FROM (VALUES (1::smallint), (2::smallint), (3::smallint)) AS p (priority)
 CROSS JOIN LATERAL (
     SELECT r.request_id, r.action_digest, r.on_timeout, r.priority, r.tenant_id, r.agent_id, r.action_type,
-        r.consume_required, r.approvals_required
+        r.consume_required, r.approvals_required, r.assigned_groups, r.assigned_operators
     FROM hitl_requests r
     WHERE r.status = 'pending' AND r.priority = p.priority AND r.respond_by <= at_or_now($1)
         AND NOT may_be_raised(r.on_timeout, r.priority, r.requested_respond_by, at_or_now($1))

@@ -11,7 +11,7 @@ WITH caller AS (
     SELECT q.*
     FROM (
         SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.created_at, r.respond_by, r.action_digest,
-            r.approvals_required, r.approvals_given
+            r.approvals_required, r.approvals_given, r.rule_name, r.rules_version
         FROM hitl_requests r
         WHERE r.status = 'pending'
             AND (r.priority, r.respond_by, r.request_id) > (
@@ -37,6 +37,7 @@ SELECT l.priority AS "looked_priority?: Priority", l.respond_by AS "looked_respo
     l.request_id AS "looked_request_id?: RequestId",
     p.request_id AS "request_id?: RequestId", p.client_request_key AS "client_request_key?: ClientRequestKey",
     p.priority AS "priority?: Priority", p.created_at AS "created_at?", p.respond_by AS "respond_by?",
-    p.action_digest AS "action_digest?", p.approvals_required, p.approvals_given
+    p.action_digest AS "action_digest?", p.approvals_required, p.approvals_given,
+    p.rule_name, p.rules_version
 FROM caller c LEFT JOIN page p ON true LEFT JOIN looked l ON true
 ORDER BY p.priority, p.respond_by, p.request_id

@@ -67,6 +67,8 @@ SELECT q.request_id AS "request_id!: RequestId", q.agent_id AS "agent_id!: Agent
     q.created_at AS "created_at!", q.respond_by AS "respond_by!", q.escalated_at, q.group_key,
     d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause", d.decided_at AS "decided_at?",
     d.decided_by_kind AS "decided_by_kind?: ActorKind", d.decided_by_id AS "decided_by_id?", d.decided_by_name,
+    d.decided_for AS "decided_for?", d.decided_for_name, q.assigned_groups, q.assigned_operators,
+    c.operator_id AS "claimed_by?", c.operator_name AS claimed_by_name, c.claimed_until AS "claimed_until?",
     v.state AS "delivery_state?: DeliveryState", v.result AS "delivery_result?", v.error_code, v.error_message,
     COALESCE(q.execution, CASE
         WHEN d.outcome IS DISTINCT FROM 'approved' OR q.permit_expires_at IS NULL THEN 'none'
@@ -83,4 +85,5 @@ SELECT q.request_id AS "request_id!: RequestId", q.agent_id AS "agent_id!: Agent
 FROM page q
 LEFT JOIN hitl_decisions d ON d.request_id = q.request_id
 LEFT JOIN deliveries v ON v.request_id = q.request_id
+LEFT JOIN claims c ON c.request_id = q.request_id AND q.status = 'pending' AND c.claimed_until > at_or_now($20)
 ORDER BY q.priority, q.respond_by, q.request_id

@@ -13,6 +13,9 @@ SELECT r.request_id AS "request_id!: RequestId", r.agent_id AS "agent_id!: Agent
     r.created_at AS "created_at!", r.respond_by AS "respond_by!", r.escalated_at, r.group_key,
     d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause", d.decided_at AS "decided_at?",
     d.decided_by_kind AS "decided_by_kind?: ActorKind", d.decided_by_id AS "decided_by_id?", d.decided_by_name,
+    d.decided_for AS "decided_for?", d.decided_for_name, r.assigned_groups, r.assigned_operators,
+    -- A decision has released it.
+    NULL::text AS claimed_by, NULL::text AS claimed_by_name, NULL::timestamptz AS claimed_until,
     v.state AS "delivery_state?: DeliveryState", v.result AS "delivery_result?", v.error_code, v.error_message,
     COALESCE(r.execution, CASE
         WHEN d.outcome IS DISTINCT FROM 'approved' OR r.permit_expires_at IS NULL THEN 'none'
@@ -30,6 +33,7 @@ FROM (
     SELECT d.*, sum(d.bytes) OVER (ORDER BY d.decided_at DESC, d.request_id DESC ROWS UNBOUNDED PRECEDING) AS bytes_so_far
     FROM (
         SELECT d.request_id, d.outcome, d.cause, d.decided_at, d.decided_by_kind, d.decided_by_id, d.decided_by_name,
+            d.decided_for, d.decided_for_name,
             -- The size is known without reading the envelope.
             CASE WHEN $13::text[] IS NOT NULL THEN (
                 SELECT octet_length(e.envelope) FROM request_envelopes e WHERE e.request_id = d.request_id

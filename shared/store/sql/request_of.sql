@@ -9,7 +9,8 @@ SELECT r.request_id AS "request_id?: RequestId", r.client_request_key AS "client
     s.entry AS "submitted?", s.hash AS "submitted_hash?",
     c.at < (SELECT t.attested_from FROM attestation_start t) AS is_from_before,
     w.action AS "written_action?", w.response AS "written_response?",
-    v.attempt AS "attempt?", v.replayed AS "replayed?", r.permit_expires_at, r.approvals_required, r.approvals_given,
+    v.attempt AS "attempt?", v.replayed AS "replayed?", r.permit_expires_at, r.rule_name, r.rules_version,
+    r.approvals_required, r.approvals_given,
     d.outcome AS "outcome?: Outcome", d.decided_by_kind AS "decided_by_kind?: ActorKind",
     COALESCE(r.execution, CASE
         WHEN d.outcome IS DISTINCT FROM 'approved' OR r.permit_expires_at IS NULL THEN 'none'

@@ -10,9 +10,10 @@
 -- $19 permit_seconds (null: none),
 -- $20 how long an approval may be used where no policy says, in seconds (not an array),
 -- $21 protocol of a bridge (null: none), $22 seconds after which its agent wants no answer any more (null: the policy's),
--- never refused
+-- never refused,
+-- $23 what rules say (null: nothing of any), a JSON object by request_id (`judging.rs`); not an array, as few have rules
 WITH input AS (
-    SELECT * FROM UNNEST(
+    SELECT i.*, CASE WHEN $23::jsonb IS NOT NULL THEN $23::jsonb -> i.request_id::text END AS rule FROM UNNEST(
         $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::smallint[], $8::text[], $9::text[],
         $10::bytea[], $11::timestamptz[], $12::bytea[], $13::bytea[], $14::text[], $16::text[], $17::text[],
         $18::text[], $19::integer[], $21::text[], $22::bigint[]
@@ -23,19 +24,28 @@ WITH input AS (
     )
 ), timed AS (
     SELECT i.request_id, i.agent_id, i.key_id, i.client_request_key, i.fingerprint, i.priority, i.title, i.action_type,
-        i.action_digest, i.envelope, i.resume, i.traceparent, i.answers, i.group_key, i.on_behalf_of, i.protocol,
+        i.action_digest, i.envelope, i.resume, i.traceparent, i.answers, i.group_key, i.on_behalf_of, i.protocol, i.rule,
         COALESCE(
             i.requested_respond_by, at_or_now($1) + make_interval(secs => i.respond_within_seconds)
         ) AS requested_respond_by,
         k.tenant_id, at_or_now($1) AS created_at,
-        p.policy_id, p.on_timeout AS policy_on_timeout, p.escalate_after_percent, p.lowest_priority,
-        -- An envelope may shorten it, never lengthen it. Null where neither says: the deployment's at the decision.
-        CASE WHEN i.asked_permit_seconds IS NULL THEN p.permit_seconds
-            ELSE LEAST(i.asked_permit_seconds, COALESCE(p.permit_seconds, $20::double precision))::integer
-        END AS permit_seconds, p.consume_required, p.approvals,
-        at_or_now($1) + make_interval(secs => p.respond_within_seconds) AS latest
+        p.policy_id, COALESCE(i.rule ->> 'on_timeout', p.on_timeout) AS policy_on_timeout,
+        COALESCE((i.rule ->> 'escalate_after_percent')::smallint, p.escalate_after_percent) AS escalate_after_percent,
+        p.lowest_priority,
+        -- Envelope and rule may shorten it, never lengthen it. Null where none says: the deployment's at the decision.
+        CASE WHEN COALESCE(i.asked_permit_seconds, (i.rule ->> 'permit_seconds')::integer) IS NULL THEN p.permit_seconds
+            ELSE LEAST(i.asked_permit_seconds, (i.rule ->> 'permit_seconds')::integer,
+                COALESCE(p.permit_seconds, $20::double precision))::integer
+        END AS permit_seconds,
+        CASE WHEN i.rule ? 'consume' THEN true ELSE p.consume_required END AS consume_required,
+        COALESCE((i.rule ->> 'approvals')::smallint, p.approvals) AS approvals,
+        at_or_now($1) + make_interval(
+            secs => COALESCE((i.rule ->> 'respond_within_seconds')::integer, p.respond_within_seconds)
+        ) AS latest
     FROM input i
+    -- By the version of the rules that stands, or not at all: who was behind starts again.
     JOIN active_keys k ON k.key_id = i.key_id AND k.agent_id = i.agent_id
+        AND (k.rules_version IS NOT DISTINCT FROM (i.rule ->> 'version')::integer OR i.rule ? 'is_last')
     CROSS JOIN LATERAL terms_of_asking(k.tenant_id, i.agent_id, i.action_type, i.priority) p
 ), accepted AS (
     -- A second submission of the key waits here for the first one's commit, and then finds no row to take: the
@@ -47,7 +57,7 @@ WITH input AS (
             requested_respond_by IS NULL
             OR (requested_respond_by > created_at AND (requested_respond_by <= latest OR protocol IS NOT NULL))
         )
-        AND (lowest_priority IS NULL OR priority <= lowest_priority)
+        AND (lowest_priority IS NULL OR COALESCE((rule ->> 'asked_priority')::smallint, priority) <= lowest_priority)
     ORDER BY agent_id, client_request_key
     ON CONFLICT (agent_id, client_request_key) DO UPDATE
     SET fingerprint = excluded.fingerprint, request_id = excluded.request_id, expires_at = excluded.expires_at
@@ -60,9 +70,11 @@ WITH input AS (
     RETURNING d.request_id
 ), judged AS (
     SELECT t.*, LEAST(t.latest, t.requested_respond_by) AS respond_by,
-        -- Nothing is approved by a timeout that had less than the policy's full time, or whose agent takes no approval.
+        -- Nothing is approved by a timeout that had less than the policy's full time, or whose agent takes no approval, or
+        -- where a rule asks for more than anybody's yes.
         CASE WHEN t.policy_on_timeout = 'auto_approve'
-            AND (t.requested_respond_by < t.latest OR t.answers NOT LIKE '%approve%')
+            AND (t.requested_respond_by < t.latest OR t.answers NOT LIKE '%approve%' OR t.rule ?| '{is_strict,consume}'
+                OR t.approvals > 1)
             THEN 'auto_reject' ELSE t.policy_on_timeout END AS on_timeout
     FROM timed t JOIN accepted USING (request_id)
 ), entries AS MATERIALIZED (
@@ -79,6 +91,7 @@ WITH input AS (
             || CASE WHEN t.consume_required THEN ',"consume":"required"' ELSE '' END
             || CASE WHEN t.approvals > 1 THEN ',"approvals":' || t.approvals ELSE '' END
             || COALESCE(',"protocol":"' || t.protocol || '"', '')
+            || COALESCE(',' || (t.rule ->> 'entry'), '')
             || ',"key_id":"' || t.key_id || '"') AS entry
     FROM judged t
 ), linked AS MATERIALIZED (
@@ -111,13 +124,16 @@ WITH input AS (
     INSERT INTO hitl_requests (
         request_id, tenant_id, agent_id, client_request_key, priority, title, action_type, action_digest, created_at,
         respond_by, requested_respond_by, on_timeout, escalate_at, changed_at, chain_length, chain_head, counted,
-        permit_seconds, consume_required, approvals_required, answers, group_key, on_behalf_of, protocol
+        permit_seconds, consume_required, approvals_required, answers, group_key, on_behalf_of, protocol,
+        rules_version, rule_name, rule_terms, assigned_groups, assigned_operators
     )
     SELECT request_id, tenant_id, agent_id, client_request_key, priority, title, action_type, action_digest,
         created_at, respond_by, requested_respond_by, on_timeout,
         created_at + (respond_by - created_at) * escalate_after_percent / 100, created_at, 1, hash,
         agent_id IN (SELECT agent_id FROM counted), permit_seconds, consume_required,
-        approvals, string_to_array(answers, ','), group_key, on_behalf_of, protocol
+        approvals, string_to_array(answers, ','), group_key, on_behalf_of, protocol,
+        (rule ->> 'version')::integer, rule ->> 'name', rule -> 'terms', (rule ->> 'groups')::text[],
+        (rule ->> 'operators')::text[]
     FROM events
 ), groups AS (
     INSERT INTO request_groups (agent_id, group_key, request_id)

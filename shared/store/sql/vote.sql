@@ -4,7 +4,7 @@
 --
 -- $1 now (null: the database's clock)
 -- Arrays, one element for each vote: $2 request_id, $3 tenant_id, $4 the voter as entries write them (JSON text),
--- $5 ids of the voter and of whom they act for (JSON array), $6 what these are known by, in lower case (JSON array),
+-- $5 ids of the voter and of whom they act for (JSON array), $6 the voter as `may_decide` takes them (JSON),
 -- $7 action_digest that was seen, $8 reason (null: none), $9 traceparent (null: none), $10 attestation (JSON text)
 WITH target AS (
     -- Locked in key order, and judged as locked: neither counts nor voters are read beside the lock.
@@ -16,7 +16,7 @@ WITH target AS (
     JOIN UNNEST(
         $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[], $8::text[], $9::text[], $10::text[]
     ) AS i (
-        request_id, tenant_id, actor, persons, known_as, action_digest, reason, traceparent, attestation
+        request_id, tenant_id, actor, persons, person, action_digest, reason, traceparent, attestation
     ) ON i.request_id = r.request_id
     WHERE r.status = 'pending' AND r.tenant_id = i.tenant_id AND r.action_digest = i.action_digest
         AND COALESCE(r.approvals_given, 0) + 1 < r.approvals_required
@@ -24,7 +24,9 @@ WITH target AS (
         -- Nobody counts twice, neither as themselves nor as the one acted for.
         AND NOT i.persons::jsonb ?| COALESCE(r.voters, '{}')
         -- Nobody approves what is done for them.
-        AND (r.on_behalf_of IS NULL OR NOT i.known_as::jsonb ? r.on_behalf_of)
+        AND (r.on_behalf_of IS NULL OR NOT is_own_request(r.tenant_id, r.on_behalf_of, r.rule_terms, i.person::jsonb))
+        AND ((r.assigned_groups IS NULL AND r.assigned_operators IS NULL AND i.person NOT LIKE '{"for":%')
+            OR may_decide(r.tenant_id, r.assigned_groups, r.assigned_operators, i.person::jsonb, at_or_clock($1)))
     ORDER BY r.request_id
     FOR NO KEY UPDATE OF r
 ), timed AS MATERIALIZED (

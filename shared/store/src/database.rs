@@ -10,6 +10,7 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgQueryResult, PgRow, Postgr
 use sqlx::query::{Map, Query};
 
 use crate::counts::SharedCounts;
+use crate::judging::KnownRules;
 use crate::pool::{Connections, run};
 use crate::scan_hints::ScanHints;
 
@@ -31,6 +32,8 @@ pub struct Database {
     pub(crate) left_over: Arc<ScanHints<()>>,
     /// Counts of pending requests, for each tenant.
     pub(crate) counts: Arc<SharedCounts>,
+    /// What submissions are judged by.
+    pub(crate) known_rules: Arc<KnownRules>,
 }
 
 /// A statement of `sql/` with its parameters, and how its rows are read.
@@ -51,6 +54,7 @@ impl Database {
             due,
             left_over,
             counts: Arc::default(),
+            known_rules: Arc::default(),
         }
     }
 

@@ -5,6 +5,7 @@ use relaytrace_domain::{
     Actor, ActorKind, AgentId, Answer, Cause, ClientRequestKey, Decision, Digest, Error, Failure, FreezeId, KeyId,
     Outcome, Permit, RequestId, Result, TenantId, Timestamp, Written,
 };
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use relaytrace_domain::signing::{Attestor, Statement};
@@ -63,7 +64,9 @@ impl Authority {
     pub(crate) fn actor(&self) -> Actor {
         match self {
             Self::Operator(scope) | Self::Admin(scope) => scope.actor.clone(),
-            Self::Agent(caller) => Actor { kind: ActorKind::Agent, id: caller.agent_id.to_string(), name: None },
+            Self::Agent(caller) => {
+                Actor { kind: ActorKind::Agent, id: caller.agent_id.to_string(), name: None, acts_for: None }
+            }
             Self::Timeout | Self::Stop(..) => Actor::timeout_sweep(),
         }
     }
@@ -76,17 +79,18 @@ impl Authority {
         }
     }
 
-    /// What a person is known by.
-    pub(crate) fn known_as(&self) -> &[String] {
+    /// The person, as `may_decide` takes them; of others nothing is asked.
+    pub(crate) fn person(&self) -> Value {
         match self {
-            Self::Operator(scope) => &scope.known_as,
-            Self::Admin(_) | Self::Agent(_) | Self::Timeout | Self::Stop(..) => &[],
+            Self::Operator(scope) => scope.person(),
+            Self::Admin(_) | Self::Agent(_) | Self::Timeout | Self::Stop(..) => Value::Object(Map::new()),
         }
     }
 
     /// Ids of the person and of whom they act for: neither counts twice.
     pub(crate) fn persons(&self) -> Vec<String> {
-        vec![self.actor().id]
+        let actor = self.actor();
+        [actor.id].into_iter().chain(actor.acts_for.map(|acts_for| acts_for.id)).collect()
     }
 
     fn key_id(&self) -> Option<&str> {
@@ -301,7 +305,7 @@ impl Row for Attested {
     /// The one statement of decisions. Written over arrays; on Lambda they hold one.
     async fn write(database: &Database, rows: &[&Self]) -> Result<Vec<Option<Decided>>> {
         let actors = column(rows, |row| row.deciding.by.actor());
-        let names = column(rows, |row| serde_json::Value::from(row.deciding.by.known_as()).to_string());
+        let people = column(rows, |row| row.deciding.by.person().to_string());
         let actions = sparse(rows, |row| row.action().map(|(action, _)| action));
         let action_digests = sparse(rows, |row| row.action().map(|(_, digest)| digest));
         let responses = sparse(rows, |row| row.response().map(|(response, _)| response));
@@ -331,7 +335,7 @@ impl Row for Attested {
                     &column(rows, |row| row.attestation.as_str()) as &[&str],
                     database.permits.permit_seconds,
                     &column(rows, |row| row.deciding.answer()) as &[Option<Answer>],
-                    &names,
+                    &people,
                     actions.as_deref() as Option<&[Option<&[u8]>]>,
                     action_digests.as_deref() as Option<&[Option<&[u8]>]>,
                     responses.as_deref() as Option<&[Option<&[u8]>]>,

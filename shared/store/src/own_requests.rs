@@ -6,6 +6,7 @@ use crate::chain::digest;
 use crate::database::Database;
 use crate::deliveries::Delivered;
 use crate::{Caller, RequestState};
+use relaytrace_domain::rules::RuleOf;
 use relaytrace_domain::{Approvals, ClientRequestKey, Error, Execution, GroupKey, Priority, RequestId, Result, Status};
 
 /// So many pending requests of the whole queue are looked through for one page: the queue's index is everybody's, and
@@ -150,6 +151,7 @@ impl Database {
                 action_digest: digest(action)?,
                 execution: Execution::None,
                 approvals: Approvals::stored(row.approvals_required, row.approvals_given, None)?,
+                rule: RuleOf::stored(row.rule_name, row.rules_version),
             });
         }
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);

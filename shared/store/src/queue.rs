@@ -7,7 +7,8 @@ use crate::chain::digest;
 use crate::counts::{COUNTED, Counts};
 use crate::database::Database;
 use crate::standing::FoundDecision;
-use relaytrace_domain::Result;
+use relaytrace_domain::rules::RuleOf;
+use relaytrace_domain::{ActedFor, AssignedTo, Claim, Error, Result, Timestamp};
 use relaytrace_domain::{
     Actor, ActorKind, AgentId, Approvals, Cause, ClientRequestKey, Decision, DeliveryState, Digest, Execution, Failure,
     Outcome, Permit, Priority, Protocol, RequestId, Status, Vote, VoteEntry, Written,
@@ -57,6 +58,10 @@ pub struct QueueItem {
     pub delivery_error: Option<ReportedError>,
     /// What became of an approval.
     pub execution: Execution,
+    /// Who may decide it; `None`: everyone of the tenant.
+    pub assigned_to: Option<AssignedTo>,
+    /// Who says to be at it.
+    pub claim: Option<Claim>,
 }
 
 /// What an agent said of a decision that it could not carry out.
@@ -186,6 +191,12 @@ pub struct Detail {
     pub is_over: bool,
     /// What the caller's approval would meet.
     pub not_approved_for: Option<Failure>,
+    /// The caller is one of those who may decide it.
+    pub may_decide: bool,
+    /// Operators for whom the caller may decide it.
+    pub may_act_for: Vec<ActedFor>,
+    /// The rule that applied.
+    pub rule: Option<RuleOf>,
     /// The agent's own key.
     pub client_request_key: ClientRequestKey,
     /// Of the action shown.
@@ -321,7 +332,7 @@ impl Database {
     pub async fn detail(&self, scope: &Scope, request_id: RequestId) -> Result<Option<Detail>> {
         let now = self.clock().for_database();
         let row = self
-            .optional(|| sqlx::query_file!("sql/detail.sql", request_id.0, now, scope.tenant.as_str(), &scope.known_as))
+            .optional(|| sqlx::query_file!("sql/detail.sql", request_id.0, now, scope.tenant.as_str(), scope.person()))
             .await?;
         let Some(row) = row else { return Ok(None) };
         let action_digest = digest(row.action_digest)?;
@@ -332,6 +343,7 @@ impl Database {
             kind: row.decided_by_kind,
             id: row.decided_by_id,
             name: row.decided_by_name,
+            acts_for: row.decided_for.map(|id| ActedFor { id, name: row.decided_for_name }),
             at: row.decided_at,
             reason: row.reason,
             approved_digest: row.approved_digest,
@@ -367,7 +379,12 @@ impl Database {
                 delivery_state: row.delivery_state,
                 delivery_error: delivery_error.clone(),
                 execution: row.execution,
+                assigned_to: AssignedTo::stored(row.assigned_groups, row.assigned_operators),
+                claim: Claim::stored(row.claimed_by, row.claimed_by_name, row.claimed_until.map(Timestamp)),
             },
+            may_decide: row.may_decide,
+            may_act_for: acted_for(row.may_act_for.as_deref())?,
+            rule: RuleOf::stored(row.rule_name, row.rules_version),
             is_over: row.is_over,
             permit: row.permit_expires_at.map(Permit::from),
             // In the order in which a decision is refused.
@@ -417,6 +434,13 @@ struct QueueRow {
     decided_by_kind: Option<ActorKind>,
     decided_by_id: Option<String>,
     decided_by_name: Option<String>,
+    decided_for: Option<String>,
+    decided_for_name: Option<String>,
+    assigned_groups: Option<Vec<String>>,
+    assigned_operators: Option<Vec<String>>,
+    claimed_by: Option<String>,
+    claimed_by_name: Option<String>,
+    claimed_until: Option<DateTime<Utc>>,
     delivery_state: Option<DeliveryState>,
     delivery_result: Option<String>,
     error_code: Option<String>,
@@ -445,12 +469,20 @@ impl From<QueueRow> for QueueItem {
                 kind,
                 id,
                 name: row.decided_by_name,
+                acts_for: row.decided_for.map(|id| ActedFor { id, name: row.decided_for_name }),
             }),
+            assigned_to: AssignedTo::stored(row.assigned_groups, row.assigned_operators),
+            claim: Claim::stored(row.claimed_by, row.claimed_by_name, row.claimed_until.map(Timestamp)),
             delivery_state: row.delivery_state,
             delivery_error: ReportedError::of(row.delivery_state, result, row.error_code, row.error_message),
             execution: row.execution,
         }
     }
+}
+
+/// Operators of a JSON list.
+fn acted_for(list: Option<&str>) -> Result<Vec<ActedFor>> {
+    list.map_or(Ok(Vec::new()), |list| serde_json::from_str(list).map_err(Error::internal))
 }
 
 /// A filter's list as a parameter.

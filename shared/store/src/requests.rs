@@ -9,10 +9,12 @@ use crate::batches::{Row, column, in_order};
 use crate::chain::digest;
 use crate::database::Database;
 use crate::deliveries::Delivered;
+use crate::judging::Ruling;
 use crate::{Caller, OutboxEvent};
+use relaytrace_domain::rules::RuleOf;
 use relaytrace_domain::{
     ActorKind, AgentId, Approvals, ClientRequestKey, Digest, Execution, Faults, GroupKey, Outcome, Permit, Priority,
-    Protocol, RequestId, Status, Submission, Written, without_case,
+    Protocol, RequestId, Status, Submission, TenantId, Written, without_case,
 };
 use relaytrace_domain::{Error, Result};
 
@@ -39,6 +41,8 @@ pub struct RequestState {
     pub execution: Execution,
     /// Approvals of operators, as they now stand.
     pub approvals: Approvals,
+    /// The rule that applied.
+    pub rule: Option<RuleOf>,
 }
 
 /// What became of a submission.
@@ -51,12 +55,14 @@ pub enum Submitted {
 }
 
 /// What stood in the way of a submission.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Standing {
     /// Its key stands for this request.
     Request(RequestId),
     /// It is to be asked with this priority.
     Priority(Priority),
+    /// Its tenant's rules have this version.
+    Rules(TenantId, Option<i32>),
     /// It is gone.
     Nothing,
 }
@@ -70,6 +76,8 @@ pub(crate) struct Submitting {
     /// How long the key is kept at the least, in seconds; the same for all of a deployment.
     pub(crate) kept_seconds: f64,
     pub(crate) traceparent: Option<String>,
+    /// What the rules say of it; `None`: none are known.
+    pub(crate) ruling: Option<Ruling>,
 }
 
 /// What the statement gives of a row that it has inserted.
@@ -97,15 +105,31 @@ impl Submitting {
             request_id: self.request_id,
             client_request_key: envelope.client_request_key.clone(),
             status: Status::Pending,
-            priority: envelope.priority,
+            priority: self.priority(),
             created_at: inserted.created_at,
             respond_by: inserted.respond_by,
             action_digest: self.submission.action_digest,
             execution: Execution::None,
             approvals: Approvals::stored(inserted.approvals, None, None)?,
+            rule: self.ruling.as_ref().and_then(Ruling::rule),
         };
         Ok(Submitted::Created(state, event))
     }
+
+    /// The rule's, or else the one that the agent asks with.
+    fn priority(&self) -> Priority {
+        self.ruling.as_ref().and_then(Ruling::priority).unwrap_or(self.submission.envelope.priority)
+    }
+}
+
+/// What rules say of rows, by request; `None`: nothing of any.
+fn rulings(rows: &[&Submitting]) -> Option<serde_json::Value> {
+    let ruled = rows.iter().filter_map(|row| {
+        let ruling = row.ruling.as_ref()?.row(row.submission.envelope.priority);
+        Some((row.request_id.to_string(), ruling))
+    });
+    let ruled: serde_json::Map<_, _> = ruled.collect();
+    (!ruled.is_empty()).then_some(ruled.into())
 }
 
 impl Row for Submitting {
@@ -122,6 +146,7 @@ impl Row for Submitting {
 
     /// The one statement of submissions. Written over arrays; on Lambda they hold one.
     async fn write(database: &Database, rows: &[&Self]) -> Result<Vec<Option<Submitted>>> {
+        let rulings = rulings(rows);
         let inserted = database
             .all(|| {
                 sqlx::query_file_as!(
@@ -133,7 +158,7 @@ impl Row for Submitting {
                     &column(rows, |row| row.caller.key_id.as_str()) as &[&str],
                     &column(rows, |row| row.submission.envelope.client_request_key.as_str()) as &[&str],
                     &column(rows, |row| row.submission.fingerprint.0.as_slice()) as &[&[u8]],
-                    &column(rows, |row| row.submission.envelope.priority as i16),
+                    &column(rows, |row| row.priority() as i16),
                     &column(rows, |row| row.submission.envelope.title.as_str()) as &[&str],
                     &column(rows, |row| row.submission.envelope.action.action_type.as_str()) as &[&str],
                     &column(rows, |row| row.submission.action_digest.0.as_slice()) as &[&[u8]],
@@ -156,6 +181,7 @@ impl Row for Submitting {
                         as &[Option<Protocol>],
                     &column(rows, |row| row.submission.bridged.and_then(|bridged| bridged.respond_within))
                         as &[Option<i64>],
+                    rulings.as_ref(),
                 )
             })
             .await?;
@@ -186,6 +212,8 @@ struct RequestRow {
     attempt: Option<i32>,
     replayed: Option<bool>,
     permit_expires_at: Option<DateTime<Utc>>,
+    rule_name: Option<String>,
+    rules_version: Option<i32>,
     approvals_required: Option<i16>,
     approvals_given: Option<i16>,
     outcome: Option<Outcome>,
@@ -223,6 +251,7 @@ impl RequestRow {
                 row.approvals_given,
                 row.outcome.zip(row.decided_by_kind),
             )?,
+            rule: RuleOf::stored(row.rule_name, row.rules_version),
         };
         let (Some(entry), Some(prev_hash), Some(hash)) = (row.entry, row.prev_hash, row.hash) else {
             return Ok(Some((state, None)));
@@ -249,10 +278,12 @@ impl RequestRow {
 }
 
 impl Database {
-    /// Why nothing was inserted: the request that the key stands for, the priority that a bridge is to ask with, or the
-    /// error that it is.
-    pub(crate) async fn standing_request(&self, caller: &Caller, submission: &Submission) -> Result<Standing> {
+    /// Why nothing was inserted: the request that the key stands for, the version of the rules to judge it by, the priority
+    /// that a bridge is to ask with, or the error that it is.
+    pub(crate) async fn standing_request(&self, row: &Submitting) -> Result<Standing> {
+        let (caller, submission) = (&row.caller, &row.submission);
         let envelope = &submission.envelope;
+        let within = row.ruling.as_ref().and_then(|ruling| ruling.applied.as_ref()?.ask.respond_within_seconds);
         let found = self
             .one(|| {
                 sqlx::query_file!(
@@ -262,7 +293,8 @@ impl Database {
                     caller.agent_id.as_str(),
                     envelope.client_request_key.as_str(),
                     envelope.action.action_type.as_str(),
-                    envelope.priority as i16,
+                    row.priority() as i16,
+                    within.map(|seconds| seconds.0),
                 )
             })
             .await?;
@@ -272,6 +304,10 @@ impl Database {
         if let (Some(fingerprint), Some(request_id)) = (found.fingerprint, found.request_id) {
             let is_same = fingerprint == submission.fingerprint.0;
             return if is_same { Ok(Standing::Request(request_id)) } else { Err(Error::IdempotencyKeyReused) };
+        }
+        let is_behind = |version| version != row.ruling.as_ref().map(|ruling| ruling.version);
+        if is_behind(found.rules_version) && !row.ruling.as_ref().is_some_and(|ruling| ruling.is_last) {
+            return Ok(Standing::Rules(found.tenant_id, found.rules_version));
         }
         let mut faults = Faults::default();
         if let Some(lowest) = found.lowest_priority.filter(|lowest| envelope.priority > *lowest) {

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use relaytrace_domain::{
-    Actor, ActorKind, Answer, Answers, Approvals, Cause, Decision, Digest, Error, JsonText, Outcome, RequestId, Result,
-    TenantId, Timestamp, VoteEntry, Voted, Written,
+    ActedFor, Actor, ActorKind, Answer, Answers, Approvals, Cause, Decision, Digest, Error, JsonText, Outcome,
+    RequestId, Result, TenantId, Timestamp, VoteEntry, Voted, Written,
 };
 
 use crate::chain::digest;
@@ -31,6 +31,8 @@ pub(crate) struct Standing {
     answers: Answers,
     /// The operator is the person for whom the agent acts.
     is_own: bool,
+    /// The operator is one of those it is assigned to, or acts for one.
+    may_decide: bool,
     pub(crate) approvals: Approvals,
     /// Those who have voted or were acted for.
     voters: Vec<String>,
@@ -64,6 +66,7 @@ impl Standing {
             None if is_operators && deciding.written.is_some() && self.approvals.are_several() => {
                 Err(Error::Conflict("more than one approval is required: approve as it is, or reject"))
             }
+            None if is_operators && !self.may_decide => Err(Error::NotAssigned),
             None if self.is_frozen && is_approval => Err(Error::Frozen),
             None if self.is_own && is_approval => Err(Error::OwnRequest),
             None if is_vote && deciding.by.persons().iter().any(|id| self.voters.contains(id)) => {
@@ -114,7 +117,7 @@ impl Database {
                     &ids,
                     by.tenant().map(TenantId::as_str),
                     by.cause().as_str(),
-                    by.known_as(),
+                    by.person(),
                 )
             })
             .await?;
@@ -126,6 +129,7 @@ impl Database {
                 kind: row.decided_by_kind,
                 id: row.decided_by_id,
                 name: row.decided_by_name,
+                acts_for: row.decided_for.map(|id| ActedFor { id, name: row.decided_for_name }),
                 at: row.decided_at,
                 reason: row.reason,
                 approved_digest: row.approved_digest,
@@ -137,6 +141,7 @@ impl Database {
                 request_id: row.request_id,
                 is_frozen: row.is_frozen,
                 is_own: row.is_own,
+                may_decide: row.may_decide,
                 now: row.now,
                 respond_by: row.respond_by,
                 action_digest,
@@ -158,6 +163,7 @@ pub(super) struct FoundDecision {
     pub(super) kind: Option<ActorKind>,
     pub(super) id: Option<String>,
     pub(super) name: Option<String>,
+    pub(super) acts_for: Option<ActedFor>,
     pub(super) at: Option<DateTime<Utc>>,
     pub(super) reason: Option<String>,
     pub(super) approved_digest: Option<Vec<u8>>,
@@ -177,7 +183,7 @@ impl FoundDecision {
             request_id,
             outcome,
             cause,
-            decided_by: Actor { kind, id, name: self.name },
+            decided_by: Actor { kind, id, name: self.name, acts_for: self.acts_for },
             decided_at: Timestamp(at),
             reason: self.reason,
             action_digest: self.approved_digest.map_or(Ok(requested_action_digest), digest)?,

@@ -87,7 +87,7 @@ impl Row for Voting {
                     &column(rows, |row| row.deciding.by.tenant().map(TenantId::as_str)) as &[Option<&str>],
                     &json(&|row| row.deciding.by.actor().in_entry()),
                     &json(&|row| row.deciding.by.persons().into()),
-                    &json(&|row| row.deciding.by.known_as().into()),
+                    &json(&|row| row.deciding.by.person()),
                     &column(rows, |row| row.action_digest.0.as_slice()) as &[&[u8]],
                     &column(rows, |row| row.deciding.reason.as_deref()) as &[Option<&str>],
                     &column(rows, |row| row.deciding.traceparent.as_deref()) as &[Option<&str>],

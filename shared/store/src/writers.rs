@@ -11,6 +11,7 @@ use crate::acknowledgements::{Ack, Acked};
 use crate::batches::{Batches, Row, alone};
 use crate::database::Database;
 use crate::decisions::{Attested, Decided, Deciding};
+use crate::judging::Ruling;
 use crate::leases::{AnyDue, Named};
 use crate::permits::{Consumed, Consuming, Noted, Reporting};
 use crate::requests::{Standing, Submitted, Submitting};
@@ -119,29 +120,49 @@ impl Store {
         kept_seconds: f64,
         traceparent: Option<&str>,
     ) -> Result<Submitted> {
-        const TRIES: usize = 3;
+        // Contract, "Rules": who was behind starts again, at most 3 times.
+        const RESTARTS: usize = 3;
+        const TRIES: usize = RESTARTS + 3;
         let mut submission = Arc::new(submission);
+        let mut restarts = 0;
         for _ in 0..TRIES {
+            let ruling = self.ruling(&caller.agent_id, &submission);
+            let ruling = ruling.map(|ruling| Ruling { is_last: restarts >= RESTARTS, ..ruling });
             let row = Arc::new(Submitting {
                 request_id: RequestId::mint(self.clock().now()),
                 caller: caller.clone(),
                 submission: submission.clone(),
                 kept_seconds,
                 traceparent: traceparent.map(str::to_owned),
+                ruling,
             });
             if let Some(created) = self.write(|batched| &batched.submitting, &row).await? {
+                self.count_failure(row.ruling.as_ref()).await;
                 return Ok(created);
             }
-            match self.standing_request(caller, &submission).await? {
+            match self.standing_request(&row).await? {
                 Standing::Request(standing) => {
                     let (request, delivered) = self.request_of(caller, standing).await?;
                     return Ok(Submitted::Duplicate(request, delivered.map(Box::new)));
                 }
                 Standing::Priority(priority) => Arc::make_mut(&mut submission).envelope.priority = priority,
+                Standing::Rules(tenant, version) => {
+                    self.learn_rules(&caller.agent_id, tenant, version).await?;
+                    restarts += 1;
+                }
                 Standing::Nothing => {}
             }
         }
         Err(Error::Unavailable(anyhow::anyhow!("a submission found neither its place nor what took it")))
+    }
+
+    /// Counts the rule that could not judge a submission, if one could not.
+    async fn count_failure(&self, ruling: Option<&Ruling>) {
+        if let Some(Ruling { tenant, version, applied: Some(applied), .. }) = ruling
+            && applied.failed
+        {
+            self.count_rule_failure(tenant, *version, applied.rule.as_str()).await;
+        }
     }
 
     /// Decides a request: its agent, also past `respond_by` until a sweep has run; an administrator, as long as it is

@@ -79,7 +79,8 @@ fn submit(batch: Batch, row: &str, array: impl Fn(&str) -> String) -> Vec<Argume
     let permit_seconds = ("float8", "3600".to_owned());
     let bridged = [nothing("text[]", "text"), nothing("int8[]", "int8")];
     let first = [now()].into_iter().chain(arrays).chain([kept_seconds]);
-    first.chain(offered).chain([permit_seconds]).chain(bridged).collect()
+    let no_rules = ("jsonb", ":nothing".to_owned());
+    first.chain(offered).chain([permit_seconds]).chain(bridged).chain([no_rules]).collect()
 }
 
 fn decide(batch: Batch) -> Vec<Argument> {

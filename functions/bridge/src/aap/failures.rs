@@ -53,13 +53,17 @@ fn classify(error: &Error) -> (StatusCode, &'static str, &'static str) {
             invalid("invalid_request")
         }
         Error::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "authentication_error", "unauthenticated"),
-        Error::Forbidden(_) | Error::OwnRequest => (StatusCode::FORBIDDEN, "permission_error", "forbidden"),
+        Error::Forbidden(_) | Error::OwnRequest | Error::NotAssigned => {
+            (StatusCode::FORBIDDEN, "permission_error", "forbidden")
+        }
         Error::NotFound => (StatusCode::NOT_FOUND, "not_found", "not_found"),
         Error::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "method_not_allowed"),
         Error::AlreadyDecided(_)
         | Error::AlreadyVoted
         | Error::Expired { .. }
         | Error::Conflict(_)
+        | Error::VersionRequired
+        | Error::VersionChanged
         | Error::StaleDelivery => conflict("already_terminal"),
         Error::NotApproved | Error::ActionMismatch => conflict("not_approved"),
         Error::AlreadyConsumed => conflict("already_consumed"),

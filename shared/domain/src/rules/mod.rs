@@ -15,6 +15,7 @@ pub use matching::Facts;
 
 use index::Index;
 use matching::{Conditions, Judged};
+use serde::Serialize;
 
 use crate::{Json, RuleName};
 
@@ -48,6 +49,25 @@ pub struct Applied {
     pub failed: bool,
     /// Who is asked, and how.
     pub ask: Ask,
+}
+
+/// The rule that applied to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = AppliedRule))]
+pub struct RuleOf {
+    /// Its name.
+    pub name: String,
+    /// The version of the rules.
+    pub version: i32,
+}
+
+impl RuleOf {
+    /// Of the stored columns.
+    #[must_use]
+    pub fn stored(name: Option<String>, version: Option<i32>) -> Option<Self> {
+        name.zip(version).map(|(name, version)| Self { name, version })
+    }
 }
 
 impl Rules {

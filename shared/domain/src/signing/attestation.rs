@@ -354,10 +354,12 @@ mod tests {
 
     /// A `decided` entry as the statement writes it, by this attestor.
     fn entry(attestor: &Attestor) -> Value {
-        let actor =
-            Actor {
-                kind: crate::ActorKind::Operator, id: "maria".into(), name: Some("Maria “K.” \u{1F600}".into())
-            };
+        let actor = Actor {
+            kind: crate::ActorKind::Operator,
+            id: "maria".into(),
+            name: Some("Maria “K.” \u{1F600}".into()),
+            acts_for: None,
+        };
         let statement = Statement {
             request_id: REQUEST.parse().unwrap(),
             outcome: Outcome::Approved,
@@ -416,7 +418,7 @@ mod tests {
 
     /// A `voted` entry as the statement writes it.
     fn voted(attestor: &Attestor, id: &str, seq: i32) -> Value {
-        let actor = Actor { kind: crate::ActorKind::Operator, id: id.into(), name: None };
+        let actor = Actor { kind: crate::ActorKind::Operator, id: id.into(), name: None, acts_for: None };
         let ballot = Ballot {
             request_id: REQUEST.parse().unwrap(),
             actor: &actor,

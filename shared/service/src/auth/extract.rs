@@ -118,9 +118,26 @@ pub struct Admin(pub Scope);
 #[derive(Clone, Debug)]
 pub struct Owner(pub Scope);
 
+/// A person with the role `operator` or `admin`: an administrator where they have that role, whom no rule binds.
+#[derive(Clone, Debug)]
+pub struct Colleague(pub Scope);
+
 /// A person with any roles.
 #[derive(Clone, Debug)]
 pub struct SignedIn(pub Person);
+
+impl<S: Sync> FromRequestParts<S> for Colleague {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self> {
+        let has = |person: &Person| person.is_operator || person.is_admin;
+        let mut scope = person_with(parts, ActorKind::Operator, "the role operator or admin is needed", has)?;
+        if matches!(Identity::require(parts)?, Principal::Person(person) if person.is_admin) {
+            scope.actor.kind = ActorKind::Admin;
+        }
+        Ok(Self(scope))
+    }
+}
 
 impl<S: Sync> FromRequestParts<S> for SignedIn {
     type Rejection = Error;

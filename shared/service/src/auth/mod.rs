@@ -23,7 +23,7 @@ pub use agent_keys::{KeyAlg, PublicKey};
 pub use bearer::{BearerMaster, token_digest};
 pub(crate) use extract::BadQuery;
 pub use extract::{
-    Admin, Agent, Ask, AsksFor, Execute, ExecuteAny, Hook, Identity, Operator, Owner, Provision, SignedIn,
+    Admin, Agent, Ask, AsksFor, Colleague, Execute, ExecuteAny, Hook, Identity, Operator, Owner, Provision, SignedIn,
 };
 pub use issuer::{Binding, Issuer, IssuerKeys};
 pub use people::{ClaimPlaces, Issuers};
@@ -78,7 +78,7 @@ pub struct Person {
 
 impl Person {
     fn scope(self, kind: ActorKind) -> Scope {
-        let actor = Actor { kind, id: self.id, name: self.name };
+        let actor = Actor { kind, id: self.id, name: self.name, acts_for: None };
         Scope { tenant: self.tenant, actor, known_as: self.known_as, groups: self.groups }
     }
 }

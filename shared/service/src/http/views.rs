@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use relaytrace_domain::rules::RuleOf;
 use relaytrace_domain::signing::ReceiptKeys;
 use relaytrace_domain::{
     Actor, AgentId, Approvals, Cause, ClientRequestKey, Digest, Execution, JsonText, Outcome, Permit, Priority,
@@ -29,9 +30,8 @@ pub struct RequestView {
     duplicate: bool,
     /// The decision, if there is one; with its lease fields only where this answer leases it.
     decision: Option<DecisionView>,
-    /// The rule that applied. No rule applies to any request yet.
-    #[schema(value_type = Option<Object>)]
-    rule: (),
+    /// The rule that applied, or the first that could not be judged; null: none.
+    rule: Option<RuleOf>,
     /// Approvals of operators that decide it, and those that are there.
     approvals: Approvals,
     /// How long the approval may be used.
@@ -58,7 +58,7 @@ impl RequestView {
             action_digest: state.action_digest,
             duplicate,
             decision,
-            rule: (),
+            rule: state.rule,
             approvals: state.approvals,
             permit,
             execution: state.execution,

@@ -1,0 +1,22 @@
+/* relaytrace: claim */
+-- Says who is at a pending request. No row: it is not pending, over, or not the caller's to decide; a second statement finds
+-- out. Advice only: the request is not locked.
+--
+-- $1 now (null: the database's clock), $2 request_id, $3 tenant_id, $4 and $5 id and name of the operator, $6 seconds,
+-- $7 the operator as `may_decide` takes them
+INSERT INTO claims AS c (request_id, tenant_id, operator_id, operator_name, claimed_until)
+SELECT r.request_id, r.tenant_id, $4::text, $5::text, at_or_now($1) + make_interval(secs => $6::double precision)
+FROM hitl_requests r
+WHERE r.request_id = $2 AND r.tenant_id = $3 AND r.status = 'pending' AND at_or_now($1) < r.respond_by
+    AND (
+        may_decide(r.tenant_id, r.assigned_groups, r.assigned_operators, $7::jsonb, at_or_now($1))
+        OR EXISTS (
+            SELECT FROM delegations d
+            WHERE d.tenant_id = r.tenant_id AND d.delegate_id = $4 AND d.ended_at IS NULL
+                AND may_decide(r.tenant_id, r.assigned_groups, r.assigned_operators,
+                    $7 || jsonb_build_object('for', d.delegator_id), at_or_now($1))
+        )
+    )
+ON CONFLICT (request_id) DO UPDATE
+SET operator_id = excluded.operator_id, operator_name = excluded.operator_name, claimed_until = excluded.claimed_until
+RETURNING claimed_until

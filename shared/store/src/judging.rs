@@ -1,0 +1,198 @@
+//! What the rules say of a submission: judged in this process, by the version that its statement compares.
+//!
+//! Who was behind learns the version from the second statement, fetches it once, and starts again.
+
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use quick_cache::sync::Cache;
+use relaytrace_domain::rules::{Applied, Consume, Facts, RuleOf, RuleTimeout, Rules, RulesDocument};
+use relaytrace_domain::{AgentId, Error, GroupKey, Priority, Result, Submission, TenantId};
+use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
+
+use crate::database::Database;
+
+/// Agents whose tenant is known, and tenants whose rules are.
+const AGENTS: usize = 10_000;
+const TENANTS: usize = 1_000;
+
+/// The rules that this process knows.
+#[derive(Debug)]
+pub(crate) struct KnownRules {
+    /// An agent's tenant never changes.
+    tenants: Cache<AgentId, TenantId>,
+    rules: Cache<TenantId, Versioned>,
+    /// One fetches, the others find what it fetched.
+    fetching: Mutex<()>,
+}
+
+#[derive(Clone, Debug)]
+struct Versioned {
+    version: i32,
+    rules: Arc<Rules>,
+}
+
+impl Default for KnownRules {
+    fn default() -> Self {
+        Self { tenants: Cache::new(AGENTS), rules: Cache::new(TENANTS), fetching: Mutex::default() }
+    }
+}
+
+/// What a version of a tenant's rules says of a submission.
+#[derive(Clone, Debug)]
+pub(crate) struct Ruling {
+    pub(crate) tenant: TenantId,
+    pub(crate) version: i32,
+    /// `None`: no rule applies.
+    pub(crate) applied: Option<Applied>,
+    /// The version is not compared: it changed each time.
+    pub(crate) is_last: bool,
+}
+
+impl Ruling {
+    /// The rule's name in answers.
+    pub(crate) fn rule(&self) -> Option<RuleOf> {
+        let applied = self.applied.as_ref()?;
+        Some(RuleOf { name: applied.rule.to_string(), version: self.version })
+    }
+
+    /// The priority that people see.
+    pub(crate) fn priority(&self) -> Option<Priority> {
+        self.applied.as_ref()?.ask.priority
+    }
+
+    /// Its part of the statement's parameter: the members that `submit.sql` reads.
+    pub(crate) fn row(&self, asked: Priority) -> Value {
+        let mut row = Map::new();
+        let mut put = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                row.insert(name.to_owned(), value);
+            }
+        };
+        put("version", Some(self.version.into()));
+        put("is_last", self.is_last.then_some(true.into()));
+        put("entry", Some(self.entry(asked).into()));
+        let Some(Applied { rule, failed, ask }) = &self.applied else { return Value::Object(row) };
+        let names = |names: &[String]| (!names.is_empty()).then(|| text_array(names));
+        let (groups, operators) = (texts(ask.groups.as_deref()), texts(ask.operators.as_deref()));
+        put("name", Some(rule.as_str().into()));
+        put("asked_priority", Some((asked as i16).into()));
+        put("groups", names(&groups).map(Value::from));
+        put("operators", names(&operators).map(Value::from));
+        put("approvals", ask.approvals.map(|approvals| approvals.0.into()));
+        put("respond_within_seconds", ask.respond_within_seconds.map(|seconds| seconds.0.into()));
+        put("escalate_after_percent", ask.escalate.as_ref().map(|escalation| escalation.after_percent.0.into()));
+        put(
+            "on_timeout",
+            ask.on_timeout.map(|what| match what {
+                RuleTimeout::AutoReject => "auto_reject".into(),
+                RuleTimeout::Raise => "raise".into(),
+            }),
+        );
+        put("permit_seconds", ask.permit_seconds.map(|seconds| seconds.0.into()));
+        put("consume", ask.consume.map(|Consume::Required| "required".into()));
+        // No timeout approves where people are named, nor where it is not known what the rule would say.
+        put("is_strict", (*failed || ask.names_people()).then_some(true.into()));
+        let mut terms = Map::new();
+        let lists = [
+            ("groups", groups),
+            ("operators", operators),
+            ("reroute_to", texts(ask.reroute_to.as_deref())),
+            ("escalate_to", ask.escalate.as_ref().map_or_else(Vec::new, |escalation| texts(Some(&escalation.groups)))),
+        ];
+        for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+            terms.insert(name.to_owned(), json!(list));
+        }
+        if ask.requester_may_decide == Some(true) {
+            terms.insert("requester_may_decide".to_owned(), true.into());
+        }
+        put("terms", (!terms.is_empty()).then_some(Value::Object(terms)));
+        Value::Object(row)
+    }
+
+    /// The members of the `submitted` entry: version, rule and effect, and who is asked.
+    fn entry(&self, asked: Priority) -> String {
+        let mut rule = json!({"version": self.version});
+        let mut assigned = String::new();
+        if let Some(Applied { rule: name, failed, ask }) = &self.applied {
+            rule["name"] = name.as_str().into();
+            rule["effect"] = "ask".into();
+            if *failed {
+                rule["failed"] = true.into();
+            }
+            if ask.priority.is_some_and(|priority| priority != asked) {
+                rule["asked_priority"] = json!(asked);
+            }
+            if ask.names_people() {
+                let to = json!({"groups": texts(ask.groups.as_deref()), "operators": texts(ask.operators.as_deref())});
+                assigned = format!(",\"assigned_to\":{to}");
+            }
+        }
+        format!("\"rule\":{rule}{assigned}")
+    }
+}
+
+fn texts<T: ToString>(list: Option<&[T]>) -> Vec<String> {
+    list.unwrap_or_default().iter().map(ToString::to_string).collect()
+}
+
+/// A list as the text of a Postgres array.
+fn text_array(items: &[String]) -> String {
+    let quoted = items.iter().map(|item| format!("\"{}\"", item.replace('\\', "\\\\").replace('"', "\\\"")));
+    format!("{{{}}}", quoted.collect::<Vec<_>>().join(","))
+}
+
+impl Database {
+    /// What the rules that this process knows say of a submission; `None`: it knows none of its tenant.
+    pub(crate) fn ruling(&self, agent_id: &AgentId, submission: &Submission) -> Option<Ruling> {
+        let tenant = self.known_rules.tenants.get(agent_id)?;
+        let Versioned { version, rules } = self.known_rules.rules.get(&tenant)?;
+        let envelope = &submission.envelope;
+        let facts = Facts {
+            agent_id: agent_id.as_str(),
+            action_type: envelope.action.action_type.as_str(),
+            priority: envelope.priority,
+            group: envelope.group.as_ref().map(GroupKey::as_str),
+            on_behalf_of: envelope.on_behalf_of.as_ref().map(|person| person.id.as_str()),
+        };
+        let applied = rules.judge(&facts, || submission.arguments());
+        Some(Ruling { tenant, version, applied, is_last: false })
+    }
+
+    /// Learns the version of an agent's rules; `None`: its tenant has none.
+    pub(crate) async fn learn_rules(&self, agent_id: &AgentId, tenant: TenantId, version: Option<i32>) -> Result<()> {
+        let known = &self.known_rules;
+        known.tenants.insert(agent_id.clone(), tenant.clone());
+        let Some(version) = version else {
+            known.rules.remove(&tenant);
+            return Ok(());
+        };
+        let is_known = || known.rules.get(&tenant).is_some_and(|rules| rules.version == version);
+        if is_known() {
+            return Ok(());
+        }
+        let _turn = known.fetching.lock().await;
+        if is_known() {
+            return Ok(());
+        }
+        let missing = || Error::internal(anyhow!("version {version} of the rules of {tenant} is not there"));
+        let record = self.rules_of(&tenant, Some(version)).await?.ok_or_else(missing)?;
+        let rules = RulesDocument::stored(&record.document).map_err(Error::from).map_err(Error::internal)?;
+        known.rules.insert(tenant, Versioned { version, rules: Arc::new(rules) });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_as_an_array_wants_them() {
+        assert_eq!(
+            text_array(&["a,b".into(), "\"}".into(), "\\".into(), "NULL".into()]),
+            r#"{"a,b","\"}","\\","NULL"}"#
+        );
+    }
+}

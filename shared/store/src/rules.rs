@@ -1,0 +1,79 @@
+//! Rules: the document of a tenant and its versions (contract, "Rules").
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use relaytrace_domain::rules::RulesDocument;
+use relaytrace_domain::{ActorKind, Error, Result, TenantId};
+
+use crate::Scope;
+use crate::database::Database;
+
+/// A stored version.
+#[derive(Clone, Debug)]
+pub struct RulesRecord {
+    /// 1, then without gaps.
+    pub version: i32,
+    /// The list of rules, JSON.
+    pub document: Vec<u8>,
+    /// Why.
+    pub note: String,
+    /// When.
+    pub created_at: DateTime<Utc>,
+    /// The administrator.
+    pub created_by: String,
+    /// The administrator's name as the token gave it.
+    pub created_by_name: Option<String>,
+}
+
+impl Database {
+    /// A version of the tenant's rules; `None`: the newest.
+    pub async fn rules_of(&self, tenant: &TenantId, version: Option<i32>) -> Result<Option<RulesRecord>> {
+        self.optional(|| sqlx::query_file_as!(RulesRecord, "sql/rules.sql", tenant.as_str(), version)).await
+    }
+
+    /// Makes the next version of the caller's rules, where `expected` stands (0: none); the same document again is the
+    /// version that stands. It counts for every submission that begins after this.
+    ///
+    /// # Errors
+    /// [`Error::VersionChanged`].
+    pub async fn set_rules(&self, scope: &Scope, expected: i32, document: &RulesDocument) -> Result<RulesRecord> {
+        let made = self
+            .optional(|| {
+                sqlx::query_file_as!(
+                    RulesRecord,
+                    "sql/set_rules.sql",
+                    self.clock().for_database(),
+                    scope.tenant.as_str(),
+                    expected,
+                    document.text.as_slice(),
+                    document.note.as_str(),
+                    scope.actor.kind as ActorKind,
+                    &scope.actor.id,
+                    scope.actor.name.as_deref(),
+                )
+            })
+            .await?;
+        if let Some(made) = made {
+            return Ok(made);
+        }
+        let standing = self.rules_of(&scope.tenant, None).await?;
+        let is_same = |rules: &RulesRecord| rules.document == document.text && rules.note == document.note.as_str();
+        standing.filter(is_same).ok_or(Error::VersionChanged)
+    }
+
+    /// How often rules of a version could not be judged, by name.
+    pub async fn rule_failures(&self, tenant: &TenantId, version: i32) -> Result<BTreeMap<String, i64>> {
+        let failures = self.all(|| sqlx::query_file!("sql/rule_failures.sql", tenant.as_str(), version)).await?;
+        Ok(failures.into_iter().map(|row| (row.rule_name, row.failures)).collect())
+    }
+
+    /// Counts a submission that a rule could not judge. The submission stands whether or not it is counted.
+    pub(crate) async fn count_rule_failure(&self, tenant: &TenantId, version: i32, rule: &str) {
+        let counted =
+            self.execute(|| sqlx::query_file!("sql/count_rule_failure.sql", tenant.as_str(), version, rule)).await;
+        if let Err(error) = counted {
+            tracing::warn!(error = ?error, rule, "the failure of a rule is not counted");
+        }
+    }
+}
