@@ -64,7 +64,7 @@ pilot: ## Play the baseline and every fault, and judge them by Decision Record v
 	@target/release/simulator pilot --report docs/reports/pilot --memo docs/reports/pilot-findings.md
 
 .PHONY: test-ways
-test-ways: ## Run the contract's tests against seven processes, and in the Lambda emulator
+test-ways: ## Run the contract's tests against eight processes, and in the Lambda emulator
 	@local/setup test
 	tests/contract/run --on binaries
 	tests/contract/run --on watch
