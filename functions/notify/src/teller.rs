@@ -51,7 +51,8 @@ impl Teller {
         let mut has_more = false;
         if may_take {
             report.dealt_out = self.state.store.deal_out(DEALT).await?;
-            has_more = report.dealt_out > 0 || self.take().await? > 0;
+            let taken = self.take().await?;
+            has_more = report.dealt_out > 0 || taken > 0;
         }
         Ok((report, has_more || !self.under_way.is_empty() || !self.ended.is_empty()))
     }

@@ -222,13 +222,18 @@ async fn ten_thousand_messages_are_told_although_half_of_the_tries_fail(owner: P
     publish_all(&app).await;
     // As many more requests as the statement of one would have stored, and their events.
     for statement in [
-        "CREATE TABLE copies AS SELECT gen_random_uuid() AS id FROM generate_series(2, $1)",
-        "INSERT INTO hitl_requests SELECT (jsonb_populate_record(r, jsonb_build_object('request_id', c.id,
-            'client_request_key', c.id::text))).* FROM copies c CROSS JOIN hitl_requests r",
-        "INSERT INTO approval_chain SELECT (jsonb_populate_record(a, jsonb_build_object('request_id', c.id))).*
-            FROM copies c CROSS JOIN (SELECT * FROM approval_chain LIMIT 1) a",
+        "CREATE TABLE copies (LIKE hitl_requests)",
+        "INSERT INTO copies SELECT r.* FROM hitl_requests r CROSS JOIN generate_series(2, $1)",
+        "UPDATE copies SET request_id = gen_random_uuid()",
+        "INSERT INTO hitl_requests SELECT * FROM copies",
+        "INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
+            SELECT e.*, chain_genesis(request_id), sha256(chain_genesis(request_id) || entry) FROM (
+                SELECT request_id, 1, 'submitted', created_at,
+                    chain_entry(request_id, 1, 'submitted', created_at, chain_actor('agent', 'billing', NULL), '') AS entry
+                FROM copies
+            ) e",
         "INSERT INTO outbox (request_id, seq, kind, agent_id, payload, created_at, claimed_until)
-            SELECT id, 1, 'requested', 'billing', '', now(), now() FROM copies",
+            SELECT request_id, 1, 'requested', 'billing', '', now(), now() FROM copies",
     ] {
         let statement = statement.replace("$1", &MESSAGES.to_string());
         sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&owner).await.unwrap();
