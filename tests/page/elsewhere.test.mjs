@@ -87,6 +87,7 @@ test("what is admitted is this origin, these headers and the operators' routes",
   const admitted = await ask("/v1/hitl/requests", ours);
   assert.equal(admitted.headers.get("access-control-allow-origin"), ours);
   assert.deepEqual(admitted.headers.get("access-control-allow-headers").split(",").sort(), ["authorization", "content-type", "if-none-match"]);
+  assert.deepEqual(admitted.headers.get("access-control-allow-methods").split(",").sort(), ["DELETE", "GET", "POST", "PUT"]);
   assert.equal(admitted.headers.get("access-control-allow-credentials"), null);
   const answer = await ask("/v1/hitl/requests", ours, "GET");
   assert.deepEqual(answer.headers.get("access-control-expose-headers").split(",").sort(), ["date", "etag", "retry-after"]);

@@ -25,6 +25,7 @@ export function rerouteDialog(detail, { groups, done }) {
   const dialog = openDialog('Ask others', h('p', {}, 'Those named here may decide “', h('bdi', {}, safeText(detail.title)), '” from then on, and no others. Votes of others no longer count.'), form);
   if (!dialog) return;
   group.focus();
+  form.addEventListener('keydown', (event) => { if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit(); });
 
   form.addEventListener('submit', async (event) => {
     event.preventDefault();
