@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { digestOf } from "../../functions/decide/page/digest.js";
 import { eventually, focused, newTab, openPage, PHONE, row } from "./browser.mjs";
 import { newGateway } from "./gateway.mjs";
-import { answer, askAll, decide, detail, newAgent, personToken, sql, stack } from "./stack.mjs";
+import { answer, ask, askAll, decide, detail, needApprovals, newAgent, personToken, sql, stack } from "./stack.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -139,6 +139,43 @@ for (const [where, viewport] of [["wide", undefined], ["360 px wide", PHONE]]) {
     sql("DELETE FROM request_envelopes WHERE request_id = %s", asked[2].request_id);
     await show(2, ".erased");
     await check(tab, "an edited action whose envelope was erased");
+  });
+}
+
+for (const [where, viewport] of [["wide", undefined], ["360 px wide", PHONE]]) {
+  test(`axe finds nothing while several people decide, nor while several requests are answered, ${where}`, async (t) => {
+    const agent = await newAgent();
+    await needApprovals(agent, 3);
+    const [ann, ben] = stack.operators;
+    const mail = (to) => ({ title: `Mail ${to}`, action: { type: "mail.send", arguments: { to } } });
+    const asked = await askAll(agent, [mail("ann"), mail("bob"), mail("cy"), { ...mail("dee"), priority: "P1" }]);
+    const approve = ({ request_id: id, action_digest }, person) => answer(id, { decision: "approve", action_digest }, person.token);
+    await approve(asked[0], ben);
+    await approve(asked[2], ann);
+    await ask(ben, "PUT", `requests/${asked[0].request_id}/claim`, { seconds: 600 });
+    const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked[0].request_id}`, viewport && { viewport });
+    await tab.locator("#take-over").waitFor();
+    await tab.locator(".check[data-state=match]").waitFor();
+    await check(tab, "a request with votes that another is at");
+    await tab.locator("#reroute").click();
+    await tab.getByRole("button", { name: "Reroute", exact: true }).click();
+    await check(tab, "rerouting, with a mistake");
+    await tab.keyboard.press("Escape");
+    await tab.locator("#operator").click();
+    await tab.locator("#delegations").click();
+    await tab.getByText("Nobody.").first().waitFor();
+    await tab.getByRole("button", { name: "Delegate", exact: true }).click();
+    await check(tab, "delegations, with a mistake");
+    await tab.goto(`${stack.base_url}/?agent_id=${agent.agentId}`);
+    for (const to of ["ann", "bob", "cy", "dee"]) await tab.getByRole("checkbox", { name: `Select Mail ${to}` }).check();
+    await check(tab, "four selected, one of them a P1");
+    await tab.getByRole("checkbox", { name: "Select Mail dee" }).uncheck();
+    await tab.locator("#picked-approve").click();
+    await tab.locator(".batch-out li").waitFor();
+    await check(tab, "an answer to several, one of them left out");
+    await tab.keyboard.press("ControlOrMeta+Enter");
+    await tab.getByText("2 of 2 requests answered").waitFor();
+    await check(tab, "what became of each");
   });
 }
 

@@ -3,7 +3,7 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { digestOf } from "../../functions/decide/page/digest.js";
 import { browser, PHONE } from "./browser.mjs";
-import { answer, decide, newAgent, stack } from "./stack.mjs";
+import { addRule, answer, ask, decide, needApprovals, newAgent, stack } from "./stack.mjs";
 
 const WIDE = { width: 960, height: 560 };
 const [deploy, billing, mail] = await Promise.all(["deploy-agent", "billing-agent", "mail-agent"].map(newAgent));
@@ -105,4 +105,41 @@ await draw("respond", { query: open(asks), act: async (tab) => { await tab.locat
 await draw("group", { viewport: roomy, query: open(turn[0]), ready: (tab) => tab.locator(".group-list li").first().waitFor() });
 await draw("group-all", { viewport: roomy, query: open(turn[0]), ready: (tab) => tab.locator(".group-list li").first().waitFor(), act: (tab) => tab.getByRole("button", { name: "Approve all 3" }).click() });
 await draw("carried-out", { viewport: roomy, query: `?status=decided&id=${paid.request_id}`, ready: (tab) => tab.locator(".sides").waitFor() });
+
+// Several people, and several requests.
+const [, ben, cleo] = stack.operators;
+const payments = await newAgent("payments-agent");
+await needApprovals(payments, 3);
+await addRule(payments, { groups: ["finance"], reroute_to: ["ops"], approvals: 3 });
+const transfer = await payments.ask({ title: "Transfer 48,000.00 EUR to Northwind Supplies", summary: "Invoice 2026-1180, due on Monday. **New bank account** since October.", action: { type: "transfer.create", arguments: { to: "Northwind Supplies", iban: "DE02 1203 0000 0000 2020 51", amount: "48000.00", currency: "EUR" } } });
+await answer(transfer.request_id, { decision: "approve", action_digest: transfer.action_digest, reason: "Account confirmed by phone." }, ben.token);
+await ask(cleo, "PUT", `requests/${transfer.request_id}/claim`, { seconds: 600 });
+const until = new Date(Date.now() + 9 * 86_400_000).toISOString();
+await ask(ben, "GET", "me");
+await ask(stack.operator, "PUT", "delegations/holidays", { to: ben.id, groups: ["finance"], until, reason: "Holidays" });
+await ask(cleo, "PUT", "delegations/week-49", { to: stack.operator.id, groups: ["finance"], until, reason: "At the auditors" });
+const statements = [];
+for (const to of ["Ann Lee", "Bo Chen", "Cy Moss", "Di Park"]) statements.push(await ledger.ask({ title: `Send the reminder to ${to}`, action: { type: "reminder.send", arguments: { to, invoice: "2026-11" } } }));
+const select = async (tab) => {
+  for (const to of ["Ann Lee", "Bo Chen", "Cy Moss"]) await tab.getByRole("checkbox", { name: `Select Send the reminder to ${to}` }).check();
+  await tab.locator("#picked-approve").click();
+  await tab.locator(".batch-list li").nth(2).waitFor();
+};
+const listed = { query: "?type=reminder.send", ready: (tab) => tab.locator("#list .pick").nth(3).waitFor(), act: select };
+const people = { viewport: roomy, query: open(transfer), ready: (tab) => tab.locator("#take-over").waitFor() };
+await draw("votes", people);
+await draw("votes-phone", { ...people, viewport: undefined, phone: true });
+await draw("several", { viewport: roomy, ...listed });
+await draw("several-phone", { phone: true, ...listed });
+await draw("several-done", { viewport: roomy, colorScheme: "dark", ...listed, act: async (tab) => {
+  await select(tab);
+  await decide(statements[1].request_id, "reject", "Paid yesterday", cleo.token);
+  await tab.keyboard.press("ControlOrMeta+Enter");
+  await tab.getByText("2 of 3 requests answered").waitFor();
+} });
+await draw("delegations", { viewport: roomy, query: open(transfer), act: async (tab) => {
+  await tab.locator("#operator").click();
+  await tab.locator("#delegations").click();
+  await tab.getByText("Holidays").waitFor();
+} });
 await browser.close();

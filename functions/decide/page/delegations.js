@@ -4,7 +4,7 @@ import { h, safeText, setText } from './dom.js';
 import * as api from './api.js';
 import { createChooser, suggestOperators } from './chooser.js';
 import { openDialog } from './dialogs.js';
-import { failureWords } from './problems.js';
+import { refusalWords } from './problems.js';
 import { now, timeNode } from './time.js';
 
 const DAY = 86_400_000;
@@ -39,14 +39,14 @@ export function delegationsDialog(me) {
 
   async function end({ delegation_id: id }) {
     setText(said, '');
-    try { await api.endDelegation(id); } catch (failure) { setText(said, failureWords(failure)); return; }
+    try { await api.endDelegation(id); } catch (failure) { setText(said, refusalWords(failure)); return; }
     await load();
     dialog.querySelector('button')?.focus();
   }
 
   async function load() {
     let all;
-    try { all = await api.getDelegations(); } catch (failure) { setText(said, failureWords(failure)); return; }
+    try { all = await api.getDelegations(); } catch (failure) { setText(said, refusalWords(failure)); return; }
     const fill = (list, those, words) => list.replaceChildren(...(those.length ? those : [h('li', { class: 'muted' }, words)]));
     fill(given, all.filter(({ by }) => by?.id === me.id).map((one) => item(one, { id: one.to, name: one.to_name }, true)), 'Nobody.');
     fill(got, all.filter((one) => one.to === me.id && !isOver(one)).map((one) => item(one, one.by, false)), 'Nobody.');
@@ -86,7 +86,7 @@ function makeForm(me, made) {
     const id = [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
     try {
       await api.delegate(id, { to: to.values()[0], groups: chosen, from: new Date(Math.max(start, 0)).toISOString(), until: new Date(end).toISOString(), reason: reason.value.trim() });
-    } catch (failure) { say(failureWords(failure)); return; }
+    } catch (failure) { say(refusalWords(failure)); return; }
     to.set([]);
     reason.value = '';
     made();

@@ -27,7 +27,7 @@ function votes(detail) {
 
 function asked({ assigned_to: to, rule }, reroute) {
   const groups = (to?.groups ?? []).map(name);
-  const people = (to?.operators ?? []).map((one) => name(one.name ?? nameOf(one.id ?? one)));
+  const people = (to?.operators ?? []).map((one) => name(nameOf(one)));
   const who = groups.length || people.length
     ? [groups.length ? [groups.length === 1 ? 'group ' : 'groups ', listed(groups)] : '', groups.length && people.length ? '; ' : '', listed(people)] : 'every operator';
   return fact('asked', 'Asked', h('p', {}, who, rule?.name ? [h('span', { class: 'muted' }, ' by the rule '), h('code', {}, safeText(rule.name, true)), h('span', { class: 'muted' }, ` (version ${rule.version})`)] : '', ' ', reroute ?? ''));
@@ -64,16 +64,18 @@ export function createPeople({ reroute, takeOver }) {
     draw(detail, { me, mayReroute }) {
       const pending = isPending(detail);
       const behalf = detail.on_behalf_of;
+      const { request_id: id, approvals, votes: given, assigned_to: to, rule, claimed_by: by, claimed_until: until } = detail;
+      // Drawn only where something differs: its buttons keep the focus, and nothing is read twice.
+      const key = JSON.stringify([id, pending, approvals, given, behalf, to, (to?.operators ?? []).map(nameOf), rule, by, until, Date.parse(until) > now(), me, mayReroute]);
+      if (key === drawn) return;
+      drawn = key;
+      const focused = [rerouteButton, takeOverButton].find((button) => button === document.activeElement);
       const facts = [
         needsSeveral(detail) ? votes(detail) : [],
         behalf ? fact('behalf', 'On behalf of', name(behalf.name ?? behalf.id ?? behalf)) : [],
         pending || detail.assigned_to || detail.rule ? asked(detail, pending && mayReroute ? rerouteButton : null) : [],
         pending ? claim(detail, me, takeOverButton) : [],
       ].flat();
-      const key = facts.map((node) => node.outerHTML).join('').replace(/<time[^>]*datetime="([^"]*)"[^>]*>[^<]*/g, '$1');
-      if (key === drawn) return;
-      drawn = key;
-      const focused = [rerouteButton, takeOverButton].find((button) => button === document.activeElement);
       element.replaceChildren(...facts);
       if (focused?.isConnected) focused.focus();
     },

@@ -2,6 +2,15 @@
 
 import { Problem } from './api.js';
 
+/** Another refusal than that of a decision (rerouting, delegations) in words. */
+export function refusalWords(error) {
+  if (!(error instanceof Problem)) return `${error.message} It is not known whether it arrived. Pressing again is safe.`;
+  if (error.status === 401) return 'Your sign-in had ended. Nothing was recorded: press again.';
+  if (error.status >= 500 || error.status === 429) return 'The server could not take it now. Pressing again is safe.';
+  const words = error.body.errors?.map((one) => `${one.pointer ?? ''} ${one.detail}`.trim()).join('; ') || error.message;
+  return `Nothing was recorded: ${words}.`;
+}
+
 export function failureWords(error) {
   if (!(error instanceof Problem)) {
     return `${error.message} It is not known whether your answer arrived. Pressing again is safe: a request is decided only once.`;

@@ -5,7 +5,7 @@ import * as api from './api.js';
 import { createChooser, suggestAmong, suggestOperators } from './chooser.js';
 import { openDialog } from './dialogs.js';
 import { nameOf } from './names.js';
-import { failureWords } from './problems.js';
+import { refusalWords } from './problems.js';
 
 /** `groups` are those that the page knows of; `done()` is called after it. */
 export function rerouteDialog(detail, { groups, done }) {
@@ -42,7 +42,7 @@ export function rerouteDialog(detail, { groups, done }) {
       done();
     } catch (failure) {
       submit.removeAttribute('aria-disabled');
-      say(failure.code === 'not-assigned' ? 'You may not ask these: beyond the groups of its rule only an administrator can.' : failureWords(failure));
+      say(refusalWords(failure));
     }
   });
 }
