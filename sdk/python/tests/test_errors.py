@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import OKPAlgorithm
 
 from conftest import Agent, Json, People
 from relaytrace import (
@@ -128,6 +131,29 @@ def test_pinned_keys_and_a_receipt_that_is_not_theirs(agent: Agent, people: Peop
     with agent.relay(receipt_keys=keys) as relay:
         assert relay.request(asked.request_id).decision
     assert isinstance(ask_all(agent.relay(receipt_keys={"keys": []})), WrongDeployment)
+
+
+def test_votes_of_a_receipt_are_of_different_operators_and_end_with_its_decision() -> None:
+    key = Ed25519PrivateKey.generate()
+    keys = {"keys": [json.loads(OKPAlgorithm.to_jwk(key.public_key())) | {"kid": "k", "use": "sig"}]}
+    at = "2026-11-27T10:00:00Z"
+
+    def receipt(*voters: str, outcome: str = "approved") -> str:
+        def by(name: str) -> Json:
+            return {"kind": "operator", "id": name, "name": None}
+
+        claims = {"iss": "relay", "sub": "r", "iat": 1, "agent_id": "a", "client_request_key": "k", "outcome": outcome}
+        claims |= {"action_digest": "d", "decided_by": by("cem"), "decided_at": at}
+        claims |= {"votes": [{"voted_by": by(name), "voted_at": at} for name in voters]} if voters else {}
+        return jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": "k", "typ": "relaytrace-receipt+jwt"})
+
+    votes = verify_receipt(receipt("ana", "ben", "cem"), keys).votes
+    assert [vote.voted_by.id for vote in votes] == ["ana", "ben", "cem"]
+    assert verify_receipt(receipt(), keys).votes == ()
+    assert len(verify_receipt(receipt("ana", outcome="rejected"), keys).votes) == 1
+    for voters in (("ana", "ana", "cem"), ("ana", "ben")):
+        with pytest.raises(WrongReceipt):
+            verify_receipt(receipt(*voters), keys)
 
 
 GOOD: Json = {"url": "http://127.0.0.1:1", "token": "rtk_k.1_" + 43 * "x", "agent_id": "a", "response_secret": SECRET}

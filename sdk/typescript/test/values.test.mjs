@@ -16,6 +16,49 @@ test("digests are those of the contract's vectors", async () => {
   }
 });
 
+test("votes of a receipt are of different operators and end with its decision", async () => {
+  const { privateKey, publicKey } = await crypto.subtle.generateKey("Ed25519", true, ["sign", "verify"]);
+  const keys = { keys: [{ ...(await crypto.subtle.exportKey("jwk", publicKey)), kid: "k", use: "sig" }] };
+  const by = (id) => ({ kind: "operator", id, name: null });
+  const told = {
+    request_id: "r",
+    client_request_key: "k",
+    cause: "operator",
+    decided_by: by("cem"),
+    action_digest: "d",
+  };
+  const decision = async (outcome, ...voters) => {
+    const { request_id: sub, ...claims } = told;
+    const votes = voters.map((id) => ({ voted_by: by(id), voted_at: "2026-11-27T10:00:00Z" }));
+    const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+    const header = part({ alg: "EdDSA", typ: "relaytrace-receipt+jwt", kid: "k" });
+    const signed = `${header}.${part({ ...claims, sub, iss: "relay", outcome, votes, chain_head: "h", chain_length: 4 })}`;
+    const signature = Buffer.from(await crypto.subtle.sign("Ed25519", privateKey, Buffer.from(signed)));
+    return {
+      ...told,
+      outcome,
+      chain: { head: "h", length: 4 },
+      receipt: `${signed}.${signature.toString("base64url")}`,
+    };
+  };
+  const receipt = await sdk.verifyReceipt(await decision("approved", "ana", "ben", "cem"), keys);
+  assert.deepEqual(
+    receipt.votes.map(({ voted_by }) => voted_by.id),
+    ["ana", "ben", "cem"],
+  );
+  await sdk.verifyReceipt(await decision("approved"), keys);
+  await sdk.verifyReceipt(await decision("rejected", "ana"), keys);
+  for (const voters of [
+    ["ana", "ana", "cem"],
+    ["ana", "ben"],
+  ]) {
+    await assert.rejects(
+      decision("approved", ...voters).then((made) => sdk.verifyReceipt(made, keys)),
+      sdk.WrongReceipt,
+    );
+  }
+});
+
 const cyclic = {};
 cyclic.self = cyclic;
 const refused = {

@@ -262,5 +262,7 @@ class Receipt:
             decided_at=instant(claims["decided_at"]),
             issuer=str(claims["iss"]),
             claims=claims,
-            votes=tuple(Vote(Actor.parse(vote["voted_by"]), instant(vote["voted_at"])) for vote in claims.get("votes") or ()),
+            votes=tuple(
+                Vote(Actor.parse(vote["voted_by"]), instant(vote["voted_at"])) for vote in claims.get("votes") or ()
+            ),
         )
