@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from agent import verify_receipt
+from people import finance, of_group, ops  # noqa: F401
 from support import (
     REQUESTS,
     deliver,
@@ -24,6 +25,7 @@ from support import (
     verify_chain,
 )
 from test_answers import edit
+from test_delegations import decide_for, delegated  # noqa: F401
 from test_decide import OTHER_DIGEST, refused_as_decided
 from test_verifiers import VERIFIERS
 
@@ -72,6 +74,14 @@ def voters(votes: list, by: str = "voted_by") -> list:
 def entries_of(admin, request: dict) -> list[dict]:
     export = export_chain(admin, request["request_id"])
     return verify_chain(export, export["length"], export["head"])
+
+
+def attested(chain: dict, jwks: dict) -> bool:
+    """Whether the decisions and votes of an export hold: tests/verifiers/chain.mjs, node:crypto alone."""
+    message = json.dumps({"chain": chain, "jwks": jwks})
+    run = subprocess.run(["node", VERIFIERS / "chain.mjs"], input=message, capture_output=True, text=True, timeout=30)
+    assert run.returncode in (0, 1), run.stderr
+    return run.returncode == 0
 
 
 # ---------------------------------------------------------------- how many
@@ -227,6 +237,42 @@ def test_who_asked_approves_nothing(pair, operators):
     expect(approve(third, request), 201)
 
 
+def test_nobody_counts_twice_neither_as_themselves_nor_as_the_one_acted_for(trio, delegated, finance, ops, admin, jwks):
+    boss, other, third = finance[3:6]
+    deputy, second = ops[3:5]
+    for delegator, delegate in [(boss, deputy), (other, deputy), (boss, second), (third, second)]:
+        delegated(delegator, delegate)
+    request = submit(trio)
+    saw = {"action_digest": request["action_digest"]}
+    voted = expect(decide_for(deputy, request, boss.id, **saw), 201)
+    assert voted["approvals"] == {"required": 3, "given": 1}
+    assert expect(decide_for(deputy, request, boss.id, **saw), 200) == voted
+    expect_problem(approve(boss, request), 409, "already-voted")
+    expect_problem(approve(deputy, request), 409, "already-voted")
+    expect_problem(decide_for(deputy, request, other.id, **saw), 409, "already-voted")
+    vote(other, request, 2, 3)
+    # It would be the last one.
+    expect_problem(decide_for(second, request, boss.id, **saw), 409, "already-voted")
+    expect_problem(approve(deputy, request), 409, "already-voted")
+    made = expect(decide_for(second, request, third.id, **saw), 201)
+    assert (made["outcome"], made["decided_by"]["for"]["id"]) == ("approved", third.id)
+    votes = boss.detail(request["request_id"])["votes"]
+    assert [(one["voted_by"]["id"], one["voted_by"].get("for", {}).get("id")) for one in votes] == [
+        (deputy.id, boss.id), (other.id, None), (second.id, third.id)]
+    claims = verify_receipt(deliver(trio, request["request_id"])["receipt"], jwks)
+    assert claims["votes"][-1]["voted_by"] == claims["decided_by"] == made["decided_by"]
+    assert attested(export_chain(admin, request["request_id"]), jwks)
+
+
+def test_who_acts_for_the_requester_is_own_request(pair, delegated, finance, ops):
+    boss, deputy = finance[6], ops[6]
+    delegated(boss, deputy)
+    request = submit(pair, on_behalf_of={"id": boss.id})
+    saw = {"action_digest": request["action_digest"]}
+    expect_problem(decide_for(deputy, request, boss.id, **saw), 403, "own-request")
+    vote(deputy, request, 1, 2)
+
+
 def test_a_vote_past_respond_by_is_expired(admin, operator, wait_for):
     agent = asking(admin, 2)
     request = submit(agent, respond_by=in_seconds(1.5))
@@ -318,25 +364,17 @@ def test_a_receipt_of_a_plain_decision_says_nothing_of_votes(agent, operator, jw
 
 
 def test_attestations_of_votes_hold_for_a_library_of_another_language(pair, operators, admin, jwks):
-    """tests/verifiers/chain.mjs: node:crypto, written from the contract alone."""
     request = submit(pair)
     vote(operators[0], request, 1, 2, reason="für heute")
     expect(approve(operators[1], request), 201)
     export = export_chain(admin, request["request_id"])
-
-    def accepted(chain: dict) -> bool:
-        message = json.dumps({"chain": chain, "jwks": jwks})
-        run = subprocess.run(["node", VERIFIERS / "chain.mjs"], input=message, capture_output=True, text=True, timeout=30)
-        assert run.returncode in (0, 1), run.stderr
-        return run.returncode == 0
-
-    assert accepted(export)
+    assert attested(export, jwks)
     for position in (1, 2):
         forged = json.loads(json.dumps(export))
         entry = json.loads(base64.b64decode(forged["entries"][position]["entry"]))
         entry["actor"]["id"] = operators[5].id
         forged["entries"][position]["entry"] = base64.b64encode(json.dumps(entry).encode()).decode()
-        assert not accepted(forged)
+        assert not attested(forged, jwks)
 
 
 # ---------------------------------------------------------------- races

@@ -50,7 +50,8 @@ WITH target AS (
                 -- for vote.sql.
                 AND (r.approvals_required IS NULL OR r.approvals_required = 1 OR i.outcome = 'rejected'
                     OR i.answer = 'approve' AND r.approvals_given = r.approvals_required - 1
-                        AND i.actor_id <> ALL (r.voters))
+                        AND i.actor_id <> ALL (r.voters)
+                        AND (i.person NOT LIKE '{"for":%' OR i.person::jsonb ->> 'for' <> ALL (r.voters)))
                 -- Nobody approves what is done for them.
                 AND (r.on_behalf_of IS NULL OR i.outcome <> 'approved'
                     OR NOT is_own_request(r.tenant_id, r.on_behalf_of, r.rule_terms, i.person::jsonb))
@@ -87,8 +88,9 @@ WITH target AS (
             -- The votes before it as the row has them; of an approval it is itself the last.
             || CASE WHEN t.votes IS NULL THEN '' ELSE ',"votes":' || (t.votes || CASE
                 WHEN t.outcome <> 'approved' THEN '[]'
-                ELSE jsonb_build_object('seq', t.chain_length + 1, 'at', rfc3339(t.at), 'reason', t.reason,
-                    'actor', chain_actor(t.actor_kind, t.actor_id, t.actor_name)::jsonb)
+                ELSE jsonb_build_object('seq', t.chain_length + 1, 'at', rfc3339(t.at), 'reason', t.reason, 'actor', CASE
+                    WHEN t.acting IS NULL THEN chain_actor(t.actor_kind, t.actor_id, t.actor_name)
+                    ELSE acting_actor(t.actor_kind, t.actor_id, t.actor_name, t.acting) END::jsonb)
                 END)::text END
             || ',"reason":' || json_text(t.reason) || COALESCE(',"key_id":"' || t.key_id || '"', '')
             || COALESCE(',"freeze_id":"' || t.freeze_id || '"', '') || ',"attestation":' || t.attestation) AS entry
