@@ -106,6 +106,12 @@ bench: ## Compare the service with pgbench running the same statements (BENCH='-
 	@cargo build --release --package local --package simulator
 	@target/release/simulator bench $(BENCH)
 
+.PHONY: bench-peer
+bench-peer: ## Compare whole handoffs with Restate's, in turns, under the same load (RUNS=3; a quarter of an hour)
+	@local/setup
+	@cargo build --release --package local
+	@simulator/peers/run
+
 .PHONY: screenshots
 screenshots: ## Draw the operator page's main states into docs/ (Chromium)
 	@local/setup test

@@ -1,7 +1,7 @@
 //! Submit, decide, poll and acknowledge cost one round trip to Postgres each, by Postgres's own count.
 
 use relaytrace_store::MIGRATOR;
-use relaytrace_testing::{NO_NATS, TestApp};
+use relaytrace_testing::{NO_NATS, TestApp, until};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -33,14 +33,33 @@ async fn decide(app: &TestApp, id: &str, body: &Value) -> u16 {
     app.post(&format!("/v1/hitl/requests/{id}/decision"), &app.operator("maria"), body).await.status.as_u16()
 }
 
-/// What is attested names its action: it is looked up where the operator did not say which one they saw.
+/// Each process notes once a minute whom it has seen, behind the call.
+async fn operator_is_known(processes: &[&TestApp]) {
+    for app in processes {
+        assert_eq!(app.get("/v1/hitl/me", &app.operator("maria")).await.status, 200);
+    }
+    let noted = "SELECT COALESCE(sum(calls), 0)::bigint FROM pg_stat_statements
+        WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND toplevel AND query LIKE '/* relaytrace: note_operator */%'";
+    let owner = &processes[0].owner;
+    let notes = async || sqlx::query_scalar::<_, i64>(noted).fetch_one(owner).await.expect("a count");
+    until(async || notes().await == i64::try_from(processes.len()).expect("few")).await;
+}
+
+/// What is attested names its action: where the operator did not say which one they saw, it is remembered by the process
+/// that stored it, and looked up by another.
 #[sqlx::test(migrator = "MIGRATOR")]
-async fn a_decision_without_a_digest_costs_one_look_more(owner: PgPool) {
+async fn a_decision_without_a_digest_costs_another_process_one_look_more(owner: PgPool) {
     sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&owner).await.expect("the extension");
     let app = TestApp::new(&owner, ingest::router().merge(decide::router()));
-    let id = app.submit(&app.agent("a").await, "k").await;
+    let agent = app.agent("a").await;
+    let process = app.another_process(decide::router(), NO_NATS);
+    let (here, elsewhere) = (app.submit(&agent, "here").await, app.submit(&agent, "elsewhere").await);
+    operator_is_known(&[&app, &process]).await;
     statements(&app.owner).await;
-    assert_eq!(decide(&app, &id, &json!({"decision": "approve"})).await, 201);
+    assert_eq!(decide(&app, &here, &json!({"decision": "approve"})).await, 201);
+    assert_eq!(statements(&app.owner).await, [("decide".to_owned(), 1)]);
+    assert_eq!(decide(&process, &elsewhere, &json!({"decision": "approve"})).await, 201);
     assert_eq!(statements(&app.owner).await, [("decide".to_owned(), 1), ("decision_standing".to_owned(), 1)]);
 }
 
@@ -54,6 +73,7 @@ async fn each_call_of_a_handoff_is_one_statement(owner: PgPool) {
     // The key is looked up once, and noted as used.
     app.submit(&agent, "first").await;
     app.submit(&agent, "second").await;
+    operator_is_known(&[&app]).await;
     statements(&app.owner).await;
 
     let mut ids = Vec::new();

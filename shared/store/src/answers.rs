@@ -143,10 +143,11 @@ impl Round<'_> {
     }
 
     /// The answer as a signed decision; `None`: it has its result. Where the operator did not name the action, its digest
-    /// is looked up, and a request that takes votes refuses it.
+    /// is remembered or looked up, and a request that takes votes refuses it.
     async fn attested(&mut self, place: usize) -> Result<Option<Attested>> {
         let (deciding, taker) = &self.answers[place];
-        let action_digest = if let Some(digest) = deciding.action_digest {
+        let known = deciding.action_digest.or_else(|| self.store.actions.get(&deciding.request_id));
+        let action_digest = if let Some(digest) = known {
             digest
         } else {
             let standing = self.store.standing(&deciding.by, &[deciding.request_id]).await?;

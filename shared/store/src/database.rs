@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use quick_cache::sync::Cache;
 use relaytrace_domain::signing::Attestor;
-use relaytrace_domain::{AgentId, Clock, DeliveryRules, Error, PermitRules, Result};
+use relaytrace_domain::{AgentId, Clock, DeliveryRules, Digest, Error, PermitRules, RequestId, Result};
 use sqlx::Connection as _;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgQueryResult, PgRow, Postgres};
 use sqlx::query::{Map, Query};
@@ -34,7 +35,12 @@ pub struct Database {
     pub(crate) counts: Arc<SharedCounts>,
     /// What submissions are judged by.
     pub(crate) known_rules: Arc<KnownRules>,
+    /// Digests of the actions that this process stored last, of requests that one approval decides. Neither ever changes.
+    pub(crate) actions: Arc<Cache<RequestId, Digest>>,
 }
+
+/// How many digests are remembered: some 100 bytes each.
+const ACTIONS: usize = 10_000;
 
 /// A statement of `sql/` with its parameters, and how its rows are read.
 type Rows<F> = Map<'static, Postgres, F, PgArguments>;
@@ -55,6 +61,7 @@ impl Database {
             left_over,
             counts: Arc::default(),
             known_rules: Arc::default(),
+            actions: Arc::new(Cache::new(ACTIONS)),
         }
     }
 

@@ -369,10 +369,11 @@ impl Database {
         asked.await?.ok_or(Error::NotFound)
     }
 
-    /// Signs a decision. Where the decider did not name the action, its digest is looked up: every signed decision
-    /// names its action.
+    /// Signs a decision. Where the decider did not name the action, its digest is remembered or looked up: every signed
+    /// decision names its action. Whether the decider may know of the request, its statement asks.
     pub(crate) async fn attest(&self, deciding: Deciding) -> Result<Attested> {
-        let action_digest = match (deciding.action_digest, &deciding.by) {
+        let known = deciding.action_digest.or_else(|| self.actions.get(&deciding.request_id));
+        let action_digest = match (known, &deciding.by) {
             (Some(digest), _) => digest,
             // Only its own agent may learn that there is such a request.
             (None, Authority::Agent(caller)) => self.request_of(caller, deciding.request_id).await?.0.action_digest,

@@ -186,7 +186,14 @@ impl Row for Submitting {
             })
             .await?;
         let inserted = in_order(rows, |row| row.request_id, inserted.into_iter().map(|row| (row.request_id, row)));
-        rows.iter().zip(inserted).map(|(row, inserted)| inserted.map(|it| row.created(it)).transpose()).collect()
+        let created = rows.iter().zip(inserted).map(|(row, inserted)| {
+            let Some(inserted) = inserted else { return Ok(None) };
+            if inserted.approvals.is_none_or(|approvals| approvals == 1) {
+                database.actions.insert(row.request_id, row.submission.action_digest);
+            }
+            row.created(inserted).map(Some)
+        });
+        created.collect()
     }
 }
 
