@@ -155,7 +155,7 @@ fn told(
     let told = match result {
         Ok((Verdict::Voted(vote), is_new)) => Told { http_status: status(is_new), vote: Some(vote), ..none },
         Ok((Verdict::Decided(decision), is_new)) => {
-            let decision = if shortened { decision.shortened() } else { decision };
+            let decision = if shortened { decision.shortened() } else { *decision };
             Told { http_status: status(is_new), decision: Some(decision), shortened, ..none }
         }
         Err(error) => {

@@ -110,7 +110,7 @@ async fn write(state: &AppState, scope: &Scope, mut deciding: Deciding, given: &
     match written {
         Ok(written) => {
             deciding.written = Some(written);
-            Ok((Verdict::Decided(state.store.decided_before(&deciding).await?.decision), false))
+            Ok((Verdict::Decided(Box::new(state.store.decided_before(&deciding).await?.decision)), false))
         }
         Err(error) => match state.store.decided_before(&deciding).await {
             Ok(decided) => Err(Error::AlreadyDecided(Box::new(decided.decision))),

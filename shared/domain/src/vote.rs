@@ -122,7 +122,7 @@ impl Voted {
 #[serde(untagged)]
 pub enum Verdict {
     /// The decision as it stands.
-    Decided(Decision),
+    Decided(Box<Decision>),
     /// A vote of a request that needs others.
     Voted(Voted),
 }

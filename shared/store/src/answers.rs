@@ -37,7 +37,7 @@ pub struct Answered {
 
 impl From<Decided> for Answered {
     fn from(Decided { decision, event, leased }: Decided) -> Self {
-        Self { verdict: Verdict::Decided(decision), event, leased }
+        Self { verdict: Verdict::Decided(Box::new(decision)), event, leased }
     }
 }
 

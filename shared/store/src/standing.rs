@@ -14,7 +14,7 @@ use crate::decisions::{Authority, Decided, Deciding};
 #[derive(Debug)]
 pub(crate) enum Stands {
     /// The same was decided before, or its last approval followed this one.
-    Decided(Decision),
+    Decided(Box<Decision>),
     /// The same approval was given before, and the request needs others.
     Voted(Voted),
     /// The request needs more approvals than this one.
@@ -50,7 +50,9 @@ impl Standing {
         let is_repeated_vote =
             is_vote && deciding.written.is_none() && self.has_vote(&actor, deciding.reason.as_deref());
         match self.decision {
-            Some(decision) if is_repeated_vote || deciding.is_repeated_by(&decision) => Ok(Stands::Decided(decision)),
+            Some(decision) if is_repeated_vote || deciding.is_repeated_by(&decision) => {
+                Ok(Stands::Decided(Box::new(decision)))
+            }
             Some(decision) => Err(Error::AlreadyDecided(Box::new(decision))),
             None if is_repeated_vote && saw == Some(self.action_digest) => Ok(Stands::Voted(self.voted())),
             None if is_operators && self.now >= self.respond_by => {
@@ -99,7 +101,7 @@ impl Database {
         }
         let standing = self.standing(&deciding.by, &[deciding.request_id]).await?.pop().ok_or(Error::NotFound)?;
         match standing.against(deciding)? {
-            Stands::Decided(decision) => Ok(Decided { decision, event: None, leased: None }),
+            Stands::Decided(decision) => Ok(Decided { decision: *decision, event: None, leased: None }),
             Stands::Voted(_) | Stands::NeedsVotes => {
                 Err(Error::Unavailable(anyhow::anyhow!("a decision without votes met a request that takes them")))
             }
