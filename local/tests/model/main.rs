@@ -3,8 +3,6 @@
 //!
 //! `PROPTEST_CASES` sets the number of histories, `PROPTEST_RNG_SEED` repeats those of a failure.
 
-#![expect(clippy::large_futures, reason = "one history at a time, on the stack of its test")]
-
 mod case;
 mod commands;
 mod model;
