@@ -332,6 +332,16 @@ def test_an_agent_that_is_registered_is_under_the_rules_from_its_first_submissio
     assert submit(newcomer)["rule"] == {"name": "everybody", "version": version}
 
 
+def test_agents_that_are_registered_while_rules_are_set_are_under_them(admin):
+    for number in range(4):
+        etag, _ = stands(admin)
+        *newcomers, made = race([lambda: register_agent(admin) for _ in range(8)]
+                                + [lambda: put(admin, [rule(f"race {number}", {}, approvals=2)], etag)])
+        version = expect(made, 200)["version"]
+        for newcomer in newcomers:
+            assert submit(newcomer)["rule"] == {"name": f"race {number}", "version": version}
+
+
 def test_rules_are_the_tenants_own(admin, http, stack):
     from support import Person
 

@@ -81,6 +81,10 @@ def orders_of(side: Side, ids: dict) -> None:
     order = {"replay_key": ids["replay_key"], "target": "deliveries", "scope": {"request_ids": [ids["dead"]]},
              "reason": REASON, "dry_run": True}
     ids["replay_id"] = expect(side.admin.post("/v1/admin/replay", json=order), 202)["replay_id"]
+    groups = expect(side.operator.get("/v1/hitl/me"), 200)["groups"]
+    for name in (ids["delegation_id"], f"{ids['delegation_id']}-2"):
+        delegation = {"to": f"deputy-of-{ids['title']}", "groups": groups[:1], "until": in_seconds(3600), "reason": REASON}
+        expect(side.operator.call("PUT", f"/v1/hitl/delegations/{name}", json=delegation), 200)
 
 
 def fresh_ids() -> dict:
@@ -190,6 +194,10 @@ def decisions() -> list:
             lambda ids: {"decision": "approve", "action_digest": ids["action_digest"]}]
 
 
+def assignments() -> list:
+    return [{"groups": ["ops"], "reason": REASON}, lambda ids: {"operators": [ids["operator_id"]], "reason": REASON}]
+
+
 def batches() -> list:
     one = lambda ids, state: {"request_id": ids[state], "decision": "approve", "action_digest": ids["action_digest"]}
     return [lambda ids, state=state: {"decisions": [one(ids, state)]} for state in ("pending", "approved", "bridged")]
@@ -264,6 +272,15 @@ TRIES = {
     "GET /v1/hitl/requests/{request_id}": of_each_state(by("operator")),
     "POST /v1/hitl/requests/{request_id}/decision": of_each_state(by("operator", *decisions())),
     "POST /v1/hitl/decisions": by("operator", *batches()),
+    "PUT /v1/hitl/requests/{request_id}/assignment": [
+        each for who in ("operator", "admin") for each in of_each_state(by(who, *assignments()))],
+    "PUT /v1/hitl/requests/{request_id}/claim": of_each_state(by("operator", {"seconds": 60})),
+    "DELETE /v1/hitl/requests/{request_id}/claim": of_each_state(by("operator")),
+    "GET /v1/hitl/delegations": [each for who in ("operator", "admin") for each in searched(who, limit=200)],
+    # Of a group that the caller is not in: the name is free in each tenant.
+    "PUT /v1/hitl/delegations/{delegation_id}": by("operator", lambda ids: {
+        "to": ids["operator_id"], "groups": ["of nobody"], "until": in_seconds(600), "reason": REASON}),
+    "DELETE /v1/hitl/delegations/{delegation_id}": by("operator") + by("admin"),
     # Administrators.
     "POST /internal/timeout-sweep": by("admin"),
     "GET /v1/admin/agents": searched("admin", limit=200),
@@ -283,6 +300,9 @@ TRIES = {
     "GET /v1/admin/stale": searched("admin", limit=200),
     "POST /v1/admin/replay": by("admin", *replays()),
     "GET /v1/admin/replays/{replay_id}": by("admin"),
+    "GET /v1/admin/rules": by("admin"),
+    "PUT /v1/admin/rules": by("admin", {"rules": [], "note": REASON}),
+    "GET /v1/admin/rules/{version}": by("admin"),
     "GET /v1/admin/timeout-policies": by("admin"),
     "PUT /v1/admin/timeout-policies": by("admin", lambda ids: {
         "agent_id": ids["agent_id"], "priority": "P3", "respond_within_seconds": 5, "on_timeout": "auto_reject"}),
@@ -359,7 +379,7 @@ def told(response: httpx.Response, *sent: dict) -> tuple:
 
 
 MARKS = ("agent_id", "key_id", "title", "action_type", "pending", "approved", "dead", "bridged", "dead_letter_id", "policy_id",
-         "freeze_id", "replay_key", "replay_id", "group", "client_request_key")
+         "freeze_id", "replay_key", "replay_id", "group", "client_request_key", "delegation_id")
 tried = {"routes": 0, "tries": 0}
 
 
@@ -387,7 +407,7 @@ def test_no_route_tells_or_does_anything_of_another_tenant(sides, operation):
 
 LISTS = [
     ("operator", REQUESTS, {"status": "all", "limit": 1}), ("operator", REQUESTS, {"status": "decided", "limit": 1}),
-    ("operator", "/v1/hitl/operators", {"limit": 1}), ("admin", "/v1/admin/agents", {"limit": 1}),
+    ("operator", "/v1/hitl/operators", {"limit": 1}), ("operator", "/v1/hitl/delegations", {"limit": 1}), ("admin", "/v1/admin/agents", {"limit": 1}),
     ("admin", "/v1/admin/log", {"limit": 1}), ("admin", "/v1/admin/dead-letters", {"limit": 1}),
     ("admin", "/v1/admin/stale", {"limit": 1}),
 ]
