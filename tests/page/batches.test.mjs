@@ -33,6 +33,8 @@ test("by keyboard: X selects, Shift A opens, every action is in sight, one call 
   await tab.keyboard.press(send);
   await tab.getByRole("heading", { name: "3 of 3 requests answered" }).waitFor();
   assert.deepEqual(await results(tab), ["Approved.", "Approved.", "Approved."]);
+  await eventually(() => tab.locator("#list a.row .title").allInnerTexts(), ["Mail dee"]);
+  assert.equal(await tab.locator("#picked").isVisible(), false);
   assert.deepEqual(sent, [asked.slice(0, 3).map(({ request_id, action_digest }) => ({ request_id, decision: "approve", action_digest, reason: "all three are on the list" }))]);
   assert.deepEqual(await outcomes(asked), ["approved", "approved", "approved", "pending"]);
   assert.equal((await detail(asked[0].request_id)).decision.reason, "all three are on the list");
@@ -173,17 +175,20 @@ test("on a phone: selected by touch, a page of its own, and the way back leads t
 });
 
 test("what was decided meanwhile is no longer selected; another view selects nothing", async (t) => {
-  const { agent, asked, tab } = await open(t, [mail("ann"), mail("bob")]);
+  const { agent, asked, tab } = await open(t, [mail("ann"), mail("bob"), mail("cy")]);
   await pick(tab, "Mail ann").check();
   await pick(tab, "Mail bob").check();
   await tab.goto(`${stack.base_url}/?agent_id=${agent.agentId}&status=all`);
   await row(tab, "Mail bob").waitFor();
   assert.equal(await tab.locator("#picked").isVisible(), false);
-  await pick(tab, "Mail ann").check();
-  await pick(tab, "Mail bob").check();
+  for (const to of ["ann", "bob", "cy"]) await pick(tab, `Mail ${to}`).check();
   await decide(asked[0].request_id, "reject", "no");
-  await eventually(() => tab.locator("#picked strong").innerText(), "1 selected");
+  await eventually(() => tab.locator("#picked strong").innerText(), "2 selected");
   assert.equal(await pick(tab, "Mail ann").count(), 0);
+  await tab.goto(`${stack.base_url}/?agent_id=${agent.agentId}`); // where what is decided is not listed
+  for (const to of ["bob", "cy"]) await pick(tab, `Mail ${to}`).check();
+  await decide(asked[1].request_id, "reject", "no");
+  await eventually(() => tab.locator("#picked strong").innerText(), "1 selected");
   await tab.locator("#tabs a[data-status=decided]").click();
   await row(tab, "Mail ann").waitFor();
   assert.equal(await tab.locator("#list .pick:visible").count(), 0);

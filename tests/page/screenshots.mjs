@@ -103,7 +103,7 @@ await draw("edit-dark", { viewport: roomy, colorScheme: "dark", query: open(chan
 await draw("edit-phone", { phone: true, query: open(changed), act: edit });
 await draw("respond", { query: open(asks), act: async (tab) => { await tab.locator("#respond").click(); await field(tab, "window").selectOption("\"next weekend\""); } });
 await draw("group", { viewport: roomy, query: open(turn[0]), ready: (tab) => tab.locator(".group-list li").first().waitFor() });
-await draw("group-all", { viewport: roomy, query: open(turn[0]), ready: (tab) => tab.locator(".group-list li").first().waitFor(), act: (tab) => tab.getByRole("button", { name: "Approve all 3" }).click() });
+await draw("group-all", { viewport: roomy, query: open(turn[0]), ready: (tab) => tab.locator(".group-list li").first().waitFor(), act: async (tab) => { await tab.getByRole("button", { name: "Approve all 3" }).click(); await tab.locator(".batch-list li").nth(2).waitFor(); } });
 await draw("carried-out", { viewport: roomy, query: `?status=decided&id=${paid.request_id}`, ready: (tab) => tab.locator(".sides").waitFor() });
 
 // Several people, and several requests.

@@ -45,7 +45,7 @@ const state = {
 state.cursorId = state.show = state.view.id;
 const me = () => state.session?.id ?? state.session?.sub ?? '';
 const composer = createComposer(detailView.barPlace, { send, opened: () => { detailView.showAction(); draw(); } });
-const batch = createBatch(detailView.batchPlace, { me, show: detailView.showBatch, open: (id) => open(id, true), took: tookOne, leave: leaveBatch, closed: batchClosed });
+const batch = createBatch(detailView.batchPlace, { me, show: detailView.showBatch, open: (id) => open(id, true), took: tookOne, answered: tookAll, leave: leaveBatch, closed: batchClosed });
 const picks = createPicks({ answer: openBatch, changed: () => draw() });
 const group = createGroup({ open: (id) => open(id, true), answer: openBatch });
 const claims = createClaims({ me, changed: () => loop.now() });
@@ -162,6 +162,12 @@ function tookOne(detail, verdict) {
   if (api.isVote(verdict)) return;
   dropDraft(detail.request_id);
   keepDecision(detail, verdict);
+}
+
+function tookAll() {
+  state.items = itemsOf(state.queue, state.view);
+  draw();
+  loop.now();
 }
 
 function batchClosed(wasSent) {
@@ -309,7 +315,7 @@ function draw() {
   setAttr(document.body, 'data-stale', api.connection.lost ? '1' : null);
   setAttr(byId('list'), 'aria-busy', state.list === 'loading' ? 'true' : null);
   drawList(items, { view, cursorId: state.cursorId, open, picks: mayPick() ? picks : null, me: me(), fresh: state.fresh, more: state.queue.more });
-  picks.draw(items);
+  picks.draw(items, state.list === 'ok');
   if (state.show && state.show === view.id && at >= 0) { showRow(state.show); state.show = ''; }
   drawNote({
     status: state.list, error: state.listError, view, counts: state.counts,

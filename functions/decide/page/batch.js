@@ -23,10 +23,10 @@ function stopFor(detail, mode, me) {
 }
 
 /**
- * `me()` is this person's id; `took(detail, verdict)` is told each answer that was recorded; `leave()` is asked to close it;
- * `closed(wasSent)` is told that it is.
+ * `me()` is this person's id; `took(detail, verdict)` is told each answer that was recorded, and `answered()`
+ * that all are; `leave()` is asked to close it; `closed(wasSent)` is told that it is.
  */
-export function createBatch(bar, { me, show, open, took, leave, closed }) {
+export function createBatch(bar, { me, show, open, took, answered, leave, closed }) {
   let now = null; // {mode, members: [{detail, result}], out: [{detail, why}], sending, sent, blocked}
   const heading = h('h2', { class: 'detail-title', id: 'batch-title', tabindex: '-1' });
   const summary = h('p', { class: 'facts', role: 'status' });
@@ -115,6 +115,7 @@ export function createBatch(bar, { me, show, open, took, leave, closed }) {
     mine.sent ||= Boolean(results);
     if (now !== mine) return;
     draw();
+    if (results) answered();
     if (results) { heading.focus({ preventScroll: true }); byId('detail-pane').querySelector('.detail-scroll').scrollTop = 0; }
   }
 

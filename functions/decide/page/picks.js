@@ -61,10 +61,13 @@ export function createPicks({ answer, changed }) {
       return true;
     },
     clear() { if (chosen.size) { chosen.clear(); changed(); } },
-    /** What is listed now; what is known to be decided is no longer chosen. */
-    draw(all) {
+    /** What is listed now, and whether that is known: what is not pending any more, or not listed, is no longer chosen. */
+    draw(all, isKnown) {
       listed = all;
-      for (const item of all) if (chosen.has(item.request_id)) { if (isPending(item)) chosen.set(item.request_id, item); else chosen.delete(item.request_id); }
+      if (isKnown && chosen.size) {
+        const pending = new Map(all.filter(isPending).map((item) => [item.request_id, item]));
+        for (const id of chosen.keys()) if (pending.has(id)) chosen.set(id, pending.get(id)); else chosen.delete(id);
+      }
       place.hidden = !chosen.size;
       if (!chosen.size) return;
       const n = chosen.size;
