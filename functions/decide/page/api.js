@@ -120,7 +120,17 @@ export const release = (id) => send(`${one(id)}/claim`, isAnything, { method: 'D
 export const reroute = (id, body) => send(`${one(id)}/assignment`, isAnything, { method: 'PUT', body });
 export const getOperators = async (q) => (await send(`/v1/hitl/operators?${new URLSearchParams({ q, limit: '20' })}`, isList(isPerson))).items;
 const delegation = (id) => `/v1/hitl/delegations/${encodeURIComponent(id)}`;
-export const getDelegations = async () => (await send('/v1/hitl/delegations', isList(isDelegation))).items;
+/** Those from and to this person, the newest first; an administrator's are the tenant's, so that their own may be on a later page. */
+export async function getDelegations() {
+  const items = [];
+  for (let cursor = '', pages = 0; pages < 10; pages += 1) {
+    const page = await send(`/v1/hitl/delegations?${new URLSearchParams({ limit: '200', ...(cursor && { cursor }) })}`, isList(isDelegation));
+    items.push(...page.items);
+    cursor = page.next_cursor ?? '';
+    if (!cursor) break;
+  }
+  return items;
+}
 export const delegate = (id, body) => send(delegation(id), isAnything, { method: 'PUT', body });
 export const endDelegation = (id) => send(delegation(id), isAnything, { method: 'DELETE' });
 

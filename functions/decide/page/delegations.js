@@ -9,6 +9,7 @@ import { now, timeNode } from './time.js';
 
 const DAY = 86_400_000;
 const MOST_DAYS = 90;
+const PAST = 5; // of those that are over, the latest
 const two = (n) => String(n).padStart(2, '0');
 /** A time as a field for date and time wants it, in this place's time. */
 const local = (ms) => { const at = new Date(ms); return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}T${two(at.getHours())}:${two(at.getMinutes())}`; };
@@ -48,7 +49,8 @@ export function delegationsDialog(me) {
     let all;
     try { all = await api.getDelegations(); } catch (failure) { setText(said, refusalWords(failure)); return; }
     const fill = (list, those, words) => list.replaceChildren(...(those.length ? those : [h('li', { class: 'muted' }, words)]));
-    fill(given, all.filter(({ by }) => by?.id === me.id).map((one) => item(one, { id: one.to, name: one.to_name }, true)), 'Nobody.');
+    const mine = all.filter(({ by }) => by?.id === me.id);
+    fill(given, [...mine.filter((one) => !isOver(one)), ...mine.filter(isOver).slice(0, PAST)].map((one) => item(one, { id: one.to, name: one.to_name }, true)), 'Nobody.');
     fill(got, all.filter((one) => one.to === me.id && !isOver(one)).map((one) => item(one, one.by, false)), 'Nobody.');
   }
   load();

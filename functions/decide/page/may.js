@@ -38,6 +38,14 @@ export function stopOf(detail, answer, as) {
 /** Whether a person may answer it as themselves, in any way. */
 export const mayMyself = ({ you }) => !Array.isArray(you?.may) || you.may.length > 0 || you.why_not !== 'not-assigned';
 
+/** Why several cannot be approved at once: '' where they can. */
+export function whyNotAtOnce(items) {
+  const urgent = items.filter(({ priority }) => priority === 'P1').length;
+  if (urgent) return `A P1 is approved by itself: ${urgent} of the ${items.length} ${urgent === 1 ? 'is one' : 'are'}.`;
+  const kinds = new Set(items.map(({ action_type: type }) => type)).size;
+  return kinds > 1 ? `Approving takes one kind of action at once; these are of ${kinds} kinds.` : '';
+}
+
 /** Somebody else who says to be at it, while that counts. */
 export function claimedByOther({ claimed_by: by, claimed_until: until }, me, at) {
   const id = by?.id ?? by;

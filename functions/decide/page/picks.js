@@ -2,18 +2,11 @@
 // any. What is chosen is only a list of names: each action is shown again before anything is sent (batch.js).
 
 import { byId, h, setAttr, setText } from './dom.js';
+import { whyNotAtOnce } from './may.js';
 import { isPending } from './state.js';
 import { key } from './composer.js';
 
-export const MOST = 100; // of one call
-
-/** Why the chosen cannot be approved at once: '' where they can. */
-export function whyNotAtOnce(items) {
-  const urgent = items.filter(({ priority }) => priority === 'P1').length;
-  if (urgent) return `A P1 is approved by itself: ${urgent} of the ${items.length} ${urgent === 1 ? 'is one' : 'are'}.`;
-  const kinds = new Set(items.map(({ action_type: type }) => type)).size;
-  return kinds > 1 ? `Approving takes one kind of action at once; these are of ${kinds} kinds.` : '';
-}
+const MOST = 100; // of one call
 
 /** `answer(mode, items)` opens the answer to the chosen; `changed()` is called when others are chosen. */
 export function createPicks({ answer, changed }) {
