@@ -1,6 +1,8 @@
 """What the database itself refuses: decisions and chains are written once, whoever asks."""
 
 import json
+import re
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -118,3 +120,20 @@ def test_every_invariant_is_tried(connection):
         "SELECT (regexp_matches(prosrc, $$THEN '(\\w+)'$$, 'g'))[1] FROM pg_proc WHERE proname = ANY (%s)", [functions]
     )
     assert {name for [name] in named} == set(BROKEN)
+
+
+SQL = Path(__file__).resolve().parents[2] / "shared" / "store" / "sql"
+# What operators do, by the function decide.
+OF_PEOPLE = ["assign", "claim", "decide", "decision_standing", "detail", "end_delegation", "queue", "queue_decided",
+             "release_claim", "set_delegation", "vote"]
+
+
+@pytest.mark.parametrize("name", OF_PEOPLE)
+def test_the_authority_of_people_may_do_what_operators_do(connection, name):
+    """Rights are looked at when a statement begins, whatever its values. The one-process stack has all of them in one role."""
+    statement = (SQL / f"{name}.sql").read_text()
+    connection.execute("SET ROLE relaytrace_people")
+    values = ", ".join(["NULL"] * max(int(number) for number in re.findall(r"\$(\d+)", statement)))
+    connection.pgconn.exec_(f"PREPARE tried AS {statement}".encode())
+    explained = connection.pgconn.exec_(f"EXPLAIN EXECUTE tried ({values})".encode())
+    assert explained.ntuples > 0, explained.error_message.decode()

@@ -53,7 +53,7 @@ GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_agent;
 GRANT INSERT, UPDATE, DELETE ON hook_waits TO relaytrace_app, relaytrace_agent;
 
 -- ---------------------------------------------------------------- relaytrace_people
-GRANT UPDATE (assigned_groups, assigned_operators) ON hitl_requests TO relaytrace_app, relaytrace_people;
+GRANT UPDATE (assigned_groups, assigned_operators, votes) ON hitl_requests TO relaytrace_app, relaytrace_people;
 GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_people;
 GRANT INSERT, UPDATE (ended_at, ended_by_kind, ended_by, ended_by_name) ON delegations TO relaytrace_app, relaytrace_people;
 GRANT INSERT, UPDATE, DELETE ON claims TO relaytrace_app, relaytrace_people;
