@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { batchesBy, eventually, focused, openPage, PHONE, row } from "./browser.mjs";
+import { newGateway } from "./gateway.mjs";
 import { answer, askAll, decide, detail, needApprovals, newAgent, stack } from "./stack.mjs";
 
 const send = "ControlOrMeta+Enter";
@@ -193,4 +194,46 @@ test("what was decided meanwhile is no longer selected; another view selects not
   await row(tab, "Mail ann").waitFor();
   assert.equal(await tab.locator("#list .pick:visible").count(), 0);
   assert.equal(await tab.locator("#picked").isVisible(), false);
+});
+
+test("what the server could not take is sent again by itself, and nothing else is", async (t) => {
+  const { asked, tab, sent } = await open(t, [mail("ann"), mail("bob"), mail("cy")]);
+  for (const to of ["ann", "bob", "cy"]) await pick(tab, `Mail ${to}`).check();
+  await tab.locator("#picked-approve").click();
+  await tab.locator(".batch-list li").nth(2).waitFor();
+  // The stack took all three; of the second it is said that it could not be taken.
+  let first = true;
+  await tab.route("**/v1/hitl/decisions", async (route) => {
+    if (!first) return route.continue();
+    first = false;
+    const response = await route.fetch();
+    const { results: all } = await response.json();
+    const problem = { type: "urn:relaytrace:problem:unavailable", title: "Unavailable", status: 503, detail: "try again", code: "unavailable" };
+    return route.fulfill({ response, json: { results: all.map((one, n) => (n === 1 ? { request_id: one.request_id, http_status: 503, problem } : one)) } });
+  });
+  await tab.keyboard.press(send);
+  await tab.getByRole("heading", { name: "2 of 3 requests answered" }).waitFor();
+  assert.match((await results(tab))[1], /could not take the answer now\. Pressing again is safe\./);
+  await tab.getByRole("button", { name: "Approve 1 again" }).click();
+  await tab.getByRole("heading", { name: "3 of 3 requests answered" }).waitFor();
+  assert.deepEqual(sent.map((answers) => answers.map(({ request_id: id }) => id)), [asked.map(({ request_id: id }) => id), [asked[1].request_id]]);
+  assert.deepEqual(await outcomes(asked), ["approved", "approved", "approved"]);
+});
+
+test("without a connection nothing is sent, and the reason stays until it is back", async (t) => {
+  const gateway = await newGateway(t);
+  const { asked, tab, sent } = await open(t, [mail("ann"), mail("bob")], { at: gateway.base_url });
+  for (const to of ["ann", "bob"]) await pick(tab, `Mail ${to}`).check();
+  await tab.locator("#picked-reject").click();
+  await tab.locator("#batch-reason").fill("kept");
+  gateway.cut();
+  await tab.locator("#batch-error", { hasText: "Decisions wait until the connection is back." }).waitFor();
+  await tab.locator("#batch-reason").press(send);
+  assert.equal(sent.length, 0);
+  gateway.restore();
+  await eventually(() => tab.locator(".batch-form button[type=submit]").getAttribute("aria-disabled"), null);
+  assert.equal(await tab.locator("#batch-reason").inputValue(), "kept");
+  await tab.locator("#batch-reason").press(send);
+  await tab.getByRole("heading", { name: "2 of 2 requests answered" }).waitFor();
+  assert.deepEqual(await outcomes(asked), ["rejected", "rejected"]);
 });

@@ -154,7 +154,7 @@ export function createBatch(bar, { me, show, open, took, answered, leave, closed
     reason.draw();
     setAttr(submit, 'class', `button ${mode}`);
     setAttr(submit, 'aria-disabled', sending || blocked ? 'true' : null);
-    const words = sending ? 'Sending…' : `${verb} ${sent ? `the ${n} again` : n}`;
+    const words = sending ? 'Sending…' : `${verb} ${n}${sent ? ' again' : ''}`;
     if (submit.dataset.words !== words) { submit.dataset.words = words; submit.replaceChildren(words, ...(sending ? [] : [sendKey()])); }
     if (blocked) setText(error, blocked);
     else if (error.textContent === now.saidBlocked) setText(error, '');
