@@ -77,6 +77,7 @@ def orders_of(side: Side, ids: dict) -> None:
     ids["policy_id"] = expect(side.admin.call("PUT", "/v1/admin/timeout-policies", json=policy), 200)["policy_id"]
     freeze = {"agent_id": agent_id, "action_type": "nothing.of.this", "mode": "hold", "until": in_seconds(3600), "reason": REASON}
     made = side.admin.call("PUT", f"/v1/admin/freezes/{ids['freeze_id']}", json=freeze)
+    expect(side.admin.call("PUT", f"/v1/admin/channels/{ids['channel_id']}", json=channel(ids)), 200)
     assert made.status_code in (200, 201), made.text
     order = {"replay_key": ids["replay_key"], "target": "deliveries", "scope": {"request_ids": [ids["dead"]]},
              "reason": REASON, "dry_run": True}
@@ -221,6 +222,11 @@ def replays() -> list:
     ]
 
 
+def channel(ids):
+    config = {"url": "http://127.0.0.1:9/", "secret": "whsec_" + "A" * 44}
+    return {"kind": "webhook", "config": config, "events": ["requested"], "match": {"agents": [ids["agent_id"]]}}
+
+
 def freeze(**members):
     return lambda ids: {"agent_id": ids["agent_id"], "mode": "hold", "until": in_seconds(600), "reason": REASON} | members
 
@@ -283,10 +289,12 @@ TRIES = {
     "DELETE /v1/hitl/delegations/{delegation_id}": by("operator") + by("admin"),
     # Administrators.
     "POST /internal/timeout-sweep": by("admin"),
+    "POST /internal/notify": by("admin"),
     "GET /v1/admin/agents": searched("admin", limit=200),
     "POST /v1/admin/agents": "taken names are the deployment's",
     "GET /v1/admin/agents/{agent_id}": by("admin"),
-    "PATCH /v1/admin/agents/{agent_id}": by("admin", {"status": "disabled"}, {"name": REASON}, {"max_pending": 1}),
+    "PATCH /v1/admin/agents/{agent_id}": by("admin", {"status": "disabled"}, {"name": REASON}, {"max_pending": 1}, {"push": None}),
+    "POST /v1/admin/agents/{agent_id}/push/secret": by("admin"),
     "POST /v1/admin/agents/{agent_id}/keys": by("admin", lambda ids: key_registration(new_private_key())),
     "DELETE /v1/admin/agents/{agent_id}/keys/{key_id}": by("admin") + [own(each) for each in by("admin")],
     "POST /v1/admin/agents/{agent_id}/offboarding": by(
@@ -307,6 +315,11 @@ TRIES = {
     "PUT /v1/admin/timeout-policies": by("admin", lambda ids: {
         "agent_id": ids["agent_id"], "priority": "P3", "respond_within_seconds": 5, "on_timeout": "auto_reject"}),
     "DELETE /v1/admin/timeout-policies/{policy_id}": by("admin"),
+    "GET /v1/admin/channels": searched("admin", limit=200),
+    "GET /v1/admin/channels/{channel_id}": by("admin"),
+    "PUT /v1/admin/channels/{channel_id}": "names of channels are each tenant's own: test_channels.py",
+    "DELETE /v1/admin/channels/{channel_id}": by("admin"),
+    "POST /v1/admin/channels/{channel_id}/test": by("admin"),
     "GET /v1/admin/freezes": by("admin"),
     "GET /v1/admin/freezes/{freeze_id}": by("admin"),
     # First ended, where nothing is; then made: the name is free in each tenant; then of an agent that is not there.
@@ -379,7 +392,7 @@ def told(response: httpx.Response, *sent: dict) -> tuple:
 
 
 MARKS = ("agent_id", "key_id", "title", "action_type", "pending", "approved", "dead", "bridged", "dead_letter_id", "policy_id",
-         "freeze_id", "replay_key", "replay_id", "group", "client_request_key", "delegation_id")
+         "freeze_id", "channel_id", "replay_key", "replay_id", "group", "client_request_key", "delegation_id")
 tried = {"routes": 0, "tries": 0}
 
 
@@ -467,6 +480,7 @@ def seen(side: Side) -> list:
         [letter for letter in letters if letter["dead_letter_id"] == ids["dead_letter_id"]],
         expect(side.admin.get("/v1/admin/timeout-policies"), 200),
         expect(side.admin.get(f"/v1/admin/freezes/{ids['freeze_id']}"), 200),
+        expect(side.admin.get(f"/v1/admin/channels/{ids['channel_id']}"), 200),
         expect(side.admin.get(f"/v1/admin/replays/{ids['replay_id']}"), 200),
     ]
 

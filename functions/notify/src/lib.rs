@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use relaytrace_domain::Result;
+use relaytrace_domain::{Error, Result};
 use relaytrace_service::auth::Admin;
 use relaytrace_service::http::{Problem, Routes};
 use relaytrace_service::{AppState, DatabaseAuthority};
@@ -63,6 +63,8 @@ pub fn router() -> Routes {
 }
 
 /// Tell what is due
+///
+/// Of all tenants: for administrators of the deployment's own, which is `default` unless `DEFAULT_TENANT` says otherwise.
 #[utoipa::path(
     post, path = "/internal/notify", tag = "notify", security(("admin" = [])),
     responses(
@@ -70,10 +72,13 @@ pub fn router() -> Routes {
         (status = "default", description = "A problem", body = Problem, content_type = "application/problem+json"),
     )
 )]
-async fn notify(_: Admin, State(state): State<AppState>) -> Result<Json<NotifyReport>> {
+async fn notify(Admin(scope): Admin, State(state): State<AppState>) -> Result<Json<NotifyReport>> {
+    if scope.tenant != state.home_tenant {
+        return Err(Error::Forbidden("what is told is of all tenants, and you are another one's administrator"));
+    }
     // A caller that hangs up must not leave tries without their result.
     let run = tokio::spawn(run_once(state));
-    run.await.unwrap_or_else(|panic| Err(relaytrace_domain::Error::internal(panic))).map(Json)
+    run.await.unwrap_or_else(|panic| Err(Error::internal(panic))).map(Json)
 }
 
 /// One run: until nothing is due, or its time is over. Logs only if something happened.

@@ -163,3 +163,33 @@ fn short_secrets_and_plain_http_are_refused_and_no_value_is_printed() {
     assert!(found.iter().any(|fault| fault.starts_with("ISSUER_JWKS_URL must be an https URL")), "{found:?}");
     assert!(!found.iter().any(|fault| fault.contains(&secret)), "{found:?}");
 }
+
+#[test]
+fn how_others_are_reached_is_checked_at_the_start_and_its_secrets_only_where_they_are_needed() {
+    let given = [
+        ("CHANNEL_KEY", "c2hvcnQ="),
+        ("EGRESS_ALLOW", "*.example.org"),
+        ("PAGE_URL", "http://page.example.org/?id=1"),
+        ("SMTP_URL", "smtp://user:password@mail.example.org"),
+        ("SMTP_FROM", "nobody"),
+    ];
+    let about = |needs: &Needs, given: &[(&str, &str)]| {
+        let variables = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let found = Config::from_variables(variables, needs).unwrap_err().0;
+        let ours = ["CHANNEL", "EGRESS", "PAGE", "SMTP"];
+        let is_ours = |fault: &String| ours.iter().any(|name| fault.starts_with(name));
+        found.into_iter().filter(is_ours).map(|fault| fault.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let needs = Needs::of(DatabaseAuthority::Ops).channels().mail();
+    assert_eq!(about(&needs, &given), ["EGRESS_ALLOW", "PAGE_URL", "CHANNEL_KEY", "SMTP_FROM", "SMTP_URL"]);
+    assert_eq!(about(&Needs::of(DatabaseAuthority::Agent), &given), ["EGRESS_ALLOW", "PAGE_URL"]);
+    assert_eq!(about(&needs, &[("SMTP_URL", "smtps://mail.example.org")]), ["SMTP_FROM"]);
+    let good = [
+        ("CHANNEL_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        ("EGRESS_ALLOW", "http://127.0.0.1, 10.0.0.0/8"),
+        ("PAGE_URL", "https://page.example.org/relay/"),
+        ("SMTP_URL", "smtps://user:password@mail.example.org"),
+        ("SMTP_FROM", "RelayTrace <relay@example.org>"),
+    ];
+    assert_eq!(about(&needs, &good), [""; 0]);
+}
