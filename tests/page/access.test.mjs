@@ -163,7 +163,7 @@ for (const [where, viewport] of [["wide", undefined], ["360 px wide", PHONE]]) {
     await tab.keyboard.press("Escape");
     await tab.locator("#operator").click();
     await tab.locator("#delegations").click();
-    await tab.getByText("Nobody.").first().waitFor();
+    await tab.locator(".delegations li").first().waitFor();
     await tab.getByRole("button", { name: "Delegate", exact: true }).click();
     await check(tab, "delegations, with a mistake");
     await tab.goto(`${stack.base_url}/?agent_id=${agent.agentId}`);

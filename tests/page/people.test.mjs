@@ -73,10 +73,11 @@ test("two people in two browsers: who writes an answer is seen by the other, as 
   await eventually(async () => (await fact(theirs, "claimed").allInnerTexts()).map((words) => words.startsWith(`${mine.name} is answering it, until in `)), [true]);
   await eventually(() => atIt(theirs).allInnerTexts(), [`${mine.name} is at it`, ""]);
   await eventually(() => theirs.locator("#announce").innerText(), `${mine.name} is answering this request.`);
-  await fact(tab, "mine").getByText("you: the others see that you are answering it").waitFor();
+  await tab.getByText("The others see that you are answering.").waitFor();
   assert.equal(await theirs.locator("#approve").getAttribute("aria-disabled"), null);
   // Writing beside them takes nothing from them; taking over is said.
   await theirs.locator("#reject").click();
+  await theirs.getByText(`${mine.name} is answering it, too.`).waitFor();
   await theirs.keyboard.press("Escape");
   assert.equal((await detail(request.request_id)).claimed_by.id, mine.id);
   await theirs.locator("#take-over").click();
@@ -103,7 +104,7 @@ test("a delegation is made and ended on the page; meanwhile the other answers fo
   await tab.locator("#operator").click();
   await tab.locator("#delegations").click();
   const dialog = tab.getByRole("dialog", { name: "Delegations" });
-  await dialog.getByText("Nobody.").first().waitFor();
+  await dialog.locator(".delegations li").first().waitFor();
   await dialog.getByRole("button", { name: "Delegate" }).click();
   await dialog.getByText("Say who.").waitFor();
   await dialog.getByLabel("Operator", { exact: true }).fill(other.id);
@@ -134,7 +135,7 @@ test("a delegation is made and ended on the page; meanwhile the other answers fo
   await tab.locator("#operator").click();
   await tab.locator("#delegations").click();
   await dialog.getByRole("button", { name: `End the delegation to ${other.name}` }).click();
-  await dialog.locator(".delegations").first().getByText("ended").waitFor();
+  await dialog.locator(".delegations").first().getByText("ended").first().waitFor();
   await theirs.goto(`${stack.base_url}/?agent_id=${first.agent.agentId}&id=${second.request_id}`);
   await theirs.getByText("It is assigned to others").waitFor();
   assert.equal(await theirs.locator("#approve").getAttribute("aria-disabled"), "true");

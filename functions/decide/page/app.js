@@ -16,7 +16,7 @@ import { createPeople } from './people.js';
 import { createClaims } from './claims.js';
 import { rerouteDialog } from './reroute.js';
 import { delegationsDialog } from './delegations.js';
-import { actingFor, mayMyself, stopOf, TIME_IS_OVER } from './may.js';
+import { actingFor, claimedByOther, mayMyself, stopOf, TIME_IS_OVER } from './may.js';
 import { onNames } from './names.js';
 import { dropDraft, dropDrafts, openDrafts, typedText } from './drafts.js';
 import { announce, showKeys, showSettings, toast, toastFailure } from './dialogs.js';
@@ -370,6 +370,7 @@ function blocks(detail) {
     stop: (answer, person) => (detail ? stopOf(detail, answer, { me: me(), for: person }) : ''),
     acting: detail ? actingFor(detail) : [],
     myself: !detail || mayMyself(detail),
+    other: (detail && claimedByOther(detail, me(), now())?.name) ?? '',
   };
 }
 

@@ -20,7 +20,7 @@ export const sendKey = () => key(isMac ? '⌘↵' : 'Ctrl ↵');
 
 /** `send(detail, body)` sends; `opened()` is called where the form has been opened. */
 export function createComposer(place, { send, opened }) {
-  let now = { detail: null, blocked: '', approveBlocked: '', stop: () => '', acting: [], myself: true, sending: false };
+  let now = { detail: null, blocked: '', approveBlocked: '', stop: () => '', acting: [], myself: true, other: '', sending: false };
   const errors = new Map(); // request_id -> {message, field}
   let openFor = ''; // `${id}:${mode}` that the form was last filled for
   let confirm = null; // the field for a P1's type, where one is asked for
@@ -37,12 +37,13 @@ export function createComposer(place, { send, opened }) {
   const answer = createAnswer({ changed: keepForm });
   const confirmPlace = h('div', { class: 'confirms' });
   const reason = createReason({ id: 'reason', error: 'composer-error', changed: () => { keep(); draw(); } });
+  const beside = h('p', { class: 'beside' });
   const error = h('p', { class: 'composer-error', id: 'composer-error', role: 'alert' });
   const submit = h('button', { type: 'submit', class: 'button' });
   const cancel = h('button', { type: 'button', class: 'quiet', onclick: () => close(true) }, 'Cancel', key('Esc'));
   const form = h('form', { class: 'composer', 'aria-labelledby': 'composer-title', novalidate: true, hidden: true },
     heading, actingField, answer.element, confirmPlace, reason.presets, reason.field, error,
-    h('div', { class: 'bar-row' }, submit, cancel, reason.count));
+    h('div', { class: 'bar-row' }, submit, cancel, beside, reason.count));
   place.append(idle, form);
 
   form.addEventListener('submit', (event) => { event.preventDefault(); trySend(); });
@@ -167,6 +168,7 @@ export function createComposer(place, { send, opened }) {
     if (!one) { openFor = ''; return; }
     if (openFor !== `${id()}:${one}`) { openFor = `${id()}:${one}`; fill(one); }
     drawActing();
+    setText(beside, now.other ? `${markedText(now.other)} is answering it, too.` : 'The others see that you are answering.');
     reason.draw();
     const stop = stopOf(one);
     setAttr(submit, 'aria-disabled', sending || stop ? 'true' : null);

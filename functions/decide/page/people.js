@@ -35,9 +35,7 @@ function asked({ assigned_to: to, rule }, reroute) {
 
 function claim(detail, me, takeOver) {
   const other = claimedByOther(detail, me, now());
-  if (other) return fact('claimed', 'At it', h('p', {}, name(other.name), ' is answering it, until ', timeNode(other.until), '. You may still answer. ', takeOver));
-  const own = (detail.claimed_by?.id ?? detail.claimed_by) === me && Date.parse(detail.claimed_until) > now();
-  return own ? fact('mine', 'At it', h('p', {}, 'you: the others see that you are answering it')) : [];
+  return other ? fact('claimed', 'At it', h('p', {}, name(other.name), ' is answering it, until ', timeNode(other.until), '. You may still answer. ', takeOver)) : [];
 }
 
 /** `reroute(detail)` opens the form for it, where `why` gives no reason against it; `takeOver(detail)` says that this person is at it instead. */
