@@ -3,7 +3,7 @@
 import pytest
 
 from support import Person, submit
-from test_rules import rule, ruled  # noqa: F401
+from test_rules import rule, ruled, without_rules_afterwards  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import pytest
 
 from people import asked_of, finance, of_group, ops  # noqa: F401
 from support import REQUESTS, expect, expect_problem, export_chain, pointers, register_agent, submit, verify_chain, wait_until
-from test_rules import rule, ruled  # noqa: F401
+from test_rules import rule, ruled, without_rules_afterwards  # noqa: F401
 
 
 def reroute(person, request: dict, reason: str = "Theirs", **to):

@@ -5,7 +5,7 @@ import pytest
 
 from people import asked_of, finance, of_group, ops  # noqa: F401
 from support import REQUESTS, expect, expect_problem, instant, pointers, submit
-from test_rules import ruled  # noqa: F401
+from test_rules import ruled, without_rules_afterwards  # noqa: F401
 
 
 def claim(person, request: dict, seconds=60, method: str = "PUT"):

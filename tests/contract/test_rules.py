@@ -9,6 +9,7 @@ from support import (
     expect_problem,
     export_chain,
     instant,
+    new_agent_id,
     new_envelope,
     pointers,
     race,
@@ -32,6 +33,9 @@ def put(admin, rules: list, etag: str | None = None, note: str = "Test"):
     return admin.call("PUT", RULES, json={"rules": rules, "note": note}, headers={"if-match": etag})
 
 
+NOBODY = {"agents": ["nobody"]}
+
+
 def rule(name: str, of: dict, **ask) -> dict:
     return {"name": name, "mode": "enforce", "match": of, "then": {"ask": ask}}
 
@@ -43,7 +47,13 @@ def ruled(admin, agent):
     def set_rules(*rules: dict) -> dict:
         return expect(put(admin, [one | {"match": {"agents": [agent.agent_id]} | one["match"]} for one in rules]), 200)
 
-    yield set_rules
+    return set_rules
+
+
+@pytest.fixture(autouse=True)
+def without_rules_afterwards(admin):
+    """What a test leaves would be asked of every other test's requests."""
+    yield
     expect(put(admin, []), 200)
 
 
@@ -58,10 +68,10 @@ def first_entry(admin, request: dict) -> dict:
 def test_there_is_always_a_version_and_its_etag_is_the_quoted_version(admin):
     etag, document = stands(admin)
     assert etag == f'"{document["version"]}"'
-    made = put(admin, [rule("a", {})], etag, note="First")
+    made = put(admin, [rule("a", NOBODY)], etag, note="First")
     body = expect(made, 200)
     assert made.headers["etag"] == f'"{body["version"]}"' and body["version"] == document["version"] + 1
-    assert (body["rules"], body["note"], body["failures"]) == ([rule("a", {})], "First", {})
+    assert (body["rules"], body["note"], body["failures"]) == ([rule("a", NOBODY)], "First", {})
     assert body["created_by"]["kind"] == "admin" and instant(body["created_at"])
     assert stands(admin) == (made.headers["etag"], body)
     assert expect(admin.get(f"{RULES}/{body['version']}"), 200) == body
@@ -74,11 +84,11 @@ def test_there_is_always_a_version_and_its_etag_is_the_quoted_version(admin):
 
 def test_the_document_that_stands_is_no_new_version(admin):
     etag, _ = stands(admin)
-    body = expect(put(admin, [rule("a", {}, approvals=2)], etag), 200)
+    body = expect(put(admin, [rule("a", NOBODY, approvals=2)], etag), 200)
     # The same call again, as after a lost answer.
-    assert expect(put(admin, [rule("a", {}, approvals=2)], etag), 200) == body
-    assert expect(put(admin, [rule("a", {}, approvals=2)]), 200) == body
-    assert expect(put(admin, [rule("a", {}, approvals=2)], note="Another"), 200)["version"] == body["version"] + 1
+    assert expect(put(admin, [rule("a", NOBODY, approvals=2)], etag), 200) == body
+    assert expect(put(admin, [rule("a", NOBODY, approvals=2)]), 200) == body
+    assert expect(put(admin, [rule("a", NOBODY, approvals=2)], note="Another"), 200)["version"] == body["version"] + 1
 
 
 def test_a_change_names_the_version_that_it_is_based_on(admin):
@@ -92,7 +102,7 @@ def test_a_change_names_the_version_that_it_is_based_on(admin):
 
 def test_of_administrators_at_once_one_is_first_and_the_others_are_told(admin):
     etag, document = stands(admin)
-    answers = race([lambda n=n: put(admin, [rule(f"racer {n}", {})], etag) for n in range(8)])
+    answers = race([lambda n=n: put(admin, [rule(f"racer {n}", NOBODY)], etag) for n in range(8)])
     won = [answer for answer in answers if answer.status_code == 200]
     for answer in answers:
         if answer is not won[0]:
@@ -327,16 +337,19 @@ def test_submissions_that_race_a_change_are_under_exactly_one_version(agent, adm
 
 
 def test_an_agent_that_is_registered_is_under_the_rules_from_its_first_submission(admin, ruled):
-    version = expect(put(admin, [rule("everybody", {}, approvals=2)]), 200)["version"]
-    newcomer = register_agent(admin)
-    assert submit(newcomer)["rule"] == {"name": "everybody", "version": version}
+    agent_id = new_agent_id()
+    version = expect(put(admin, [rule("newcomer", {"agents": [agent_id]}, approvals=2)]), 200)["version"]
+    newcomer = register_agent(admin, agent_id=agent_id)
+    assert submit(newcomer)["rule"] == {"name": "newcomer", "version": version}
 
 
 def test_agents_that_are_registered_while_rules_are_set_are_under_them(admin):
     for number in range(4):
         etag, _ = stands(admin)
-        *newcomers, made = race([lambda: register_agent(admin) for _ in range(8)]
-                                + [lambda: put(admin, [rule(f"race {number}", {}, approvals=2)], etag)])
+        ids = [new_agent_id() for _ in range(8)]
+        rules = [rule(f"race {number}", {"agents": ids}, approvals=2)]
+        *newcomers, made = race([lambda one=one: register_agent(admin, agent_id=one) for one in ids]
+                                + [lambda: put(admin, rules, etag)])
         version = expect(made, 200)["version"]
         for newcomer in newcomers:
             assert submit(newcomer)["rule"] == {"name": f"race {number}", "version": version}
@@ -346,11 +359,13 @@ def test_rules_are_the_tenants_own(admin, http, stack):
     from support import Person
 
     [other] = [Person(http, known["token"]) for known in stack["admins"] if known["tenant"] == "acme"]
+    expect(put(admin, [], note=secrets.token_hex(4)), 200)
     before = stands(admin)
-    expect(put(other, [rule("theirs", {}, approvals=2)]), 200)
+    expect(put(other, [rule("theirs", {"action_types": ["of.theirs"]}, approvals=2)]), 200)
     assert stands(admin) == before
     newcomer = register_agent(admin)
-    assert submit(newcomer)["rule"] is None
+    action = {"type": "of.theirs", "arguments": {}}
+    assert submit(newcomer, action=action)["rule"] is None
     theirs = register_agent(other)
-    assert submit(theirs)["rule"]["name"] == "theirs"
+    assert submit(theirs, action=action)["rule"]["name"] == "theirs"
     expect(put(other, []), 200)

@@ -100,7 +100,7 @@ pub fn verify_against_chain(receipt: &Receipt, export: &Value) -> Vec<Finding> {
         let holds = receipt.get(claim) == &content[member];
         findings.check(holds, number, at("entry"), format!("does not have the receipt's {claim}"));
     }
-    for member in ["kind", "id", "name"] {
+    for member in ["kind", "id", "name", "for"] {
         let holds = receipt.get("decided_by")[member] == content["actor"][member];
         findings.check(holds, number, at("actor"), format!("does not have the {member} of the receipt's decided_by"));
     }
