@@ -84,8 +84,8 @@ def orders_of(side: Side, ids: dict) -> None:
     ids["replay_id"] = expect(side.admin.post("/v1/admin/replay", json=order), 202)["replay_id"]
     groups = expect(side.operator.get("/v1/hitl/me"), 200)["groups"]
     for name in (ids["delegation_id"], f"{ids['delegation_id']}-2"):
-        delegation = {"to": f"deputy-of-{ids['title']}", "groups": groups[:1], "until": in_seconds(3600), "reason": REASON}
-        expect(side.operator.call("PUT", f"/v1/hitl/delegations/{name}", json=delegation), 200)
+        told_of = {"to": f"deputy-of-{ids['title']}", "groups": groups[:1], "until": in_seconds(3600), "reason": REASON}
+        expect(side.operator.call("PUT", f"/v1/hitl/delegations/{name}", json=told_of), 200)
 
 
 def fresh_ids() -> dict:
@@ -309,7 +309,8 @@ TRIES = {
     "POST /v1/admin/replay": by("admin", *replays()),
     "GET /v1/admin/replays/{replay_id}": by("admin"),
     "GET /v1/admin/rules": by("admin"),
-    "PUT /v1/admin/rules": by("admin", {"rules": [], "note": REASON}),
+    "PUT /v1/admin/rules": by("admin", {"rules": [], "note": REASON}) + [
+        Try("admin", headers=lambda ids: {"if-match": '"77"'}, body=lambda ids: {"rules": [], "note": REASON})],
     "GET /v1/admin/rules/{version}": by("admin"),
     "GET /v1/admin/timeout-policies": by("admin"),
     "PUT /v1/admin/timeout-policies": by("admin", lambda ids: {
@@ -317,7 +318,7 @@ TRIES = {
     "DELETE /v1/admin/timeout-policies/{policy_id}": by("admin"),
     "GET /v1/admin/channels": searched("admin", limit=200),
     "GET /v1/admin/channels/{channel_id}": by("admin"),
-    "PUT /v1/admin/channels/{channel_id}": "names of channels are each tenant's own: test_channels.py",
+    "PUT /v1/admin/channels/{channel_id}": by("admin", channel),
     "DELETE /v1/admin/channels/{channel_id}": by("admin"),
     "POST /v1/admin/channels/{channel_id}/test": by("admin"),
     "GET /v1/admin/freezes": by("admin"),
@@ -326,6 +327,11 @@ TRIES = {
     "DELETE /v1/admin/freezes/{freeze_id}": by("admin"),
     "PUT /v1/admin/freezes/{freeze_id}": by("admin", freeze(), freeze(agent_id="not-there")),
     "GET /v1/admin/log": searched("admin", "actor=operator_id", limit=200),
+    # Rules over what is stored.
+    "POST /v1/admin/rules/try": by("admin", lambda ids: {
+        "rules": [], "from": in_seconds(-3600), "to": in_seconds(3600), "limit": 2000}),
+    "POST /v1/admin/rules/suggest": [
+        Try("admin", body=lambda ids, state=state: {"request_id": ids[state]}) for state in ("pending", "approved", "bridged")],
     # Owners' alone.
     "GET /v1/admin/tenants": by("admin"),
     "POST /v1/admin/tenants": by("admin", lambda ids: {"tenant_id": ids["tenant_id"]}),
@@ -340,7 +346,9 @@ def operations() -> list[str]:
         document = httpx.get(f"{read_stack()['base_url']}/openapi.json").raise_for_status().json()
     except (OSError, httpx.HTTPError):
         return ["GET no stack is running"]
-    return [f"{method.upper()} {path}" for path, item in document["paths"].items() for method in item if method in METHODS]
+    # What is made comes last: a name that is free is every tenant's to take.
+    found = [(path, method.upper()) for path, item in document["paths"].items() for method in item if method in METHODS]
+    return [f"{method} {path}" for path, method in sorted(found, key=lambda each: (each[0], each[1] not in ("GET", "DELETE")))]
 
 
 def pytest_generate_tests(metafunc):
@@ -482,6 +490,7 @@ def seen(side: Side) -> list:
         expect(side.admin.get(f"/v1/admin/freezes/{ids['freeze_id']}"), 200),
         expect(side.admin.get(f"/v1/admin/channels/{ids['channel_id']}"), 200),
         expect(side.admin.get(f"/v1/admin/replays/{ids['replay_id']}"), 200),
+        expect(side.operator.get("/v1/hitl/delegations"), 200),
     ]
 
 

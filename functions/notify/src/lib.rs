@@ -73,9 +73,7 @@ pub fn router() -> Routes {
     )
 )]
 async fn notify(Admin(scope): Admin, State(state): State<AppState>) -> Result<Json<NotifyReport>> {
-    if scope.tenant != state.home_tenant {
-        return Err(Error::Forbidden("what is told is of all tenants, and you are another one's administrator"));
-    }
+    state.admit_to_deployment(&scope)?;
     // A caller that hangs up must not leave tries without their result.
     let run = tokio::spawn(run_once(state));
     run.await.unwrap_or_else(|panic| Err(Error::internal(panic))).map(Json)

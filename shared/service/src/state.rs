@@ -11,9 +11,9 @@ use crate::events::{Events, Publishing};
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use crate::needs::DatabaseAuthority;
 use relaytrace_domain::signing::ReceiptKeys;
-use relaytrace_domain::{Clock, TenantId};
+use relaytrace_domain::{Clock, Error, TenantId};
 use relaytrace_reach::Reach;
-use relaytrace_store::Store;
+use relaytrace_store::{Scope, Store};
 
 use crate::relay::Relay;
 use crate::vitals::Vitals;
@@ -124,6 +124,17 @@ impl AppState {
         let Some(store) = self.authorities.get(&authority) else { return self.clone() };
         let relay = Relay::new(store.clone(), self.events.clone());
         Self { store: store.clone(), relay, ..self.clone() }
+    }
+
+    /// Admits administrators who see to what is all tenants' at once.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for those of another tenant than the deployment's own.
+    pub fn admit_to_deployment(&self, scope: &Scope) -> relaytrace_domain::Result<()> {
+        if scope.tenant == self.home_tenant {
+            return Ok(());
+        }
+        Err(Error::Forbidden("this is done for all tenants, by administrators of the deployment's own"))
     }
 
     /// Whether the database takes writes, of each authority.
