@@ -348,7 +348,7 @@ def operations() -> list[str]:
         return ["GET no stack is running"]
     # What is made comes last: a name that is free is every tenant's to take.
     found = [(path, method.upper()) for path, item in document["paths"].items() for method in item if method in METHODS]
-    return [f"{method} {path}" for path, method in sorted(found, key=lambda each: (each[0], each[1] not in ("GET", "DELETE")))]
+    return [f"{method} {path}" for path, method in sorted(found, key=lambda each: (each[1] == "PUT", each))]
 
 
 def pytest_generate_tests(metafunc):
