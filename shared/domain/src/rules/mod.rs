@@ -4,6 +4,7 @@
 //! A comparison that cannot be made fails its rule, and a failed rule makes what follows stricter, never laxer.
 
 mod compare;
+mod conditions;
 mod document;
 mod index;
 mod matching;
