@@ -92,7 +92,6 @@ CREATE FUNCTION tenant_has_room(of_tenant text, most integer) RETURNS boolean LA
     ) counted
 $$;
 COMMENT ON FUNCTION tenant_has_room(text, integer) IS 'Whether one more agent is within the limit. An agent that is disabled does not count.';
-CREATE INDEX agents_of_tenant ON agents (tenant_id, agent_id);
 
 -- The key is the tenant's own: a unique key of all says nothing of another tenant's.
 CREATE FUNCTION key_in_tenant(tenant_id text, own_key text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
