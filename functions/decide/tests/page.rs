@@ -70,7 +70,7 @@ async fn a_page_of_a_configured_origin_may_read_and_decide(owner: PgPool) {
     let asked = from_origin(&app, "OPTIONS", "/v1/hitl/requests/0/decision", OURS).await;
     assert_eq!(asked.status, 200);
     assert_eq!(values(&asked.headers, "access-control-allow-origin"), [OURS]);
-    assert_eq!(values(&asked.headers, "access-control-allow-methods"), ["get", "post", "put", "delete"]);
+    assert_eq!(values(&asked.headers, "access-control-allow-methods"), ["delete", "get", "post", "put"]);
     assert_eq!(
         values(&asked.headers, "access-control-allow-headers"),
         ["authorization", "content-type", "if-none-match"]
