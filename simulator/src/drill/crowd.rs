@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::PATIENCE;
-use super::client::{Acknowledged, Caller, Client};
+use super::client::{Acknowledged, Caller, Client, PAUSE};
 use super::scene::Scene;
 use super::service::Service;
 use crate::agent::Agent;
@@ -52,7 +52,13 @@ pub async fn take_all(crowd: &mut Crowd, agent: &Agent) -> u64 {
             let mut taken = 0;
             while let Some(deliveries) = client.poll(agent, 0, 100).await.filter(|found| !found.is_empty()) {
                 for delivery in deliveries {
-                    let said = client.acknowledge(agent, &delivery, "accepted").await;
+                    // A machine that other work keeps busy may answer 503: an acknowledgement may be repeated.
+                    let said = loop {
+                        match client.acknowledge(agent, &delivery, "accepted").await {
+                            Acknowledged::Unknown => sleep(PAUSE).await,
+                            said => break said,
+                        }
+                    };
                     taken += u64::from(said == Acknowledged::State("acknowledged".to_owned()));
                 }
             }
