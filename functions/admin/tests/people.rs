@@ -12,7 +12,7 @@ fn routes() -> Routes {
 }
 
 async fn count(owner: &PgPool, statement: &'static str) -> i64 {
-    sqlx::query_scalar(statement).fetch_one(owner).await.unwrap()
+    sqlx::query_scalar(statement).fetch_one(owner).await.expect("a count")
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
