@@ -83,6 +83,15 @@ def test_who_is_asked_for_does_not_approve_unless_a_rule_lets_them(asked_of, ope
     expect(person.decide(allowed["request_id"], "approve"), 201)
 
 
+def test_a_rule_that_failed_lets_nobody_decide_for_themselves(agent, ruled, operators):
+    """Whose comparison could not be made, it allows nothing."""
+    person = operators[7]
+    ruled(rule("small", {"arguments": {"/no-such": {"lte": 100}}}, requester_may_decide=True, consume="required"))
+    request = submit(agent, on_behalf_of={"id": person.id})
+    assert request["rule"]["name"] == "small"
+    expect_problem(person.decide(request["request_id"], "approve"), 403, "own-request")
+
+
 def test_votes_are_of_those_it_is_assigned_to(asked_of, finance, ops):
     request = asked_of(groups=["finance"], approvals=2)
     digest = {"action_digest": request["action_digest"]}
@@ -168,6 +177,13 @@ def test_an_assignment_is_checked(asked_of, finance, body, pointer):
     request = asked_of(groups=["finance"])
     answer = finance[0].call("PUT", f"{REQUESTS}/{request['request_id']}/assignment", json=body)
     assert pointers(expect_problem(answer, 422, "validation-failed")) == {pointer}
+
+
+def test_the_same_reroute_is_the_same_after_the_decision_too(asked_of, finance, ops):
+    request = asked_of(groups=["finance"], reroute_to=["ops"])
+    answered = expect(reroute(finance[0], request, groups=["ops"]), 200)
+    expect(ops[0].decide(request["request_id"], "approve"), 201)
+    assert expect(reroute(finance[0], request, groups=["ops"]), 200) == answered
 
 
 def test_what_is_decided_is_not_rerouted(asked_of, admin, finance, agent):

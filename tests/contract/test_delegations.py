@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from people import asked_of, finance, of_group, ops  # noqa: F401
-from support import deliver, expect, expect_problem, export_chain, in_seconds, instant, pointers, submit, verify_chain
+from support import deliver, expect, expect_problem, export_chain, in_seconds, instant, pointers, submit, verify_chain, wait_until
 from test_rules import rule, ruled, without_rules_afterwards  # noqa: F401
 
 DELEGATIONS = "/v1/hitl/delegations"
@@ -86,6 +86,24 @@ def test_nobody_passes_on_what_is_not_theirs(finance, ops):
     for groups in (["ops"], ["finance", "ops"]):
         problem = expect_problem(put(finance[2], ops[2], groups=groups), 422, "validation-failed")
         assert pointers(problem) == {f"/groups/{len(groups) - 1}"}
+
+
+def test_who_acts_for_another_reroutes_too(asked_of, delegated, finance, ops):
+    delegated(finance[0], ops[0])
+    request = asked_of(groups=["finance"], reroute_to=["ops"])
+    path = f"/v1/hitl/requests/{request['request_id']}/assignment"
+    body = {"groups": ["ops"], "reason": "Ours"}
+    expect_problem(ops[1].call("PUT", path, json=body), 403, "not-assigned")
+    expect(ops[0].call("PUT", path, json=body), 200)
+
+
+def test_a_name_is_free_when_its_delegation_is_over(finance, ops):
+    name = "d-" + secrets.token_hex(8)
+    until = in_seconds(2)
+    expect(put(finance[0], ops[0], name, until=until), 200)
+    expect_problem(put(finance[1], ops[0], name), 409, "conflict")
+    wait_until(lambda: put(finance[1], ops[0], name).status_code == 200)
+    assert end(finance[1], name).status_code == 204
 
 
 def test_there_are_no_chains(asked_of, delegated, finance, ops, of_group):

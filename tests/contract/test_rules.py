@@ -95,7 +95,8 @@ def test_a_change_names_the_version_that_it_is_based_on(admin):
     etag, document = stands(admin)
     without = admin.call("PUT", RULES, json={"rules": [], "note": secrets.token_hex(4)})
     expect_problem(without, 428, "version-required")
-    for other in ('"99999999"', str(document["version"]), "*", f'W/{etag}', '"x"', '"-1"'):
+    for other in ('"99999999"', str(document["version"]), "*", f'W/{etag}', '"x"', '"-1"', '"2147483647"', f'"0{document["version"]}"',
+                  f'"+{document["version"]}"'):
         expect_problem(put(admin, [], other, note=secrets.token_hex(4)), 412, "version-changed")
     assert stands(admin) == (etag, document)
 

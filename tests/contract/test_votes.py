@@ -224,6 +224,7 @@ def test_edits_and_responses_need_a_request_that_one_decides(pair, operator):
     assert set(detail["you"]["may"]) == {"approve", "reject"}
     edited = edit(operator, request["request_id"], {"amount": "1.00"}, action_digest=request["action_digest"])
     expect_problem(edited, 409, "conflict")
+    expect_problem(edit(operator, request["request_id"], {"amount": "1.00"}), 409, "conflict")
     response = operator.decide(request["request_id"], "respond", response="Yes", action_digest=request["action_digest"])
     expect_problem(response, 409, "conflict")
 

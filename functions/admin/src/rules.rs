@@ -121,6 +121,9 @@ fn expected_version(headers: &HeaderMap) -> Result<i32> {
     const NONE_OF_OURS: i32 = -1;
     let mut values = headers.get_all(header::IF_MATCH).iter();
     let value = values.next().ok_or(Error::VersionRequired)?;
-    let version = value.to_str().ok().and_then(|text| text.trim().strip_prefix('"')?.strip_suffix('"')?.parse().ok());
-    Ok(version.filter(|version| *version >= 0 && values.next().is_none()).unwrap_or(NONE_OF_OURS))
+    let text = value.to_str().ok().and_then(|text| text.trim().strip_prefix('"')?.strip_suffix('"'));
+    // Written as the ETag writes it. After the last number there is no version.
+    let version = text.and_then(|text| text.parse().ok().filter(|version: &i32| version.to_string() == text));
+    let is_ours = |version: &i32| (0..i32::MAX).contains(version) && values.next().is_none();
+    Ok(version.filter(is_ours).unwrap_or(NONE_OF_OURS))
 }

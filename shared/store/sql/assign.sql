@@ -2,7 +2,7 @@
 -- Reroutes a pending request. No row: it was not rerouted; a second statement finds out why.
 --
 -- $1 now (null: the database's clock), $2 request_id, $3 tenant_id, $4 groups (null: none), $5 operators (null: none),
--- $6 reason, $7 to $9 kind, id and name of who does it, $10 the same as `may_decide` takes them (JSON; null: an
+-- $6 reason, $7 to $9 kind, id and name of who does it, $10 the same as `may_act_on` takes them (JSON; null: an
 -- administrator, who is bound by no rule), $11 traceparent (null: none)
 WITH target AS (
     SELECT r.request_id, r.tenant_id, r.agent_id, r.client_request_key, r.priority, r.action_digest, r.changed_at,
@@ -12,11 +12,14 @@ WITH target AS (
         SELECT ARRAY(SELECT jsonb_array_elements_text(
             COALESCE(r.rule_terms -> 'groups', '[]') || COALESCE(r.rule_terms -> 'reroute_to', '[]')
             || CASE WHEN r.escalated_at IS NULL THEN '[]' ELSE COALESCE(r.rule_terms -> 'escalate_to', '[]') END
-        )) AS groups
+        ) UNION
+            -- Escalated before it was raised: they are asked already.
+            SELECT g.name FROM unnest(r.assigned_groups) AS g (name) WHERE r.rule_terms -> 'escalate_to' ? g.name
+        ) AS groups
     ) allowed
     WHERE r.request_id = $2 AND r.status = 'pending' AND r.tenant_id = $3
         AND ($10::jsonb IS NULL OR (
-            may_decide(r.tenant_id, r.assigned_groups, r.assigned_operators, $10, at_or_clock($1))
+            may_act_on(r.tenant_id, r.assigned_groups, r.assigned_operators, $10, at_or_clock($1))
             AND COALESCE($4::text[] <@ allowed.groups, true)
             AND NOT EXISTS (
                 SELECT FROM unnest($5::text[]) AS named (id)

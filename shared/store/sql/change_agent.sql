@@ -4,14 +4,17 @@
 -- $1 agent_id, $2 name (null: stays), $3 status (null: stays), $4 whether max_pending changes, $5 max_pending (null: no
 -- cap), $6 and $7 the same of max_pending_p1, $8 tenant_id, $9 now (null: the database's clock), $10 to $12 kind, id and
 -- name of who does it, $13 default_priority (null: stays)
-WITH before AS (
+WITH tenant AS (
+    -- Agents of one tenant are enabled one after the other, as they are registered.
+    SELECT tenant_id, max_agents FROM tenants WHERE tenant_id = $8 AND $3 = 'active' FOR NO KEY UPDATE
+), before AS (
     -- Locked, so that the log says what it was.
     SELECT a.agent_id, a.name, a.status, a.tenant_id
     FROM agents a
     WHERE a.agent_id = $1 AND a.tenant_id = $8
         -- One that is enabled has room in its tenant.
         AND ($3 IS DISTINCT FROM 'active' OR a.status = 'active' OR (
-            SELECT t.max_agents IS NULL OR tenant_has_room(t.tenant_id, t.max_agents) FROM tenants t WHERE t.tenant_id = $8
+            SELECT t.max_agents IS NULL OR tenant_has_room(t.tenant_id, t.max_agents) FROM tenant t
         ))
     FOR NO KEY UPDATE OF a
 ), changed AS (

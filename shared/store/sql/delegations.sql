@@ -8,7 +8,7 @@ SELECT d.delegation_id AS "delegation_id: DelegationId", d.delegator_id, d.deleg
     d.starts_at <= at_or_now($1) AND d.ends_at > at_or_now($1) AND EXISTS (
         SELECT FROM operators f
         WHERE f.tenant_id = d.tenant_id AND f.operator_id = d.delegator_id AND f.status = 'active'
-            AND f.seen_at > at_or_now($1) - interval '14 days'
+            AND f.seen_at > at_or_now($1) - interval '14 days' AND f.groups && d.groups
     ) AS "is_in_force!"
 FROM delegations d
 LEFT JOIN operators o ON o.tenant_id = d.tenant_id AND o.operator_id = d.delegate_id

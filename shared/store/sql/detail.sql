@@ -11,10 +11,13 @@ SELECT r.agent_id AS "agent_id: AgentId", r.title, r.priority AS "priority: Prio
     -- Whom the caller may act for here.
     CASE WHEN r.status = 'pending' THEN (
         SELECT jsonb_agg(DISTINCT jsonb_build_object('id', o.operator_id, 'name', o.name))
-        FROM delegations g
+        FROM (
+            SELECT DISTINCT d.tenant_id, d.delegator_id FROM delegations d
+            WHERE d.tenant_id = r.tenant_id AND d.delegate_id = $4 ->> 'id' AND d.ended_at IS NULL
+                AND d.starts_at <= at_or_now($2) AND d.ends_at > at_or_now($2)
+        ) g
         JOIN operators o ON o.tenant_id = g.tenant_id AND o.operator_id = g.delegator_id
-        WHERE g.tenant_id = r.tenant_id AND g.delegate_id = $4 ->> 'id' AND g.ended_at IS NULL
-            AND may_decide(r.tenant_id, r.assigned_groups, r.assigned_operators,
+        WHERE may_decide(r.tenant_id, r.assigned_groups, r.assigned_operators,
                 $4 || jsonb_build_object('for', g.delegator_id), at_or_now($2))
     )::text END AS may_act_for,
     r.assigned_groups, r.assigned_operators, r.rule_name, r.rules_version,

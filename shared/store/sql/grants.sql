@@ -37,7 +37,7 @@ GRANT INSERT (request_id, agent_id, state, attempt, delivery_id, lease_expires_a
     ON deliveries
     TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
 -- The head of a chain, and what a decision and its use leave in the request's row. Never what was asked.
-GRANT UPDATE (status, changed_at, chain_length, chain_head, approvals_given, voters, approved_digest, permit_expires_at, consumed_at,
+GRANT UPDATE (status, changed_at, chain_length, chain_head, approved_digest, permit_expires_at, consumed_at,
     consumed_by, consume_key, execution) ON hitl_requests
     TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
 
@@ -53,7 +53,7 @@ GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_agent;
 GRANT INSERT, UPDATE, DELETE ON hook_waits TO relaytrace_app, relaytrace_agent;
 
 -- ---------------------------------------------------------------- relaytrace_people
-GRANT UPDATE (assigned_groups, assigned_operators, votes) ON hitl_requests TO relaytrace_app, relaytrace_people;
+GRANT UPDATE (assigned_groups, assigned_operators, approvals_given, voters, votes) ON hitl_requests TO relaytrace_app, relaytrace_people;
 GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_people;
 GRANT INSERT, UPDATE (ended_at, ended_by_kind, ended_by, ended_by_name) ON delegations TO relaytrace_app, relaytrace_people;
 GRANT INSERT, UPDATE, DELETE ON claims TO relaytrace_app, relaytrace_people;
@@ -61,6 +61,9 @@ GRANT INSERT, UPDATE, DELETE ON claims TO relaytrace_app, relaytrace_people;
 -- Operators as their tokens describe them; only an administrator blocks one.
 GRANT INSERT (tenant_id, operator_id, name, email, groups, known_as, first_seen_at, seen_at),
     UPDATE (name, email, groups, known_as, seen_at) ON operators TO relaytrace_app, relaytrace_people, relaytrace_ops;
+
+-- As releases before this one granted it.
+REVOKE UPDATE (approvals_given, voters) ON hitl_requests FROM relaytrace_agent, relaytrace_ops;
 
 -- ---------------------------------------------------------------- relaytrace_ops
 GRANT UPDATE (status, blocked_at, blocked_by) ON operators TO relaytrace_app, relaytrace_ops;

@@ -38,7 +38,10 @@ WITH input AS (
                 COALESCE(p.permit_seconds, $20::double precision))::integer
         END AS permit_seconds,
         CASE WHEN i.rule ? 'consume' THEN true ELSE p.consume_required END AS consume_required,
-        COALESCE((i.rule ->> 'approvals')::smallint, p.approvals) AS approvals,
+        -- Of a rule that failed only what is stricter counts.
+        COALESCE(GREATEST(
+            (i.rule ->> 'approvals')::smallint, CASE WHEN i.rule ? 'failed' THEN p.approvals END
+        ), p.approvals) AS approvals,
         at_or_now($1) + make_interval(
             secs => COALESCE((i.rule ->> 'respond_within_seconds')::integer, p.respond_within_seconds)
         ) AS latest

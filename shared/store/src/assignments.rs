@@ -63,7 +63,7 @@ impl Database {
         let some = |names: &'_ [String]| (!names.is_empty()).then(|| names.to_vec());
         let (groups, operators) = (some(&to.groups), some(&to.operators));
         let detail = self.detail(scope, *request_id).await?.ok_or(Error::NotFound)?;
-        if detail.decision.is_none() && rerouting.is_repeated(&detail) {
+        if rerouting.is_repeated(&detail) {
             return Ok(None);
         }
         let rerouted = self

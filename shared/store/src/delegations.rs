@@ -79,7 +79,7 @@ impl Database {
     /// Makes a delegation of the caller's, in place of another of its name; the same again is the one that stands.
     ///
     /// # Errors
-    /// [`Error::Invalid`], [`Error::Conflict`] where the name is another operator's.
+    /// [`Error::Invalid`], [`Error::Conflict`] where the name is another operator's, or too many stand.
     pub async fn set_delegation(
         &self,
         scope: &Scope,
@@ -87,6 +87,8 @@ impl Database {
         rule: &DelegationRule,
     ) -> Result<DelegationRecord> {
         const TRIES: usize = 10;
+        /// Each is asked about where somebody acts for its delegator.
+        const MOST: i64 = 100;
         let groups: Vec<&str> = rule.groups.iter().map(GroupName::as_str).collect();
         for _ in 0..TRIES {
             let row = self
@@ -104,6 +106,7 @@ impl Database {
                         rule.until,
                         rule.reason.as_str(),
                         scope.actor.kind as ActorKind,
+                        MOST,
                     )
                 })
                 .await?;
@@ -121,6 +124,9 @@ impl Database {
             }
             if !faults.is_empty() {
                 return Err(faults.into());
+            }
+            if !row.has_room && !row.is_made {
+                return Err(Error::Conflict("100 delegations of yours stand already: end one"));
             }
             if row.is_made {
                 let filter = DelegationFilter { delegation_id: Some(delegation_id), limit: 1, ..Default::default() };
@@ -225,7 +231,7 @@ impl Database {
             None if detail.is_over => {
                 Error::Expired { respond_by: relaytrace_domain::Timestamp(detail.item.respond_by) }
             }
-            None if !detail.may_decide => Error::NotAssigned,
+            None if !detail.may_decide && detail.may_act_for.is_empty() => Error::NotAssigned,
             None => Error::Unavailable(anyhow::anyhow!("a request was not touched and no reason was found")),
         })
     }

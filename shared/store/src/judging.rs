@@ -92,6 +92,7 @@ impl Ruling {
         );
         put("permit_seconds", ask.permit_seconds.map(|seconds| seconds.0.into()));
         put("consume", ask.consume.map(|Consume::Required| "required".into()));
+        put("failed", failed.then_some(true.into()));
         // No timeout approves where people are named, nor where it is not known what the rule would say.
         put("is_strict", (*failed || ask.names_people()).then_some(true.into()));
         let mut terms = Map::new();

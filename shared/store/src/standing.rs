@@ -46,9 +46,8 @@ impl Standing {
         let (actor, is_approval) = (deciding.by.actor(), deciding.is_approval());
         let is_operators = matches!(deciding.by, Authority::Operator(_));
         let saw = deciding.action_digest;
-        let is_vote = is_operators && is_approval && self.approvals.are_several();
-        let is_repeated_vote =
-            is_vote && deciding.written.is_none() && self.has_vote(&actor, deciding.reason.as_deref());
+        let is_vote = is_operators && is_approval && deciding.written.is_none() && self.approvals.are_several();
+        let is_repeated_vote = is_vote && self.has_vote(&actor, deciding.reason.as_deref());
         match self.decision {
             Some(decision) if is_repeated_vote || deciding.is_repeated_by(&decision) => {
                 Ok(Stands::Decided(Box::new(decision)))

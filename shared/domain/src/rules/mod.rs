@@ -18,7 +18,7 @@ use index::Index;
 use matching::{Conditions, Judged};
 use serde::Serialize;
 
-use crate::{Json, RuleName};
+use crate::{Json, PermitSeconds, RuleName};
 
 /// Most rules of a document.
 pub const MAX_RULES: usize = 500;
@@ -80,7 +80,8 @@ impl Rules {
         let arguments =
             if rules.iter().any(|rule| rule.conditions.look_at_arguments()) { arguments() } else { Json::Null };
         let mut failed: Option<&Rule> = None;
-        let (mut routing, mut unjudged, mut approvals) = (None, None, None);
+        let (mut routing, mut unjudged) = (None, None);
+        let mut strictest = Ask::default();
         for rule in rules {
             match (rule.conditions.judge(facts, &arguments), failed) {
                 (Judged::HoldsNot, _) => {}
@@ -96,13 +97,16 @@ impl Rules {
                         routing = routing.or(rule.ask.as_ref());
                     }
                     // A rule that may apply counts as one that does: the strictest.
-                    approvals = approvals.max(rule.ask.as_ref().and_then(|ask| ask.approvals));
+                    strictest.tighten(rule.ask.as_ref());
                 }
             }
         }
         failed.map(|rule| {
             let ask = routing.or(unjudged).cloned().unwrap_or_default();
-            Applied { rule: rule.name.clone(), failed: true, ask: Ask { approvals, ..ask } }
+            let Ask { approvals, consume, permit_seconds, .. } = strictest;
+            // What cannot be judged allows nothing.
+            let ask = Ask { approvals, consume, permit_seconds, requester_may_decide: None, ..ask };
+            Applied { rule: rule.name.clone(), failed: true, ask }
         })
     }
 
@@ -120,6 +124,17 @@ impl Rules {
 }
 
 impl Ask {
+    /// Takes over what is stricter in another.
+    fn tighten(&mut self, other: Option<&Self>) {
+        let Some(other) = other else { return };
+        self.approvals = self.approvals.max(other.approvals);
+        self.consume = self.consume.or(other.consume);
+        self.permit_seconds = match (self.permit_seconds, other.permit_seconds) {
+            (Some(one), Some(another)) => Some(PermitSeconds(one.0.min(another.0))),
+            (one, another) => one.or(another),
+        };
+    }
+
     /// Whether it names people: then no timeout approves.
     #[must_use]
     pub fn names_people(&self) -> bool {

@@ -123,7 +123,7 @@ impl Bucket {
 #[derive(Debug, Default)]
 struct KnownPerson {
     is_blocked: Arc<Known<bool>>,
-    noted_at: Mutex<Option<DateTime<Utc>>>,
+    noted: Mutex<Option<(DateTime<Utc>, Vec<String>)>>,
 }
 
 /// See the module.
@@ -155,13 +155,12 @@ impl Standing {
         let tenant = self.tenant(principal.tenant(), now).await?;
         let is_active = tenant.is_some_and(|standing| standing.is_active);
         match &*principal {
-            Principal::Agent { .. } if is_active => Ok(principal),
-            Principal::Person(person) if is_active => {
-                if self.is_blocked(person, now).await? {
-                    return Err(Error::Forbidden("an administrator has blocked you"));
-                }
-                Ok(principal)
+            Principal::Person(person)
+                if (is_active || tenant.is_some() && person.is_owner) && self.is_blocked(person, now).await? =>
+            {
+                Err(Error::Forbidden("an administrator has blocked you"))
             }
+            _ if is_active => Ok(principal),
             // Owners see to tenants, also to their own.
             Principal::Person(person) if person.is_owner && tenant.is_some() => {
                 Ok(Arc::new(Principal::Person(Person { is_operator: false, is_admin: false, ..person.clone() })))
@@ -209,7 +208,7 @@ impl Standing {
             async move { store.is_blocked(&tenant, &id).await }
         };
         let is_blocked = known.is_blocked.get(now, Self::PEOPLE, ask).await?;
-        if person.is_operator && !is_blocked && known.is_due(now) {
+        if person.is_operator && !is_blocked && known.is_due(&person.groups, now) {
             tokio::spawn(note(store.clone(), person.clone(), known, now));
         }
         Ok(is_blocked)
@@ -217,14 +216,14 @@ impl Standing {
 }
 
 impl KnownPerson {
-    /// Whether the person is to be noted again; the caller that hears so does it.
-    fn is_due(&self, now: DateTime<Utc>) -> bool {
-        let mut noted_at = self.noted_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = noted_at.is_none_or(|at| now - at >= Standing::NOTED_AGAIN_AFTER);
-        if is_due {
-            *noted_at = Some(now);
+    /// Whether the person is to be noted again: after a while, or in other groups. The caller that hears so does it.
+    fn is_due(&self, groups: &[String], now: DateTime<Utc>) -> bool {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = noted.as_ref().is_some_and(|(at, of)| now - *at < Standing::NOTED_AGAIN_AFTER && of == groups);
+        if !is_known {
+            *noted = Some((now, groups.to_vec()));
         }
-        is_due
+        !is_known
     }
 }
 
@@ -241,7 +240,7 @@ async fn note(store: Store, person: Person, known: Arc<KnownPerson>, now: DateTi
         Ok(is_blocked) => known.is_blocked.learn(is_blocked, now),
         // The next call tries again.
         Err(error) => {
-            *known.noted_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *known.noted.lock().unwrap_or_else(PoisonError::into_inner) = None;
             tracing::warn!(error = %error, "an operator was not noted");
         }
     }
