@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::{Extension, State};
 use http::StatusCode;
-use relaytrace_domain::rules::Whole;
+use relaytrace_domain::rules::{MAX_BYTES_OF_NAMES, Whole};
 use relaytrace_domain::{Actor, AssignedTo, Error, GroupName, PersonId, Reason, RequestId, Result, Timestamp};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::{Colleague, Operator};
@@ -42,6 +42,9 @@ impl Assignment {
         }
         if to.groups.len() > MOST_NAMES || to.operators.len() > MOST_NAMES {
             return Err(Error::invalid("", format!("must name at most {MOST_NAMES} groups and as many operators")));
+        }
+        if to.groups.iter().chain(&to.operators).map(String::len).sum::<usize>() > MAX_BYTES_OF_NAMES {
+            return Err(Error::invalid("", "must take at most 4 KiB for all names together"));
         }
         Ok(to)
     }

@@ -9,7 +9,7 @@ use relaytrace_domain::{
 };
 use relaytrace_service::AppState;
 use relaytrace_service::auth::{Operator, SignedIn};
-use relaytrace_service::http::{Cursor, Problem, Query, clamped};
+use relaytrace_service::http::{Cursor, Problem, Query, clamped, keep_short};
 use relaytrace_store::{Counts, QueueFilter, QueueItem, QueueOrder, QueuePosition, ReportedError};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -270,10 +270,13 @@ pub async fn list(
     }
     let after = query.after(statuses)?;
     let page = state.store.queue(&scope, &QueueOrder { statuses, filter: &filter, after, limit }).await?;
-    let next_cursor = page.items.last().filter(|_| page.has_more).map(|item| cursor(item, statuses));
+    let places: Vec<_> = page.items.iter().map(|item| cursor(item, statuses)).collect();
     let items = page.items.into_iter().map(Item::from).map(|mut item| {
         item.delivery_error = item.delivery_error.map(DeliveryError::cut);
         item
     });
-    json(&headers, &Queue { items: items.collect(), next_cursor, counts: page.counts.into() })
+    let mut items: Vec<_> = items.collect();
+    let has_more = keep_short(&mut items) || page.has_more;
+    let next_cursor = places.into_iter().nth(items.len().wrapping_sub(1)).filter(|_| has_more);
+    json(&headers, &Queue { items, next_cursor, counts: page.counts.into() })
 }

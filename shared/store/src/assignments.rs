@@ -40,14 +40,20 @@ impl Rerouting {
         let stands = detail.item.assigned_to.as_ref().is_some_and(|standing| {
             is_set(&standing.groups, &self.to.groups) && is_set(&standing.operators, &self.to.operators)
         });
-        let mut entries =
-            detail.chain.iter().rev().filter_map(|(bytes, _)| serde_json::from_slice::<Rerouted>(bytes).ok());
-        let latest = entries.find(|entry| entry.kind == "rerouted");
         stands
-            && latest.is_some_and(|latest| {
+            && reroutes(detail).next().is_some_and(|latest| {
                 latest.actor.id == self.scope.actor.id && latest.reason.as_deref() == Some(self.reason.as_str())
             })
     }
+}
+
+/// Most reroutes of a request: each is an entry of its chain, which the detail shows whole.
+const MOST_REROUTES: usize = 25;
+
+/// The reroutes of a request, the latest first.
+fn reroutes(detail: &Detail) -> impl Iterator<Item = Rerouted> {
+    let entries = detail.chain.iter().rev().filter_map(|(bytes, _)| serde_json::from_slice::<Rerouted>(bytes).ok());
+    entries.filter(|entry| entry.kind == "rerouted")
 }
 
 impl Database {
@@ -55,7 +61,7 @@ impl Database {
     ///
     /// # Errors
     /// [`Error::NotFound`], or the first that applies of [`Error::AlreadyDecided`], [`Error::Expired`],
-    /// [`Error::NotAssigned`] and [`Error::Forbidden`] where the rule does not let it go there.
+    /// [`Error::NotAssigned`], [`Error::Conflict`] where it was rerouted too often, and [`Error::Forbidden`] where the rule does not let it go there.
     pub async fn reroute(&self, rerouting: &Rerouting) -> Result<Option<OutboxEvent>> {
         let Rerouting { request_id, scope, to, reason, traceparent } = rerouting;
         let is_admin = scope.actor.kind == ActorKind::Admin;
@@ -65,6 +71,9 @@ impl Database {
         let detail = self.detail(scope, *request_id).await?.ok_or(Error::NotFound)?;
         if rerouting.is_repeated(&detail) {
             return Ok(None);
+        }
+        if reroutes(&detail).count() >= MOST_REROUTES {
+            return Err(Error::Conflict("it was rerouted 25 times: decide it or take it back"));
         }
         let rerouted = self
             .optional(|| {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::conditions::ArgumentConditions;
 use super::index::Index;
 use super::matching::{Conditions, OnBehalf};
-use super::{MAX_RULES, MAX_RULES_BYTES, Rule, Rules};
+use super::{MAX_BYTES_OF_NAMES, MAX_RULES, MAX_RULES_BYTES, Rule, Rules};
 use crate::envelope::FreeObject;
 use crate::{
     ActionPattern, AgentId, Faults, GroupKey, GroupName, Json, Note, ParseError, PermitSeconds, PersonId, Priority,
@@ -383,7 +383,10 @@ impl Then {
                     add("/decide", "is not enabled: no rule of this deployment decides yet");
                 }
             }
-            (None, Some(_)) => {
+            (None, Some(ask)) => {
+                if ask.bytes_of_names() > MAX_BYTES_OF_NAMES {
+                    add("/ask", "names more than 4 KiB of groups and operators");
+                }
                 for (member, is_there) in [("/reason", self.reason.is_some()), ("/at_most", self.at_most.is_some())] {
                     if is_there {
                         add(member, "is only there to decide");

@@ -18,7 +18,7 @@ use index::Index;
 use matching::{Conditions, Judged};
 use serde::Serialize;
 
-use crate::{Json, PermitSeconds, RuleName};
+use crate::{GroupName, Json, PermitSeconds, RuleName};
 
 /// Most rules of a document.
 pub const MAX_RULES: usize = 500;
@@ -123,6 +123,9 @@ impl Rules {
     }
 }
 
+/// Most bytes of the names of those who are asked: each list that shows a request shows them.
+pub const MAX_BYTES_OF_NAMES: usize = 4 * 1024;
+
 impl Ask {
     /// Takes over what is stricter in another.
     fn tighten(&mut self, other: Option<&Self>) {
@@ -133,6 +136,15 @@ impl Ask {
             (Some(one), Some(another)) => Some(PermitSeconds(one.0.min(another.0))),
             (one, another) => one.or(another),
         };
+    }
+
+    /// Bytes of the names of groups and operators, each list of them at its longest.
+    fn bytes_of_names(&self) -> usize {
+        let groups =
+            |list: Option<&Vec<GroupName>>| list.into_iter().flatten().map(|name| name.as_str().len()).sum::<usize>();
+        let operators = self.operators.iter().flatten().map(|id| id.as_str().len()).sum::<usize>();
+        let escalated = self.escalate.as_ref().map(|escalation| &escalation.groups);
+        groups(self.groups.as_ref()) + operators + groups(self.reroute_to.as_ref()) + groups(escalated)
     }
 
     /// Whether it names people: then no timeout approves.

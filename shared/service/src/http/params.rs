@@ -116,15 +116,37 @@ pub struct Page<T> {
     pub next_cursor: Option<String>,
 }
 
-impl<T> Page<T> {
-    /// The page of the rows of a query for `limit` and one more; `cursor` gives the place of the last item.
-    pub fn of<R: Into<T>, C: Cursor>(mut found: Vec<R>, limit: i64, cursor: impl FnOnce(&R) -> C) -> Self {
+impl<T: Serialize> Page<T> {
+    /// The page of the rows of a query for `limit` and one more; `cursor` gives the place of the last item. A page is
+    /// shorter where its items are long.
+    pub fn of<R: Into<T>, C: Cursor>(mut found: Vec<R>, limit: i64, cursor: impl Fn(&R) -> C) -> Self {
         let limit = usize::try_from(limit).unwrap_or_default();
-        let has_more = found.len() > limit;
+        let mut has_more = found.len() > limit;
         found.truncate(limit);
-        let next_cursor = found.last().filter(|_| has_more).map(|last| cursor(last).encode());
-        Self { items: found.into_iter().map(R::into).collect(), next_cursor }
+        let (mut items, mut places) = (Vec::with_capacity(found.len()), Vec::with_capacity(found.len()));
+        for row in found {
+            places.push(cursor(&row));
+            items.push(row.into());
+        }
+        has_more |= keep_short(&mut items);
+        let next_cursor = places.get(items.len().wrapping_sub(1)).filter(|_| has_more).map(Cursor::encode);
+        Self { items, next_cursor }
     }
+}
+
+/// Keeps so many of the first items that an answer of them stays under 1 MB (contract, "Conventions"): one at the least.
+/// Whether any was left out.
+pub fn keep_short<T: Serialize>(items: &mut Vec<T>) -> bool {
+    const MOST_BYTES: usize = 900_000;
+    let mut bytes = 0;
+    let too_long = items.iter().position(|item| {
+        bytes += serde_json::to_vec(item).map_or(0, |text| text.len()) + 1;
+        bytes > MOST_BYTES
+    });
+    let kept = too_long.map_or(items.len(), |at| at.max(1));
+    let is_cut = kept < items.len();
+    items.truncate(kept);
+    is_cut
 }
 
 #[cfg(test)]
@@ -147,6 +169,18 @@ mod tests {
             assert_eq!(preferred(&[none]), None, "{none}");
         }
         assert_eq!(preferred(&[]), None);
+    }
+
+    #[test]
+    fn a_page_of_long_items_is_shorter_and_goes_on_after_its_last() {
+        #[derive(Serialize, Deserialize)]
+        struct Place(usize);
+        impl Cursor for Place {}
+        let page = |length: usize| Page::<String>::of(vec!["x".repeat(length); 4], 3, |row| Place(row.len()));
+        assert_eq!((page(10).items.len(), page(400_000).items.len(), page(2_000_000).items.len()), (3, 2, 1));
+        assert_eq!(page(400_000).next_cursor, Some(Place(400_000).encode()));
+        let short = Page::<String>::of(vec!["x".to_owned()], 3, |row| Place(row.len()));
+        assert_eq!((short.items.len(), short.next_cursor), (1, None));
     }
 
     #[test]
