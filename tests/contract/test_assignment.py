@@ -211,6 +211,17 @@ def test_escalation_asks_a_further_group_too(asked_of, admin, ops, stack):
     expect(ops[0].decide(request["request_id"], "approve"), 201)
 
 
+def test_a_raise_at_the_same_time_does_not_keep_the_further_group_out(asked_of, ops, stack):
+    terms = {"groups": ["finance"], "on_timeout": "raise", "escalate": {"after_percent": 99, "groups": ["ops"]}}
+    request = asked_of({"priority": "P3"}, **terms)
+    with psycopg.connect(stack["database_url"]) as owner:
+        past = "UPDATE hitl_requests SET escalate_at = now(), respond_by = now() WHERE request_id = %s"
+        owner.execute(past, [request["request_id"]])
+    detail = wait_until(lambda: (found := ops[0].detail(request["request_id"]))["escalated_at"] and found)
+    assert (detail["priority"], detail["assigned_to"]["groups"]) == ("P2", ["finance", "ops"])
+    expect(ops[0].decide(request["request_id"], "approve"), 201)
+
+
 def test_where_everyone_is_asked_nobody_can_join(asked_of, finance, stack):
     request = asked_of(escalate={"after_percent": 99, "groups": ["ops"]})
     with psycopg.connect(stack["database_url"]) as owner:
