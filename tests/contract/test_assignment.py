@@ -32,8 +32,8 @@ def test_only_those_it_is_assigned_to_decide_and_everyone_may_look(asked_of, fin
         expect_problem(ops[0].decide(request_id, decision["decision"], **{"reason": "No"}), 403, "not-assigned")
     detail = ops[0].detail(request_id)
     assert detail["assigned_to"] == {"groups": ["finance"], "operators": []}
-    assert detail["you"] == {"may": [], "why_not": "not-assigned", "may_act_for": []}
-    assert you(finance[0], request) == {"may": ["approve", "reject"], "why_not": None, "may_act_for": []}
+    assert detail["you"] == {"may": [], "why_not": "not-assigned"}
+    assert you(finance[0], request) == {"may": ["approve", "reject"], "why_not": None}
     [item] = [item for item in ops[0].queue(agent_id=agent.agent_id)["items"] if item["request_id"] == request_id]
     assert item["assigned_to"] == detail["assigned_to"]
     expect(finance[0].decide(request_id, "approve"), 201)
@@ -77,7 +77,7 @@ def test_who_is_asked_for_does_not_approve_unless_a_rule_lets_them(asked_of, ope
     of = {"on_behalf_of": {"id": person.id.upper()}}
     request = asked_of(of, approvals=1)
     expect_problem(person.decide(request["request_id"], "approve"), 403, "own-request")
-    assert you(person, request) == {"may": ["reject"], "why_not": "own-request", "may_act_for": []}
+    assert you(person, request) == {"may": ["reject"], "why_not": "own-request"}
     allowed = asked_of(of, requester_may_decide=True)
     assert you(person, allowed)["why_not"] is None
     expect(person.decide(allowed["request_id"], "approve"), 201)

@@ -105,6 +105,7 @@ struct You {
     /// The code of the problem that an answer would meet; null where none would.
     why_not: Option<&'static str>,
     /// Operators for whom the caller may decide it, by a delegation: the member `for` of an answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     may_act_for: Vec<ActedFor>,
 }
 

@@ -273,7 +273,7 @@ async fn a_part_that_fails_keeps_no_other_from_being_done(owner: PgPool) {
     // The first part and the last one are not allowed any more.
     for change in [
         "REVOKE UPDATE ON hitl_requests FROM relaytrace_app",
-        "GRANT UPDATE (status, escalated_at, changed_at, chain_length, chain_head, permit_expires_at, approved_digest,
+        "GRANT UPDATE (status, escalated_at, assigned_groups, changed_at, chain_length, chain_head, permit_expires_at, approved_digest,
             execution) ON hitl_requests TO relaytrace_app",
         "REVOKE ALL ON request_dedupe FROM relaytrace_app",
     ] {
