@@ -5,7 +5,7 @@ use axum::extract::State;
 use http::StatusCode;
 use relaytrace_domain::{ActedFor, ActorKind, DelegationId, Faults, GroupName, PersonId, Reason, Result, Timestamp};
 use relaytrace_service::AppState;
-use relaytrace_service::auth::{Colleague, Operator};
+use relaytrace_service::auth::{Colleague, Operator, SignedIn};
 use relaytrace_service::http::{Cursor, JsonBody, Page, Path, Problem, Query, clamped};
 use relaytrace_store::{DelegationFilter, DelegationRecord, DelegationRule, Scope};
 use serde::{Deserialize, Serialize};
@@ -155,11 +155,14 @@ pub async fn list(
 )]
 pub async fn set(
     Operator(scope): Operator,
+    SignedIn(person): SignedIn,
     Path(delegation_id): Path<DelegationId>,
     State(state): State<AppState>,
     JsonBody(new): JsonBody<NewDelegation>,
 ) -> Result<Json<DelegationView>> {
     let rule = new.rule(&scope)?;
+    // It counts by what is known of the delegator: that is known from now on, not from a moment later.
+    state.store.note_operator(&person.seen()).await?;
     Ok(Json(state.store.set_delegation(&scope, &delegation_id, &rule).await?.into()))
 }
 

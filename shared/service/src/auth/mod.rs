@@ -33,7 +33,7 @@ pub use tokens::TokenRules;
 use relaytrace_domain::Clock;
 use relaytrace_domain::{Actor, ActorKind, KeyRights, TenantId};
 use relaytrace_domain::{Error, Result};
-use relaytrace_store::{Caller, Scope, Store};
+use relaytrace_store::{Caller, OperatorSeen, Scope, Store};
 
 /// Someone whose token verified.
 #[derive(Clone, Debug)]
@@ -77,6 +77,19 @@ pub struct Person {
 }
 
 impl Person {
+    /// What is noted of an operator.
+    #[must_use]
+    pub fn seen(&self) -> OperatorSeen<'_> {
+        OperatorSeen {
+            tenant: &self.tenant,
+            id: &self.id,
+            name: self.name.as_deref(),
+            email: self.email.as_deref(),
+            groups: &self.groups,
+            known_as: &self.known_as,
+        }
+    }
+
     fn scope(self, kind: ActorKind) -> Scope {
         let actor = Actor { kind, id: self.id, name: self.name, acts_for: None };
         Scope { tenant: self.tenant, actor, known_as: self.known_as, groups: self.groups }

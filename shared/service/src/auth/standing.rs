@@ -11,7 +11,7 @@ use quick_cache::sync::Cache;
 
 use super::{Person, Principal};
 use relaytrace_domain::{Error, Result, TenantId};
-use relaytrace_store::{OperatorSeen, Store, TenantStanding};
+use relaytrace_store::{Store, TenantStanding};
 
 /// Tenants and people remembered at the most.
 const CAPACITY: usize = 20_000;
@@ -228,15 +228,7 @@ impl KnownPerson {
 }
 
 async fn note(store: Store, person: Person, known: Arc<KnownPerson>, now: DateTime<Utc>) {
-    let seen = OperatorSeen {
-        tenant: &person.tenant,
-        id: &person.id,
-        name: person.name.as_deref(),
-        email: person.email.as_deref(),
-        groups: &person.groups,
-        known_as: &person.known_as,
-    };
-    match store.note_operator(&seen).await {
+    match store.note_operator(&person.seen()).await {
         Ok(is_blocked) => known.is_blocked.learn(is_blocked, now),
         // The next call tries again.
         Err(error) => {
