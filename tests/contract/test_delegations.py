@@ -117,7 +117,7 @@ def test_there_are_no_chains(asked_of, delegated, finance, ops, of_group):
 
 
 @pytest.mark.parametrize("changes, pointer", [
-    ({"until": in_seconds(90 * 86_400 + 60)}, "/until"), ({"until": in_seconds(-1)}, "/until"),
+    ({"until": in_seconds(90 * 86_400 + 3_600)}, "/until"), ({"until": in_seconds(-1)}, "/until"),
     ({"from": in_seconds(7200)}, "/until"), ({"from": in_seconds(86_400), "until": in_seconds(91 * 86_400 + 60)}, "/until"),
     ({"groups": []}, "/groups"), ({"reason": ""}, "/reason"), ({"more": 1}, "/more"),
 ])

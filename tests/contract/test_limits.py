@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from support import REQUESTS, expect, expect_problem, new_envelope, pointers
+from support import REQUESTS, Person, expect, expect_problem, new_envelope, pointers
 from test_routes import BRIDGES, UNKNOWN, operations, who
 from test_scopes import ALL, agent_with
 
@@ -56,8 +56,9 @@ HOSTILE = {
 
 
 @pytest.fixture(scope="module")
-def callers(admin, operator, shared_agent):
-    return {"admin": admin, "operator": operator, "agent": agent_with(admin, shared_agent.agent_id, ALL)}
+def callers(http, stack, admin, operator, shared_agent):
+    owner = Person(http, stack["owner"]["token"])
+    return {"admin": admin, "operator": operator, "owner": owner, "agent": agent_with(admin, shared_agent.agent_id, ALL)}
 
 
 @pytest.mark.parametrize("method, path, caller", BODIES, ids=lambda value: value if "/" in value else "")

@@ -257,7 +257,7 @@ def test_operators_are_known_from_their_tokens(operators, acme_operators, stack)
         "id": operators[0].id, "name": operators[0].name, "groups": ["finance"], "status": "active"}
     assert first["last_seen_at"] and first["blocked_at"] is None
     # Each tenant sees its own, and a page goes on where the one before ended.
-    wait_until(lambda: {someone.id for someone in acme_operators} == known(acme_operators[0]).keys())
+    wait_until(lambda: {someone.id for someone in acme_operators} <= known(acme_operators[0]).keys())
     assert not known(operators[0]).keys() & known(acme_operators[0]).keys()
     assert known(operators[0], limit=1).keys() == known(operators[0]).keys()
 
