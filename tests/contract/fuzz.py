@@ -76,9 +76,10 @@ def test_no_made_up_call_does_harm(case, stack, agent_of_fuzz, victim, known):
         "agent": agent_of_fuzz.token(),
         "operator": stack["operator"]["token"],
         "admin": stack["admin"]["token"],
+        "owner": stack["owner"]["token"],
     }
     # Now and then with another's token.
-    kind = list(tokens)[turn // 16 % 3] if turn % 16 == 5 else who(case.method, case.path)
+    kind = list(tokens)[turn // 16 % 4] if turn % 16 == 5 else who(case.method, case.path)
     response = case.call(base_url=BASE_URL, headers={"authorization": f"Bearer {tokens[kind]}"})
     assert response.status_code < 500, response.text
     if response.status_code >= 400 and case.method != "HEAD":
@@ -147,7 +148,7 @@ def memory(name: str) -> int:
 
 def test_no_body_costs_much(stack, agent_of_fuzz, known):
     """On every route that takes a body, four at once."""
-    tokens = {"operator": stack["operator"]["token"], "admin": stack["admin"]["token"]}
+    tokens = {"operator": stack["operator"]["token"], "admin": stack["admin"]["token"], "owner": stack["owner"]["token"]}
     routes = [(method.upper(), path.format_map(Names(known[0], agent_of_fuzz.agent_id)), who(method.upper(), path))
               for path, item in schema.raw_schema["paths"].items() for method in item
               if method in ("post", "put", "patch", "delete")]

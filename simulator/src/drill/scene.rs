@@ -88,6 +88,8 @@ struct Description {
 struct Described {
     id: String,
     token: String,
+    #[serde(default)]
+    tenant: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -107,12 +109,15 @@ impl<'a> Scene<'a> {
             let token = bearer(&described.token)?;
             anyhow::Ok(Person { id: described.id, token })
         };
+        // Agents of drills are.
+        let is_of_default =
+            |described: &Described| described.tenant.as_deref().is_none_or(|tenant| tenant == "default");
         Ok(Self {
             history: Arc::default(),
             count,
             is_short,
-            admin: person(Described { id: "admin".to_owned(), token: described.admin.token })?,
-            operators: described.operators.into_iter().map(person).collect::<Result<_>>()?,
+            admin: person(Described { id: "admin".to_owned(), token: described.admin.token, tenant: None })?,
+            operators: described.operators.into_iter().filter(is_of_default).map(person).collect::<Result<_>>()?,
             environment: described.environment,
             database: name.to_owned(),
             folder,

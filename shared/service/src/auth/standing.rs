@@ -5,9 +5,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use quick_cache::sync::Cache;
+use tokio::time::{Instant, timeout};
 
 use super::{Person, Principal};
 use relaytrace_domain::{Error, Result, TenantId};
@@ -23,11 +25,25 @@ struct Known<T> {
     is_asking: AtomicBool,
     /// Of those who wait for the answer, one asks.
     turn: tokio::sync::Mutex<()>,
+    /// When the database last did not answer in time.
+    unanswered_at: Mutex<Option<Instant>>,
 }
+
+/// How long a call waits for an answer where an old one is known: it has to wait for its own statement, too.
+const ASK_WITHIN: Duration = Duration::from_millis(200);
+/// How long where none is known: it may be the first call of a process, which has to connect.
+const FIRST_WITHIN: Duration = Duration::from_millis(1_500);
+/// For so long after no answer came in time no call waits for another.
+const UNANSWERED_FOR: Duration = Duration::from_secs(1);
 
 impl<T> Default for Known<T> {
     fn default() -> Self {
-        Self { found: Mutex::new(None), is_asking: AtomicBool::new(false), turn: tokio::sync::Mutex::default() }
+        Self {
+            found: Mutex::new(None),
+            is_asking: AtomicBool::new(false),
+            turn: tokio::sync::Mutex::default(),
+            unanswered_at: Mutex::new(None),
+        }
     }
 }
 
@@ -62,17 +78,41 @@ impl<T: Copy + Send + 'static> Known<T> {
             }
             return Ok(found);
         }
+        let stale = self.not_older_than(good.stale, now);
+        let within = if stale.is_some() { ASK_WITHIN } else { FIRST_WITHIN };
+        match timeout(within, self.ask_in_turn(now, good, ask)).await {
+            Ok(Ok(found)) => return Ok(found),
+            // Whoever was in line before has found that out already.
+            Ok(Err(_)) => {}
+            Err(_) => *self.unanswered() = Some(Instant::now()),
+        }
+        stale.ok_or_else(|| Error::Unavailable(anyhow::anyhow!("a caller's standing was not found out in time")))
+    }
+
+    /// Asks, unless somebody has meanwhile, or has just had no answer.
+    async fn ask_in_turn<F>(self: &Arc<Self>, now: DateTime<Utc>, good: Freshness, ask: impl FnOnce() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
         let _turn = self.turn.lock().await;
         if let Some(found) = self.not_older_than(good.usable, now) {
             return Ok(found);
         }
-        match ask().await {
-            Ok(found) => {
-                self.learn(found, now);
-                Ok(found)
-            }
-            Err(error) => self.not_older_than(good.stale, now).ok_or_else(|| error.into_unavailable()),
+        if self.unanswered().is_some_and(|at| at.elapsed() < UNANSWERED_FOR) {
+            return Err(Error::Unavailable(anyhow::anyhow!("the database has just not answered")));
         }
+        let (known, answer) = (self.clone(), ask());
+        // It goes on where its caller has no more time: the next one finds its answer.
+        let asked = tokio::spawn(async move { answer.await.inspect(|found| known.learn(*found, now)) });
+        let answered = asked.await.map_err(Error::internal)?;
+        if answered.is_err() {
+            *self.unanswered() = Some(Instant::now());
+        }
+        answered
+    }
+
+    fn unanswered(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.unanswered_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn not_older_than(&self, age: TimeDelta, now: DateTime<Utc>) -> Option<T> {
@@ -240,6 +280,8 @@ async fn note(store: Store, person: Person, known: Arc<KnownPerson>, now: DateTi
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use super::*;
 
     #[test]
@@ -273,5 +315,26 @@ mod tests {
         let away = || Error::Unavailable(anyhow::anyhow!("away"));
         assert_eq!(at(60, Err(away())).await.unwrap(), 5, "the database is away");
         assert!(matches!(at(70, Err(away())).await, Err(Error::Unavailable(_))), "for too long");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_long_for_a_database_that_says_nothing_nor_one_after_the_other() {
+        let (known, start) = (Arc::new(Known::<i32>::default()), DateTime::UNIX_EPOCH);
+        let asked = Arc::new(AtomicUsize::new(0));
+        known.learn(1, start);
+        let begun = Instant::now();
+        let calls = (0..20).map(|_| {
+            let (known, asked) = (known.clone(), asked.clone());
+            let never = move || {
+                asked.fetch_add(1, Ordering::AcqRel);
+                std::future::pending()
+            };
+            async move { known.get(start + TimeDelta::seconds(10), GOOD, never).await }
+        });
+        for answer in futures_util::future::join_all(calls).await {
+            assert_eq!(answer.unwrap(), 1, "what was known");
+        }
+        assert!(begun.elapsed() < 10 * ASK_WITHIN, "together, not one after the other");
+        assert_eq!(asked.load(Ordering::Acquire), 1);
     }
 }
