@@ -173,7 +173,7 @@ pub struct Ask {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[deserr(rename_all = lowercase)]
 #[cfg_attr(feature = "openapi", schema(rename_all = "lowercase"))]
-enum Verdict {
+enum RuleVerdict {
     Approve,
     Reject,
 }
@@ -198,9 +198,9 @@ struct Then {
     #[deserr(default, from(Ask) = Some)]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     ask: Option<Ask>,
-    #[deserr(default, from(Verdict) = Some)]
+    #[deserr(default, from(RuleVerdict) = Some)]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
-    decide: Option<Verdict>,
+    decide: Option<RuleVerdict>,
     #[deserr(default, from(Reason) = Some)]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     reason: Option<Reason>,
