@@ -95,7 +95,7 @@ pub enum RuleTimeout {
 
 /// Whether an approval must be consumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserr)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = RuleConsume))]
 #[deserr(rename_all = lowercase)]
 #[cfg_attr(feature = "openapi", schema(rename_all = "lowercase"))]
 pub enum Consume {
