@@ -20,6 +20,6 @@ pub mod wait;
 pub use needs::{DatabaseAuthority, Needs};
 pub use state::AppState;
 
-/// The allocator of every process that serves (docs/reports/performance.md, "The allocator").
+/// The allocator of every process that serves: with glibc's, a fifth of a call's CPU was spent in it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -32,8 +32,9 @@ pub struct Service {
 #[derive(Clone, Debug)]
 pub struct Ticket(String);
 
-/// Sorts of calls to RelayTrace that carry a nonce, for answers that are signed.
+/// Sent with each call of an agent: the answer is signed over it.
 const NONCE: &str = "0123456789abcdef0123";
+/// Polls until a decision is given up, of 20 seconds each.
 const POLLS: usize = 20;
 
 impl Service {
