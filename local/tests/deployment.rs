@@ -59,7 +59,7 @@ fn owners() -> BTreeMap<Route, String> {
 /// A function without servers: good enough to see what it serves.
 fn alone(routes: Routes) -> Router {
     let key = TestKey::generate();
-    let causes = ["operator", "timeout", "admin", "agent"];
+    let causes = ["operator", "timeout", "admin", "agent", "policy"];
     let jwk = attestation_jwk(&key.private_pem().into(), &causes).expect("a key");
     let variables = HashMap::from([
         ("DATABASE_URL", "postgres://nobody@127.0.0.1:9/none".to_owned()),

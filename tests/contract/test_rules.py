@@ -133,9 +133,6 @@ def test_of_administrators_at_once_one_is_first_and_the_others_are_told(admin):
     ([rule("a", {"not": {}})], "/rules/0/match/not/arguments"),
     ([rule(str(n), {}) for n in range(501)], "/rules"),
     ([rule("a", {"arguments": {"/a": {"equals": "x" * 262_144}}})], "/rules"),
-    # No rule decides yet.
-    ([{"name": "a", "mode": "enforce", "match": {}, "then": {"decide": "approve", "reason": "Small"}}],
-     "/rules/0/then/decide"),
 ])
 def test_a_document_is_refused_as_a_whole_with_the_place_of_its_faults(admin, rules, pointer):
     before = stands(admin)

@@ -11,7 +11,7 @@ use relaytrace_domain::{Actor, ActorKind, Error, JsonText, Result, Timestamp};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::Admin;
 use relaytrace_service::http::{JsonBytes, Path, Problem};
-use relaytrace_store::{RulesRecord, Scope};
+use relaytrace_store::{RuleCount, RulesRecord, Scope};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -27,13 +27,26 @@ pub struct RulesView {
     note: Option<String>,
     created_at: Option<Timestamp>,
     created_by: Option<Actor>,
+    /// By rule, how many submissions it was applied to.
+    applied: BTreeMap<String, i64>,
     /// By rule, how many submissions it could not judge: an argument was absent, or of another kind.
     failures: BTreeMap<String, i64>,
+    /// By rule of the shadow, how many submissions it would have been applied to.
+    would: BTreeMap<String, i64>,
 }
 
 impl RulesView {
     async fn of(state: &AppState, scope: &Scope, record: Option<RulesRecord>) -> Result<Response> {
         let text = |document: Vec<u8>| JsonText::try_from(document);
+        let counts = match &record {
+            Some(record) => state.store.rule_counts(&scope.tenant, record.version).await?,
+            None => BTreeMap::new(),
+        };
+        let of = |count: fn(&RuleCount) -> i64| {
+            let counts = counts.iter().map(|(rule, counts)| (rule.clone(), count(counts)));
+            counts.filter(|(_, count)| *count > 0).collect()
+        };
+        let (applied, failures, would) = (of(|it| it.applied), of(|it| it.failures), of(|it| it.would));
         let view = match record {
             None => Self {
                 version: 0,
@@ -41,10 +54,11 @@ impl RulesView {
                 note: None,
                 created_at: None,
                 created_by: None,
-                failures: BTreeMap::new(),
+                applied,
+                failures,
+                would,
             },
             Some(record) => Self {
-                failures: state.store.rule_failures(&scope.tenant, record.version).await?,
                 version: record.version,
                 rules: text(record.document)?,
                 note: Some(record.note),
@@ -55,6 +69,9 @@ impl RulesView {
                     name: record.created_by_name,
                     acts_for: None,
                 }),
+                applied,
+                failures,
+                would,
             },
         };
         let tag = HeaderValue::from_str(&format!("\"{}\"", view.version)).map_err(Error::internal)?;

@@ -21,7 +21,7 @@ pub fn router() -> Routes {
         aap::provision,
         claude_code::hook
     )
-    .needing(DatabaseAuthority::Agent, |needs| needs.responses().causes(&[Cause::Agent]))
+    .needing(DatabaseAuthority::Agent, |needs| needs.responses().causes(&[Cause::Agent, Cause::Policy]))
     .speaking(aap::DIALECT)
     .speaking(claude_code::DIALECT)
 }

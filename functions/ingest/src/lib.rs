@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 /// The routes of this function.
 pub fn router() -> Routes {
     relaytrace_service::routes!(submit, cancel)
-        .needing(DatabaseAuthority::Agent, |needs| needs.responses().causes(&[Cause::Agent]))
+        .needing(DatabaseAuthority::Agent, |needs| needs.responses().causes(&[Cause::Agent, Cause::Policy]))
 }
 
 /// Ask a person
@@ -43,9 +43,8 @@ async fn submit(
         return Err(Error::Forbidden("the token is another agent's"));
     }
     state.authenticator.count_submission(&caller)?;
-    let kept_seconds = state.submissions.dedupe_seconds;
     let (request, delivered, is_new) =
-        state.relay.submit(caller, submission, kept_seconds, trace.traceparent.clone()).await?;
+        state.relay.submit(caller, submission, state.taking(), trace.traceparent.clone()).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     let location = format!("/v1/agents/{}/requests/{}", request.agent_id, request.request_id);
     let request_id = request.request_id;

@@ -12,7 +12,7 @@
 //! | `DEPLOYMENT_NAME` | `iss` of receipts | required |
 //! | `MASTER_SECRETS` | `id:base64`, at least 32 bytes each, comma-separated; new keys use the first | required by ingest, poll, bridge, admin; a function without it knows no agents |
 //! | `BEARER_MASTER` | base64 of at least 32 bytes; bearer keys are derived from it | admin makes no bearer keys; no other function reads it |
-//! | `RECEIPT_KEY` | Ed25519 private key, PKCS#8 PEM | required by poll, decide |
+//! | `RECEIPT_KEY` | Ed25519 private key, PKCS#8 PEM; `ingest` without one leaves what rules decide to polls | required by poll, decide |
 //! | `RECEIPT_OLD_KEYS` | JWK set: public halves of earlier receipt keys | none |
 //! | `ATTESTATION_KEY` | Ed25519 private key of this function, PKCS#8 PEM; several functions in one process: a block for each | required by ingest, bridge, decide, timeout-sweep, admin |
 //! | `ATTESTATION_JWKS` | JWK set: public halves of all functions' attestation keys, each with its `causes`; earlier ones too | required by these and poll |
@@ -31,7 +31,7 @@
 //! | `DELIVERY_MAX_AGE_SECONDS` | a decision that nobody acknowledges is dead-lettered then | 86400 |
 //! | `PERMIT_SECONDS` | how long an approval may be used where its timeout policy does not say, 10 to 86400; an envelope only shortens it | 3600 |
 //! | `OUTCOME_SECONDS` | after so long without a report a used approval's outcome is unknown | 3600 |
-//! | `ALLOW_AUTO_APPROVE` | `true`: policies may let a timeout approve; else such a timeout rejects | `false` |
+//! | `ALLOW_AUTO_APPROVE` | `true`: policies may let a timeout approve, and rules may approve; else such a timeout rejects, and people are asked | `false` |
 //! | `DEDUPE_SECONDS` | how long a `client_request_key` is kept from its submission, at most 34560000 (400 days) | 604800 |
 //! | `POLL_MAX_WAIT_SECONDS` | longest wait of a call, at most 55 | 55 |
 //! | `HOOK_WAIT_SECONDS` | longest time that a harness's hook is held, at most 600; its own timeout must be longer | 50 |
@@ -152,10 +152,10 @@ impl Default for SubmissionRules {
     }
 }
 
-/// What a timeout may do (product, "Timeout policy").
+/// What is done without a person (contract, "Timeout policies" and "Rules").
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TimeoutRules {
-    /// A policy may let it approve.
+    /// A policy may let a timeout approve, and a rule may approve.
     pub allow_auto_approve: bool,
 }
 

@@ -5,8 +5,8 @@
 
 use relaytrace_domain::{Decision, DeliveryState, Error, RequestId, Result, Submission, Verdict};
 use relaytrace_store::{
-    Ack, Acked, Adjustment, Caller, Consumed, Consuming, DeadLetterRecord, Deciding, Delivered, Noted, OutboxEvent,
-    Reporting, RequestState, Rerouting, Scope, Store, Submitted,
+    Ack, Acked, Adjustment, Caller, Consumed, Consuming, DeadLetterRecord, DecidedAtOnce, Deciding, Delivered, Noted,
+    OutboxEvent, Reporting, RequestState, Rerouting, Scope, Store, Submitted, Taking,
 };
 use uuid::Uuid;
 
@@ -35,15 +35,20 @@ impl Relay {
         &self,
         caller: Caller,
         submission: Submission,
-        kept_seconds: f64,
+        taking: Taking,
         traceparent: String,
     ) -> Result<(RequestState, Option<Delivered>, bool)> {
         let (store, events) = (self.store.clone(), self.events.clone());
         self.finish(async move {
-            Ok(match store.submit(&caller, submission, kept_seconds, Some(&traceparent)).await? {
+            Ok(match store.submit(&caller, submission, taking, Some(&traceparent)).await? {
                 Submitted::Created(request, event) => {
                     events.submitted(&request.agent_id, request.request_id);
                     ((request, None, true), Some(event))
+                }
+                Submitted::Decided(decided) => {
+                    let DecidedAtOnce { request, delivered, events: told } = *decided;
+                    events.decided_at_once(&store, told, delivered.lease.is_some()).await;
+                    ((request, Some(delivered), true), None)
                 }
                 Submitted::Duplicate(request, delivered) => {
                     ((request, delivered.map(|delivered| *delivered), false), None)

@@ -262,6 +262,7 @@ pub async fn serve(
     };
     server::serve(listener, router, state.server, stopping).await;
     state.events.shut_down().await;
+    state.settle_rule_counts().await;
     // What works beside the calls has been told to stop, and writes down what it has done.
     drop(tokio::time::timeout(state.server.grace, state.working.write()).await);
     state.close();

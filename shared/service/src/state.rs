@@ -13,7 +13,7 @@ use crate::needs::DatabaseAuthority;
 use relaytrace_domain::signing::ReceiptKeys;
 use relaytrace_domain::{Clock, Error, TenantId};
 use relaytrace_reach::Reach;
-use relaytrace_store::{Scope, Store};
+use relaytrace_store::{RuleCounts, Scope, Store, Taking};
 
 use crate::relay::Relay;
 use crate::vitals::Vitals;
@@ -66,10 +66,12 @@ impl AppState {
     #[must_use]
     pub fn new(config: Config, clock: &Clock, publishing: Publishing) -> Self {
         let attestor = Arc::new(config.attestor);
+        let rule_counts = Arc::new(RuleCounts::default());
         let connect = |database| {
             let store = Store::connect_lazily(database, config.database_max_connections, clock.clone());
             let store =
                 store.delivering(config.delivery.clone()).permitting(config.permits).attesting(attestor.clone());
+            let store = store.counting_in(rule_counts.clone());
             if publishing == Publishing::Behind { store.in_batches() } else { store }
         };
         let store = connect(config.database);
@@ -99,6 +101,17 @@ impl AppState {
             server: config.server,
             authorities,
             ..state
+        }
+    }
+
+    /// How submissions are taken.
+    #[must_use]
+    pub fn taking(&self) -> Taking {
+        Taking {
+            kept_seconds: self.submissions.dedupe_seconds,
+            may_approve: self.timeouts.allow_auto_approve,
+            // Without a receipt key no answer carries a decision: its agent polls for it.
+            is_leased: self.receipt_keys.can_sign(),
         }
     }
 
@@ -152,6 +165,12 @@ impl AppState {
     fn stores(&self) -> impl Iterator<Item = &Store> {
         let of_all = self.authorities.is_empty().then_some(&self.store);
         self.authorities.values().chain(of_all)
+    }
+
+    /// Waits until what rules did is counted, a second at the most.
+    pub async fn settle_rule_counts(&self) {
+        // Counted together with the other stores'.
+        self.store.settle_rule_counts().await;
     }
 
     /// Closes the pools.

@@ -16,7 +16,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO relaytrace_app, relaytrace_ops;
 GRANT SELECT ON
     agents, agent_keys, active_keys, deliverables, agent_caps, agent_polls, tenants, timeout_policies, rules, freezes, hitl_requests,
     request_envelopes, request_dedupe, request_groups, hitl_decisions, decision_values, approval_chain, deliveries,
-    dead_letters, outbox, outcomes_due, attestation_start, epochs, hook_waits, rule_failures, delegations, claims,
+    dead_letters, outbox, outcomes_due, attestation_start, epochs, hook_waits, rule_failures, rule_effects, rule_uses, delegations, claims,
     operators, _sqlx_migrations
     TO relaytrace_agent, relaytrace_people;
 
@@ -45,6 +45,8 @@ GRANT UPDATE (status, changed_at, chain_length, chain_head, approved_digest, per
 GRANT INSERT ON hitl_requests, request_envelopes, request_groups TO relaytrace_app, relaytrace_agent;
 GRANT INSERT, UPDATE ON request_dedupe, agent_polls TO relaytrace_app, relaytrace_agent;
 GRANT INSERT, UPDATE (failures) ON rule_failures TO relaytrace_app, relaytrace_agent;
+GRANT INSERT, UPDATE (applied, would) ON rule_effects TO relaytrace_app, relaytrace_agent;
+GRANT INSERT, UPDATE (most, per_seconds, started_at, uses, granted) ON rule_uses TO relaytrace_app, relaytrace_agent;
 GRANT UPDATE (state, attempt, visible_at, expires_at, delivery_id, lease_expires_at, result, error_code, error_message,
     named_only, dead_letter_id) ON deliveries TO relaytrace_app, relaytrace_agent;
 GRANT UPDATE ON dead_letters TO relaytrace_app, relaytrace_agent;

@@ -13,6 +13,7 @@ use sqlx::query::{Map, Query};
 use crate::counts::SharedCounts;
 use crate::judging::KnownRules;
 use crate::pool::{Connections, run};
+use crate::rule_counts::RuleCounts;
 use crate::scan_hints::ScanHints;
 
 /// Every operation but the writes that may go in batches, which are [`crate::Store`]'s.
@@ -35,6 +36,8 @@ pub struct Database {
     pub(crate) counts: Arc<SharedCounts>,
     /// What submissions are judged by.
     pub(crate) known_rules: Arc<KnownRules>,
+    /// What rules did, to be written.
+    pub(crate) rule_counts: Arc<RuleCounts>,
     /// Digests of the actions that this process stored last, of requests that one approval decides. Neither ever changes.
     pub(crate) actions: Arc<Cache<RequestId, Digest>>,
 }
@@ -61,6 +64,7 @@ impl Database {
             left_over,
             counts: Arc::default(),
             known_rules: Arc::default(),
+            rule_counts: Arc::default(),
             actions: Arc::new(Cache::new(ACTIONS)),
         }
     }

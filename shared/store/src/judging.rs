@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use quick_cache::sync::Cache;
-use relaytrace_domain::rules::{Applied, Consume, Facts, RuleOf, RuleTimeout, Rules, RulesDocument};
-use relaytrace_domain::{AgentId, Error, GroupKey, Priority, Result, Submission, TenantId};
+use relaytrace_domain::rules::{
+    Applied, Ask, Consume, Facts, Judgement, Latitude, RuleOf, RuleTimeout, Rules, RulesDocument,
+};
+use relaytrace_domain::{AgentId, Answer, Error, GroupKey, Priority, Result, Submission, TenantId};
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
+use crate::Caller;
 use crate::database::Database;
 
 /// Agents whose tenant is known, and tenants whose rules are.
@@ -44,26 +47,35 @@ impl Default for KnownRules {
 pub(crate) struct Ruling {
     pub(crate) tenant: TenantId,
     pub(crate) version: i32,
-    /// `None`: no rule applies.
-    pub(crate) applied: Option<Applied>,
+    pub(crate) judgement: Judgement,
     /// The version is not compared: it changed each time.
     pub(crate) is_last: bool,
 }
 
 impl Ruling {
+    /// `None`: no rule applies.
+    pub(crate) fn applied(&self) -> Option<&Applied> {
+        self.judgement.applied.as_ref()
+    }
+
     /// The rule's name in answers.
     pub(crate) fn rule(&self) -> Option<RuleOf> {
-        let applied = self.applied.as_ref()?;
+        let applied = self.applied()?;
         Some(RuleOf { name: applied.rule.to_string(), version: self.version })
+    }
+
+    /// Who is asked, and how; `None`: no rule says it.
+    pub(crate) fn asks(&self) -> Option<&Ask> {
+        self.applied()?.effect.ask()
     }
 
     /// The priority that people see.
     pub(crate) fn priority(&self) -> Option<Priority> {
-        self.applied.as_ref()?.ask.priority
+        self.asks()?.priority
     }
 
     /// Its part of the statement's parameter: the members that `submit.sql` reads.
-    pub(crate) fn row(&self, asked: Priority) -> Value {
+    pub(crate) fn row(&self, asked: Priority) -> Map<String, Value> {
         let mut row = Map::new();
         let mut put = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
@@ -73,10 +85,11 @@ impl Ruling {
         put("version", Some(self.version.into()));
         put("is_last", self.is_last.then_some(true.into()));
         put("entry", Some(self.entry(asked).into()));
-        let Some(Applied { rule, failed, ask }) = &self.applied else { return Value::Object(row) };
+        let Some(applied) = self.applied() else { return row };
+        put("name", Some(applied.rule.as_str().into()));
+        let Some(ask) = applied.effect.ask() else { return row };
         let names = |names: &[String]| (!names.is_empty()).then(|| text_array(names));
         let (groups, operators) = (texts(ask.groups.as_deref()), texts(ask.operators.as_deref()));
-        put("name", Some(rule.as_str().into()));
         put("asked_priority", Some((asked as i16).into()));
         put("groups", names(&groups).map(Value::from));
         put("operators", names(&operators).map(Value::from));
@@ -92,46 +105,61 @@ impl Ruling {
         );
         put("permit_seconds", ask.permit_seconds.map(|seconds| seconds.0.into()));
         put("consume", ask.consume.map(|Consume::Required| "required".into()));
-        put("failed", failed.then_some(true.into()));
-        // No timeout approves where people are named, nor where it is not known what the rule would say.
-        put("is_strict", (*failed || ask.names_people()).then_some(true.into()));
-        let mut terms = Map::new();
-        let lists = [
-            ("groups", groups),
-            ("operators", operators),
-            ("reroute_to", texts(ask.reroute_to.as_deref())),
-            ("escalate_to", ask.escalate.as_ref().map_or_else(Vec::new, |escalation| texts(Some(&escalation.groups)))),
-        ];
-        for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
-            terms.insert(name.to_owned(), json!(list));
-        }
-        if ask.requester_may_decide == Some(true) {
-            terms.insert("requester_may_decide".to_owned(), true.into());
-        }
-        put("terms", (!terms.is_empty()).then_some(Value::Object(terms)));
-        Value::Object(row)
+        // Where no rule says itself that it asks, only what is stricter counts.
+        let is_patched = applied.failed || applied.withheld;
+        put("failed", is_patched.then_some(true.into()));
+        // No timeout approves where people are named, nor where a rule cannot say or may not say that it is approved.
+        put("is_strict", (is_patched || ask.names_people()).then_some(true.into()));
+        put("terms", terms(ask, groups, operators));
+        row
     }
 
-    /// The members of the `submitted` entry: version, rule and effect, and who is asked.
+    /// The members of the `submitted` entry: version, rule and effect, and who is asked; and beside it what a rule of the
+    /// shadow would do.
     fn entry(&self, asked: Priority) -> String {
         let mut rule = json!({"version": self.version});
-        let mut assigned = String::new();
-        if let Some(Applied { rule: name, failed, ask }) = &self.applied {
-            rule["name"] = name.as_str().into();
-            rule["effect"] = "ask".into();
-            if *failed {
-                rule["failed"] = true.into();
+        let mut beside = String::new();
+        if let Some(applied) = self.applied() {
+            rule["name"] = applied.rule.as_str().into();
+            rule["effect"] = applied.effect.as_str().into();
+            for (name, _) in [("failed", applied.failed), ("withheld", applied.withheld)].iter().filter(|it| it.1) {
+                rule[*name] = true.into();
             }
+        }
+        if let Some(ask) = self.asks() {
             if ask.priority.is_some_and(|priority| priority != asked) {
                 rule["asked_priority"] = json!(asked);
             }
             if ask.names_people() {
                 let to = json!({"groups": texts(ask.groups.as_deref()), "operators": texts(ask.operators.as_deref())});
-                assigned = format!(",\"assigned_to\":{to}");
+                beside = format!(",\"assigned_to\":{to}");
             }
         }
-        format!("\"rule\":{rule}{assigned}")
+        if let Some(would) = &self.judgement.shadow {
+            let would = json!({"name": would.rule.as_str(), "effect": would.effect.as_str()});
+            beside = format!("{beside},\"shadow\":{would}");
+        }
+        format!("\"rule\":{rule}{beside}")
     }
+}
+
+/// What is kept in the row of who is asked beyond its columns.
+fn terms(ask: &Ask, groups: Vec<String>, operators: Vec<String>) -> Option<Value> {
+    let mut terms = Map::new();
+    let escalate_to = ask.escalate.as_ref().map_or_else(Vec::new, |escalation| texts(Some(&escalation.groups)));
+    let lists = [
+        ("groups", groups),
+        ("operators", operators),
+        ("reroute_to", texts(ask.reroute_to.as_deref())),
+        ("escalate_to", escalate_to),
+    ];
+    for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+        terms.insert(name.to_owned(), json!(list));
+    }
+    if ask.requester_may_decide == Some(true) {
+        terms.insert("requester_may_decide".to_owned(), true.into());
+    }
+    (!terms.is_empty()).then_some(Value::Object(terms))
 }
 
 fn texts<T: ToString>(list: Option<&[T]>) -> Vec<String> {
@@ -146,19 +174,39 @@ fn text_array(items: &[String]) -> String {
 
 impl Database {
     /// What the rules that this process knows say of a submission; `None`: it knows none of its tenant.
-    pub(crate) fn ruling(&self, agent_id: &AgentId, submission: &Submission) -> Option<Ruling> {
+    pub(crate) fn ruling(&self, agent_id: &AgentId, submission: &Submission, latitude: Latitude) -> Option<Ruling> {
         let tenant = self.known_rules.tenants.get(agent_id)?;
         let Versioned { version, rules } = self.known_rules.rules.get(&tenant)?;
         let envelope = &submission.envelope;
+        let takes_approval = envelope.answers().has(Answer::Approve);
         let facts = Facts {
             agent_id: agent_id.as_str(),
             action_type: envelope.action.action_type.as_str(),
             priority: envelope.priority,
             group: envelope.group.as_ref().map(GroupKey::as_str),
             on_behalf_of: envelope.on_behalf_of.as_ref().map(|person| person.id.as_str()),
+            latitude: if takes_approval { latitude } else { latitude.min(Latitude::Reject) },
         };
-        let applied = rules.judge(&facts, || submission.arguments());
-        Some(Ruling { tenant, version, applied, is_last: false })
+        let judgement = rules.judge(&facts, || submission.arguments());
+        Some(Ruling { tenant, version, judgement, is_last: false })
+    }
+
+    /// Whether a rule applies to what an agent would submit, by the version that stands.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] where the key or agent is no longer active; those of `submission`, which is asked for where
+    /// there are rules.
+    pub async fn is_ruled(&self, caller: &Caller, submission: impl FnOnce() -> Result<Submission>) -> Result<bool> {
+        let (key_id, agent_id) = (caller.key_id.as_str(), caller.agent_id.as_str());
+        let standing = self.optional(|| sqlx::query_file!("sql/rules_version_of.sql", key_id, agent_id)).await?;
+        let standing = standing.ok_or(Error::Unauthenticated("the key is revoked or its agent disabled"))?;
+        let has_rules = standing.rules_version.is_some();
+        self.learn_rules(&caller.agent_id, standing.tenant_id, standing.rules_version).await?;
+        if !has_rules {
+            return Ok(false);
+        }
+        let ruling = self.ruling(&caller.agent_id, &submission()?, Latitude::Approve);
+        Ok(ruling.is_some_and(|ruling| ruling.applied().is_some()))
     }
 
     /// Learns the version of an agent's rules; `None`: its tenant has none.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::batches::{Row, column, in_order};
 use crate::chain::digest;
 use crate::database::Database;
+use crate::decided_at_once::DecidedAtOnce;
 use crate::deliveries::Delivered;
 use crate::judging::Ruling;
 use crate::{Caller, OutboxEvent};
@@ -50,8 +51,21 @@ pub struct RequestState {
 pub enum Submitted {
     /// A new request, and its event.
     Created(RequestState, OutboxEvent),
+    /// A new request that a rule has decided.
+    Decided(Box<DecidedAtOnce>),
     /// The same key and envelope were submitted before: the request as it now stands, with its decision.
     Duplicate(RequestState, Option<Box<Delivered>>),
+}
+
+/// How submissions are taken.
+#[derive(Clone, Copy, Debug)]
+pub struct Taking {
+    /// How long a key is kept at the least, in seconds; the same for all of a deployment.
+    pub kept_seconds: f64,
+    /// Whether rules may approve.
+    pub may_approve: bool,
+    /// Whether the answer carries a decision that a rule makes: its delivery is leased to it.
+    pub is_leased: bool,
 }
 
 /// What stood in the way of a submission.
@@ -73,7 +87,6 @@ pub(crate) struct Submitting {
     pub(crate) request_id: RequestId,
     pub(crate) caller: Caller,
     pub(crate) submission: Arc<Submission>,
-    /// How long the key is kept at the least, in seconds; the same for all of a deployment.
     pub(crate) kept_seconds: f64,
     pub(crate) traceparent: Option<String>,
     /// What the rules say of it; `None`: none are known.
@@ -91,33 +104,47 @@ struct Inserted {
 
 impl Submitting {
     fn created(&self, inserted: Inserted) -> Result<Submitted> {
-        let envelope = &self.submission.envelope;
-        let event = OutboxEvent {
+        let event = self.event(1, "requested", inserted.payload);
+        let approvals = Approvals::stored(inserted.approvals, None, None)?;
+        Ok(Submitted::Created(self.state(inserted.created_at, inserted.respond_by, approvals), event))
+    }
+
+    /// One of its events.
+    pub(crate) fn event(&self, seq: i32, kind: &str, payload: Vec<u8>) -> OutboxEvent {
+        OutboxEvent {
             request_id: self.request_id,
-            seq: 1,
-            kind: "requested".into(),
+            seq,
+            kind: kind.into(),
             agent_id: self.caller.agent_id.clone(),
-            payload: inserted.payload,
+            payload,
             traceparent: self.traceparent.clone(),
-        };
-        let state = RequestState {
+        }
+    }
+
+    /// The new request while it is pending.
+    pub(crate) fn state(
+        &self,
+        created_at: DateTime<Utc>,
+        respond_by: DateTime<Utc>,
+        approvals: Approvals,
+    ) -> RequestState {
+        RequestState {
             agent_id: self.caller.agent_id.clone(),
             request_id: self.request_id,
-            client_request_key: envelope.client_request_key.clone(),
+            client_request_key: self.submission.envelope.client_request_key.clone(),
             status: Status::Pending,
             priority: self.priority(),
-            created_at: inserted.created_at,
-            respond_by: inserted.respond_by,
+            created_at,
+            respond_by,
             action_digest: self.submission.action_digest,
             execution: Execution::None,
-            approvals: Approvals::stored(inserted.approvals, None, None)?,
+            approvals,
             rule: self.ruling.as_ref().and_then(Ruling::rule),
-        };
-        Ok(Submitted::Created(state, event))
+        }
     }
 
     /// The rule's, or else the one that the agent asks with.
-    fn priority(&self) -> Priority {
+    pub(crate) fn priority(&self) -> Priority {
         self.ruling.as_ref().and_then(Ruling::priority).unwrap_or(self.submission.envelope.priority)
     }
 }
@@ -126,10 +153,63 @@ impl Submitting {
 fn rulings(rows: &[&Submitting]) -> Option<serde_json::Value> {
     let ruled = rows.iter().filter_map(|row| {
         let ruling = row.ruling.as_ref()?.row(row.submission.envelope.priority);
-        Some((row.request_id.to_string(), ruling))
+        Some((row.request_id.to_string(), ruling.into()))
     });
     let ruled: serde_json::Map<_, _> = ruled.collect();
     (!ruled.is_empty()).then_some(ruled.into())
+}
+
+/// What the statements of submissions take of their rows, an array each.
+pub(crate) struct Columns<'a> {
+    pub(crate) request_ids: Vec<Uuid>,
+    pub(crate) agent_ids: Vec<&'a str>,
+    pub(crate) key_ids: Vec<&'a str>,
+    pub(crate) client_request_keys: Vec<&'a str>,
+    pub(crate) fingerprints: Vec<&'a [u8]>,
+    pub(crate) priorities: Vec<i16>,
+    pub(crate) titles: Vec<&'a str>,
+    pub(crate) action_types: Vec<&'a str>,
+    pub(crate) action_digests: Vec<&'a [u8]>,
+    pub(crate) respond_by: Vec<Option<DateTime<Utc>>>,
+    pub(crate) envelopes: Vec<&'a [u8]>,
+    pub(crate) resumes: Vec<Option<&'a [u8]>>,
+    pub(crate) traceparents: Vec<Option<&'a str>>,
+    pub(crate) kept_seconds: f64,
+    pub(crate) answers: Vec<Option<String>>,
+    pub(crate) groups: Vec<Option<&'a str>>,
+    pub(crate) on_behalf_of: Vec<Option<String>>,
+    pub(crate) permit_seconds: Vec<Option<i32>>,
+    pub(crate) protocols: Vec<Option<Protocol>>,
+    pub(crate) respond_within: Vec<Option<i64>>,
+}
+
+impl<'a> Columns<'a> {
+    pub(crate) fn of(rows: &[&'a Submitting]) -> Self {
+        Self {
+            request_ids: column(rows, |row| row.request_id.0),
+            agent_ids: column(rows, |row| row.caller.agent_id.as_str()),
+            key_ids: column(rows, |row| row.caller.key_id.as_str()),
+            client_request_keys: column(rows, |row| row.submission.envelope.client_request_key.as_str()),
+            fingerprints: column(rows, |row| row.submission.fingerprint.0.as_slice()),
+            priorities: column(rows, |row| row.priority() as i16),
+            titles: column(rows, |row| row.submission.envelope.title.as_str()),
+            action_types: column(rows, |row| row.submission.envelope.action.action_type.as_str()),
+            action_digests: column(rows, |row| row.submission.action_digest.0.as_slice()),
+            respond_by: column(rows, |row| row.submission.envelope.respond_by.map(|by| by.0)),
+            envelopes: column(rows, |row| row.submission.bytes.as_slice()),
+            resumes: column(rows, |row| row.submission.resume.as_deref()),
+            traceparents: column(rows, |row| row.traceparent.as_deref()),
+            kept_seconds: rows.first().map_or(0.0, |row| row.kept_seconds),
+            answers: column(rows, |row| row.submission.envelope.answers().column()),
+            groups: column(rows, |row| row.submission.envelope.group.as_ref().map(GroupKey::as_str)),
+            on_behalf_of: column(rows, |row| {
+                row.submission.envelope.on_behalf_of.as_ref().map(|person| without_case(person.id.as_str()))
+            }),
+            permit_seconds: column(rows, |row| row.submission.envelope.permit_seconds.map(|seconds| seconds.0)),
+            protocols: column(rows, |row| row.submission.bridged.map(|bridged| bridged.protocol)),
+            respond_within: column(rows, |row| row.submission.bridged.and_then(|bridged| bridged.respond_within)),
+        }
+    }
 }
 
 impl Row for Submitting {
@@ -147,40 +227,34 @@ impl Row for Submitting {
     /// The one statement of submissions. Written over arrays; on Lambda they hold one.
     async fn write(database: &Database, rows: &[&Self]) -> Result<Vec<Option<Submitted>>> {
         let rulings = rulings(rows);
+        let of = Columns::of(rows);
         let inserted = database
             .all(|| {
                 sqlx::query_file_as!(
                     Inserted,
                     "sql/submit.sql",
                     database.clock().for_database(),
-                    &column(rows, |row| row.request_id.0),
-                    &column(rows, |row| row.caller.agent_id.as_str()) as &[&str],
-                    &column(rows, |row| row.caller.key_id.as_str()) as &[&str],
-                    &column(rows, |row| row.submission.envelope.client_request_key.as_str()) as &[&str],
-                    &column(rows, |row| row.submission.fingerprint.0.as_slice()) as &[&[u8]],
-                    &column(rows, |row| row.priority() as i16),
-                    &column(rows, |row| row.submission.envelope.title.as_str()) as &[&str],
-                    &column(rows, |row| row.submission.envelope.action.action_type.as_str()) as &[&str],
-                    &column(rows, |row| row.submission.action_digest.0.as_slice()) as &[&[u8]],
-                    &column(rows, |row| row.submission.envelope.respond_by.map(|by| by.0))
-                        as &[Option<DateTime<Utc>>],
-                    &column(rows, |row| row.submission.bytes.as_slice()) as &[&[u8]],
-                    &column(rows, |row| row.submission.resume.as_deref()) as &[Option<&[u8]>],
-                    &column(rows, |row| row.traceparent.as_deref()) as &[Option<&str>],
-                    rows.first().map_or(0.0, |row| row.kept_seconds),
-                    &column(rows, |row| row.submission.envelope.answers().column()) as &[Option<String>],
-                    &column(rows, |row| row.submission.envelope.group.as_ref().map(GroupKey::as_str))
-                        as &[Option<&str>],
-                    &column(rows, |row| {
-                        row.submission.envelope.on_behalf_of.as_ref().map(|person| without_case(person.id.as_str()))
-                    }) as &[Option<String>],
-                    &column(rows, |row| row.submission.envelope.permit_seconds.map(|seconds| seconds.0))
-                        as &[Option<i32>],
+                    &of.request_ids,
+                    &of.agent_ids as &[&str],
+                    &of.key_ids as &[&str],
+                    &of.client_request_keys as &[&str],
+                    &of.fingerprints as &[&[u8]],
+                    &of.priorities,
+                    &of.titles as &[&str],
+                    &of.action_types as &[&str],
+                    &of.action_digests as &[&[u8]],
+                    &of.respond_by as &[Option<DateTime<Utc>>],
+                    &of.envelopes as &[&[u8]],
+                    &of.resumes as &[Option<&[u8]>],
+                    &of.traceparents as &[Option<&str>],
+                    of.kept_seconds,
+                    &of.answers as &[Option<String>],
+                    &of.groups as &[Option<&str>],
+                    &of.on_behalf_of as &[Option<String>],
+                    &of.permit_seconds as &[Option<i32>],
                     database.permits.permit_seconds,
-                    &column(rows, |row| row.submission.bridged.map(|bridged| bridged.protocol))
-                        as &[Option<Protocol>],
-                    &column(rows, |row| row.submission.bridged.and_then(|bridged| bridged.respond_within))
-                        as &[Option<i64>],
+                    &of.protocols as &[Option<Protocol>],
+                    &of.respond_within as &[Option<i64>],
                     rulings.as_ref(),
                 )
             })
@@ -290,7 +364,7 @@ impl Database {
     pub(crate) async fn standing_request(&self, row: &Submitting) -> Result<Standing> {
         let (caller, submission) = (&row.caller, &row.submission);
         let envelope = &submission.envelope;
-        let within = row.ruling.as_ref().and_then(|ruling| ruling.applied.as_ref()?.ask.respond_within_seconds);
+        let within = row.ruling.as_ref().and_then(|ruling| ruling.asks()?.respond_within_seconds);
         let found = self
             .one(|| {
                 sqlx::query_file!(

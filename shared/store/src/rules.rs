@@ -1,7 +1,5 @@
 //! Rules: the document of a tenant and its versions (contract, "Rules").
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use relaytrace_domain::rules::RulesDocument;
 use relaytrace_domain::{ActorKind, Error, Result, TenantId};
@@ -60,20 +58,5 @@ impl Database {
         let standing = self.rules_of(&scope.tenant, None).await?;
         let is_same = |rules: &RulesRecord| rules.document == document.text && rules.note == document.note.as_str();
         standing.filter(is_same).ok_or(Error::VersionChanged)
-    }
-
-    /// How often rules of a version could not be judged, by name.
-    pub async fn rule_failures(&self, tenant: &TenantId, version: i32) -> Result<BTreeMap<String, i64>> {
-        let failures = self.all(|| sqlx::query_file!("sql/rule_failures.sql", tenant.as_str(), version)).await?;
-        Ok(failures.into_iter().map(|row| (row.rule_name, row.failures)).collect())
-    }
-
-    /// Counts a submission that a rule could not judge. The submission stands whether or not it is counted.
-    pub(crate) async fn count_rule_failure(&self, tenant: &TenantId, version: i32, rule: &str) {
-        let counted =
-            self.execute(|| sqlx::query_file!("sql/count_rule_failure.sql", tenant.as_str(), version, rule)).await;
-        if let Err(error) = counted {
-            tracing::warn!(error = ?error, rule, "the failure of a rule is not counted");
-        }
     }
 }

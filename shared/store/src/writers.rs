@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use relaytrace_domain::rules::Latitude;
 use relaytrace_domain::signing::Attestor;
 use relaytrace_domain::{Clock, DeliveryRules, Error, KeyId, PermitRules, RequestId, Result};
 use sqlx::postgres::PgConnectOptions;
@@ -10,11 +11,13 @@ use sqlx::postgres::PgConnectOptions;
 use crate::acknowledgements::{Ack, Acked};
 use crate::batches::{Batches, Row, alone};
 use crate::database::Database;
+use crate::decided_at_once::Settling;
 use crate::decisions::{Attested, Decided, Deciding};
 use crate::judging::Ruling;
 use crate::leases::{AnyDue, Named};
 use crate::permits::{Consumed, Consuming, Noted, Reporting};
-use crate::requests::{Standing, Submitted, Submitting};
+use crate::requests::{Standing, Submitted, Submitting, Taking};
+use crate::rule_counts::RuleCounts;
 use crate::votes::Voting;
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::Submission;
@@ -32,6 +35,7 @@ pub struct Store {
 #[derive(Debug, Default)]
 pub(crate) struct Batched {
     submitting: Batches<Submitting>,
+    settling: Batches<Settling>,
     acknowledging: Batches<Ack>,
     pub(crate) deciding: Batches<Attested>,
     pub(crate) voting: Batches<Voting>,
@@ -84,6 +88,18 @@ impl Store {
         Self { batches: Some(Arc::default()), ..self }
     }
 
+    /// Counts what rules do together with the process's other stores.
+    #[must_use]
+    pub fn counting_in(mut self, counts: Arc<RuleCounts>) -> Self {
+        Arc::make_mut(&mut self.database).rule_counts = counts;
+        self
+    }
+
+    /// Whether tasks may go on after an answer.
+    pub(crate) fn may_keep_running(&self) -> bool {
+        self.batches.is_some()
+    }
+
     /// Writes a row, in a batch or with a statement of its own. `None`: nothing was written.
     pub(crate) async fn write<R: Row>(
         &self,
@@ -100,14 +116,15 @@ impl Store {
     #[must_use]
     pub fn waiting(&self) -> usize {
         let waiting = |of: &Arc<Batched>| {
-            let handoffs = of.submitting.waiting() + of.acknowledging.waiting() + of.deciding.waiting();
+            let submissions = of.submitting.waiting() + of.settling.waiting();
+            let handoffs = submissions + of.acknowledging.waiting() + of.deciding.waiting();
             let permits = of.consuming.waiting() + of.reporting.waiting();
             handoffs + of.voting.waiting() + permits + of.looking.waiting() + of.naming.waiting()
         };
         self.batches.as_ref().map_or(0, waiting)
     }
 
-    /// Stores a submission as a new request, or finds the one that it repeats.
+    /// Stores a submission as a new request, with its decision where a rule decides it, or finds the one that it repeats.
     ///
     /// # Errors
     /// [`Error::IdempotencyKeyReused`], [`Error::Invalid`] where `respond_by` is past or lengthens the policy's
@@ -117,28 +134,32 @@ impl Store {
         &self,
         caller: &Caller,
         submission: Submission,
-        kept_seconds: f64,
+        taking: Taking,
         traceparent: Option<&str>,
     ) -> Result<Submitted> {
-        // Contract, "Rules": who was behind starts again, at most 3 times.
+        // Contract, "Rules": who was behind starts again, at most 3 times, then without rules that approve.
         const RESTARTS: usize = 3;
-        const TRIES: usize = RESTARTS + 3;
+        const TRIES: usize = RESTARTS + 4;
         let mut submission = Arc::new(submission);
+        let mut latitude = if taking.may_approve { Latitude::Approve } else { Latitude::Reject };
         let mut restarts = 0;
         for _ in 0..TRIES {
-            let ruling = self.ruling(&caller.agent_id, &submission);
-            let ruling = ruling.map(|ruling| Ruling { is_last: restarts >= RESTARTS, ..ruling });
+            let is_last = restarts >= RESTARTS;
+            let most = if is_last { latitude.min(Latitude::Reject) } else { latitude };
+            let ruling = self.ruling(&caller.agent_id, &submission, most);
             let row = Arc::new(Submitting {
                 request_id: RequestId::mint(self.clock().now()),
                 caller: caller.clone(),
                 submission: submission.clone(),
-                kept_seconds,
+                kept_seconds: taking.kept_seconds,
                 traceparent: traceparent.map(str::to_owned),
-                ruling,
+                ruling: ruling.map(|ruling| Ruling { is_last, ..ruling }),
             });
-            if let Some(created) = self.write(|batched| &batched.submitting, &row).await? {
-                self.count_failure(row.ruling.as_ref()).await;
-                return Ok(created);
+            let settling = self.settling(&row, taking.is_leased)?;
+            let is_settling = settling.is_some();
+            if let Some(written) = self.write_submission(&row, settling).await? {
+                self.count_rules(row.ruling.as_ref()).await;
+                return Ok(written);
             }
             match self.standing_request(&row).await? {
                 Standing::Request(standing) => {
@@ -150,19 +171,18 @@ impl Store {
                     self.learn_rules(&caller.agent_id, tenant, version).await?;
                     restarts += 1;
                 }
+                // It is frozen, or the rule has decided as often as it may.
+                Standing::Nothing if is_settling => latitude = Latitude::Ask,
                 Standing::Nothing => {}
             }
         }
         Err(Error::Unavailable(anyhow::anyhow!("a submission found neither its place nor what took it")))
     }
 
-    /// Counts the rule that could not judge a submission, if one could not.
-    async fn count_failure(&self, ruling: Option<&Ruling>) {
-        if let Some(Ruling { tenant, version, applied: Some(applied), .. }) = ruling
-            && applied.failed
-        {
-            self.count_rule_failure(tenant, *version, applied.rule.as_str()).await;
-        }
+    async fn write_submission(&self, row: &Arc<Submitting>, settling: Option<Settling>) -> Result<Option<Submitted>> {
+        let Some(settling) = settling else { return self.write(|batched| &batched.submitting, row).await };
+        let decided = self.write(|batched| &batched.settling, &Arc::new(settling)).await?;
+        Ok(decided.map(|decided| Submitted::Decided(Box::new(decided))))
     }
 
     /// Decides a request: its agent, also past `respond_by` until a sweep has run; an administrator, as long as it is

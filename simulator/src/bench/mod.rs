@@ -16,6 +16,7 @@ mod memory;
 mod named;
 mod report;
 mod rows;
+mod rules;
 mod scripts;
 mod session;
 mod stack;
@@ -69,6 +70,8 @@ enum Part {
     EmptyPoll,
     /// Polls that name a request, beside few and many decisions that are due.
     NamedPoll,
+    /// Submissions beside 100 rules, and those that a rule approves.
+    Rules,
     /// Submit, decide and acknowledge where the log's disk is slow.
     SlowFlush,
     /// Whole handoffs, one after the other.

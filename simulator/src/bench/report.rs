@@ -10,6 +10,7 @@ use super::load::SAMPLE;
 use super::memory::Memory;
 use super::named::{self, Rates};
 use super::rows::ENVELOPE_BYTES;
+use super::rules::{self, BesideRules};
 use super::stream::Stream;
 
 /// What is left of the rate with the fewest stored requests, at the least.
@@ -68,6 +69,7 @@ pub struct Report {
     pub handoffs: Vec<Handoffs>,
     /// Polls that name a request, beside few and many decisions that are due.
     pub named: Vec<Rates>,
+    pub rules: Option<BesideRules>,
     /// With consume and outcome in place of the acknowledgement, by turns with those.
     pub used_handoffs: Vec<Handoffs>,
     pub latencies: Vec<Latency>,
@@ -102,14 +104,19 @@ impl Report {
             && self.latencies.iter().all(Latency::is_met)
             && self.parked.iter().all(|(agents, memory)| memory.service <= parked_bound(*agents))
             && self.named_ratio().is_none_or(|ratio| ratio >= named::BOUND)
+            && self.rules_ratio().is_none_or(|ratio| ratio >= rules::BOUND)
             && (self.handoffs.is_empty() || per_second(&self.handoffs) >= HANDOFFS_BOUND)
             && self.growth().all(|growth| growth.service >= GROWTH_BOUND)
     }
 
     /// What is left of the rate beside few where many are due: the median of the runs, whose halves were side by side.
     fn named_ratio(&self) -> Option<f64> {
-        let ratios = self.named.iter().map(|[few, many]| many / few.max(1.0));
-        (!self.named.is_empty()).then(|| middle(ratios.collect()))
+        ratio_of(&self.named)
+    }
+
+    /// What is left of the rate without rules where 100 are in force.
+    fn rules_ratio(&self) -> Option<f64> {
+        ratio_of(&self.rules.as_ref()?.rates)
     }
 
     fn growth(&self) -> impl Iterator<Item = Growth<'_>> {
@@ -122,6 +129,12 @@ impl Report {
             })
         })
     }
+}
+
+/// What is left of the first rate by the second: the median of the pairs.
+fn ratio_of(pairs: &[Rates]) -> Option<f64> {
+    let ratios = pairs.iter().map(|[first, second]| second / first.max(1.0));
+    (!pairs.is_empty()).then(|| middle(ratios.collect()))
 }
 
 /// The most MiB that the service may hold with so many agents parked.
@@ -170,6 +183,7 @@ impl fmt::Display for Report {
             writeln!(f, "Events that were published only after the load, at the most: {}.", counts.join(", "))?;
         }
         self.fmt_named(f)?;
+        self.fmt_rules(f)?;
         self.fmt_handoffs(f)?;
         self.fmt_latencies(f)?;
         if let Some(Stream { pipelined, one_by_one }) = self.stream {
@@ -190,6 +204,25 @@ fn fmt_usage(f: &mut fmt::Formatter<'_>, handoffs: &Handoffs) -> fmt::Result {
 }
 
 impl Report {
+    fn fmt_rules(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Some(ratio), Some(measured)) = (self.rules_ratio(), &self.rules) else { return Ok(()) };
+        let of = |side: usize| middle(measured.rates.iter().map(|rates| rates[side]).collect());
+        let ([waiting, approved], runs) = (measured.p50, measured.rates.len());
+        writeln!(
+            f,
+            "\nSubmissions beside rules: {:.0}/s without, {:.0}/s with {} of which {} match; ratio of each pair, median of {runs}: \
+             {ratio:.2}; bound ≥ {:.2}  {}\nOne that a rule approves: p50 {approved:.3} ms, beside {waiting:.3} ms of one that waits \
+             ({:.2} times)",
+            of(0),
+            of(1),
+            rules::RULES,
+            rules::MATCHING,
+            rules::BOUND,
+            verdict(ratio >= rules::BOUND),
+            approved / waiting.max(0.001),
+        )
+    }
+
     fn fmt_named(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(ratio) = self.named_ratio() else { return Ok(()) };
         let of = |side: usize| middle(self.named.iter().map(|rates| rates[side]).collect());

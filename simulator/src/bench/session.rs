@@ -18,6 +18,7 @@ use super::load::{self, Load, Measured};
 use super::named::{self, Named, Rates};
 use super::report::{Report, Row, Sample, Table};
 use super::rows::{ASKERS, Batch, FEW, Group, HANDLERS, IDLERS, MANY, POLLERS, STEP, WAITERS};
+use super::rules::{self, BesideRules};
 use super::scripts::Scripts;
 use super::stack::Stack;
 use super::{Options, Part, growth, memory, stream};
@@ -97,6 +98,9 @@ impl<'a> Session<'a> {
         }
         if asked(Part::NamedPoll) {
             report.named = self.measure_named().await.context("while measuring polls that name a request")?;
+        }
+        if asked(Part::Rules) {
+            report.rules = Some(self.measure_rules().await.context("while measuring submissions beside rules")?);
         }
         if asked(Part::SlowFlush) {
             report.tables.extend(self.measure_with_slow_flushes().await?);
@@ -187,6 +191,31 @@ impl<'a> Session<'a> {
             rates.push(of_run);
         }
         Ok(rates)
+    }
+
+    /// Without rules, with them, without them and so on.
+    async fn measure_rules(&mut self) -> Result<BesideRules> {
+        const CONNECTIONS: usize = 32;
+        let documents = [serde_json::json!([]), rules::document()];
+        let mut measured = BesideRules::default();
+        for run in 1..=self.options.runs {
+            let mut rates = [0.0; 2];
+            for (rate, document) in rates.iter_mut().zip(&documents) {
+                rules::set(self.stack, document).await?;
+                let stock = self.batch_of(ASKERS);
+                self.service.settle().await?;
+                *rate = load::run(self.load(Kind::Submit, &stock, CONNECTIONS)?).await?.per_second;
+                self.service.wait_for_events().await?;
+            }
+            let [without, with] = rates;
+            eprintln!("submit beside rules {run}/{}: {without:.0}/s without, {with:.0}/s with", self.options.runs);
+            measured.rates.push(rates);
+        }
+        let stock = self.batch_of(ASKERS);
+        let load = self.load(Kind::Submit, &stock, 1)?;
+        measured.p50 = rules::time(self.stack, &load.agents, load.batch).await?;
+        rules::set(self.stack, &documents[0]).await?;
+        Ok(measured)
     }
 
     /// A batch of its own without prepared rows.

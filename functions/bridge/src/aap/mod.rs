@@ -51,15 +51,16 @@ pub async fn create(
     let mut submission = submission(&caller, key_of(&headers)?, &bytes)?;
     state.authenticator.count_submission(&caller)?;
     submission.envelope.priority = state.store.default_priority_of(&caller.agent_id).await?;
-    let kept_seconds = state.submissions.dedupe_seconds;
-    let submitted = state.relay.submit(caller.clone(), submission, kept_seconds, trace.traceparent.clone()).await?;
-    let (request, _, is_new) = submitted;
-    if !is_new {
-        return tell(&state, &caller, request.request_id, None, &trace.traceparent).await;
+    let submitted = state.relay.submit(caller.clone(), submission, state.taking(), trace.traceparent.clone()).await?;
+    let (request, decided, is_new) = submitted;
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    if !is_new || decided.is_some() {
+        let told = tell(&state, &caller, request.request_id, None, &trace.traceparent).await?;
+        return Ok((status, told).into_response());
     }
     let submitted = Submitted::new(&request);
     let told = render(request.request_id, &bytes, &submitted, None, None)?;
-    Ok((StatusCode::CREATED, Extension(RequestOf(request.request_id)), told).into_response())
+    Ok((status, Extension(RequestOf(request.request_id)), told).into_response())
 }
 
 /// What a body asks, as it is stored: the body itself, and what is derived from it.

@@ -11,7 +11,8 @@ use std::time::Duration;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use relaytrace_domain::{
-    Bridged, Cause, ConsumeKey, Error, Outcome, Protocol, Reported, RequestId, Result, Submission, Written,
+    Bridged, Cause, ConsumeKey, DecidedEntry, Error, Outcome, Protocol, Reported, RequestId, Result, Submission,
+    Written,
 };
 use relaytrace_service::AppState;
 use relaytrace_service::auth::{Agent, Hook};
@@ -25,7 +26,7 @@ pub use answer::DIALECT;
 use answer::{Denial, HookAnswer, allow, deny, nothing};
 use event::{Event, ToolCall};
 
-/// Tools that only read, and only on the harness's side: they need nobody's approval.
+/// Tools that only read, and only on the harness's side: they need nobody's approval where no rule says otherwise.
 const READ_ONLY: [&str; 8] =
     ["Read", "Glob", "Grep", "LS", "NotebookRead", "TodoRead", "BashOutput", "ListMcpResourcesTool"];
 
@@ -59,7 +60,9 @@ pub async fn hook(
 
 /// Says whether a call may run.
 async fn before(state: &AppState, caller: &Caller, call: &ToolCall, traceparent: &str) -> Result<Response> {
-    if READ_ONLY.contains(&call.tool.as_str()) {
+    let is_read_only = READ_ONLY.contains(&call.tool.as_str());
+    // What needs no person is the tenant's rules' to say.
+    if is_read_only && !state.store.is_ruled(caller, || submission(caller, call)).await? {
         return Ok(allow(&format!("{} only reads: nobody has to approve it.", call.tool), None));
     }
     let submission = submission(caller, call)?;
@@ -85,12 +88,12 @@ async fn ask(
     submission: Submission,
     traceparent: &str,
 ) -> Result<(RequestId, Option<Delivered>)> {
-    let kept_seconds = state.submissions.dedupe_seconds;
-    if let Some(standing) = state.store.continue_hook(hooked, kept_seconds).await? {
+    let taking = state.taking();
+    if let Some(standing) = state.store.continue_hook(hooked, taking.kept_seconds).await? {
         return Ok((standing, None));
     }
     state.authenticator.count_submission(hooked.caller)?;
-    let submitted = state.relay.submit(hooked.caller.clone(), submission, kept_seconds, traceparent.to_owned()).await?;
+    let submitted = state.relay.submit(hooked.caller.clone(), submission, taking, traceparent.to_owned()).await?;
     let (request, delivered, _) = submitted;
     Ok((request.request_id, delivered))
 }
@@ -133,9 +136,8 @@ async fn answer(
     let denial = match (decided.entry.outcome, decided.entry.cause) {
         (Outcome::Approved, _) => match consume(state, hooked, &decided, traceparent).await {
             Ok(()) => {
-                let by = decided.entry.actor.name.as_ref().unwrap_or(&decided.entry.actor.id);
                 let edited = decided.delivered.written.as_ref().and_then(Written::action);
-                return Ok(allow(&format!("Approved by {by}."), edited.map(|(text, _)| text)));
+                return Ok(allow(&approved(&decided.entry), edited.map(|(text, _)| text)));
             }
             Err(error) => match Denial::of_use(&error) {
                 Some(denial) => denial,
@@ -156,6 +158,16 @@ async fn answer(
         _ => acknowledge(state, caller, request_id, traceparent).await?,
     }
     Ok(deny(&denial, &call.tool, request_id))
+}
+
+/// Who approved, for the model.
+fn approved(entry: &DecidedEntry) -> String {
+    let by = entry.actor.name.as_ref().unwrap_or(&entry.actor.id);
+    match (entry.cause, &entry.reason) {
+        (Cause::Policy, Some(reason)) => format!("Approved by a rule: {reason}"),
+        (Cause::Policy, None) => "Approved by a rule.".into(),
+        _ => format!("Approved by {by}."),
+    }
 }
 
 /// Uses an approval, by an attempt of its own each time: a call that is asked about twice runs once.

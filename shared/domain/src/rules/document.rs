@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::conditions::ArgumentConditions;
 use super::index::Index;
 use super::matching::{Conditions, OnBehalf};
+use super::verdict::{Decides, Effect};
 use super::{MAX_BYTES_OF_NAMES, MAX_RULES, MAX_RULES_BYTES, Rule, Rules};
 use crate::envelope::FreeObject;
 use crate::{
@@ -178,16 +179,17 @@ enum RuleVerdict {
     Reject,
 }
 
-/// How often a rule may decide.
-#[derive(Clone, Copy, Debug, Deserr)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+/// How often a rule may decide; what is over it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserr)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = RuleAtMost))]
 #[deserr(deny_unknown_fields)]
-#[expect(dead_code, reason = "its form is checked; no rule decides yet")]
-struct AtMost {
-    #[cfg_attr(feature = "openapi", schema(value_type = i32, minimum = 1))]
-    count: Whole<1, 1_000_000_000>,
-    #[cfg_attr(feature = "openapi", schema(value_type = i32, minimum = 1))]
-    per_seconds: Whole<1, 31_536_000>,
+pub struct AtMost {
+    /// Decisions, 1 to 1,000,000,000.
+    #[cfg_attr(feature = "openapi", schema(value_type = i32, minimum = 1, maximum = 1_000_000_000))]
+    pub count: Whole<1, 1_000_000_000>,
+    /// In so many seconds from the first of them on, up to a year.
+    #[cfg_attr(feature = "openapi", schema(value_type = i32, minimum = 1, maximum = 31_536_000))]
+    pub per_seconds: Whole<1, 31_536_000>,
 }
 
 /// What a rule does: `ask`, or `decide` with a reason.
@@ -313,24 +315,20 @@ pub struct RulesDocument {
 }
 
 impl RulesDocument {
-    /// Reads what an administrator sets. No rule of this deployment decides yet: one that would is a fault.
-    ///
-    /// # Errors
-    /// It is no such document, and why.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        Self::read(bytes, false)
-    }
-
     /// The rules in force of a stored document.
     ///
     /// # Errors
     /// It is no such document.
     pub fn stored(text: &[u8]) -> Result<Rules, ParseError> {
         let body = [br#"{"note":"","rules":"#.as_slice(), text, b"}"].concat();
-        Self::read(&body, true).map(|document| document.rules)
+        Self::parse(&body).map(|document| document.rules)
     }
 
-    fn read(bytes: &[u8], may_decide: bool) -> Result<Self, ParseError> {
+    /// Reads what an administrator sets.
+    ///
+    /// # Errors
+    /// It is no such document, and why.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         let json = Json::parse(bytes)?;
         let mut faults = Faults::default();
         let mut text = Vec::new();
@@ -360,7 +358,7 @@ impl RulesDocument {
             if !names.insert(&rule.name) {
                 faults.add(format!("/rules/{place}/name"), "is the name of an earlier rule");
             }
-            rule.then.check(place, may_decide || rule.mode != RuleMode::Enforce, &mut faults);
+            rule.then.check(place, &mut faults);
         }
         if !faults.is_empty() {
             return Err(ParseError::Invalid(faults));
@@ -370,7 +368,7 @@ impl RulesDocument {
 }
 
 impl Then {
-    fn check(&self, place: usize, may_decide: bool, faults: &mut Faults) {
+    fn check(&self, place: usize, faults: &mut Faults) {
         let mut add = |member: &str, detail: &str| faults.add(format!("/rules/{place}/then{member}"), detail);
         match (self.decide, &self.ask) {
             (None, None) => add("", "must have ask or decide"),
@@ -378,9 +376,6 @@ impl Then {
             (Some(_), None) => {
                 if self.reason.is_none() {
                     add("/reason", "is required to decide");
-                }
-                if !may_decide {
-                    add("/decide", "is not enabled: no rule of this deployment decides yet");
                 }
             }
             (None, Some(ask)) => {
@@ -397,7 +392,23 @@ impl Then {
     }
 }
 
-/// The rules that act, with their index.
+impl From<Then> for Effect {
+    /// Of a rule without faults, which has `decide` with a reason or `ask`.
+    fn from(then: Then) -> Self {
+        match (then.decide, then.reason) {
+            (Some(verdict), Some(reason)) => {
+                let decides = Decides { reason, at_most: then.at_most };
+                match verdict {
+                    RuleVerdict::Approve => Self::Approve(decides),
+                    RuleVerdict::Reject => Self::Reject(decides),
+                }
+            }
+            _ => Self::Ask(then.ask.unwrap_or_default()),
+        }
+    }
+}
+
+/// The rules that act, and those that would, with their index.
 fn in_force(rules: Vec<RuleBody>, conditions: Vec<ArgumentConditions>) -> Rules {
     fn texts<T: Clone + Into<String>>(list: Option<&Vec<T>>) -> Option<Vec<String>> {
         list.map(|list| list.iter().cloned().map(Into::into).collect())
@@ -405,7 +416,7 @@ fn in_force(rules: Vec<RuleBody>, conditions: Vec<ArgumentConditions>) -> Rules 
     let mut index = Index::new();
     let mut kept = Vec::new();
     for (rule, arguments) in rules.into_iter().zip(conditions) {
-        if rule.mode != RuleMode::Enforce {
+        if rule.mode == RuleMode::Off {
             continue;
         }
         let (agents, types) = (texts(rule.of.agents.as_ref()), texts(rule.of.action_types.as_ref()));
@@ -416,7 +427,8 @@ fn in_force(rules: Vec<RuleBody>, conditions: Vec<ArgumentConditions>) -> Rules 
             arguments: arguments.all,
             not: arguments.not,
         };
-        kept.push(Rule { name: rule.name, conditions, ask: rule.then.ask });
+        let is_shadow = rule.mode == RuleMode::Shadow;
+        kept.push(Rule { name: rule.name, conditions, effect: rule.then.into(), is_shadow });
     }
     Rules { rules: kept, index }
 }

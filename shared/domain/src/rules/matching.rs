@@ -16,6 +16,8 @@ pub struct Facts<'a> {
     pub group: Option<&'a str>,
     /// The person for whom it asks.
     pub on_behalf_of: Option<&'a str>,
+    /// What rules may do with it.
+    pub latitude: super::Latitude,
 }
 
 /// What came of looking at a rule.

@@ -1,5 +1,5 @@
-//! Rules: who is asked, and how (contract, "Rules"). A document is read and checked whole, indexed once, and judged against
-//! each submission. Pure: no I/O, no clock.
+//! Rules: what is decided without a person, and who is asked of the rest (contract, "Rules"). A document is read and checked
+//! whole, indexed once, and judged against each submission. Pure: no I/O, no clock.
 //!
 //! A comparison that cannot be made fails its rule, and a failed rule makes what follows stricter, never laxer.
 
@@ -9,14 +9,19 @@ mod document;
 mod index;
 mod matching;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
+mod verdict;
 
-pub use document::{Ask, Consume, Escalation, RuleMode, RuleTimeout, RulesBody, RulesDocument, Whole};
+pub use document::{Ask, AtMost, Consume, Escalation, RuleMode, RuleTimeout, RulesBody, RulesDocument, Whole};
 pub use matching::Facts;
+pub use verdict::{Applied, Decides, Effect, Judgement, Latitude};
 
 use index::Index;
 use matching::{Conditions, Judged};
 use serde::Serialize;
+use verdict::Course;
 
 use crate::{GroupName, Json, PermitSeconds, RuleName};
 
@@ -25,31 +30,21 @@ pub const MAX_RULES: usize = 500;
 /// Longest document, in bytes.
 pub const MAX_RULES_BYTES: usize = 256 * 1024;
 
-/// A rule in force, beyond what the index knows of it.
+/// A rule, beyond what the index knows of it.
 #[derive(Clone, Debug)]
 struct Rule {
     name: RuleName,
     conditions: Conditions,
-    /// `None`: it decides, which this release does not do; it asks as if nothing were said.
-    ask: Option<Ask>,
+    effect: Effect,
+    /// It is judged, and never acts.
+    is_shadow: bool,
 }
 
-/// The rules in force of one document.
+/// The rules of one document that are looked at: those in force, and those that only would be.
 #[derive(Clone, Debug)]
 pub struct Rules {
     rules: Vec<Rule>,
     index: Index,
-}
-
-/// What the rules say of a submission.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// The rule that applies, or the first that failed.
-    pub rule: RuleName,
-    /// The rule could not be judged.
-    pub failed: bool,
-    /// Who is asked, and how.
-    pub ask: Ask,
 }
 
 /// The rule that applied to a request.
@@ -72,54 +67,46 @@ impl RuleOf {
 }
 
 impl Rules {
-    /// What applies; `None`: no rule does, and none failed. `arguments` are read only where a rule looks at them.
+    /// What applies. `arguments` are read only where a rule looks at them.
     #[must_use]
-    pub fn judge(&self, facts: &Facts<'_>, arguments: impl FnOnce() -> Json) -> Option<Applied> {
+    pub fn judge(&self, facts: &Facts<'_>, arguments: impl FnOnce() -> Json) -> Judgement {
         let candidates = self.index.candidates(facts.agent_id, facts.action_type, facts.priority);
         let rules: Vec<&Rule> = candidates.iter().filter_map(|place| self.rules.get(place)).collect();
         let arguments =
             if rules.iter().any(|rule| rule.conditions.look_at_arguments()) { arguments() } else { Json::Null };
-        let mut failed: Option<&Rule> = None;
-        let (mut routing, mut unjudged) = (None, None);
-        let mut strictest = Ask::default();
+        let latitude = facts.latitude.of(facts.priority);
+        // What applies, and what would if those of the shadow did.
+        let (mut acting, mut all) = (Course::new(latitude), Course::new(latitude));
+        let has_shadows = rules.iter().any(|rule| rule.is_shadow);
+        let mut failed = Vec::new();
         for rule in rules {
-            match (rule.conditions.judge(facts, &arguments), failed) {
-                (Judged::HoldsNot, _) => {}
-                (Judged::Holds, None) => {
-                    let ask = rule.ask.clone().unwrap_or_default();
-                    return Some(Applied { rule: rule.name.clone(), failed: false, ask });
-                }
-                (judged, _) => {
-                    if judged == Judged::Fails {
-                        failed = failed.or(Some(rule));
-                        unjudged = unjudged.or(rule.ask.as_ref());
-                    } else {
-                        routing = routing.or(rule.ask.as_ref());
-                    }
-                    // A rule that may apply counts as one that does: the strictest.
-                    strictest.tighten(rule.ask.as_ref());
-                }
+            if acting.is_settled() && (!has_shadows || all.is_settled()) {
+                break;
+            }
+            let judged = rule.conditions.judge(facts, &arguments);
+            if judged == Judged::Fails && (rule.is_shadow || !acting.is_settled()) {
+                failed.push(rule.name.clone());
+            }
+            if !rule.is_shadow {
+                acting.see(rule, judged);
+            }
+            if has_shadows {
+                all.see(rule, judged);
             }
         }
-        failed.map(|rule| {
-            let ask = routing.or(unjudged).cloned().unwrap_or_default();
-            let Ask { approvals, consume, permit_seconds, .. } = strictest;
-            // What cannot be judged allows nothing.
-            let ask = Ask { approvals, consume, permit_seconds, requester_may_decide: None, ..ask };
-            Applied { rule: rule.name.clone(), failed: true, ask }
-        })
+        Judgement { applied: acting.applied(), failed, shadow: all.applied_of_shadow() }
     }
 
     /// How many are in force.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rules.len()
+        self.rules.iter().filter(|rule| !rule.is_shadow).count()
     }
 
     /// Whether none is in force.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
+        self.len() == 0
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -37,16 +36,32 @@ const FACTS: Facts<'static> = Facts {
     priority: Priority::P2,
     group: Some("turn-1"),
     on_behalf_of: Some("Maria@Example.com"),
+    latitude: Latitude::Approve,
 };
 
+fn decide(name: &str, of: &Value, verdict: &str) -> Value {
+    json!({"name": name, "mode": "enforce", "match": of, "then": {"decide": verdict, "reason": format!("By {name}")}})
+}
+
+fn judge_all(rules: &Rules, facts: &Facts<'_>, arguments: &Value) -> Judgement {
+    rules.judge(facts, || Json::parse(arguments.to_string().as_bytes()).unwrap())
+}
+
 fn judge(rules: &Rules, arguments: &Value) -> Option<Applied> {
-    rules.judge(&FACTS, || Json::parse(arguments.to_string().as_bytes()).unwrap())
+    judge_all(rules, &FACTS, arguments).applied
 }
 
 /// The name of what applies, whether it failed, and the approvals.
 fn verdict(rules: &Rules, arguments: &Value) -> Option<(String, bool, Option<i32>)> {
-    judge(rules, arguments)
-        .map(|applied| (applied.rule.to_string(), applied.failed, applied.ask.approvals.map(|whole| whole.0)))
+    judge(rules, arguments).map(|applied| {
+        let approvals = applied.effect.ask().unwrap().approvals;
+        (applied.rule.to_string(), applied.failed, approvals.map(|whole| whole.0))
+    })
+}
+
+/// The name of what applies, its effect, and whether it failed or is withheld.
+fn effect(applied: Option<&Applied>) -> Option<(&str, &'static str, bool, bool)> {
+    applied.map(|it| (it.rule.as_str(), it.effect.as_str(), it.failed, it.withheld))
 }
 
 #[test]
@@ -98,12 +113,37 @@ fn a_rule_has_one_name_and_one_effect() {
         faults(&two(json!({"ask": {}, "reason": "x", "at_most": {"count": 1, "per_seconds": 1}}))),
         ["/rules/0/then/at_most", "/rules/0/then/reason"]
     );
-    assert_eq!(faults(&two(json!({"decide": "reject"}))), ["/rules/0/then/decide", "/rules/0/then/reason"]);
+    assert_eq!(faults(&two(json!({"decide": "reject"}))), ["/rules/0/then/reason"]);
+    let decide = |then: Value| {
+        let mut all = json!({"decide": "approve", "reason": "x"});
+        all.as_object_mut().unwrap().extend(then.as_object().unwrap().clone());
+        faults(&two(all))
+    };
+    assert_eq!(decide(json!({"decide": "edit"})), ["/rules/0/then/decide"]);
+    assert_eq!(decide(json!({"reason": ""})), ["/rules/0/then/reason"]);
+    assert_eq!(decide(json!({"reason": "x".repeat(2_001)})), ["/rules/0/then/reason"]);
+    assert_eq!(decide(json!({"approvals": 2})), ["/rules/0/then/approvals"]);
+    for (at_most, pointers) in [
+        (json!({}), vec!["/rules/0/then/at_most/count", "/rules/0/then/at_most/per_seconds"]),
+        (json!({"count": 0, "per_seconds": 1}), vec!["/rules/0/then/at_most/count"]),
+        (
+            json!({"count": 1_000_000_001, "per_seconds": 0}),
+            vec!["/rules/0/then/at_most/count", "/rules/0/then/at_most/per_seconds"],
+        ),
+        (json!({"count": 1, "per_seconds": 31_536_001}), vec!["/rules/0/then/at_most/per_seconds"]),
+        (
+            json!({"count": 1.5, "per_seconds": "60"}),
+            vec!["/rules/0/then/at_most/count", "/rules/0/then/at_most/per_seconds"],
+        ),
+        (json!({"count": 1, "per_seconds": 60, "per": 1}), vec!["/rules/0/then/at_most/per"]),
+        (json!(5), vec!["/rules/0/then/at_most"]),
+    ] {
+        assert_eq!(decide(json!({"at_most": at_most})), pointers, "{at_most}");
+    }
     let twice = json!([rule("a", &json!({}), &json!({})), rule("a", &json!({}), &json!({}))]);
     assert_eq!(faults(&twice), ["/rules/1/name"]);
-    // One that does not act may decide already.
     let shadow = json!([{"name": "a", "mode": "shadow", "match": {}, "then": {"decide": "approve", "reason": "x"}}]);
-    assert!(rules(&shadow).is_empty());
+    assert!(rules(&shadow).is_empty(), "it never acts");
 }
 
 #[test]
@@ -193,14 +233,15 @@ fn a_rule_that_cannot_be_judged_makes_what_follows_stricter() {
     ] {
         let applied = judge(&document, &arguments).unwrap();
         assert_eq!((applied.rule.as_str(), applied.failed), ("large", true), "{arguments}");
-        assert_eq!(applied.ask.approvals, Some(Whole(approvals)), "{arguments}");
-        assert_eq!(applied.ask.groups.unwrap()[0].as_str(), "ops", "of the first ask that applies: {arguments}");
+        let ask = applied.effect.ask().unwrap();
+        assert_eq!(ask.approvals, Some(Whole(approvals)), "{arguments}");
+        assert_eq!(ask.groups.as_ref().unwrap()[0].as_str(), "ops", "of the first ask that applies: {arguments}");
     }
     // Where no other applies, the failed one says who is asked.
     let alone =
         rules(&json!([rule("large", &json!({"arguments": {"/amount": {"gte": 1}}}), &json!({"groups": ["finance"]}))]));
     let applied = judge(&alone, &json!({})).unwrap();
-    assert!(applied.failed && applied.ask.names_people());
+    assert!(applied.failed && applied.effect.ask().unwrap().names_people());
 }
 
 #[test]
@@ -227,82 +268,153 @@ fn arguments_are_read_only_where_a_rule_looks_at_them() {
         rule("of another", &json!({"agents": ["x"], "arguments": {"/a": {"exists": true}}}), &json!({})),
         rule("ours", &json!({}), &json!({})),
     ]));
-    assert!(document.judge(&FACTS, arguments).is_some());
+    assert!(document.judge(&FACTS, arguments).applied.is_some());
     assert_eq!(read.get(), 0);
 }
 
-/// A rule of few names, so that rules and facts meet.
-fn any_rule() -> impl Strategy<Value = (Value, Option<i32>)> {
-    let few =
-        |names: &'static [&'static str]| proptest::option::of(proptest::sample::subsequence(names, 1..=names.len()));
-    let numbers = proptest::option::of((0..4_i32, proptest::sample::select(vec!["gt", "lte", "equals", "prefix"])));
-    (
-        few(&["a", "b"]),
-        few(&["x.one", "x.*", "*", "y"]),
-        few(&["P1", "P2", "P3"]),
-        numbers,
-        any::<bool>(),
-        proptest::option::of(1..=10_i32),
-    )
-        .prop_map(|(agents, types, priorities, number, is_not, approvals)| {
-            let mut of = json!({});
-            let lists = [("agents", agents), ("action_types", types), ("priorities", priorities)];
-            for (name, list) in lists.into_iter().filter_map(|(name, list)| Some((name, list?))) {
-                of[name] = json!(list);
-            }
-            if let Some((number, test)) = number {
-                let operand = if test == "prefix" { json!(number.to_string()) } else { json!(number) };
-                let arguments = json!({"/n": {test: operand}});
-                if is_not { of["not"] = json!({"arguments": arguments}) } else { of["arguments"] = arguments }
-            }
-            (json!({"mode": "enforce", "match": of, "then": {"ask": approvals.map_or(json!({}), |n| json!({"approvals": n}))}}), approvals)
-        })
+#[test]
+fn the_first_that_holds_decides() {
+    let small = json!({"arguments": {"/amount": {"lte": 50}}});
+    let document = rules(&json!([
+        decide("small", &small, "approve"),
+        decide("foreign", &json!({"arguments": {"/currency": {"equals": "XXX"}}}), "reject"),
+        rule("all", &json!({}), &json!({"approvals": 2})),
+    ]));
+    let of = |arguments| judge(&document, &arguments);
+    let approved = of(json!({"amount": "50.00", "currency": "XXX"})).unwrap();
+    assert_eq!(effect(Some(&approved)), Some(("small", "approve", false, false)));
+    assert_eq!(approved.effect.decides().unwrap().reason.as_str(), "By small");
+    assert_eq!(
+        effect(of(json!({"amount": 51, "currency": "XXX"})).as_ref()),
+        Some(("foreign", "reject", false, false))
+    );
+    assert_eq!(effect(of(json!({"amount": 51, "currency": "EUR"})).as_ref()), Some(("all", "ask", false, false)));
 }
 
-/// What a rule alone says of the same.
-fn alone(rule: &Value, facts: &Facts<'_>, arguments: &Value) -> Option<bool> {
-    let document = rules(&json!([rule]));
-    document.judge(facts, || Json::parse(arguments.to_string().as_bytes()).unwrap()).map(|applied| applied.failed)
+#[test]
+fn after_a_failure_nothing_is_approved_and_what_is_rejected_stays_rejected() {
+    let small = json!({"arguments": {"/amount": {"lte": 50}}});
+    let large = json!({"arguments": {"/amount": {"gt": 5_000}}});
+    for (document, expected, approvals) in [
+        (json!([decide("small", &small, "approve")]), ("small", "ask", true, false), None),
+        (
+            json!([decide("small", &small, "approve"), decide("rest", &json!({}), "approve")]),
+            ("small", "ask", true, false),
+            None,
+        ),
+        (
+            json!([rule("large", &large, &json!({"approvals": 2})), decide("rest", &json!({}), "approve")]),
+            ("large", "ask", true, false),
+            Some(2),
+        ),
+        (
+            json!([
+                decide("small", &small, "approve"),
+                rule("three", &json!({}), &json!({"approvals": 3})),
+                decide("rest", &json!({}), "approve")
+            ]),
+            ("small", "ask", true, false),
+            Some(3),
+        ),
+        // A rule that holds still rejects: that another cannot be judged lets nothing through to a person.
+        (
+            json!([decide("small", &small, "approve"), decide("never", &json!({}), "reject")]),
+            ("never", "reject", false, false),
+            None,
+        ),
+        (
+            json!([decide("huge", &large, "reject"), rule("all", &json!({}), &json!({"approvals": 4}))]),
+            ("huge", "ask", true, false),
+            Some(4),
+        ),
+    ] {
+        let applied = judge(&rules(&document), &json!({"amount": "some"}));
+        assert_eq!(effect(applied.as_ref()), Some(expected), "{document}");
+        let found = applied.unwrap().effect.ask().and_then(|ask| ask.approvals.map(|whole| whole.0));
+        assert_eq!(found, approvals, "{document}");
+    }
 }
 
-proptest! {
-    /// The index leaves out nothing that matches, and what applies is what going through one by one finds. After a failure
-    /// no rule that may apply asks for more approvals than are required.
-    #[test]
-    fn judged_at_once_is_judged_one_by_one(
-        given in proptest::collection::vec(any_rule(), 0..12),
-        agent_id in proptest::sample::select(vec!["a", "b", "c"]),
-        action_type in proptest::sample::select(vec!["x.one", "x.two", "y", "z"]),
-        priority in proptest::sample::select(vec![Priority::P1, Priority::P2, Priority::P3]),
-        n in proptest::sample::select(vec![json!({}), json!({"n": 0}), json!({"n": "2.0"}), json!({"n": "x"}), json!({"n": null}), json!({"N": 1, "n": 1})]),
-    ) {
-        let list: Vec<Value> = given.iter().enumerate().map(|(place, (rule, _))| {
-            let mut rule = rule.clone();
-            rule["name"] = json!(place.to_string());
-            rule
-        }).collect();
-        let facts = Facts { agent_id, action_type, priority, group: None, on_behalf_of: None };
-        let found = rules(&json!(list)).judge(&facts, || Json::parse(n.to_string().as_bytes()).unwrap());
-        let one_by_one: Vec<_> = list.iter().map(|rule| alone(rule, &facts, &n)).collect();
-        let first = one_by_one.iter().position(Option::is_some);
-        prop_assert_eq!(found.as_ref().map(|applied| applied.rule.to_string()), first.map(|place| place.to_string()));
-        let Some((place, applied)) = first.zip(found) else { return Ok(()) };
-        prop_assert_eq!(Some(applied.failed), one_by_one[place]);
-        let required = applied.ask.approvals.map_or(1, |whole| whole.0);
-        if applied.failed {
-            for (later, judged) in one_by_one.iter().enumerate().filter(|(_, judged)| judged.is_some()) {
-                prop_assert!(given[later].1.unwrap_or(1) <= required, "{:?}", judged);
-            }
-        } else {
-            prop_assert_eq!(required, given[place].1.unwrap_or(1));
-        }
+#[test]
+fn what_may_not_be_decided_is_asked_as_later_rules_say() {
+    let document = rules(&json!([
+        decide("small", &json!({"arguments": {"/amount": {"lte": 50}}}), "approve"),
+        decide("never", &json!({"arguments": {"/amount": {"gt": 5_000}}}), "reject"),
+        rule("all", &json!({}), &json!({"groups": ["ops"], "approvals": 2, "requester_may_decide": true})),
+        decide("not reached", &json!({}), "reject"),
+    ]));
+    let of = |priority, latitude, amount: i32| {
+        let applied = judge_all(&document, &Facts { priority, latitude, ..FACTS }, &json!({"amount": amount})).applied;
+        let approvals = applied.as_ref().and_then(|it| it.effect.ask()?.approvals).map(|whole| whole.0);
+        let said = effect(applied.as_ref()).unwrap();
+        (said.0.to_owned(), said.1, said.3, approvals)
+    };
+    let asked = |name: &str| (name.to_owned(), "ask", true, Some(2));
+    assert_eq!(of(Priority::P3, Latitude::Approve, 5), ("small".into(), "approve", false, None));
+    assert_eq!(of(Priority::P1, Latitude::Approve, 5), asked("small"));
+    assert_eq!(of(Priority::P2, Latitude::Reject, 5), asked("small"));
+    assert_eq!(of(Priority::P2, Latitude::Ask, 5), asked("small"));
+    for (priority, latitude) in [(Priority::P1, Latitude::Approve), (Priority::P2, Latitude::Reject)] {
+        assert_eq!(of(priority, latitude, 5_001), ("never".into(), "reject", false, None));
     }
+    assert_eq!(of(Priority::P2, Latitude::Ask, 5_001), asked("never"));
+    // Those who are asked are asked in full.
+    let applied = judge_all(&document, &Facts { priority: Priority::P1, ..FACTS }, &json!({"amount": 5})).applied;
+    let ask = applied.unwrap().effect.ask().cloned().unwrap();
+    assert!(ask.names_people() && ask.requester_may_decide == Some(true));
+}
 
-    /// No text makes the reader panic, and what it takes it takes again.
-    #[test]
-    fn any_document_is_read_or_refused(text in r#"\{"rules":\[(\{"name":"a","mode":"(enforce|off)","match":\{("arguments":\{"(/a)?":\{"(gt|in|exists)":[0-9a-z\[\]"]{0,3}\}\})?\},"then":\{"(ask|decide)":(\{\}|"approve")\}\},?){0,2}\],"note":"x"\}"#) {
-        if let Ok(document) = RulesDocument::parse(text.as_bytes()) {
-            prop_assert!(RulesDocument::stored(&document.text).is_ok());
-        }
+#[test]
+fn shadows_are_told_apart_and_change_nothing() {
+    let shadow = |mut rule: Value| {
+        rule["mode"] = "shadow".into();
+        rule
+    };
+    let small = json!({"arguments": {"/amount": {"lte": 50}}});
+    let everything = json!({});
+    let cases = [
+        // What stands before would have acted.
+        (
+            json!([shadow(decide("s", &small, "approve")), rule("all", &everything, &everything)]),
+            Some("all"),
+            Some(("s", "approve", false, false)),
+            vec![],
+        ),
+        (json!([shadow(decide("s", &small, "approve"))]), None, Some(("s", "approve", false, false)), vec![]),
+        // What stands behind one that applies would not.
+        (
+            json!([rule("all", &everything, &everything), shadow(decide("s", &small, "reject"))]),
+            Some("all"),
+            None,
+            vec![],
+        ),
+        // Of several, the first.
+        (
+            json!([shadow(decide("s", &small, "approve")), shadow(decide("t", &small, "reject"))]),
+            None,
+            Some(("s", "approve", false, false)),
+            vec![],
+        ),
+    ];
+    for (document, acts, would, failed) in cases {
+        let judgement = judge_all(&rules(&document), &FACTS, &json!({"amount": 5}));
+        assert_eq!(judgement.applied.as_ref().map(|it| it.rule.as_str()), acts, "{document}");
+        assert_eq!(effect(judgement.shadow.as_ref()), would, "{document}");
+        assert_eq!(judgement.failed, failed, "{document}");
     }
+    let document = rules(&json!([
+        shadow(decide("s", &small, "approve")),
+        decide("e", &small, "approve"),
+        shadow(decide("t", &small, "approve")),
+        rule("all", &everything, &everything),
+    ]));
+    let judgement = judge_all(&document, &FACTS, &json!({"amount": "some"}));
+    assert_eq!(effect(judgement.applied.as_ref()), Some(("e", "ask", true, false)));
+    assert_eq!(effect(judgement.shadow.as_ref()), Some(("s", "ask", true, false)));
+    assert_eq!(judgement.failed.iter().map(RuleName::as_str).collect::<Vec<_>>(), ["s", "e", "t"]);
+    // A failure of the shadow does not keep a rule in force from approving.
+    let document = rules(&json!([shadow(decide("s", &small, "approve")), decide("all", &everything, "approve")]));
+    let judgement = judge_all(&document, &FACTS, &json!({}));
+    assert_eq!(effect(judgement.applied.as_ref()), Some(("all", "approve", false, false)));
+    assert_eq!(effect(judgement.shadow.as_ref()), Some(("s", "ask", true, false)));
 }

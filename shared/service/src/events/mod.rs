@@ -68,6 +68,19 @@ impl Events {
         for event in events.iter().filter(|event| event.is_for_polls()) {
             self.0.wakeups.wake(&event.agent_id, event.request_id);
         }
+        self.announce_all(store, events).await;
+    }
+
+    /// The same for a request that a rule decided as it was submitted. Where its answer has the delivery, no poll is woken.
+    pub(crate) async fn decided_at_once(&self, store: &Store, events: [OutboxEvent; 2], is_leased: bool) {
+        if is_leased {
+            self.announce_all(store, events.into()).await;
+        } else {
+            self.committed_all(store, events.into()).await;
+        }
+    }
+
+    async fn announce_all(&self, store: &Store, events: Vec<OutboxEvent>) {
         match self.0.publishing {
             Publishing::Behind => events.into_iter().for_each(|event| self.0.queue.push(&self.0.nats, store, event)),
             Publishing::BeforeResponse if events.is_empty() => {}

@@ -2,6 +2,7 @@
 
 mod batches;
 mod deadlines;
+mod deciding;
 mod forgeries;
 mod fuzzing;
 mod leaks;
@@ -102,6 +103,36 @@ pub const DRILLS: &[Drill] = &[
         full: 30,
         short: 2,
         run: |scene| Box::pin(batches::beside_single_calls(scene)),
+    },
+    Drill {
+        name: "rule-limits",
+        promise: "A rule that may decide 5 an hour decides exactly 5 of 200 submissions at once; the others are asked.",
+        does: "200 connections of four agents submit at the same moment, with a new rule each round.",
+        unit: "rounds of 200",
+        full: 25,
+        short: 2,
+        run: |scene| Box::pin(deciding::limits(scene)),
+    },
+    Drill {
+        name: "rule-versions",
+        promise: "Submissions that race changes of the rules are each under exactly one version, and never under an older one \
+                  than stood when they began.",
+        does: "40 clients submit to two processes while an administrator makes one version after the other; odd ones approve, even \
+               ones reject.",
+        unit: "submissions",
+        full: 1_000,
+        short: 120,
+        run: |scene| Box::pin(deciding::versions(scene)),
+    },
+    Drill {
+        name: "shadow-rules",
+        promise: "A rule of the shadow never acts, by whatever path a request comes and ends; what it would do is in the entry.",
+        does: "Under shadow rules that approve, reject, ask and fail: requests that are approved, taken back and left to their \
+               timeout, and those of a bridge.",
+        unit: "rounds",
+        full: 40,
+        short: 4,
+        run: |scene| Box::pin(deciding::shadows(scene)),
     },
     Drill {
         name: "overlapping-sweeps",
