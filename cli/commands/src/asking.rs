@@ -58,7 +58,8 @@ pub struct Question {
     permit: Option<Duration>,
 }
 
-fn priority(text: &str) -> Result<Priority, &'static str> {
+/// P1, P2 or P3.
+pub fn priority(text: &str) -> Result<Priority, &'static str> {
     serde_json::from_value(text.into()).map_err(|_| "it must be P1, P2 or P3")
 }
 

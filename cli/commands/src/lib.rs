@@ -8,6 +8,7 @@ mod executable;
 mod exit;
 mod hook;
 mod login;
+mod mcp;
 mod operator;
 mod people;
 mod run;
@@ -36,6 +37,9 @@ pub enum Command {
     Report(ask::ReportOptions),
     /// Answer a harness's hook, which ran this command to ask.
     Hook(hook::Options),
+    /// Approvals in front of an MCP server.
+    #[command(subcommand)]
+    Mcp(mcp::Command),
     /// Sign in as an operator or administrator.
     Login(login::Options),
     /// List requests.
@@ -66,6 +70,7 @@ impl Command {
             Self::Run(_) => "run",
             Self::Report(_) => "report",
             Self::Hook(_) => "hook",
+            Self::Mcp(_) => "mcp",
             Self::Login(_) => "login",
             Self::Queue(_) => "queue",
             Self::Show(_) => "show",
@@ -92,6 +97,8 @@ pub fn run(command: &Command, program: clap::Command) -> ExitCode {
         return tokio.block_on(hook::run(Settings::load(), options));
     }
     let ended = tokio.block_on(Box::pin(work(command, program)));
+    // Standard input may be waited for still.
+    tokio.shutdown_background();
     ended.map_or_else(|fault| fault.report(command.name()), ExitCode::from)
 }
 
@@ -106,6 +113,7 @@ async fn work(command: &Command, mut program: clap::Command) -> Result<u8> {
         Command::Ask(options) => ask::run(&settings, options).await.map(|()| 0),
         Command::Run(options) => run::run(&settings, options).await,
         Command::Report(options) => ask::report(&settings, options).await.map(|()| 0),
+        Command::Mcp(command) => mcp::run(&settings, command).await.map(|()| 0),
         Command::Login(options) => login::run(&settings, options).await.map(|()| 0),
         Command::Queue(options) => operator::queue(&settings, options).await.map(|()| 0),
         Command::Show(options) => operator::show(&settings, options).await.map(|()| 0),

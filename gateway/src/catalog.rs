@@ -1,0 +1,102 @@
+//! What a server says of its tools: learned from every `tools/list` that passes by.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::message::Members;
+
+/// Most tools that are remembered; more are asked about as if nothing were known of them.
+const MOST_TOOLS: usize = 10_000;
+
+/// What a server says of a tool. A server may say anything: only `readOnlyHint` has an effect, and it can be overruled
+/// with `--ask all`.
+#[derive(Clone, Debug, Default)]
+pub struct Tool {
+    /// Its annotations, as they were written.
+    pub annotations: Option<Value>,
+    /// It promises structured results: a result without them is not valid.
+    pub is_structured: bool,
+}
+
+impl Tool {
+    /// Whether it says that it changes nothing.
+    pub fn is_read_only(&self) -> bool {
+        self.annotations.as_ref().is_some_and(|annotations| annotations["readOnlyHint"] == Value::Bool(true))
+    }
+
+    fn of(members: &Members<'_>) -> Self {
+        let json = |name| members.get(name).and_then(|value| serde_json::from_str(value.get()).ok());
+        Self {
+            annotations: json("annotations"),
+            is_structured: members.get("outputSchema").is_some_and(|schema| schema.get() != "null"),
+        }
+    }
+}
+
+/// The tools of a server, as far as they are known.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    tools: HashMap<String, Tool>,
+    /// All pages were read since the server last said that its tools have changed.
+    is_whole: bool,
+}
+
+impl Catalog {
+    /// What is known of a tool. None: the server has to be asked first.
+    pub fn get(&self, name: &str) -> Option<Tool> {
+        let known = self.tools.get(name).cloned();
+        if self.is_whole { Some(known.unwrap_or_default()) } else { known }
+    }
+
+    /// The server says that its tools are others now.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Every page was read.
+    pub fn is_read(&mut self) {
+        self.is_whole = true;
+    }
+
+    /// Learns from the result of `tools/list`. Returns the cursor of the next page.
+    ///
+    /// A tool that was said to be read-only and is not any more, or the other way round, counts as the stricter of the two
+    /// until the server says that its tools have changed: several clients may be shown different lists.
+    pub fn learn(&mut self, result: &Members<'_>) -> Option<String> {
+        let tools: Vec<Members<'_>> =
+            result.get("tools").and_then(|tools| serde_json::from_str(tools.get()).ok()).unwrap_or_default();
+        for members in &tools {
+            let (Some(name), tool) = (members.text("name"), Tool::of(members)) else { continue };
+            let is_stricter = self.tools.get(&name).is_none_or(|known| known.is_read_only() || !tool.is_read_only());
+            if is_stricter && (self.tools.len() < MOST_TOOLS || self.tools.contains_key(&name)) {
+                self.tools.insert(name, tool);
+            }
+        }
+        result.text("nextCursor")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_hint_makes_a_tool_read_only_and_the_stricter_word_counts() {
+        let mut catalog = Catalog::default();
+        let list = |annotations: &str| format!(r#"{{"tools":[{{"name":"t","annotations":{annotations}}}]}}"#);
+        let mut learn = |annotations: &str| {
+            assert!(catalog.learn(&Members::look(&list(annotations)).unwrap()).is_none());
+            catalog.get("t").unwrap().is_read_only()
+        };
+        assert!(!learn(r#"{"readOnlyHint":"true"}"#));
+        assert!(!learn(r#"{"readOnlyHint":true}"#));
+        catalog.forget();
+        assert!(catalog.get("t").is_none());
+        assert!(catalog.learn(&Members::look(&list(r#"{"readOnlyHint":true}"#)).unwrap()).is_none());
+        assert!(catalog.get("t").unwrap().is_read_only());
+        assert!(catalog.get("other").is_none());
+        catalog.is_read();
+        assert!(!catalog.get("other").unwrap().is_read_only());
+    }
+}

@@ -1,0 +1,361 @@
+//! Whether a tool call runs: asks the relay, waits as long as the client can, uses the approval up.
+//!
+//! A call runs after [`Guard::ask`] returned [`Verdict::Run`], and only then. Whatever fails is a refusal.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use relaytrace_client::{Client, Decision, Ended, Envelope, Error, NotApproved, PermitInUse, RequestState, Said, Why};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval_at, timeout_at};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::caller::Caller;
+use crate::catalog::Tool;
+use crate::message::Members;
+use crate::question::{Asking, Call};
+use crate::told::{self, About};
+
+/// Between two signs of life of a call that is held.
+const TICK: Duration = Duration::from_secs(10);
+/// What the calls to the relay may take beyond the time that the client can wait.
+const MARGIN: Duration = Duration::from_secs(8);
+/// How many of the newest equal calls are looked at for one that was not told its answer.
+const LOOK_BACK: u32 = 8;
+/// How often a call whose approval another one used first is asked anew.
+const MOST_TURNS: usize = 8;
+/// How many equal calls are looked at before one is refused.
+const MOST_EQUAL: usize = 256;
+/// Code of the refusal of a key that stands for another envelope.
+const KEY_REUSED: &str = "idempotency-key-reused";
+/// `status` of a request without a decision.
+const PENDING: &str = "pending";
+/// `execution` of an approval that can be used.
+const USABLE: &str = "waiting";
+
+/// Which calls are asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asks {
+    /// All: the tenant's rules say which need a person.
+    All,
+    /// All but those of tools that say that they change nothing (`readOnlyHint`).
+    Writes,
+}
+
+/// What becomes of a call.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It runs, now and once.
+    Run(Box<Run>),
+    /// The client gets this result instead (JSON).
+    Answer(String),
+    /// Its client has taken it back, and gets nothing.
+    Withdrawn,
+}
+
+/// An approval that was used up for a call that is about to run.
+#[derive(Debug)]
+pub struct Run {
+    permit: PermitInUse,
+}
+
+impl Run {
+    /// The arguments in place of those that were sent (JSON), where an operator has changed them.
+    pub fn edited_arguments(&self) -> Option<String> {
+        self.permit.decision.edited.then(|| self.permit.action.arguments.to_string())
+    }
+
+    /// Says how it ended, as the server's response says it. What is lost is on record as unknown.
+    pub async fn report(&self, response: &Members<'_>) {
+        let result = response.inner("result");
+        let is_error = |result: &Members<'_>| result.get("isError").is_some_and(|it| it.get() == "true");
+        let (ended, note) = match result {
+            Some(result) if !is_error(&result) => (Ended::Succeeded, None),
+            Some(_) => (Ended::Failed, Some("The tool returned an error (isError).".to_owned())),
+            None => {
+                let error = response.inner("error").and_then(|error| error.text("message"));
+                (Ended::Failed, Some(error.unwrap_or_else(|| "The server's response has no result.".to_owned())))
+            }
+        };
+        self.ended(ended, note.as_deref()).await;
+    }
+
+    /// Its client or its server has gone after the approval was used up: nothing ran.
+    pub async fn is_given_up(&self) {
+        self.ended(Ended::Failed, Some("It did not run: its client or its server had gone.")).await;
+    }
+
+    async fn ended(&self, ended: Ended, note: Option<&str>) {
+        if let Err(lost) = self.permit.report(ended, note).await {
+            tracing::warn!(request.id = %self.permit.request.request_id, "the end of a call was not reported: {lost}");
+        }
+    }
+}
+
+/// Asks about the calls of every client of one server.
+#[derive(Debug)]
+pub struct Guard {
+    client: Client,
+    /// How calls are asked about.
+    pub asking: Asking,
+    asks: Asks,
+    hold: Option<Duration>,
+    page: String,
+    live: Arc<Mutex<HashSet<String>>>,
+}
+
+/// One of several equal calls, while this process works on it.
+struct Turn {
+    request: RequestState,
+    ordinal: u32,
+    _live: Live,
+}
+
+/// The key of a call that this process works on.
+struct Live(Arc<Mutex<HashSet<String>>>, String);
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+/// How a call is held.
+pub struct Line<'a> {
+    /// Messages to the client go there.
+    pub to_client: &'a mpsc::Sender<String>,
+    /// The client takes the call back.
+    pub stopped: &'a CancellationToken,
+}
+
+impl Guard {
+    /// Of a relay with its page at `page`. `hold`: how long calls are held, where it is not the client's limit.
+    #[must_use]
+    pub fn new(client: Client, asking: Asking, asks: Asks, hold: Option<Duration>, page: &str) -> Self {
+        Self { client, asking, asks, hold, page: page.trim_end_matches('/').to_owned(), live: Arc::default() }
+    }
+
+    /// Whether calls of this tool are asked about.
+    pub(crate) fn asks_about(&self, tool: &Tool) -> bool {
+        self.asks == Asks::All || !tool.is_read_only()
+    }
+
+    /// Whether it has to be known what the server says of a tool.
+    pub(crate) fn looks_at_tools(&self) -> bool {
+        self.asks == Asks::Writes
+    }
+
+    /// Asks about a call, waits, and uses the approval up.
+    pub(crate) async fn ask(&self, call: &Call, caller: &Caller, tool: &Tool, line: Line<'_>) -> Verdict {
+        let limit = self.hold.unwrap_or_else(|| caller.can_wait(call.progress_token.is_some()));
+        let until = Instant::now() + limit;
+        let envelope = call.envelope(&self.asking, caller, tool);
+        let permit = timeout_at(until + MARGIN, self.permit(call, caller, &envelope, until, &line));
+        match permit.await.unwrap_or(Err(Stop::TooLate)) {
+            Ok(permit) => Verdict::Run(Box::new(Run { permit })),
+            Err(Stop::Withdrawn) => Verdict::Withdrawn,
+            Err(Stop::Shown(result)) => Verdict::Answer(result),
+            Err(Stop::Error(error)) => {
+                tracing::info!(tool = call.tool, "not run: {error}");
+                Verdict::Answer(told::refusal(&error, |id| self.link(id), caller))
+            }
+            Err(Stop::TooLate) => {
+                let error = Error::Configuration("the relay did not answer in time".to_owned());
+                Verdict::Answer(told::refusal(&error, |id| self.link(id), caller))
+            }
+        }
+    }
+
+    async fn permit(
+        &self,
+        call: &Call,
+        caller: &Caller,
+        envelope: &Envelope,
+        until: Instant,
+        line: &Line<'_>,
+    ) -> Result<PermitInUse, Stop> {
+        let mut last = 0;
+        let mut turns = 0;
+        loop {
+            let turn = self.turn(envelope, last).await?;
+            (last, turns) = (turn.ordinal, turns + 1);
+            let request = &turn.request;
+            let decision = match &request.decision {
+                Some(decision) => decision.clone(),
+                None => self.decided(call, caller, request, until, line).await?,
+            };
+            if let Some(why) = Why::of(&decision) {
+                self.is_told(&decision).await;
+                return Err(not_approved(request, why, Some(decision)).into());
+            }
+            if line.stopped.is_cancelled() {
+                return Err(Stop::Withdrawn);
+            }
+            match self.client.consume(request, &decision, &call.action).await {
+                Err(Error::NotApproved(refused))
+                    if matches!(refused.why, Why::AlreadyUsed | Why::PermitExpired) && turns < MOST_TURNS => {}
+                Err(refused) => return Err(refused.into()),
+                Ok(permit) => return Ok(permit),
+            }
+        }
+    }
+
+    /// Waits for a person, with signs of life for the client.
+    async fn decided(
+        &self,
+        call: &Call,
+        caller: &Caller,
+        request: &RequestState,
+        until: Instant,
+        line: &Line<'_>,
+    ) -> Result<Decision, Stop> {
+        let link = self.link(request.request_id);
+        let about = About { request_id: request.request_id, link: &link };
+        tracing::info!(request.id = %request.request_id, tool = call.tool, "waiting for a person: {link}");
+        let was_shown = call.state.as_deref().is_some_and(told::is_own_state);
+        if caller.opens_links && caller.is_stateless && !was_shown {
+            return Err(Stop::Shown(told::input_required(about)));
+        }
+        let opened = (caller.opens_links && !caller.is_stateless).then(|| elicitation(about, line.to_client));
+        let wait = self.client.wait(request, Some(until.saturating_duration_since(Instant::now())));
+        let mut wait = std::pin::pin!(wait);
+        let mut ticks = interval_at(Instant::now(), TICK);
+        let mut ticked = 0;
+        let decision = loop {
+            tokio::select! {
+                decision = &mut wait => break decision.map_err(Stop::from),
+                () = line.stopped.cancelled() => {
+                    tracing::info!(request.id = %request.request_id, "taken back by its client");
+                    drop(self.client.withdraw(request).await);
+                    break Err(Stop::Withdrawn);
+                }
+                _ = ticks.tick() => {
+                    ticked += 1;
+                    if let Some(token) = &call.progress_token {
+                        // A client that does not read misses some.
+                        drop(line.to_client.try_send(told::progress(token, ticked, about)));
+                    }
+                }
+            }
+        };
+        if opened.is_some() && decision.is_ok() {
+            let done = told::elicitation_complete(about);
+            drop(line.to_client.try_send(done));
+        }
+        decision
+    }
+
+    /// The next of the equal calls that is this one's to wait for or to use: one that is open and that nobody here works
+    /// on, or else a new one.
+    async fn turn(&self, envelope: &Envelope, after: u32) -> Result<Turn, Error> {
+        let base = &envelope.client_request_key;
+        let mut ordinal = after + 1;
+        for _ in 0..MOST_EQUAL {
+            let client_request_key = format!("{base}:{ordinal}");
+            if let Some(live) = self.live(&client_request_key) {
+                let asked = Envelope { client_request_key, ..envelope.clone() };
+                if let Some(request) = self.open(&asked).await? {
+                    return Ok(Turn { request, ordinal, _live: live });
+                }
+            }
+            ordinal =
+                if ordinal == 1 { self.newest(base).await?.saturating_sub(LOOK_BACK).max(2) } else { ordinal + 1 };
+        }
+        Err(Error::Configuration(format!("{MOST_EQUAL} calls like this one are open")))
+    }
+
+    fn live(&self, key: &str) -> Option<Live> {
+        let is_new = self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
+        is_new.then(|| Live(self.live.clone(), key.to_owned()))
+    }
+
+    /// The request of this envelope, if it is new, pending, an approval that can be used, or an answer that nobody was told.
+    async fn open(&self, asked: &Envelope) -> Result<Option<RequestState>, Error> {
+        let mut request = match self.client.submit(asked).await {
+            Ok(request) if !request.duplicate => return Ok(Some(request)),
+            Ok(request) => request,
+            // Asked by another version of the client: its action is in the key, and is the same.
+            Err(Error::Refused(problem)) if problem.code == KEY_REUSED => {
+                let found = self.client.find(&asked.client_request_key).await?;
+                found.ok_or(Error::Refused(problem))?
+            }
+            Err(error) => return Err(error),
+        };
+        if request.action_digest != asked.action.digest()? {
+            return Ok(None);
+        }
+        let Some(decision) = &request.decision else { return Ok((request.status == PENDING).then_some(request)) };
+        if Why::of(decision).is_none() {
+            return Ok((request.execution == USABLE).then_some(request));
+        }
+        if decision.delivery_id.is_none() {
+            let ids = [request.request_id];
+            let Some(due) = self.client.poll(Duration::ZERO, 1, &ids).await?.pop() else { return Ok(None) };
+            request.decision = Some(due);
+        }
+        Ok(Some(request))
+    }
+
+    /// The highest ordinal under which an equal call was asked about, found in logarithmic time.
+    async fn newest(&self, base: &str) -> Result<u32, Error> {
+        let (mut is, mut is_not) = (1_u32, 2_u32);
+        while self.client.find(&format!("{base}:{is_not}")).await?.is_some() {
+            (is, is_not) = (is_not, is_not.saturating_mul(2));
+        }
+        while is_not - is > 1 {
+            let middle = is + (is_not - is) / 2;
+            let is_there = self.client.find(&format!("{base}:{middle}")).await?.is_some();
+            *(if is_there { &mut is } else { &mut is_not }) = middle;
+        }
+        Ok(is)
+    }
+
+    /// Ends the delivery of an answer that the client is told now: the same call again is a new question.
+    async fn is_told(&self, decision: &Decision) {
+        let undelivered = Decision { delivery_id: None, ..decision.clone() };
+        if let Err(lost) = self.client.acknowledge(&undelivered, Said::Accepted).await {
+            tracing::warn!(request.id = %decision.request_id, "an answer will be told again: {lost}");
+        }
+    }
+
+    fn link(&self, request_id: Uuid) -> String {
+        format!("{}/?id={request_id}", self.page)
+    }
+}
+
+/// Asks the client to show a person the page. Its answer changes nothing: the relay's counts.
+fn elicitation(about: About<'_>, to_client: &mpsc::Sender<String>) {
+    let request = format!(
+        r#"{{"jsonrpc":"2.0","id":"{}{}","method":"elicitation/create","params":{}}}"#,
+        crate::OWN_ID,
+        Uuid::new_v4().simple(),
+        told::link_elicitation(about)
+    );
+    drop(to_client.try_send(request));
+}
+
+fn not_approved(request: &RequestState, why: Why, decision: Option<Decision>) -> Error {
+    Error::NotApproved(Box::new(NotApproved {
+        request_id: request.request_id,
+        client_request_key: request.client_request_key.clone(),
+        why,
+        decision,
+    }))
+}
+
+/// Why a call does not run.
+enum Stop {
+    Error(Error),
+    /// The client is told this, and calls again.
+    Shown(String),
+    Withdrawn,
+    TooLate,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}

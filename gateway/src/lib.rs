@@ -1,0 +1,131 @@
+//! A gateway in front of one MCP server: a tool call that has to be approved waits for the relay's answer, and everything
+//! else passes on byte for byte.
+//!
+//! ```text
+//! client ──stdio or streamable HTTP── Session (Guard) ──stdio or streamable HTTP── server
+//!                                           └── relay: ask, wait, use up, report
+//! ```
+//!
+//! The gateway keeps nothing on disk. A call's key is made of the principal, the server, the tool, its arguments and an
+//! ordinal, so that the same call finds its question again, also after a restart; the relay's answer is the only authority.
+
+mod caller;
+mod catalog;
+mod child;
+mod guard;
+mod headers;
+mod lines;
+mod listen;
+mod message;
+mod question;
+mod routes;
+mod session;
+mod stdio;
+mod told;
+mod upstream;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+pub use guard::{Asks, Guard};
+pub use question::Asking;
+
+/// Prefix of the ids of the gateway's own requests.
+const OWN_ID: &str = "relaytrace-";
+
+/// Where the server is.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// A program that is started for each session, with its arguments.
+    Command(Vec<OsString>),
+    /// An address that speaks streamable HTTP.
+    Url(Remote),
+}
+
+/// A server at an address.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    http: reqwest::Client,
+    url: Url,
+    headers: HeaderMap,
+}
+
+impl Remote {
+    /// At this address; these headers go with every call.
+    ///
+    /// # Errors
+    /// What is wrong with the address, in words.
+    pub fn new(url: &str, headers: HeaderMap) -> Result<Self, String> {
+        let is_http = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+        let url = Url::parse(url).ok().filter(is_http).ok_or_else(|| format!("{url} is no http or https address"))?;
+        let http = upstream::client().map_err(|error| error.to_string())?;
+        Ok(Self { http, url, headers })
+    }
+}
+
+impl Way {
+    fn start(&self, from_server: mpsc::Sender<String>) -> std::io::Result<child::Server> {
+        self.start_for(&HeaderMap::new(), from_server)
+    }
+
+    /// For a client that came with these headers: what it shows for authorization is the server's to judge.
+    fn start_for(&self, client: &HeaderMap, from_server: mpsc::Sender<String>) -> std::io::Result<child::Server> {
+        match self {
+            Self::Command(command) => child::start(command, from_server),
+            Self::Url(Remote { http, url, headers }) => {
+                let mut headers = headers.clone();
+                if let (Some(shown), None) = (client.get(AUTHORIZATION), headers.get(AUTHORIZATION)) {
+                    headers.insert(AUTHORIZATION, shown.clone());
+                }
+                Ok(upstream::connect(http.clone(), url.clone(), headers, from_server))
+            }
+        }
+    }
+}
+
+/// How a gateway ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Its client has gone.
+    ByClient,
+    /// Its server has gone, and how.
+    ByServer(String),
+    /// It was told to stop.
+    Stopped,
+}
+
+/// Serves one client on standard input and output, until one of the two ends or `stop` is cancelled.
+///
+/// # Errors
+/// The server cannot be started.
+pub async fn serve_stdio(guard: Arc<Guard>, way: &Way, stop: &CancellationToken) -> std::io::Result<Ended> {
+    stdio::serve(guard, way, stop).await
+}
+
+/// Serves clients by streamable HTTP at an address of this machine, until `stop` is cancelled. `ready` is told the address.
+///
+/// # Errors
+/// The address is not this machine's own, or is taken.
+pub async fn serve_http(
+    guard: Arc<Guard>,
+    way: Way,
+    address: SocketAddr,
+    stop: CancellationToken,
+    ready: impl FnOnce(SocketAddr),
+) -> std::io::Result<()> {
+    if !address.ip().is_loopback() {
+        let why = "nobody is asked who they are there: only an address of this machine, such as 127.0.0.1:8765";
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
+    }
+    let listener = TcpListener::bind(address).await?;
+    ready(listener.local_addr()?);
+    listen::serve(guard, way, listener, stop).await
+}

@@ -1,0 +1,197 @@
+//! JSON-RPC messages as they came: looked into, and passed on byte for byte.
+//!
+//! A message is never read into a type and written again: members, numbers and methods that this version does not know
+//! reach the other side as they are. What a client sends is looked at strictly, so that the gateway and the server cannot
+//! read two meanings from the same bytes.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Why a client's message is not passed on.
+#[derive(Debug)]
+pub struct Unreadable(pub String);
+
+/// The members of an object, in their order.
+#[derive(Clone, Debug, Default)]
+pub struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+impl<'a> Members<'a> {
+    /// Looks into an object. Of members of the same name the last one counts, as in most readers.
+    pub fn look(text: &'a str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// Reads an object in which no name stands twice, not even in another case: some readers take these for one.
+    pub fn read(text: &'a str) -> Result<Self, Unreadable> {
+        let members: Self = serde_json::from_str(text).map_err(|error| Unreadable(error.to_string()))?;
+        let mut names: Vec<String> = members.0.iter().map(|(name, _)| name.to_lowercase()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(Unreadable(format!("the member {} is there twice", pair[0]))),
+            None => Ok(members),
+        }
+    }
+
+    /// The value of a member.
+    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value)
+    }
+
+    /// The text of a member that is a string.
+    pub fn text(&self, name: &str) -> Option<String> {
+        serde_json::from_str(self.get(name)?.get()).ok()
+    }
+
+    /// The members of a member that is an object.
+    pub fn inner(&self, name: &str) -> Option<Self> {
+        Self::look(self.get(name)?.get())
+    }
+
+    /// The object with this value of a member, all else as it was.
+    pub fn with(&self, name: &str, value: &str) -> String {
+        let mut parts: Vec<String> = Vec::with_capacity(self.0.len() + 1);
+        let mut is_there = false;
+        for (key, old) in &self.0 {
+            let is_it = key == name;
+            is_there |= is_it;
+            parts.push(format!("{}:{}", quoted(key), if is_it { value } else { old.get() }));
+        }
+        if !is_there {
+            parts.push(format!("{}:{value}", quoted(name)));
+        }
+        format!("{{{}}}", parts.join(","))
+    }
+
+    /// The object without a member.
+    pub fn without(&self, name: &str) -> String {
+        let kept = self.0.iter().filter(|(key, _)| key != name);
+        let parts: Vec<String> = kept.map(|(key, value)| format!("{}:{}", quoted(key), value.get())).collect();
+        format!("{{{}}}", parts.join(","))
+    }
+}
+
+/// A text as JSON.
+pub fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// What a message is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It wants a response under this id (as JSON).
+    Request {
+        /// As it was written.
+        id: String,
+        /// What is wanted.
+        method: String,
+    },
+    /// It wants none.
+    Notification {
+        /// What happened.
+        method: String,
+    },
+    /// An answer to the request of this id.
+    Response {
+        /// As it was written.
+        id: String,
+    },
+    /// None of these.
+    Other,
+}
+
+/// What this message is.
+pub fn kind(members: &Members<'_>) -> Kind {
+    let id = members.get("id").map(|id| id.get().to_owned());
+    match (id, members.text("method")) {
+        (Some(id), Some(method)) => Kind::Request { id, method },
+        (None, Some(method)) => Kind::Notification { method },
+        (Some(id), None) => Kind::Response { id },
+        (None, None) => Kind::Other,
+    }
+}
+
+/// The messages of a batch (revision 2025-03-26 has them), or the one that it is.
+pub fn unbatched(text: &str) -> Vec<String> {
+    if !text.trim_start().starts_with('[') {
+        return vec![text.to_owned()];
+    }
+    match serde_json::from_str::<Vec<&RawValue>>(text) {
+        Ok(messages) => messages.into_iter().map(|message| message.get().to_owned()).collect(),
+        Err(_) => vec![text.to_owned()],
+    }
+}
+
+/// The response to a request.
+pub fn response(id: &str, result: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
+}
+
+/// The response to a request that cannot be served.
+pub fn error(id: &str, code: i32, message: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{}}}}}"#, quoted(message))
+}
+
+/// JSON-RPC: what was sent is not a request.
+pub const INVALID_REQUEST: i32 = -32600;
+/// JSON-RPC: a failure of the gateway's or of the way to the server.
+pub const INTERNAL_ERROR: i32 = -32603;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_changed_is_one_member_and_the_rest_stays_as_it_was_written() {
+        let text = r#"{"jsonrpc":"2.0","id":7,"params":{"n":1.0e2,"big":123456789012345678901234567890},"x-new":[1]}"#;
+        let members = Members::read(text).unwrap();
+        assert_eq!(members.with("id", r#""a""#), text.replace("7,\"params\"", "\"a\",\"params\""));
+        assert_eq!(members.without("id"), text.replace("\"id\":7,", ""));
+        assert_eq!(members.with("method", r#""ping""#), format!("{},\"method\":\"ping\"}}", &text[..text.len() - 1]));
+    }
+
+    #[test]
+    fn a_client_cannot_say_two_things_in_one_message() {
+        for twice in [
+            r#"{"method":"tools/list","method":"tools/call"}"#,
+            r#"{"method":"tools/list","Method":"tools/call"}"#,
+            r#"{"method":"tools/list","\u006dethod":"tools/call"}"#,
+            r#"["method"]"#,
+            "",
+        ] {
+            assert!(Members::read(twice).is_err(), "{twice}");
+        }
+    }
+
+    #[test]
+    fn messages_are_told_apart_and_batches_taken_apart() {
+        let kind_of = |text: &str| kind(&Members::read(text).unwrap());
+        let request = Kind::Request { id: "1".into(), method: "ping".into() };
+        assert_eq!(kind_of(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#), request);
+        assert_eq!(kind_of(r#"{"method":"ping"}"#), Kind::Notification { method: "ping".into() });
+        assert_eq!(kind_of(r#"{"id":"a","result":{}}"#), Kind::Response { id: r#""a""#.into() });
+        assert_eq!(unbatched(r#" [{"id":1},{"id":2}]"#), [r#"{"id":1}"#, r#"{"id":2}"#]);
+    }
+}
