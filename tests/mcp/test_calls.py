@@ -145,7 +145,7 @@ async def test_an_error_of_the_tool_is_on_record_as_failed(gateway):
         [item] = await gateway.pending()
         await gateway.decide(item["request_id"])
         result = await call
-        assert result["isError"] is True and "closed" in text(result) and gateway.done() == ["refuse closed"]
+        assert result["isError"] is True and "refuse" in text(result) and gateway.done() == ["refuse closed"]
         await until(lambda: gateway.detail(item["request_id"]), lambda it: it["execution"] == "failed")
 
 
