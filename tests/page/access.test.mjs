@@ -1,26 +1,12 @@
 // Point 15 and the phone: axe-core in every state, light and dark; the keyboard alone; zoom and reduced motion.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { test } from "node:test";
 import { digestOf } from "../../functions/decide/page/digest.js";
+import { check } from "./axe.mjs";
 import { eventually, focused, newTab, openPage, PHONE, row } from "./browser.mjs";
 import { newGateway } from "./gateway.mjs";
 import { answer, ask, askAll, decide, detail, needApprovals, newAgent, personToken, sql, stack } from "./stack.mjs";
-
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-
-/** No violation of any of axe's rules, best practices included: all in light, those about colour again in dark. */
-async function check(tab, state) {
-  if (!await tab.evaluate(() => "axe" in window)) await tab.evaluate(axe);
-  for (const [colorScheme, only] of [["light", null], ["dark", { runOnly: { type: "rule", values: ["color-contrast", "link-in-text-block"] } }]]) {
-    await tab.emulateMedia({ colorScheme });
-    const found = await tab.evaluate(async (rules) => (await window.axe.run(document, { ...rules, preload: false, resultTypes: ["violations"] })).violations
-      .map(({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.target} ${node.failureSummary}`).join(" | ")}`), only);
-    assert.deepEqual(found, [], `${state}, ${colorScheme}`);
-  }
-}
 
 async function sample() {
   const agent = await newAgent();

@@ -81,14 +81,15 @@ test("from any other origin the browser gives the page nothing", async (t) => {
   assert.equal(await row(tab, "").count(), 0);
 });
 
-test("what is admitted is this origin, these headers and the operators' routes", async () => {
+test("what is admitted is this origin, these headers, the operators' routes and those of rules", async () => {
   const ours = `http://127.0.0.1:${PORT}`;
   const ask = (path, origin, method = "OPTIONS") => call(path, { method, token: stack.operator.token, headers: { origin, "access-control-request-method": "POST", "access-control-request-headers": "authorization" } });
   const admitted = await ask("/v1/hitl/requests", ours);
   assert.equal(admitted.headers.get("access-control-allow-origin"), ours);
-  assert.deepEqual(admitted.headers.get("access-control-allow-headers").split(",").sort(), ["authorization", "content-type", "if-none-match"]);
+  assert.deepEqual(admitted.headers.get("access-control-allow-headers").split(",").sort(), ["authorization", "content-type", "if-match", "if-none-match"]);
   assert.deepEqual(admitted.headers.get("access-control-allow-methods").split(",").sort(), ["DELETE", "GET", "POST", "PUT"]);
   assert.equal(admitted.headers.get("access-control-allow-credentials"), null);
+  for (const path of ["/v1/admin/rules", "/v1/admin/rules/1", "/v1/admin/rules/try"]) assert.equal((await ask(path, ours)).headers.get("access-control-allow-origin"), ours, path);
   const answer = await ask("/v1/hitl/requests", ours, "GET");
   assert.deepEqual(answer.headers.get("access-control-expose-headers").split(",").sort(), ["date", "etag", "retry-after"]);
   for (const [path, origin] of [["/v1/hitl/requests", `http://localhost:${PORT}`], ["/v1/hitl/requests", "null"], ["/v1/hitl/requests", "https://evil.example"],

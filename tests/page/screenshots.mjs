@@ -3,10 +3,10 @@
 import { setTimeout as pause } from "node:timers/promises";
 import { digestOf } from "../../functions/decide/page/digest.js";
 import { browser, PHONE } from "./browser.mjs";
-import { addRule, answer, ask, decide, needApprovals, newAgent, stack } from "./stack.mjs";
+import { addRule, answer, ask, call, decide, needApprovals, newAgent, personToken, stack } from "./stack.mjs";
 
 const WIDE = { width: 960, height: 560 };
-const [deploy, billing, mail] = await Promise.all(["deploy-agent", "billing-agent", "mail-agent"].map(newAgent));
+const [deploy, billing, mail] = await Promise.all(["deploy-agent", "billing-agent", "mail-agent"].map((id) => newAgent(id)));
 const rollback = await deploy.ask({
   priority: "P1", title: "Roll back checkout-service to 4.18.2 in production",
   summary: "Error rate rose from 0.2 % to **6.1 %** eight minutes after 4.19.0 went out. The rollback takes about 90 s.",
@@ -34,10 +34,11 @@ for (const [agent, title, type] of [
 const agentOf = new Map(quick.map(({ request_id: id, agentId }) => [id, agentId]));
 await deploy.poll();
 
-async function draw(name, { query = "", colorScheme = "light", phone = false, act = async () => {}, viewport = WIDE, ready = (tab) => tab.locator("#detail-title").waitFor() }) {
+async function draw(name, { query = "", hash = "", as = stack.operator.token, colorScheme = "light", phone = false, act = async () => {}, viewport = WIDE, ready = (tab) => tab.locator("#detail-title").waitFor() }) {
   const context = await browser.newContext({ viewport: phone ? PHONE : viewport, isMobile: phone, hasTouch: phone, colorScheme, reducedMotion: "reduce" });
   const tab = await context.newPage();
-  await tab.goto(`${stack.base_url}/${query}#token=${stack.operator.token}`);
+  await tab.goto(`${stack.base_url}/${query}#token=${as}`);
+  if (hash) await tab.goto(`${stack.base_url}/${hash}`);
   await ready(tab);
   await act(tab);
   await pause(300);
@@ -141,5 +142,45 @@ await draw("delegations", { viewport: roomy, query: open(transfer), act: async (
   await tab.locator("#operator").click();
   await tab.locator("#delegations").click();
   await tab.getByText("Holidays").waitFor();
+} });
+
+// Rules, of a tenant of their own.
+const { token: acme } = stack.admins.find(({ tenant }) => tenant === "acme");
+const admin = personToken({ sub: "rules-ada", name: "Ada Winter", roles: ["operator", "admin"], tenant: "acme" });
+const refunds = await newAgent("refund-agent", acme);
+async function setRules(all, note) {
+  const { json: { version } } = await call("/v1/admin/rules", { token: acme });
+  await call("/v1/admin/rules", { token: acme, method: "PUT", headers: { "if-match": `"${version}"` }, body: { rules: all, note } });
+}
+const returned = (amount) => refunds.ask({ title: `Refund ${amount} EUR to customer 88213`, action: { type: "refund.create", arguments: { amount, currency: "EUR", customer: "88213" } } });
+for (const [amount, decision, reason] of [["12.00", "approve", null], ["18.50", "approve", "Known customer"], ["40.00", "reject", "Asked twice for the same order"], ["75.00", "approve", null]]) {
+  await answer((await returned(amount)).request_id, { decision, reason }, admin);
+}
+const document = [
+  { name: "Production deploys need two", mode: "enforce", match: { action_types: ["deploy.*"], arguments: { "/environment": { equals: "production" } } }, then: { ask: { groups: ["platform", "on-call"], approvals: 2, respond_within_seconds: 900, escalate: { after_percent: 50, groups: ["management"] }, on_timeout: "auto_reject" } } },
+  { name: "Refunds above 500 go to finance", mode: "enforce", match: { action_types: ["refund.create"], arguments: { "/amount": { gt: 500 } } }, then: { ask: { groups: ["finance"], approvals: 2 } } },
+  { name: "Small refunds", mode: "shadow", match: { agents: ["refund-agent"], action_types: ["refund.create"], arguments: { "/amount": { lte: 50 }, "/currency": { in: ["EUR", "USD"] } } }, then: { decide: "approve", reason: "Small, and in a currency that we book ourselves", at_most: { count: 5, per_seconds: 3600 } } },
+  { name: "No gifts", mode: "off", match: { action_types: ["gift.*"] }, then: { decide: "reject", reason: "Gifts go through the people team" } },
+];
+await setRules(document.slice(0, 2), "Two for production, after the incident of last week");
+await setRules(document, "Small refunds are watched for a week first");
+for (const amount of ["5.00", "640.00", "31.00"]) await returned(amount);
+const rule = (name) => `#rules/${encodeURIComponent(name)}`;
+const opened = { as: admin, viewport: { width: 1440, height: 900 }, hash: rule("Small refunds"), ready: (tab) => tab.locator(".rule-title").waitFor() };
+const tryIt = async (tab) => {
+  await tab.getByRole("tab", { name: "Try" }).click();
+  await tab.locator("#try-start").click();
+  await tab.locator(".try-examples a", { hasText: "Refund 40.00" }).waitFor();
+};
+await draw("rules", opened);
+await draw("rules-try", { ...opened, act: tryIt });
+await draw("rules-dark", { ...opened, colorScheme: "dark", act: tryIt });
+await draw("rules-phone", { ...opened, viewport: undefined, phone: true });
+await draw("rules-conflict", { ...opened, act: async (tab) => {
+  await tab.locator(".rule-form").getByText("Enforced").click();
+  await tab.locator("#rules-note").fill("A week has passed");
+  await setRules(document.slice(0, 3), "Gifts are decided elsewhere");
+  await tab.locator("#rules-save").click();
+  await tab.getByText("See what they changed").click();
 } });
 await browser.close();

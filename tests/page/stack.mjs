@@ -40,10 +40,9 @@ async function good(path, options) {
   return answer.json;
 }
 
-/** A registered agent, of the test's own: views filtered by its id see nothing of other tests. */
-export async function newAgent(agentId = `page-${randomBytes(5).toString("hex")}`) {
+/** A registered agent, of the test's own: views filtered by its id see nothing of other tests. `token`: its tenant's administrator. */
+export async function newAgent(agentId = `page-${randomBytes(5).toString("hex")}`, token = stack.admin.token) {
   const { publicKey, privateKey } = generateKeyPairSync("ed25519");
-  const token = stack.admin.token;
   await good("/v1/admin/agents", { token, body: { agent_id: agentId, name: "A page test's agent" } });
   const key = { key_id: `${agentId}-key`, alg: "EdDSA", public_key: publicKey.export({ type: "spki", format: "pem" }) };
   await good(`/v1/admin/agents/${agentId}/keys`, { token, body: key });

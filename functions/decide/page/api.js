@@ -1,5 +1,5 @@
 // The HTTP API as the page uses it: token, conditional requests, problem documents,
-// and whether the connection is up. Only what is named by a verb of its own changes anything: decide, claim, reroute, delegate.
+// and whether the connection is up. Only what is named by a verb of its own changes anything: decide, claim, reroute, delegate, putRules.
 
 import { apiBase } from './session.js';
 import { listQuery } from './state.js';
@@ -33,8 +33,9 @@ export function useToken(value) {
 }
 export function onSignedOut(fn) { onUnauthenticated = fn; }
 
-async function send(path, isOurs, { method = 'GET', body, timeout = 10_000, keepalive = false } = {}) {
+async function send(path, isOurs, { method = 'GET', body, timeout = 10_000, keepalive = false, ifMatch, signal } = {}) {
   const control = new AbortController();
+  signal?.addEventListener('abort', () => control.abort());
   const timer = setTimeout(() => control.abort(), timeout);
   const used = token;
   const known = method === 'GET' ? cache.get(path) : undefined;
@@ -42,6 +43,7 @@ async function send(path, isOurs, { method = 'GET', body, timeout = 10_000, keep
   if (used) headers.Authorization = `Bearer ${used}`;
   if (body !== undefined) headers['Content-Type'] = 'application/json';
   if (known?.etag) headers['If-None-Match'] = known.etag;
+  if (ifMatch !== undefined) headers['If-Match'] = `"${ifMatch}"`;
   const sentAt = Date.now();
   let response, text;
   try {
@@ -93,6 +95,9 @@ const isResult = (result, id) => isObject(result) && result.request_id === id &&
 const isList = (isOne) => (page) => isObject(page) && Array.isArray(page.items) && page.items.every(isOne);
 const isPerson = (person) => isObject(person) && isText(person.id);
 const isDelegation = (one) => isObject(one) && isText(one.delegation_id) && Array.isArray(one.groups) && isText(one.until);
+const isRules = (document) => isObject(document) && Number.isInteger(document.version) && Array.isArray(document.rules);
+const isTrial = (page) => isObject(page) && Number.isInteger(page.tried) && isObject(page.counts) && Array.isArray(page.examples)
+  && page.examples.every((example) => isObject(example) && isText(example.request_id));
 const isAnything = () => true; // the status says it all
 
 function remember(path, entry) {
@@ -133,6 +138,14 @@ export async function getDelegations() {
 }
 export const delegate = (id, body) => send(delegation(id), isAnything, { method: 'PUT', body });
 export const endDelegation = (id) => send(delegation(id), isAnything, { method: 'DELETE' });
+
+const RULES = '/v1/admin/rules';
+/** The rules that stand, or a version of them: {version, rules, note, created_at, created_by, …}. */
+export const getRules = (version) => send(version === undefined ? RULES : `${RULES}/${version}`, isRules);
+/** Saves them in place of this version. */
+export const putRules = (version, body) => send(RULES, isRules, { method: 'PUT', body, ifMatch: version, timeout: 30_000 });
+export const tryRules = (body, signal) => send(`${RULES}/try`, isTrial, { method: 'POST', body, signal, timeout: 60_000 });
+export const suggestRule = (id) => send(`${RULES}/suggest`, isObject, { method: 'POST', body: { request_id: id } });
 
 /** Whether the server answers. Two misses in a row are a lost connection; one good answer ends it. */
 export const connection = { lost: false, why: '', lastGood: 0, misses: 0 };

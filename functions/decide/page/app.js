@@ -1,10 +1,10 @@
 // The entry: holds the page's state, and ties address, API, views and keys together.
 
-import { byId, h, safeText, setAttr } from './dom.js';
+import { byId, h, safeText, setAttr, setText } from './dom.js';
 import * as api from './api.js';
 import { afterDecision, decisionWords, filtered, isPending, listKey, neighbour, noFilters, parseView, viewUrl } from './state.js';
 import { createQueue, orderOf } from './queue.js';
-import { canDecide, dropSession, keepSession, noteSignedOut, readToken, restoreSession, wasSignedOut } from './session.js';
+import { canDecide, dropSession, isAdmin, keepSession, noteSignedOut, readToken, restoreSession, wasSignedOut } from './session.js';
 import { createTabs } from './tabs.js';
 import { drawList, drawNote, listScroll, onListScroll, rowsInSight, showRow, tickList } from './list.js';
 import * as detailView from './detail.js';
@@ -15,6 +15,7 @@ import { createPicks } from './picks.js';
 import { createPeople } from './people.js';
 import { createClaims } from './claims.js';
 import { rerouteDialog } from './reroute.js';
+import { createRules } from './rules.js';
 import { delegationsDialog } from './delegations.js';
 import { actingFor, claimedByOther, mayMyself, stopOf, TIME_IS_OVER } from './may.js';
 import { onNames } from './names.js';
@@ -26,7 +27,7 @@ import { backFromIssuer } from './login.js';
 import { bindFilters, drawFilters } from './filters.js';
 import { letterKeys, listenToKeys } from './keys.js';
 import { createLoop } from './live.js';
-import { failureWords } from './problems.js';
+import { failureWords, refusalWords } from './problems.js';
 import { bindTabs, drawTop } from './top.js';
 import { now, tick } from './time.js';
 
@@ -49,6 +50,7 @@ const batch = createBatch(detailView.batchPlace, { me, show: detailView.showBatc
 const picks = createPicks({ answer: openBatch, changed: () => draw() });
 const group = createGroup({ open: (id) => open(id, true), answer: openBatch });
 const claims = createClaims({ me, changed: () => loop.now() });
+const rules = createRules({ open: (id) => { go({ ...noFilters, status: 'all', id }); detailView.focusDetail(); }, arrived: () => draw() });
 const people = createPeople({ reroute: openReroute, takeOver: () => claims.takeOver(state.detail) });
 const loop = createLoop(refresh, { pause: () => (state.gate ? Infinity : state.wait), misses: () => api.connection.misses });
 
@@ -94,11 +96,12 @@ function itemsOf(queue, view) {
 function noteListError(error, queue) {
   api.noteAnswer(error);
   if (!(error instanceof api.Problem)) { if (!(error instanceof api.Lost)) throw error; return; }
-  if (error.status === 403) return closeGate('forbidden');
+  if (error.status === 403 && !isAdmin(state.session)) return closeGate('forbidden');
+  if (error.status === 403 && !rules.isOpen()) location.hash = '#rules'; // all that an administrator without the role operator may see
   if (error.status === 429) { state.wait = Math.max(1, error.retryAfter) * 1000; return; }
   if (error.status === 401 || error.status >= 500 || queue !== state.queue) return;
   newQueue();
-  Object.assign(state, { list: 'error', listError: error, wait: 5000 });
+  Object.assign(state, { list: 'error', listError: error, wait: error.status === 403 ? 60_000 : 5000 });
 }
 
 async function loadDetail(id) {
@@ -206,6 +209,15 @@ function settleVote(detail, { approvals }) {
   toast(h('strong', {}, `Approval ${approvals.given} of ${approvals.required}`), ' ', h('bdi', {}, safeText(detail.title)));
 }
 
+/** What was decided, as a rule: a draft in the rules area. */
+async function always(detail) {
+  let rule;
+  try { rule = await api.suggestRule(detail.request_id); } catch (error) {
+    return toastFailure('No rule could be suggested.', refusalWords(error), () => open(detail.request_id, true));
+  }
+  return rules.suggest(rule);
+}
+
 const DONE = (decision) => { const words = decision.cause === 'operator' ? decisionWords(decision) : decision.outcome; return words[0].toUpperCase() + words.slice(1); };
 
 function settle(detail, decision) {
@@ -232,7 +244,7 @@ function go(patch, { replace = false } = {}) {
   const before = state.view;
   state.view = { ...before, ...patch };
   const url = viewUrl(state.view);
-  if (url !== viewUrl(before)) {
+  if (url !== viewUrl(before) || location.hash) {
     if (replace) history.replaceState(history.state, '', url);
     else history.pushState({ inPage: true }, '', url);
   }
@@ -307,7 +319,10 @@ function escape() {
 
 function draw() {
   const { view, session, items, detail } = state;
+  const inRules = rules.draw({ person: session?.sub ?? '', mayLook: isAdmin(session), lost: api.connection.lost, gate: state.gate });
   if (state.gate) { showGate(state.gate, { session, local, fault: state.gateFault, use: signIn }); setAttr(document.body, 'data-gate', '1'); return; }
+  byId('main').hidden = inRules;
+  setText(byId('skip'), inRules ? 'Skip to the rule' : 'Skip to the request');
   setAttr(document.body, 'data-gate', null);
   const at = items.findIndex((i) => i.request_id === state.cursorId);
   if (at >= 0) state.cursorIndex = at;
@@ -329,7 +344,7 @@ function draw() {
   batch.update(held());
   claims.follow(shown, composer.isOpen());
   if (inBar && detail?.decision && detailView.barPlace.hidden) byId('outcome')?.focus();
-  drawTop(state, { retry: () => loop.now(), renew });
+  drawTop(state, { retry: () => loop.now(), renew, inRules, mayRule: isAdmin(session) });
 }
 
 const mayPick = () => canDecide(state.session) && state.view.status !== 'decided';
@@ -348,8 +363,8 @@ function drawDetail() {
     group.draw(detail);
     const news = people.news(detail, me());
     if (news) announce(news);
-    people.draw(detail, { me: me(), mayReroute: mayReroute(detail) });
-    return detailView.showDetail(detail, { back, typed: typedText(detail.request_id), me: me(), people: people.element, group: group.element });
+    people.draw(detail, { me: me(), mayReroute: mayReroute(detail), mayRule: isAdmin(state.session) });
+    return detailView.showDetail(detail, { back, typed: typedText(detail.request_id), me: me(), people: people.element, group: group.element, always: isAdmin(state.session) ? always : null });
   }
   if (detailError) return detailView.showPlaceholder('error', detailError.status === 404
     ? { title: 'No such request', text: 'The address may be mistyped, or the request is not one that you may see.', back }
@@ -404,6 +419,7 @@ async function learnWhoIam(session) {
 /** Another person at this page starts with nothing of the last one's. */
 function forget() {
   dropDrafts();
+  rules.forget();
   state.decided.clear();
   batch.close();
   picks.clear();
@@ -450,19 +466,23 @@ byId('operator').addEventListener('click', () => showSettings(state.session, { s
 function openDelegations() { delegationsDialog({ id: me(), groups: state.session.groups ?? [] }); }
 const help = () => showKeys({ on: letterKeys.on, set: (on) => { letterKeys.on = on; } });
 byId('show-keys').addEventListener('click', help);
-byId('skip').addEventListener('click', (event) => { event.preventDefault(); detailView.focusDetail(); });
+byId('skip').addEventListener('click', (event) => { event.preventDefault(); if (rules.isOpen()) rules.focus(); else detailView.focusDetail(); });
 detailView.onDigestChecked(() => draw());
 onNames(() => draw());
 addEventListener('popstate', () => { batch.close(); const before = state.view; state.view = parseView(location.search); arrive(before); });
-const whenIn = (fn) => (...args) => (state.gate ? false : fn(...args));
-addEventListener('hashchange', () => { const given = restoreSession(); if (given) signIn(given); }); // a new link in the same tab
+/** What a key does in the queue, and in the rules. */
+const whenIn = (fn, inRules = () => false) => (...args) => (state.gate ? false : rules.isOpen() ? inRules(...args) : fn(...args));
+addEventListener('hashchange', () => { // a new link in the same tab, or the rules
+  const given = location.hash.includes('token=') && restoreSession();
+  if (given) signIn(given); else draw();
+});
 listenToKeys({
-  move: whenIn(move), help, escape: whenIn(escape),
+  move: whenIn(move, rules.step), help, escape: whenIn(escape, rules.escape),
   approve: whenIn(() => composer.open('approve')), reject: whenIn(() => composer.open('reject')),
   edit: whenIn(() => composer.open('edit')), respond: whenIn(() => composer.open('respond')),
   pick: whenIn(pick), approvePicked: whenIn(() => picks.go('approve')), rejectPicked: whenIn(() => picks.go('reject')),
-  send: whenIn(() => (batch.isOpen() ? batch.send() : composer.isOpen() ? composer.trySend() : false)),
-  search: whenIn(() => byId('filter-q').select()),
+  send: whenIn(() => (batch.isOpen() ? batch.send() : composer.isOpen() ? composer.trySend() : false), rules.save),
+  search: whenIn(() => byId('filter-q').select(), rules.search),
   enter: whenIn(() => (state.view.id ? detailView.focusDetail() : state.cursorId ? open(state.cursorId) : false)),
 });
 setInterval(() => { if (document.hidden || state.gate) return; tickList(); detailView.tickDetail(); tick(document); if (state.detail) composer.update(blocks(state.detail)); }, 1000);

@@ -8,18 +8,20 @@ const WORDS = { changed: 'changed', added: 'added', removed: 'left out' };
 
 const where = (path) => (path.length ? path.map((name, n) => [n ? h('span', { class: 'muted' }, ' › ') : '', typeof name === 'number' ? `${name + 1}.` : isolated(name, {}, true)]) : 'the whole');
 
-function change({ path, kind, from, to }) {
+const SIDES = { from: 'asked: ', to: 'now: ' };
+
+function change({ path, kind, from, to }, sides) {
   return h('li', { 'data-kind': kind },
     h('p', {}, h('code', {}, where(path)), ' ', h('span', { class: 'muted' }, WORDS[kind])),
-    kind === 'added' ? '' : h('del', {}, h('span', { class: 'sr' }, 'asked: '), exactTree(from)),
-    kind === 'removed' ? '' : h('ins', {}, h('span', { class: 'sr' }, 'now: '), exactTree(to)));
+    kind === 'added' ? '' : h('del', {}, h('span', { class: 'sr' }, sides.from), exactTree(from)),
+    kind === 'removed' ? '' : h('ins', {}, h('span', { class: 'sr' }, sides.to), exactTree(to)));
 }
 
 export const countWords = (n) => `${n.toLocaleString('en')} ${n === 1 ? 'change' : 'changes'}`;
 
-/** The differences as a list. */
-export function changeList(all) {
-  return h('ul', { class: 'changes-list' }, all.slice(0, MOST).map(change),
+/** The differences as a list; `sides`: what the two sides are called where they are read out. */
+export function changeList(all, sides = SIDES) {
+  return h('ul', { class: 'changes-list' }, all.slice(0, MOST).map((one) => change(one, sides)),
     all.length > MOST ? h('li', {}, `and ${(all.length - MOST).toLocaleString('en')} more: compare the whole actions below`) : '');
 }
 

@@ -124,7 +124,7 @@ async function checkDigest(detail, check) {
 }
 
 /** Draws a request, or only what changed in it. */
-export function showDetail(detail, { back, typed, me, people, group }) {
+export function showDetail(detail, { back, typed, me, people, group, always }) {
   const fresh = !shown || shown.id !== detail.request_id || shown.digest !== detail.action_digest || shown.erased !== Boolean(detail.erased);
   if (fresh) {
     const { article, parts } = build(detail, back);
@@ -136,15 +136,16 @@ export function showDetail(detail, { back, typed, me, people, group }) {
     if (held && (!hasFocus() || document.activeElement === pane)) focusDetail();
     checkDigest(detail, parts.check);
   }
-  if (shown.detail !== detail) {
+  if (shown.detail !== detail || shown.always !== Boolean(always)) {
     const { parts } = shown;
+    shown.always = Boolean(always);
     const wasPending = shown.detail && isPending(shown.detail);
     shown.detail = detail;
     setText(parts.priority, detail.priority);
     setAttr(parts.priority, 'data-priority', detail.priority);
     const escalated = isPending(detail) && detail.escalated_at;
     parts.escalated.replaceChildren(...(escalated ? ['escalated ', timeNode(detail.escalated_at)] : []));
-    drawOutcome(detail, parts.outcome, typed, me, wasPending);
+    drawOutcome(detail, parts.outcome, { typed, me, wasPending, always });
     drawAnswered(detail, parts.answered);
     parts.trace.replaceChildren(traceList(detail), traceFoot(detail));
   }
@@ -182,11 +183,12 @@ function failureOf({ delivery_error: error }) {
   return ['The agent reported a failure', message || code ? ': ' : '.', message, message && code ? [' (', code, ')'] : code];
 }
 
-function drawOutcome(detail, place, typed, me, wasPending) {
+function drawOutcome(detail, place, { typed, me, wasPending, always }) {
   const decision = detail.decision;
   place.hidden = !decision;
   if (!decision) return;
-  const words = decisionWords(decision);
+  const byRule = decision.cause === 'policy';
+  const words = byRule ? decision.outcome : decisionWords(decision);
   const byPerson = decision.cause === 'operator';
   const failed = isFailed(detail) && decision.outcome === 'approved';
   setAttr(place, 'data-outcome', failed ? 'failed' : byPerson ? decision.outcome : 'other');
@@ -195,9 +197,11 @@ function drawOutcome(detail, place, typed, me, wasPending) {
     h('p', { class: 'outcome-words' }, h('strong', {}, words[0].toUpperCase() + words.slice(1)),
       decision.cause === 'timeout' ? ' ' : [' by ', mine ? 'you' : actorNodes(decision.decided_by), ' '], timeNode(decision.decided_at)),
     decision.cause === 'timeout' ? h('p', {}, `Nobody answered in time, so its policy ${decision.outcome} it.`) : '',
+    byRule ? h('p', {}, 'No person was asked. The reason that the rule gives:') : '',
     executionNodes(detail),
     isFailed(detail) && (detail.delivery_error || detail.execution !== 'failed') ? h('p', { class: 'failure-words', dir: 'auto' }, failureOf(detail)) : '',
     decision.reason ? h('p', { class: 'reason', dir: 'auto' }, safeText(decision.reason)) : '',
+    always && byPerson && !detail.erased ? h('button', { type: 'button', class: 'button small always', onclick: () => always(detail) }, 'Always like this …') : '',
     typed && !mine ? h('div', { class: 'kept' }, h('p', {}, 'Your answer was not sent. What you had typed:'),
       h('p', { class: 'kept-text', dir: 'auto' }, typed), copyButton('Copy text', () => typed)) : '');
   if (wasPending) byId('announce').textContent = `This request is now ${words}${decision.decided_by?.name && !mine ? ` by ${decision.decided_by.name}` : ''}.`;

@@ -2,9 +2,10 @@
 // it now. Drawn again where something in it has changed.
 
 import { h, safeText } from './dom.js';
+import { entryFacts } from './execution.js';
 import { claimedByOther, missing, needsSeveral, votesOf } from './may.js';
 import { nameOf } from './names.js';
-import { isPending } from './state.js';
+import { chainOf, isPending } from './state.js';
 import { now, timeNode } from './time.js';
 import { actorNodes } from './trace.js';
 
@@ -25,12 +26,31 @@ function votes(detail) {
   list.length ? h('ol', {}, list) : '');
 }
 
-function asked({ assigned_to: to, rule }, reroute) {
+/** A rule's name and version; for who may change it, as a link to it. */
+function versioned({ name: words, version }, mayRule) {
+  const code = h('code', {}, safeText(String(words), true));
+  return [mayRule ? h('a', { href: `#rules/${encodeURIComponent(words)}` }, code) : code, h('span', { class: 'muted' }, ` (version ${version})`)];
+}
+const WOULD = { approve: 'would have approved it', reject: 'would have rejected it', ask: 'would have said who is asked' };
+
+/** What the rules did with it, beyond saying who is asked: it decided, it could not be judged, it was not let decide, it would have. */
+function ruled(detail, mayRule) {
+  const { rule, decision } = detail;
+  const { rule: said, shadow } = entryFacts(chainOf(detail).entries.find(({ kind }) => kind === 'submitted'));
+  const all = [];
+  if (rule && decision?.cause === 'policy') all.push(h('p', {}, versioned(rule, mayRule), ' ', decision.outcome === 'approved' ? 'approved' : 'rejected', ' it, without a person.'));
+  else if (rule && said?.failed) all.push(h('p', {}, versioned(rule, mayRule), ' could not be judged: an argument that it compares is missing, or of another kind. So people are asked, as the strictest rule says.'));
+  else if (rule && said?.withheld) all.push(h('p', {}, versioned(rule, mayRule), ' would decide it and may not here, so people are asked.'));
+  if (shadow?.name) all.push(h('p', {}, h('span', { 'aria-hidden': 'true' }, '◐ '), 'Shadow: ', h('code', {}, safeText(String(shadow.name), true)), ` ${WOULD[shadow.effect] ?? 'would have acted'}. It does not act.`));
+  return all.length ? fact('rule', 'Rule', ...all) : [];
+}
+
+function asked({ assigned_to: to, rule }, reroute, mayRule) {
   const groups = (to?.groups ?? []).map(name);
   const people = (to?.operators ?? []).map((one) => name(nameOf(one)));
   const who = groups.length || people.length
     ? [groups.length ? [groups.length === 1 ? 'group ' : 'groups ', listed(groups)] : '', groups.length && people.length ? '; ' : '', listed(people)] : 'every operator';
-  return fact('asked', 'Asked', h('p', {}, who, rule?.name ? [h('span', { class: 'muted' }, ' by the rule '), h('code', {}, safeText(rule.name, true)), h('span', { class: 'muted' }, ` (version ${rule.version})`)] : '', ' ', reroute ?? ''));
+  return fact('asked', 'Asked', h('p', {}, who, rule?.name ? [h('span', { class: 'muted' }, ' by the rule '), versioned(rule, mayRule)] : '', ' ', reroute ?? ''));
 }
 
 function claim(detail, me, takeOver) {
@@ -59,19 +79,20 @@ export function createPeople({ reroute, takeOver }) {
 
   return {
     element, news,
-    draw(detail, { me, mayReroute }) {
+    draw(detail, { me, mayReroute, mayRule }) {
       const pending = isPending(detail);
       const behalf = detail.on_behalf_of;
       const { request_id: id, approvals, votes: given, assigned_to: to, rule, claimed_by: by, claimed_until: until } = detail;
       // Drawn only where something differs: its buttons keep the focus, and nothing is read twice.
-      const key = JSON.stringify([id, pending, approvals, given, behalf, to, (to?.operators ?? []).map(nameOf), rule, by, until, Date.parse(until) > now(), me, mayReroute]);
+      const key = JSON.stringify([id, pending, approvals, given, behalf, to, (to?.operators ?? []).map(nameOf), rule, detail.decision?.cause, by, until, Date.parse(until) > now(), me, mayReroute, mayRule]);
       if (key === drawn) return;
       drawn = key;
       const focused = [rerouteButton, takeOverButton].find((button) => button === document.activeElement);
       const facts = [
         needsSeveral(detail) ? votes(detail) : [],
         behalf ? fact('behalf', 'On behalf of', name(behalf.name ?? behalf.id ?? behalf)) : [],
-        pending || detail.assigned_to || detail.rule ? asked(detail, pending && mayReroute ? rerouteButton : null) : [],
+        pending || detail.assigned_to || (detail.rule && detail.decision?.cause !== 'policy') ? asked(detail, pending && mayReroute ? rerouteButton : null, mayRule) : [],
+        ruled(detail, mayRule),
         pending ? claim(detail, me, takeOverButton) : [],
       ].flat();
       element.replaceChildren(...facts);

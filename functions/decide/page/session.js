@@ -63,4 +63,5 @@ export function dropSession() {
 }
 
 export const canDecide = (session) => Boolean(session?.roles.includes('operator'));
+export const isAdmin = (session) => Boolean(session?.roles.includes('admin'));
 export const apiBase = () => meta('relaytrace-api').replace(/\/+$/, '');

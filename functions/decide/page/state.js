@@ -100,6 +100,7 @@ export function outcomeWords(outcome, cause) {
   if (cause === 'timeout') return outcome === 'approved' ? 'approved by timeout' : outcome === 'rejected' ? 'timed out' : `${outcome} by timeout`;
   if (cause === 'agent') return outcome === 'cancelled' ? 'cancelled by agent' : outcome;
   if (cause === 'admin') return `${outcome} by admin`;
+  if (cause === 'policy') return `${outcome} by rule`;
   return outcome ?? 'decided';
 }
 

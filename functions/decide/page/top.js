@@ -10,11 +10,16 @@ const EXPIRY_WARNING = 300_000; // ms before a token ends
 let badge = -1;
 const clock = (ms) => new Date(ms).toLocaleTimeString();
 
-export function drawTop({ session, counts, view }, { retry, renew }) {
+const views = () => byId('tabs').querySelectorAll('[data-status]');
+
+/** `inRules`: the rules are looked at; `mayRule`: this person may. */
+export function drawTop({ session, counts, view }, { retry, renew, inRules, mayRule }) {
   setText(byId('operator'), session?.name ?? '');
   setText(byId('pending-count'), counts ? atLeast(counts.pending, counts) : '');
-  for (const tab of byId('tabs').children) {
-    setAttr(tab, 'aria-current', tab.dataset.status === view.status ? 'page' : null);
+  byId('rules-tab').hidden = !mayRule;
+  setAttr(byId('rules-tab'), 'aria-current', inRules ? 'page' : null);
+  for (const tab of views()) {
+    setAttr(tab, 'aria-current', !inRules && tab.dataset.status === view.status ? 'page' : null);
     setAttr(tab, 'href', viewUrl(forTab(view, tab.dataset.status)));
   }
   const { lost, why, lastGood } = connection;
@@ -38,7 +43,7 @@ export function bindTabs(go, view) {
     event.preventDefault();
     go({ ...noFilters, status: 'pending', id: '' });
   });
-  for (const tab of byId('tabs').children) {
+  for (const tab of views()) {
     tab.addEventListener('click', (event) => {
       if (event.metaKey || event.ctrlKey || event.shiftKey) return;
       event.preventDefault();

@@ -15,9 +15,19 @@ const KINDS = {
 const KNOWN = new Set(['seq', 'kind', 'at', 'actor', 'hash', 'prev_hash', 'entry', 'request_id', 'action_digest', 'requested_action_digest', 'response_digest', 'edited', 'consume_key', 'envelope_sha256', 'outcome', 'cause', 'reason', 'details', 'policy_id']);
 const ISO = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/;
 
+/** The rule that acted, {name, version}, or null: its id is "rule:<name>@<version>". */
+export function ruleOf(actor) {
+  const [, name, version] = /^rule:(.*)@(\d+)$/s.exec(actor?.kind === 'system' ? actor.id ?? '' : '') ?? [];
+  return name === undefined ? null : { name, version };
+}
+
+/** A rule's name and version. */
+export const ruleNodes = ({ name, version }) => ['the rule ', h('code', { class: 'rule-name-of' }, safeText(String(name), true)), ` (version ${version})`];
+
 /** Who acted, as a name and, where it differs, the id behind it. */
 export function actorNodes(actor) {
   if (!actor) return [];
+  if (ruleOf(actor)) return ruleNodes(ruleOf(actor));
   const kind = { system: 'the system', operator: 'operator', admin: 'admin', agent: 'agent' }[actor.kind] ?? actor.kind ?? '';
   const name = h('bdi', { class: 'actor', title: `${kind} ${actor.id ?? ''}`.trim() }, safeText(actor.name || actor.id || kind));
   const role = actor.kind === 'operator' || !kind ? '' : ` (${kind})`;

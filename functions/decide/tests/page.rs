@@ -73,7 +73,7 @@ async fn a_page_of_a_configured_origin_may_read_and_decide(owner: PgPool) {
     assert_eq!(values(&asked.headers, "access-control-allow-methods"), ["delete", "get", "post", "put"]);
     assert_eq!(
         values(&asked.headers, "access-control-allow-headers"),
-        ["authorization", "content-type", "if-none-match"]
+        ["authorization", "content-type", "if-match", "if-none-match"]
     );
     assert!(!asked.headers.contains_key("access-control-allow-credentials"));
     // Problems too: the page has to read them.
