@@ -29,6 +29,7 @@ test: ## Prove it: unit, database, NATS, contract, verifier and browser tests
 	tests/page/run
 	tests/with-stack npm --prefix sdk/typescript --silent test
 	tests/with-stack python tests/documents/type.py
+	tests/with-stack python tests/documents/observe.py
 	tests/with-stack sdk/python/run-tests short
 	tests/with-stack python -m pytest -q tests/commands
 	tests/with-stack tests/aap/run short
@@ -85,6 +86,7 @@ check: check-tools ## Format, lints, dependencies, statements, what is generated
 	python3 tests/documents/test_check.py --quiet
 	python3 tests/documents/test_agents.py --quiet
 	python3 tests/documents/check.py
+	python3 tests/documents/observe.py --names
 	@if [ -n "$$(git status --porcelain)" ]; then echo 'the tree is not clean:'; git status --short; exit 1; fi
 
 .PHONY: check-tools
@@ -99,6 +101,10 @@ generate: check-tools ## Write what is generated: .sqlx, contract/openapi.json, 
 	$(WITH_SERVERS) --postgres-only -- local/check-statements --write
 	cargo run --quiet --package local -- openapi > contract/openapi.json
 	cargo run --quiet --package local -- errors > docs/errors.md
+
+.PHONY: observe
+observe: ## Watch the running stack with Prometheus and Grafana, where they are installed
+	@local/observe
 
 .PHONY: bench
 bench: ## Compare the service with pgbench running the same statements (BENCH='--growth': and as it grows)

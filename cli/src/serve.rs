@@ -79,6 +79,11 @@ async fn unavailable(state: &AppState, listen: SocketAddr) -> Vec<String> {
     if let Err(error) = tokio::net::TcpListener::bind(listen).await {
         faults.push(format!("cannot listen on {listen}: {error}; PORT and BIND_ADDRESS say where to listen"));
     }
+    if let Some(address) = state.metrics_address
+        && let Err(error) = tokio::net::TcpListener::bind(address).await
+    {
+        faults.push(format!("cannot listen on {address}: {error}; METRICS_PORT and METRICS_ADDRESS say where to"));
+    }
     match state.store.missing_migrations().await {
         Ok(missing) if missing.is_empty() => {}
         Ok(missing) => faults.push(format!(

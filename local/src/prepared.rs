@@ -186,6 +186,7 @@ impl Prepared {
             "admin": {"token": self.admin_token("default")?},
             "admins": admins.into_iter().collect::<anyhow::Result<Vec<_>>>()?,
             "owner": {"token": self.person("owner", "Owner of this checkout", "owner", "default")?},
+            "metrics_url": state.metrics.address().map(|address| format!("http://{address}/metrics")),
             "environment": environment,
         }))
     }

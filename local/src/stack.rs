@@ -59,6 +59,8 @@ async fn run_functions(options: &RunOptions, postgres: &Postgres, nats: &Nats) -
     let addresses = Addresses { base_url: base_url.clone(), database_url: owner_url(postgres), nats_url: nats.url() };
     let mut prepared = Prepared::new(&options.dir, &service_url, &nats.url(), addresses).await?;
     std::sync::Arc::make_mut(&mut prepared.state.page).is_local = true;
+    // A free port, unless METRICS_PORT names one: the description says which.
+    prepared.state.metrics_address.get_or_insert(SocketAddr::from(([127, 0, 0, 1], 0)));
     let state = prepared.state.clone();
 
     let listen = SocketAddr::from(([127, 0, 0, 1], options.port));

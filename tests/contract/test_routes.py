@@ -52,6 +52,7 @@ GET /v1/admin/requests/{request_id}/chain
 POST /v1/admin/replay
 GET /v1/admin/replays/{replay_id}
 GET /v1/admin/stale
+GET /v1/admin/reports/sla
 POST /v1/admin/requests/{request_id}/disposition
 GET /v1/admin/dead-letters
 POST /v1/admin/dead-letters/{id}/retry

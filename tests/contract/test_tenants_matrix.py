@@ -307,6 +307,7 @@ TRIES = {
     "POST /v1/admin/dead-letters/{id}/retry": by("admin", {"reason": REASON}),
     "POST /v1/admin/dead-letters/{id}/discard": by("admin", {"reason": REASON}),
     "GET /v1/admin/stale": searched("admin", limit=200),
+    "GET /v1/admin/reports/sla": [Try("admin", params=lambda ids, by=by: {"by": by}) for by in ("agent", "group", "operator")],
     "POST /v1/admin/replay": by("admin", *replays()),
     "GET /v1/admin/replays/{replay_id}": by("admin"),
     "GET /v1/admin/rules": by("admin"),

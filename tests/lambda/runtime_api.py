@@ -45,7 +45,7 @@ class Pending:
 class Environment:
     """One execution environment: the function's process, its events, and its sleep between them."""
 
-    def __init__(self, program, variables: dict, concurrency: int | None = None):
+    def __init__(self, program, variables: dict, concurrency: int | None = None, output=None):
         self.events, self.pending, self.ready = queue.Queue(), {}, threading.Event()
         environment = self
         self.ready_at = None
@@ -98,7 +98,8 @@ class Environment:
         if concurrency:
             lambda_variables["AWS_LAMBDA_MAX_CONCURRENCY"] = str(concurrency)
         self.started_at = time.perf_counter()
-        self.process = subprocess.Popen([program], env=variables | lambda_variables)
+        # What it prints is what CloudWatch would get.
+        self.process = subprocess.Popen([program], env=variables | lambda_variables, stdout=output)
 
     def __enter__(self):
         return self

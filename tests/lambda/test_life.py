@@ -113,6 +113,49 @@ def test_an_answer_is_signed_over_the_bytes_that_arrive(start, agent):
     verify_response(response, agent.key_id, agent.secret)
 
 
+def metric_lines(output) -> list[tuple[str, dict, object]]:
+    """Name, dimensions and value of each line, which is in CloudWatch's embedded metric format."""
+    found = []
+    for line in output.read_text().splitlines():
+        event = json.loads(line)
+        assert abs(event["_aws"]["Timestamp"] / 1000 - time.time()) < 60
+        [directive] = event["_aws"]["CloudWatchMetrics"]
+        assert set(directive) == {"Namespace", "Dimensions", "Metrics"} and directive["Namespace"] == "RelayTrace"
+        [dimensions], [metric] = directive["Dimensions"], directive["Metrics"]
+        name = metric["Name"]
+        assert metric["Unit"] == ("Seconds" if name.endswith("_seconds") else "Count")
+        assert set(event) == {"_aws", name, *dimensions}
+        assert all(isinstance(event[dimension], str) and event[dimension] for dimension in dimensions)
+        values = event[name] if isinstance(event[name], list) else [event[name]]
+        assert 1 <= len(values) <= 100 and all(value >= 0 for value in values)
+        found.append((name, {dimension: event[dimension] for dimension in dimensions}, event[name]))
+    return found
+
+
+def test_what_is_measured_is_written_before_the_answer(start, agent, tmp_path):
+    output = tmp_path / "ingest"
+    with output.open("w") as file:
+        ingest = start("ingest", output=file)
+        for _ in range(2):
+            accepted(ingest.invoke(submission(agent)))
+    calls = [labels for name, labels, _ in metric_lines(output) if name == "relaytrace_http_request_duration_seconds"]
+    assert calls == [{"function": "ingest", "route": "/v1/hitl/requests", "status": "201"}] * 2
+
+
+def test_the_sweep_writes_what_stands_in_the_database(start, agent, tmp_path):
+    accepted(start("ingest").invoke(submission(agent)))
+    output = tmp_path / "sweep"
+    with output.open("w") as file:
+        sweep = start("timeout-sweep", output=file)
+        assert "expired" in sweep.invoke({"source": "schedule"})
+    lines = metric_lines(output)
+    assert {name for name, _, _ in lines} >= {
+        "relaytrace_pending", "relaytrace_oldest_pending_seconds", "relaytrace_outbox_rows", "relaytrace_dead_letters",
+        "relaytrace_sweep_seconds", "relaytrace_sweep_age_seconds", "relaytrace_pool_connections"}
+    pending = {labels["priority"]: value for name, labels, value in lines if name == "relaytrace_pending"}
+    assert set(pending) == {"P1", "P2", "P3"} and sum(pending.values()) >= 1
+
+
 def test_the_sweep_takes_its_schedule_and_authenticates_calls(start, stack):
     sweep = start("timeout-sweep")
     assert "expired" in sweep.invoke({"source": "schedule"})

@@ -14,6 +14,7 @@ mod operators;
 mod policies;
 mod push;
 mod rules;
+mod sla;
 mod stale;
 mod tenants;
 
@@ -44,6 +45,7 @@ pub fn router() -> Routes {
         channels::set,
         channels::remove,
         channels::test,
+        sla::report,
         stale::list,
         freezes::list,
         freezes::show,

@@ -137,6 +137,8 @@ async fn lease_or_wait(state: &AppState, caller: &Caller, asked: &Asked, longest
                     None => state.store.lease(&order).await?,
                 };
                 let (views, is_withheld) = views(state, caller, std::mem::take(&mut leased.deliveries));
+                let delivered = views.iter().filter_map(|view| view.first_delivered_after(leased.polled_at));
+                delivered.for_each(|after| state.metrics.delivered(after));
                 // What is withheld is leased by now: it does not hold up what is due behind it.
                 if views.is_empty() && is_withheld && leased.has_more {
                     continue;

@@ -3,7 +3,7 @@
 //! Bounded batches, safe when overlapping: rows that another sweep holds are skipped. Invoked at least once by a
 //! schedule; any number of overlapping sweeps have the effect of one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
@@ -113,6 +113,14 @@ impl SweepReport {
 /// # Errors
 /// The first that kept a part of it from being done; the other parts are done all the same.
 pub async fn run_once(state: AppState) -> Result<SweepReport> {
+    let started = Instant::now();
+    let metrics = state.metrics.clone();
+    let outcome = sweep_all(state).await;
+    metrics.swept(started.elapsed());
+    outcome
+}
+
+async fn sweep_all(state: AppState) -> Result<SweepReport> {
     let mut report = SweepReport::default();
     let mut failure = None;
     let mut is_stream_away = false;

@@ -282,6 +282,14 @@ impl RequestId {
     pub fn mint(at: DateTime<Utc>) -> Self {
         Self(mint_uuid(at))
     }
+
+    /// When it was made, to the millisecond; of an id that is no `UUIDv7`: the beginning of time.
+    #[must_use]
+    pub fn minted_at(&self) -> DateTime<Utc> {
+        let made = self.0.get_timestamp().map(|at| at.to_unix());
+        let made = made.and_then(|(seconds, nanos)| DateTime::from_timestamp(seconds.try_into().ok()?, nanos));
+        made.unwrap_or_default()
+    }
 }
 
 /// A new `UUIDv7` whose first 48 bits are the milliseconds of `at` (RFC 9562, section 5.7).

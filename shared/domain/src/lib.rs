@@ -30,6 +30,7 @@ pub mod rules;
 #[cfg(feature = "schemas")]
 mod schema;
 pub mod signing;
+mod sla;
 mod stale;
 mod stored;
 mod time;
@@ -65,6 +66,7 @@ pub use permit::{Permit, PermitRules, Reported};
 pub use replay::{ReplayScope, ReplayState, ReplayTarget};
 #[cfg(feature = "schemas")]
 pub use schema::AnswerSchema;
+pub use sla::SlaBy;
 pub use stale::StaleReason;
 pub use time::Timestamp;
 pub use timeout::{OnTimeout, SweepPart};

@@ -46,6 +46,12 @@
 //! | `LOGIN_SCOPE` | what the page asks the issuer for | `openid profile` |
 //! | `MAX_BODY_BYTES` | longest body of a request, at most 524288 | 524288 |
 //! | `PORT`, `BIND_ADDRESS` | plain HTTP | 8080, `0.0.0.0` |
+//! | `METRICS_PORT` | plain HTTP: port of `GET /metrics`; 0 takes a free one and logs it | there is none |
+//! | `METRICS_ADDRESS` | where that listens; it asks nobody who they are | `127.0.0.1` |
+//! | `METRICS_NAMESPACE` | on Lambda: namespace of the metrics in CloudWatch | `RelayTrace` |
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT` | the collector of traces, by OTLP over HTTP (protobuf); `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is its full URL | no traces |
+//! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | which traces: `always_on`, `always_off`, `traceidratio`, or one of them after `parentbased_`; the share of `traceidratio` | `parentbased_always_on`, 1 |
+//! | `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | as OpenTelemetry has them | none, `relaytrace`, none |
 //! | `MAX_CONNECTIONS` | plain HTTP: connections at the same time | 10000 |
 //! | `HEADER_TIMEOUT_SECONDS` | plain HTTP: longest for the head of a request | 10 |
 //! | `BODY_TIMEOUT_SECONDS` | plain HTTP: longest for its body | 30 |
@@ -58,30 +64,30 @@
 //! the environment does not. White space around a value does not count. Nothing has a default that would let someone in.
 
 mod issuers;
+mod parts;
+mod reader;
+mod settings;
+mod values;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Display;
-use std::net::IpAddr;
-use std::str::FromStr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_nats::ConnectOptions;
-use base64::prelude::{BASE64_STANDARD, Engine};
-use http::HeaderValue;
-use jsonwebtoken::jwk::JwkSet;
-use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
-use url::Url;
 
-use crate::auth::{BearerMaster, IssuerKeys, Issuers, MasterSecrets, TokenRules};
-use crate::database_url;
+use crate::auth::{BearerMaster, Issuers, MasterSecrets, TokenRules};
 use crate::events::check_config;
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
 use crate::needs::{DatabaseAuthority, Needs};
-use relaytrace_domain::signing::{AttestationKeys, Attestor, ReceiptKey, ReceiptKeys};
+use crate::traces::TraceSettings;
+use reader::Reader;
+use relaytrace_domain::signing::{Attestor, ReceiptKey, ReceiptKeys};
 use relaytrace_domain::{DeliveryRules, PermitRules};
-use relaytrace_reach::{ChannelKeys, ReachConfig, Smtp};
+use relaytrace_reach::ReachConfig;
+pub use settings::{HookRules, Login, NatsConfig, PageSettings, SubmissionRules, TimeoutRules};
+use values::{jwk_set, master_secrets, one_line};
 
 /// Everything that a function is configured with.
 #[derive(Debug)]
@@ -124,76 +130,14 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// Plain HTTP: where to listen.
     pub listen: (IpAddr, u16),
+    /// Plain HTTP: where to listen for scrapes.
+    pub metrics: Option<SocketAddr>,
+    /// Lambda: namespace of what is measured.
+    pub metrics_namespace: String,
+    /// Where spans go.
+    pub traces: Option<TraceSettings>,
     /// Plain HTTP: what callers may take up.
     pub server: ServerLimits,
-}
-
-/// How to reach NATS.
-#[derive(Clone, Debug)]
-pub struct NatsConfig {
-    /// Where; servers of one cluster comma-separated.
-    pub url: String,
-    /// Contents of a `.creds` file.
-    pub credentials: Option<SecretString>,
-    /// Replicas of the stream.
-    pub replicas: usize,
-}
-
-/// How submissions are taken (contract, "Repeated submissions").
-#[derive(Clone, Copy, Debug)]
-pub struct SubmissionRules {
-    /// How long a key is kept from its submission, in seconds.
-    pub dedupe_seconds: f64,
-}
-
-impl Default for SubmissionRules {
-    fn default() -> Self {
-        Self { dedupe_seconds: 7.0 * 86_400.0 }
-    }
-}
-
-/// What is done without a person (contract, "Timeout policies" and "Rules").
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TimeoutRules {
-    /// A policy may let a timeout approve, and a rule may approve.
-    pub allow_auto_approve: bool,
-}
-
-/// How hooks of agent harnesses are answered (contract, "Claude Code").
-#[derive(Clone, Copy, Debug)]
-pub struct HookRules {
-    /// Longest time that one is held, in seconds.
-    pub max_wait_seconds: u64,
-}
-
-impl Default for HookRules {
-    fn default() -> Self {
-        Self { max_wait_seconds: 50 }
-    }
-}
-
-/// How the operator page is served.
-#[derive(Clone, Debug, Default)]
-pub struct PageSettings {
-    /// Marks the page as the local stack's own, which honours a token in the URL's fragment. Only `local` sets it.
-    pub is_local: bool,
-    /// Where the page is served from besides: only pages of these origins may read the operators' routes.
-    pub origins: Vec<HeaderValue>,
-    /// How it signs operators in; `None`: they paste a token.
-    pub login: Option<Login>,
-}
-
-/// The page's client at the issuer (OIDC, authorization code with PKCE).
-#[derive(Clone, Debug)]
-pub struct Login {
-    /// The issuer, an https URL.
-    pub issuer: String,
-    /// Its origin.
-    pub origin: String,
-    /// The client's id; it is public.
-    pub client_id: String,
-    /// Scopes, separated by spaces.
-    pub scope: String,
 }
 
 /// All faults of a configuration, a line each. Values are not in it: they may be secrets.
@@ -282,6 +226,9 @@ impl Config {
         let address =
             read.number("BIND_ADDRESS", IpAddr::from([0, 0, 0, 0]), IpAddr::from([0; 4]), IpAddr::from([0xff; 16]));
         let port = read.number("PORT", 8080, 0, u16::MAX);
+        let metrics = read.metrics();
+        let metrics_namespace = read.optional("METRICS_NAMESPACE", one_line).unwrap_or("RelayTrace".into());
+        let traces = read.traces();
         let max_body_bytes = read.number("MAX_BODY_BYTES", MAX_BODY_BYTES, 1_024, MAX_BODY_BYTES);
         let server = read.server();
 
@@ -315,230 +262,15 @@ impl Config {
                     reach,
                     max_body_bytes,
                     listen: (address, port),
+                    metrics,
+                    metrics_namespace,
+                    traces,
                     server,
                 })
             }
             _ => Err(ConfigFaults(read.faults)),
         }
     }
-}
-
-/// Bytes of a secret that others are derived from.
-const SHORTEST_SECRET: usize = 32;
-
-struct Reader {
-    variables: HashMap<String, String>,
-    faults: Vec<String>,
-}
-
-impl Reader {
-    fn optional<T, E: Display>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
-        let text = self.variables.get(name).map(|text| text.trim()).filter(|text| !text.is_empty())?;
-        match parse(text) {
-            Ok(value) => Some(value),
-            Err(fault) => {
-                self.faults.push(format!("{name} {fault}"));
-                None
-            }
-        }
-    }
-
-    fn needed<T, E: Display>(
-        &mut self,
-        is_needed: bool,
-        name: &str,
-        parse: impl FnOnce(&str) -> Result<T, E>,
-    ) -> Option<T> {
-        if is_needed { self.required(name, parse) } else { self.optional(name, parse) }
-    }
-
-    /// The database as the process uses it, and as those authorities do that have connections of their own.
-    fn databases(
-        &mut self,
-        needs: &Needs,
-    ) -> (Option<PgConnectOptions>, BTreeMap<DatabaseAuthority, PgConnectOptions>) {
-        let of_all = self.optional("DATABASE_URL", database_url::parse);
-        let mut own = BTreeMap::new();
-        for authority in DatabaseAuthority::ALL {
-            let Some(database) = self.optional(authority.variable(), database_url::parse) else { continue };
-            if needs.authorities.is_empty() || needs.authorities.contains(&authority) {
-                own.insert(authority, database);
-            }
-        }
-        let is_covered = needs.authorities.iter().all(|of| own.contains_key(of));
-        let database = of_all.or_else(|| own.values().next().filter(|_| is_covered).cloned());
-        let is_given = self.variables.get("DATABASE_URL").is_some_and(|text| !text.trim().is_empty());
-        if database.is_none() && !is_given {
-            let variables: Vec<_> = needs.authorities.iter().map(|authority| authority.variable()).collect();
-            self.faults.push(format!("DATABASE_URL is required, or instead of it {}", variables.join(" and ")));
-        }
-        (database, own)
-    }
-
-    /// The public keys that may attest decisions, and the private ones of this process.
-    fn attestations(&mut self, needs: &Needs) -> (AttestationKeys, Attestor) {
-        let decides = !needs.causes.is_empty();
-        let list = |text: &str| {
-            let jwks = serde_json::from_str(text).map_err(|_| "is not a JWK set")?;
-            AttestationKeys::from_jwks(&jwks)
-        };
-        let Some(listed) = self.needed(decides || needs.receipts, "ATTESTATION_JWKS", list) else {
-            self.needed(decides, "ATTESTATION_KEY", |_| Ok::<_, &str>(()));
-            return Default::default();
-        };
-        let key = |text: &str| Attestor::from_pem(&SecretString::from(text), &listed);
-        let Some(attestor) = self.needed(decides, "ATTESTATION_KEY", key) else { return (listed, Attestor::default()) };
-        for cause in needs.causes.iter().filter(|cause| !attestor.speaks_for(cause.as_str())) {
-            let cause = cause.as_str();
-            self.faults.push(format!("ATTESTATION_KEY holds no key that ATTESTATION_JWKS lists for the cause {cause}"));
-        }
-        (listed, attestor)
-    }
-
-    /// Held by those functions only that make bearer keys.
-    fn bearer_master(&mut self, needs: &Needs) -> Option<Arc<BearerMaster>> {
-        if !needs.bearer {
-            return None;
-        }
-        self.optional("BEARER_MASTER", |text| match BASE64_STANDARD.decode(text) {
-            Ok(secret) if secret.len() >= SHORTEST_SECRET => Ok(Arc::new(BearerMaster::new(secret.into()))),
-            _ => Err("must be base64 of at least 32 bytes"),
-        })
-    }
-
-    fn required<T, E: Display>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
-        if self.variables.get(name).is_none_or(|text| text.trim().is_empty()) {
-            self.faults.push(format!("{name} is required"));
-        }
-        self.optional(name, parse)
-    }
-
-    fn number<T: FromStr + PartialOrd + Display + Copy>(&mut self, name: &str, default: T, least: T, most: T) -> T {
-        let parse = |text: &str| match text.parse() {
-            Ok(value) if value >= least && value <= most => Ok(value),
-            _ => Err(format!("must be from {least} to {most}")),
-        };
-        self.optional(name, parse).unwrap_or(default)
-    }
-
-    fn flag(&mut self, name: &str) -> bool {
-        self.optional(name, |text| text.parse::<bool>().map_err(|_| "must be true or false")).unwrap_or_default()
-    }
-
-    fn server(&mut self) -> ServerLimits {
-        let of = ServerLimits::default();
-        let mut seconds = |name, default: Duration| Duration::from_secs(self.number(name, default.as_secs(), 1, 3_600));
-        ServerLimits {
-            header_timeout: seconds("HEADER_TIMEOUT_SECONDS", of.header_timeout),
-            body_timeout: seconds("BODY_TIMEOUT_SECONDS", of.body_timeout),
-            idle_timeout: seconds("IDLE_TIMEOUT_SECONDS", of.idle_timeout),
-            grace: seconds("GRACE_SECONDS", of.grace),
-            max_connections: self.number("MAX_CONNECTIONS", of.max_connections, 1, 1_000_000),
-        }
-    }
-
-    fn page(&mut self) -> PageSettings {
-        let origins = self.optional("CORS_ALLOWED_ORIGINS", |text| text.split(',').map(origin).collect());
-        let text = |text: &str| Ok::<_, &str>(text.to_owned());
-        let client_id = self.optional("LOGIN_CLIENT_ID", text);
-        let issuer = self.login_issuer();
-        let scope = self.optional("LOGIN_SCOPE", text).unwrap_or("openid profile".into());
-        let login = issuer.zip(client_id).map(|((issuer, url), client_id)| {
-            let origin = url.origin().ascii_serialization();
-            Login { issuer, origin, client_id, scope }
-        });
-        PageSettings { is_local: false, origins: origins.unwrap_or_default(), login }
-    }
-
-    /// How others are reached. Its secrets are held by those functions only that reach them.
-    fn reach(&mut self, needs: &Needs) -> ReachConfig {
-        let egress = self.optional("EGRESS_ALLOW", str::parse).unwrap_or_default();
-        let page_url = self.optional("PAGE_URL", page_url);
-        let mut reach = ReachConfig { egress, page_url, ..ReachConfig::default() };
-        if needs.channels {
-            reach.keys = self.optional("CHANNEL_KEY", ChannelKeys::parse);
-        }
-        if needs.mail {
-            let from = self.optional("SMTP_FROM", Smtp::check_from);
-            if let Some(url) = self.optional("SMTP_URL", Smtp::check_url) {
-                match from {
-                    Some(from) => reach.smtp = Some(Smtp::new(url, from)),
-                    None => drop(self.required("SMTP_FROM", Smtp::check_from)),
-                }
-            }
-        }
-        reach
-    }
-}
-
-/// A text that others are compared with.
-fn one_line(text: &str) -> Result<String, &'static str> {
-    if text.chars().any(char::is_control) { Err("has a control character in it") } else { Ok(text.to_owned()) }
-}
-
-fn https(text: &str) -> Result<Url, &'static str> {
-    match Url::parse(text) {
-        // A URL is read without the line breaks in it; what tokens are compared with has them still.
-        Ok(url) if url.scheme() == "https" && one_line(text).is_ok() => Ok(url),
-        _ => Err("must be an https URL"),
-    }
-}
-
-/// Where the page is, without anything after its path; plain http only on this machine.
-fn page_url(text: &str) -> Result<Url, &'static str> {
-    const RULE: &str = "must be an https URL without query and fragment";
-    let url = Url::parse(text).map_err(|_| RULE)?;
-    let is_plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-    if is_safe(&url) && is_plain && one_line(text).is_ok() { Ok(url) } else { Err(RULE) }
-}
-
-/// https, or plain http on this machine.
-fn is_safe(url: &Url) -> bool {
-    url.scheme() == "https"
-        || url.scheme() == "http" && matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"))
-}
-
-/// An origin as a browser writes it (RFC 6454, section 6.2); plain http only on this machine.
-fn origin(text: &str) -> Result<HeaderValue, &'static str> {
-    const RULE: &str =
-        "must be origins such as https://page.example.org, comma-separated, nothing after the host and port";
-    let text = text.trim();
-    let url = Url::parse(text).map_err(|_| RULE)?;
-    if !is_safe(&url) || text.contains('*') || url.origin().ascii_serialization() != text {
-        return Err(RULE);
-    }
-    HeaderValue::from_str(text).map_err(|_| RULE)
-}
-
-fn issuer_keys(text: &str) -> Result<IssuerKeys, &'static str> {
-    match IssuerKeys::parse(text.as_bytes()) {
-        Ok(keys) if keys.is_empty() => Err("has no key that verifies signatures"),
-        Ok(keys) => Ok(keys),
-        Err(_) => Err("is not a JWK set"),
-    }
-}
-
-fn pointer(text: &str) -> Result<String, &'static str> {
-    if text.starts_with('/') { Ok(text.to_owned()) } else { Err("must be a JSON pointer such as /roles") }
-}
-
-fn jwk_set(text: &str) -> Result<JwkSet, &'static str> {
-    serde_json::from_str(text).map_err(|_| "is not a JWK set")
-}
-
-fn master_secrets(text: &str) -> Result<MasterSecrets, &'static str> {
-    let mut secrets = Vec::new();
-    for part in text.split(',') {
-        let (id, secret) = part.trim().split_once(':').ok_or("must be id:base64, comma-separated")?;
-        let secret = BASE64_STANDARD.decode(secret).map_err(|_| "holds a secret that is not base64")?;
-        if id.is_empty() || secret.len() < SHORTEST_SECRET {
-            return Err("holds a secret without id or of less than 32 bytes");
-        }
-        secrets.push((id.to_owned(), SecretSlice::from(secret)));
-    }
-    let mut secrets = secrets.into_iter();
-    let current = secrets.next().ok_or("holds no secret")?;
-    Ok(MasterSecrets::new(current, secrets))
 }
 
 /// The variables of the local stack that this file describes.

@@ -8,12 +8,14 @@ mod database_url;
 pub mod events;
 pub mod history;
 pub mod http;
+pub mod metrics;
 pub mod needs;
 pub mod relay;
 pub mod replay;
 pub mod runtime;
 pub mod state;
 pub mod telemetry;
+pub mod traces;
 pub mod vitals;
 pub mod wait;
 

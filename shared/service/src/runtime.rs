@@ -30,6 +30,7 @@ use crate::database_url;
 use crate::events::Publishing;
 use crate::history;
 use crate::http::{Routes, common_routes, server, service};
+use crate::metrics;
 use crate::needs::{DatabaseAuthority, Needs};
 use crate::state::AppState;
 use crate::telemetry;
@@ -53,7 +54,7 @@ async fn run_until_stopped(routes: Routes) -> anyhow::Result<()> {
     let (state, listen) = Box::pin(start(routes.needs())).await?;
     let router = service(routes.merge(common_routes()), state.clone());
     if is_lambda() {
-        let handler = service_fn(move |call| answer(router.clone(), call));
+        let handler = service_fn(move |call| answer(router.clone(), state.clone(), call));
         return lambda_http::run_concurrent(handler).await.map_err(anyhow::Error::from_boxed);
     }
     serve(router, &state, listen, interrupted()).await
@@ -104,9 +105,11 @@ where
             let (router, state) = (router.clone(), state.clone());
             async move {
                 let Some(call) = call_of(event)? else {
-                    return Ok::<_, lambda_runtime::Error>(serde_json::to_value(once(state).await?)?);
+                    let done = once(state.clone()).await.map(serde_json::to_value);
+                    state.metrics.write_standing(&state).await;
+                    return Ok::<_, lambda_runtime::Error>(done??);
                 };
-                let handler = Adapter::from(service_fn(move |call| answer(router.clone(), call)));
+                let handler = Adapter::from(service_fn(move |call| answer(router.clone(), state.clone(), call)));
                 Ok(serde_json::to_value(handler.oneshot(call).await?)?)
             }
         });
@@ -215,6 +218,7 @@ const TOKEN_BESIDE_SIGV4: &str = "relaytrace-authorization";
 /// The router's response, whole: an answer of Lambda is one message.
 async fn answer(
     router: Router,
+    state: AppState,
     mut call: lambda_http::Request,
 ) -> Result<Response<Full<Bytes>>, lambda_runtime::Error> {
     let headers = call.headers_mut();
@@ -226,7 +230,9 @@ async fn answer(
     }
     let Ok(response) = router.oneshot(call.map(axum::body::Body::new)).await;
     let (parts, body) = response.into_parts();
-    Ok(Response::from_parts(parts, Full::new(body.collect().await?.to_bytes())))
+    let body = body.collect().await?.to_bytes();
+    state.metrics.write(&state);
+    Ok(Response::from_parts(parts, Full::new(body)))
 }
 
 /// The HTTP call that an event carries, if any. Every event that came through an API is one, and must authenticate.
@@ -250,6 +256,10 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let metrics = match state.metrics_address {
+        Some(address) => Some(metrics::listen(state, address).await?),
+        None => None,
+    };
     tracing::info!("listening on http://{}", listener.local_addr()?);
     // Before this process writes anything itself, if NATS is there.
     drop(tokio::time::timeout(LOOK_TIMEOUT, history::look(state)).await);
@@ -265,6 +275,10 @@ pub async fn serve(
     state.settle_rule_counts().await;
     // What works beside the calls has been told to stop, and writes down what it has done.
     drop(tokio::time::timeout(state.server.grace, state.working.write()).await);
+    state.traces.shut_down().await;
+    if let Some(metrics) = metrics {
+        metrics.stop().await;
+    }
     state.close();
     Ok(())
 }

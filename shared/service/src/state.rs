@@ -1,6 +1,7 @@
 //! State shared by all handlers: built once for each process, in the init phase, without waiting for any server.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::RwLock;
@@ -9,11 +10,13 @@ use crate::auth::Authenticator;
 use crate::config::{Config, HookRules, PageSettings, SubmissionRules, TimeoutRules};
 use crate::events::{Events, Publishing};
 use crate::http::{MAX_BODY_BYTES, ServerLimits};
+use crate::metrics::Metrics;
 use crate::needs::DatabaseAuthority;
+use crate::traces::Traces;
 use relaytrace_domain::signing::ReceiptKeys;
 use relaytrace_domain::{Clock, Error, TenantId};
 use relaytrace_reach::Reach;
-use relaytrace_store::{RuleCounts, Scope, Store, Taking};
+use relaytrace_store::{Measures, PoolState, RuleCounts, Scope, Store, Taking};
 
 use crate::relay::Relay;
 use crate::vitals::Vitals;
@@ -53,6 +56,14 @@ pub struct AppState {
     pub server: ServerLimits,
     /// How this process is.
     pub vitals: Vitals,
+    /// What it measures.
+    pub metrics: Metrics,
+    /// Spans of its calls.
+    pub traces: Traces,
+    /// Where it is scraped.
+    pub metrics_address: Option<SocketAddr>,
+    /// Namespace of its metrics in CloudWatch.
+    pub metrics_namespace: Arc<str>,
     /// Held for reading by what works beside the calls: the process stops when it has ended.
     pub working: Arc<RwLock<()>>,
     /// The time.
@@ -67,8 +78,11 @@ impl AppState {
     pub fn new(config: Config, clock: &Clock, publishing: Publishing) -> Self {
         let attestor = Arc::new(config.attestor);
         let rule_counts = Arc::new(RuleCounts::default());
+        // Where nothing scrapes, what was measured is written with each answer.
+        let measures = Arc::new(Measures::new(publishing == Publishing::BeforeResponse));
         let connect = |database| {
             let store = Store::connect_lazily(database, config.database_max_connections, clock.clone());
+            let store = store.measuring(measures.clone());
             let store =
                 store.delivering(config.delivery.clone()).permitting(config.permits).attesting(attestor.clone());
             let store = store.counting_in(rule_counts.clone());
@@ -99,6 +113,9 @@ impl AppState {
             reach: Arc::new(Reach::new(config.reach)),
             max_body_bytes: config.max_body_bytes,
             server: config.server,
+            metrics_address: config.metrics,
+            metrics_namespace: config.metrics_namespace.into(),
+            traces: Traces::new(config.traces.as_ref()),
             authorities,
             ..state
         }
@@ -173,6 +190,11 @@ impl AppState {
         self.store.settle_rule_counts().await;
     }
 
+    /// The pools at this moment.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = PoolState> {
+        self.stores().map(|store| store.pool())
+    }
+
     /// Closes the pools.
     pub fn close(&self) {
         self.store.close();
@@ -205,6 +227,7 @@ impl AppState {
         let home_tenant = issuers.home_tenant();
         let authenticator = Authenticator::new(token_rules, store.clone(), of_people, issuers, master_secrets.clone());
         let clock = store.clock().clone();
+        let measures = store.measures().clone();
         Self {
             home_tenant,
             relay: Relay::new(store.clone(), events.clone()),
@@ -222,6 +245,10 @@ impl AppState {
             max_body_bytes: MAX_BODY_BYTES,
             server: ServerLimits::default(),
             vitals: Vitals::default(),
+            metrics: Metrics::new(measures),
+            metrics_address: None,
+            metrics_namespace: Arc::default(),
+            traces: Traces::default(),
             working: Arc::default(),
             clock,
             authorities: Arc::default(),

@@ -51,24 +51,40 @@ impl TraceContext {
     #[must_use]
     pub fn continue_from(header: Option<&str>) -> Self {
         let mut random = rand::rng();
-        let trace_id = header.and_then(trace_id_of).unwrap_or_else(|| format!("{:032x}", random.random::<u128>()));
+        let parent = header.and_then(Parent::parse).map(|parent| parent.trace_id.to_owned());
+        let trace_id = parent.unwrap_or_else(|| format!("{:032x}", random.random::<u128>()));
         let traceparent = format!("00-{trace_id}-{:016x}-01", random.random::<u64>());
         Self { trace_id, traceparent }
     }
 }
 
-fn trace_id_of(header: &str) -> Option<String> {
-    let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
-    let mut parts = header.split('-');
-    let (version, trace_id, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let valid = version.len() == 2
-        && version != "ff"
-        && trace_id.len() == 32
-        && parent.len() == 16
-        && flags.len() == 2
-        && [version, trace_id, parent, flags].into_iter().all(is_hex)
-        && trace_id.bytes().any(|b| b != b'0');
-    valid.then(|| trace_id.to_owned())
+/// The caller's span, as a `traceparent` header names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parent<'a> {
+    /// 32 hexadecimal digits, not all of them zero.
+    pub(crate) trace_id: &'a str,
+    /// 16 hexadecimal digits.
+    pub(crate) span_id: &'a str,
+    /// The caller records it.
+    pub(crate) is_sampled: bool,
+}
+
+impl<'a> Parent<'a> {
+    /// Reads a header (W3C Trace Context, section 3.2); `None`: it is not valid.
+    pub(crate) fn parse(header: &'a str) -> Option<Self> {
+        let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
+        let mut parts = header.split('-');
+        let (version, trace_id, span_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let valid = version.len() == 2
+            && version != "ff"
+            && trace_id.len() == 32
+            && span_id.len() == 16
+            && flags.len() == 2
+            && [version, trace_id, span_id, flags].into_iter().all(is_hex)
+            && trace_id.bytes().any(|b| b != b'0');
+        let is_sampled = u8::from_str_radix(flags, 16).is_ok_and(|flags| flags & 1 == 1);
+        valid.then_some(Self { trace_id, span_id, is_sampled })
+    }
 }
 
 #[cfg(test)]

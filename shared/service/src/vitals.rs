@@ -47,9 +47,14 @@ impl Vitals {
         self.change(|signs| signs.swept_at = Some(now));
     }
 
-    /// How long ago that was; `None`: this process does not sweep. A late one is an error: deadlines pass unnoticed.
+    /// How long ago that was; `None`: this process does not sweep.
+    pub(crate) fn last_swept(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        Some(now - self.signs().swept_at?)
+    }
+
+    /// The same. A late one is an error: deadlines pass unnoticed.
     pub(crate) fn sweep_age(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
-        let age = now - self.signs().swept_at?;
+        let age = self.last_swept(now)?;
         if age > Self::LATE_AFTER {
             tracing::error!(sweep.age_seconds = age.num_seconds(), "the sweep is late");
         }

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::batches::{Row, column, in_order};
 use crate::database::Database;
+use crate::measures::BatchKind;
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::Failure;
 use relaytrace_domain::{AckResult, DeliveryState, RequestId};
@@ -42,6 +43,7 @@ pub struct Ack {
 impl Row for Ack {
     type Written = Acked;
     type Key<'a> = RequestId;
+    const KIND: BatchKind = BatchKind::Acknowledge;
 
     fn key(&self) -> RequestId {
         self.request_id

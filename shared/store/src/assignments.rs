@@ -3,8 +3,8 @@
 use relaytrace_domain::{ActorKind, AgentId, AssignedTo, Error, Reason, RequestId, Result};
 use serde::Deserialize;
 
+use crate::Detail;
 use crate::database::Database;
-use crate::queue::Detail;
 use crate::{OutboxEvent, Scope};
 
 /// A reroute.

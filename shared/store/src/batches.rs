@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use crate::database::Database;
+use crate::measures::BatchKind;
 use relaytrace_domain::RequestId;
 use relaytrace_domain::{Error, Result};
 
@@ -45,6 +46,8 @@ pub(super) trait Row: Send + Sync + Sized + 'static {
     type Written: Send + 'static;
     /// Rows of one key never meet in a statement.
     type Key<'a>: Eq + Hash;
+    /// What its statements are measured as.
+    const KIND: BatchKind;
 
     /// Its key.
     fn key(&self) -> Self::Key<'_>;
@@ -140,6 +143,7 @@ impl<R: Row> Batches<R> {
 
 /// Writes a row with a statement of its own.
 pub(super) async fn alone<R: Row>(database: &Database, row: &R) -> Result<Option<R::Written>> {
+    database.measures.sent(R::KIND, 1);
     Ok(R::write(database, &[row]).await?.pop().flatten())
 }
 
@@ -218,7 +222,10 @@ async fn write_together<R: Row>(database: &Database, mut batch: Vec<Waiting<R>>)
     let (batch, others) = first_of_each_key(batch);
     let rows: Vec<&R> = batch.iter().map(|waiting| &*waiting.row).collect();
     let written = match ready {
-        Ok(()) => R::write(database, &rows).await,
+        Ok(()) => {
+            database.measures.sent(R::KIND, rows.len());
+            R::write(database, &rows).await
+        }
         Err(error) => Err(error),
     };
     let answers: Vec<_> = match written {
@@ -277,6 +284,7 @@ mod tests {
     impl Row for Number {
         type Written = u32;
         type Key<'a> = u32;
+        const KIND: BatchKind = BatchKind::Submit;
 
         fn key(&self) -> u32 {
             self.number

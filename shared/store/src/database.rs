@@ -12,7 +12,8 @@ use sqlx::query::{Map, Query};
 
 use crate::counts::SharedCounts;
 use crate::judging::KnownRules;
-use crate::pool::{Connections, run};
+use crate::measures::Measures;
+use crate::pool::{Connections, PoolState, run};
 use crate::rule_counts::RuleCounts;
 use crate::scan_hints::ScanHints;
 
@@ -40,6 +41,8 @@ pub struct Database {
     pub(crate) rule_counts: Arc<RuleCounts>,
     /// Digests of the actions that this process stored last, of requests that one approval decides. Neither ever changes.
     pub(crate) actions: Arc<Cache<RequestId, Digest>>,
+    /// What it measures.
+    pub(crate) measures: Arc<Measures>,
 }
 
 /// How many digests are remembered: some 100 bytes each.
@@ -66,6 +69,7 @@ impl Database {
             known_rules: Arc::default(),
             rule_counts: Arc::default(),
             actions: Arc::new(Cache::new(ACTIONS)),
+            measures: Arc::default(),
         }
     }
 
@@ -75,6 +79,10 @@ impl Database {
 
     pub(crate) fn permit_by(&mut self, permits: PermitRules) {
         self.permits = permits;
+    }
+
+    pub(crate) fn measure_by(&mut self, measures: Arc<Measures>) {
+        self.measures = measures;
     }
 
     pub(crate) fn deliver_by(&mut self, rules: DeliveryRules) {
@@ -100,6 +108,18 @@ impl Database {
             return Err(Error::Unavailable(anyhow::anyhow!("the database is read-only")));
         }
         Ok(())
+    }
+
+    /// What it measures.
+    #[must_use]
+    pub fn measures(&self) -> &Arc<Measures> {
+        &self.measures
+    }
+
+    /// Connections of the pool, at this moment.
+    #[must_use]
+    pub fn pool(&self) -> PoolState {
+        self.connections.state()
     }
 
     /// Closes the pool.

@@ -17,6 +17,7 @@ use crate::batches::{Row, in_order};
 use crate::chain::digest;
 use crate::database::Database;
 use crate::deliveries::Delivered;
+use crate::measures::BatchKind;
 use crate::requests::{Columns, RequestState, Submitting};
 
 /// A new request that a rule has decided.
@@ -111,10 +112,14 @@ impl Settling {
         row.into()
     }
 
-    fn decided(&self, made: Inserted) -> Result<DecidedAtOnce> {
+    fn decided(&self, made: Inserted, database: &Database) -> Result<DecidedAtOnce> {
         let submitting = &*self.submitting;
         let events =
             [submitting.event(1, "requested", made.payload), submitting.event(2, "decided", made.decided_payload)];
+        if let Some(priority) = events[1].priority() {
+            // By the statement that submits it.
+            database.measures.decided(priority, self.outcome, Cause::Policy, 0.0);
+        }
         let approvals = Approvals::stored(None, None, Some((self.outcome, ActorKind::System)))?;
         let request = RequestState {
             status: Status::Decided,
@@ -146,6 +151,7 @@ impl Settling {
 impl Row for Settling {
     type Written = DecidedAtOnce;
     type Key<'a> = (&'a str, &'a str);
+    const KIND: BatchKind = BatchKind::SubmitDecided;
 
     fn key(&self) -> Self::Key<'_> {
         self.submitting.key()
@@ -198,6 +204,6 @@ impl Row for Settling {
             .await?;
         let made =
             in_order(rows, |row| row.submitting.request_id, made.into_iter().map(|made| (made.request_id, made)));
-        rows.iter().zip(made).map(|(row, made)| made.map(|made| row.decided(made)).transpose()).collect()
+        rows.iter().zip(made).map(|(row, made)| made.map(|made| row.decided(made, database)).transpose()).collect()
     }
 }

@@ -15,6 +15,7 @@ use crate::chain::digest;
 use crate::database::Database;
 use crate::deliveries::{Delivered, Leased};
 use crate::leases::OnItsWay;
+use crate::measures::BatchKind;
 use crate::{Caller, OutboxEvent, Scope};
 
 /// What someone wants a request's decision to be.
@@ -207,6 +208,10 @@ impl Deciding {
             payload: made.payload,
             traceparent: self.traceparent.clone(),
         };
+        if let Some(priority) = event.priority() {
+            let seconds = (made.at - self.request_id.minted_at()).as_seconds_f64();
+            database.measures.decided(priority, self.outcome, decision.cause, seconds);
+        }
         Ok(Decided { decision, event: Some(event), leased })
     }
 
@@ -291,6 +296,7 @@ impl Attested {
 impl Row for Attested {
     type Written = Decided;
     type Key<'a> = RequestId;
+    const KIND: BatchKind = BatchKind::Decide;
 
     fn key(&self) -> RequestId {
         self.deciding.request_id

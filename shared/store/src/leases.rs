@@ -13,6 +13,7 @@ use crate::batches::{Row, alone, column};
 use crate::chain::digest;
 use crate::database::Database;
 use crate::deliveries::{Delivered, LeaseOrder, Leased};
+use crate::measures::BatchKind;
 use crate::writers::Store;
 
 /// Leased deliveries on their way to their poll. Dropped before the poll has them, they are given back.
@@ -89,6 +90,7 @@ pub(crate) struct Named {
 impl Row for AnyDue {
     type Written = OnItsWay;
     type Key<'a> = &'a AgentId;
+    const KIND: BatchKind = BatchKind::Lease;
 
     /// Two polls of one agent would find the same deliveries.
     fn key(&self) -> &AgentId {
@@ -141,6 +143,7 @@ impl Row for AnyDue {
 impl Row for Named {
     type Written = OnItsWay;
     type Key<'a> = &'a [Uuid];
+    const KIND: BatchKind = BatchKind::LeaseNamed;
 
     fn key(&self) -> &[Uuid] {
         &self.request_ids

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::database::Database;
 use relaytrace_domain::Result;
-use relaytrace_domain::{AgentId, RequestId};
+use relaytrace_domain::{AgentId, Priority, RequestId};
 
 /// Events that tell of a delivery that is due.
 pub const FOR_POLLS: [&str; 2] = ["decided", "replayed"];
@@ -34,6 +34,18 @@ impl OutboxEvent {
         let told = self.payload.strip_prefix(BEFORE).and_then(|rest| rest.split(|byte| *byte == b'"').next());
         let told = told.and_then(|id| std::str::from_utf8(id).ok());
         told.map_or_else(|| format!("{}/{}", self.request_id, self.seq), str::to_owned)
+    }
+
+    /// The priority of its request, as its bytes say it: no statement has to give it beside them.
+    pub(crate) fn priority(&self) -> Option<Priority> {
+        const BEFORE: &[u8] = br#","priority":"P"#;
+        let at = memchr::memmem::find(&self.payload, BEFORE)? + BEFORE.len();
+        match self.payload.get(at)? {
+            b'1' => Some(Priority::P1),
+            b'2' => Some(Priority::P2),
+            b'3' => Some(Priority::P3),
+            _ => None,
+        }
     }
 
     /// Whether a delivery is due since then.

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use crate::batches::{Row, column, in_order};
 use crate::database::Database;
+use crate::measures::BatchKind;
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::{AgentId, ConsumeKey, Digest, Error, Note, Reported, RequestId, Result, Timestamp};
 
@@ -97,6 +98,7 @@ impl Written {
 impl Row for Consuming {
     type Written = Consumed;
     type Key<'a> = RequestId;
+    const KIND: BatchKind = BatchKind::Consume;
 
     fn key(&self) -> RequestId {
         self.request_id
@@ -144,6 +146,7 @@ impl Row for Consuming {
 impl Row for Reporting {
     type Written = Noted;
     type Key<'a> = RequestId;
+    const KIND: BatchKind = BatchKind::Outcome;
 
     fn key(&self) -> RequestId {
         self.request_id

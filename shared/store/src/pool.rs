@@ -121,6 +121,17 @@ impl Manager for Connector {
     }
 }
 
+/// A pool at one moment. Connections whose answers nobody waits for are beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolState {
+    /// Connections that are free.
+    pub idle: usize,
+    /// Connections in use.
+    pub busy: usize,
+    /// Statements that wait for one.
+    pub wanted: usize,
+}
+
 impl Connections {
     pub(super) fn new(options: PgConnectOptions, max_connections: usize, clock: Clock) -> Self {
         let pool = Pool::builder(Connector { options, clock })
@@ -180,6 +191,12 @@ impl Connections {
     /// before may be wrong.
     pub(super) fn unseen_ends(&self) -> u64 {
         self.unseen_ends.load(Ordering::Acquire)
+    }
+
+    /// Its connections, and who waits for one.
+    pub(super) fn state(&self) -> PoolState {
+        let status = self.pool.status();
+        PoolState { idle: status.available, busy: status.size.saturating_sub(status.available), wanted: status.waiting }
     }
 
     pub(super) fn close(&self) {

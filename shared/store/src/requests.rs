@@ -11,6 +11,7 @@ use crate::database::Database;
 use crate::decided_at_once::DecidedAtOnce;
 use crate::deliveries::Delivered;
 use crate::judging::Ruling;
+use crate::measures::BatchKind;
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::rules::RuleOf;
 use relaytrace_domain::{
@@ -215,6 +216,7 @@ impl<'a> Columns<'a> {
 impl Row for Submitting {
     type Written = Submitted;
     type Key<'a> = (&'a str, &'a str);
+    const KIND: BatchKind = BatchKind::Submit;
 
     fn key(&self) -> Self::Key<'_> {
         (self.caller.agent_id.as_str(), self.submission.envelope.client_request_key.as_str())

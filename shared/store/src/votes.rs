@@ -7,6 +7,7 @@ use crate::OutboxEvent;
 use crate::batches::{Row, column, in_order};
 use crate::database::Database;
 use crate::decisions::Deciding;
+use crate::measures::BatchKind;
 
 /// A vote that its function has signed.
 #[derive(Debug)]
@@ -65,6 +66,7 @@ impl Voting {
 impl Row for Voting {
     type Written = (Voted, OutboxEvent);
     type Key<'a> = RequestId;
+    const KIND: BatchKind = BatchKind::Vote;
 
     fn key(&self) -> RequestId {
         self.deciding.request_id

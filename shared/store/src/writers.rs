@@ -15,6 +15,7 @@ use crate::decided_at_once::Settling;
 use crate::decisions::{Attested, Decided, Deciding};
 use crate::judging::Ruling;
 use crate::leases::{AnyDue, Named};
+use crate::measures::Measures;
 use crate::permits::{Consumed, Consuming, Noted, Reporting};
 use crate::requests::{Standing, Submitted, Submitting, Taking};
 use crate::rule_counts::RuleCounts;
@@ -78,6 +79,13 @@ impl Store {
     #[must_use]
     pub fn attesting(mut self, attestor: Arc<Attestor>) -> Self {
         Arc::make_mut(&mut self.database).attest_by(attestor);
+        self
+    }
+
+    /// Measures here, not by itself.
+    #[must_use]
+    pub fn measuring(mut self, measures: Arc<Measures>) -> Self {
+        Arc::make_mut(&mut self.database).measure_by(measures);
         self
     }
 

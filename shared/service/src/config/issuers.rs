@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::{Reader, https, issuer_keys, one_line, pointer};
+use super::reader::Reader;
+use super::values::{https, issuer_keys, one_line, pointer};
 use crate::auth::{Binding, ClaimPlaces, Issuer, Issuers};
 use relaytrace_domain::TenantId;
 

@@ -1,9 +1,11 @@
 //! What is refused, what is taken, and that no value is printed.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use relaytrace_domain::Cause;
 use relaytrace_domain::signing::attestation_jwk;
 use serde_json::json;
 
+use super::values::origin;
 use super::*;
 
 const KEYS: &str =
@@ -192,4 +194,38 @@ fn how_others_are_reached_is_checked_at_the_start_and_its_secrets_only_where_the
         ("SMTP_FROM", "RelayTrace <relay@example.org>"),
     ];
     assert_eq!(about(&needs, &good), [""; 0]);
+}
+
+#[test]
+fn traces_and_scrapes_are_off_until_they_are_named() {
+    let read = |variables: &[(&str, &str)]| {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut read = Reader { variables, faults: Vec::new() };
+        (read.traces(), read.metrics().map(|address| address.to_string()), read.faults)
+    };
+    assert_eq!(read(&[]), (None, None, vec![]));
+    let (traces, metrics, _) =
+        read(&[("METRICS_PORT", "9464"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/")]);
+    assert_eq!(metrics.as_deref(), Some("127.0.0.1:9464"));
+    let endpoint = "http://collector:4318/v1/traces".to_owned();
+    assert_eq!(traces, Some(TraceSettings { endpoint, follows_caller: true, share: 1.0 }));
+    let sampled = |sampler: &str| {
+        let given = [
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://c/own"),
+            ("OTEL_TRACES_SAMPLER", sampler),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.01"),
+        ];
+        read(&given).0.map(|traces| (traces.endpoint, traces.follows_caller, traces.share))
+    };
+    assert_eq!(sampled("parentbased_traceidratio"), Some(("https://c/own".into(), true, 0.01)));
+    assert_eq!(sampled("traceidratio"), Some(("https://c/own".into(), false, 0.01)));
+    assert_eq!(sampled("always_off"), Some(("https://c/own".into(), false, 0.0)));
+    let bad = [
+        ("METRICS_PORT", "70000"),
+        ("METRICS_ADDRESS", "localhost"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+        ("OTEL_TRACES_SAMPLER", "xray"),
+        ("OTEL_TRACES_SAMPLER_ARG", "2"),
+    ];
+    assert_eq!(read(&bad).2.len(), bad.len());
 }

@@ -19,6 +19,7 @@ use super::known::KnownParameters;
 use super::problem;
 use super::unread::Unread;
 use crate::auth::{BadQuery, Identity, Principal, ResponseKey};
+use crate::metrics::Calls;
 use crate::state::AppState;
 use crate::telemetry::TraceContext;
 use crate::vitals::lasting_refusal;
@@ -32,21 +33,21 @@ pub struct Trace(pub Arc<TraceContext>);
 const NONCE: HeaderName = HeaderName::from_static("relaytrace-nonce");
 
 pub(super) async fn edge(
-    State((state, known, dialects)): State<(AppState, Arc<KnownParameters>, Arc<Dialects>)>,
+    State((state, known, dialects, calls)): State<(AppState, Arc<KnownParameters>, Arc<Dialects>, Arc<Calls>)>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let started = Instant::now();
-    let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    let trace = Arc::new(TraceContext::continue_from(traceparent));
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
+    let (trace, span) = state.traces.begin(request.headers(), &method, route.as_deref());
+    let trace = Arc::new(trace);
     let identity = if request.headers().contains_key(header::AUTHORIZATION) {
         Identity::from(state.authenticator.authenticate(request.headers()).await)
     } else {
         Identity::Unknown("no token")
     };
     let nonce = request_nonce(request.headers());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     let unread = (!request.body().is_end_stream()).then(|| {
         let (body, unread) = Unread::of(std::mem::take(request.body_mut()));
         *request.body_mut() = body;
@@ -90,6 +91,8 @@ pub(super) async fn edge(
     if is_called(&path) {
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     }
+    span.end(&response, error.as_deref());
+    calls.observe(route.as_deref(), &method, response.status(), started.elapsed());
     log(&method, route.as_deref(), &response, &identity, &trace, started, error.as_deref());
     response
 }

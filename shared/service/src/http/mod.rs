@@ -27,7 +27,8 @@ pub use health::Readiness;
 pub use operators::OperatorView;
 pub use params::{Cursor, Page, Path, Query, clamped, keep_short, parse_list, parse_one, preferred_wait};
 pub use problem::Problem;
-pub use routes::{Routes, filter};
+pub(crate) use routes::Endpoint;
+pub use routes::Routes;
 pub use server::ServerLimits;
 // For `routes!`.
 #[doc(hidden)]
@@ -51,12 +52,13 @@ pub fn common_routes() -> Routes {
 pub fn service(routes: Routes, state: AppState) -> Router {
     let known = Arc::new(routes.known_parameters());
     let dialects = Arc::new(routes.dialects());
+    let calls = state.metrics.calls_of(routes.endpoints());
     routes
         .into_router(&state)
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
         .layer(CatchPanicLayer::custom(problem::after_panic))
-        .layer(axum::middleware::from_fn_with_state((state.clone(), known, dialects.clone()), edge::edge))
+        .layer(axum::middleware::from_fn_with_state((state.clone(), known, dialects.clone(), calls), edge::edge))
         .layer(axum::middleware::from_fn_with_state(dialects, dialect::last_word))
         .layer(option_layer(cors::layer(&state.page.origins)))
 }

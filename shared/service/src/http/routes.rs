@@ -1,8 +1,10 @@
 //! A function's routes and their descriptions for the `OpenAPI` document.
 
 use axum::Router;
+use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter};
-use utoipa::openapi::OpenApi;
+use http::Method;
+use utoipa::openapi::{HttpMethod, OpenApi};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::dialect::{Dialect, Dialects};
@@ -18,26 +20,55 @@ pub struct Routes {
     /// Each with the authority that its handlers act by.
     routers: Vec<(Option<DatabaseAuthority>, Router<AppState>)>,
     needs: Needs,
-    paths: Vec<String>,
+    /// Whose they are, for what is measured.
+    function: &'static str,
+    endpoints: Vec<Endpoint>,
     descriptions: Vec<(String, Describe)>,
     dialects: Vec<Dialect>,
 }
 
+/// A path and the function that answers there.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    /// Its template.
+    pub(crate) path: String,
+    /// What it answers; none: any method.
+    pub(crate) methods: Vec<Method>,
+    /// Whose it is.
+    pub(crate) function: &'static str,
+}
+
 impl Routes {
-    /// Adds an operation: its path, who answers its methods, and how to describe it. See [`routes!`](crate::routes).
-    pub fn operation(
+    /// No routes yet, of this function. See [`routes!`](crate::routes).
+    pub fn of(function: &'static str) -> Self {
+        Self { function, ..Self::default() }
+    }
+
+    /// Adds an operation: its path and methods, who answers them, and how to describe it. See
+    /// [`routes!`](crate::routes).
+    pub fn operation<H, T>(
         mut self,
         path: &str,
-        methods: MethodRouter<AppState>,
+        methods: &[HttpMethod],
+        handler: H,
         describe: fn() -> UtoipaMethodRouter<AppState>,
-    ) -> Self {
+    ) -> Self
+    where
+        H: Handler<T, AppState>,
+        T: 'static,
+    {
         self.descriptions.push((path.to_owned(), describe));
-        self.route(path, methods)
+        let names = methods.iter().map(method).collect();
+        self.endpoint(path, names, axum::routing::on(filter(methods), handler))
     }
 
     /// Adds a route that the document says nothing of.
-    pub fn route(mut self, path: &str, methods: MethodRouter<AppState>) -> Self {
-        self.paths.push(path.to_owned());
+    pub fn route(self, path: &str, methods: MethodRouter<AppState>) -> Self {
+        self.endpoint(path, Vec::new(), methods)
+    }
+
+    fn endpoint(mut self, path: &str, names: Vec<Method>, methods: MethodRouter<AppState>) -> Self {
+        self.endpoints.push(Endpoint { path: path.to_owned(), methods: names, function: self.function });
         let (authority, router) = self.routers.pop().unwrap_or_default();
         self.routers.push((authority, router.route(path, methods)));
         self
@@ -71,12 +102,17 @@ impl Routes {
 
     /// The path of every route, documented or not.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
-        self.paths.iter().map(String::as_str)
+        self.endpoints.iter().map(|endpoint| endpoint.path.as_str())
+    }
+
+    /// The same with methods and functions.
+    pub(crate) fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
     }
 
     /// Adds the routes of another.
     pub fn merge(mut self, other: Self) -> Self {
-        self.paths.extend(other.paths);
+        self.endpoints.extend(other.endpoints);
         self.descriptions.extend(other.descriptions);
         self.routers.extend(other.routers);
         self.dialects.extend(other.dialects);
@@ -104,9 +140,21 @@ impl Routes {
     }
 }
 
+fn method(described: &HttpMethod) -> Method {
+    match described {
+        HttpMethod::Get => Method::GET,
+        HttpMethod::Post => Method::POST,
+        HttpMethod::Put => Method::PUT,
+        HttpMethod::Delete => Method::DELETE,
+        HttpMethod::Options => Method::OPTIONS,
+        HttpMethod::Head => Method::HEAD,
+        HttpMethod::Patch => Method::PATCH,
+        HttpMethod::Trace => Method::TRACE,
+    }
+}
+
 /// Which of a route's methods an operation answers.
-#[must_use]
-pub fn filter(methods: &[utoipa::openapi::HttpMethod]) -> MethodFilter {
+fn filter(methods: &[HttpMethod]) -> MethodFilter {
     use utoipa_axum::PathItemExt;
     let filters = methods.iter().map(PathItemExt::to_method_filter);
     filters.reduce(MethodFilter::or).expect("an operation has a method")
@@ -116,7 +164,7 @@ pub fn filter(methods: &[utoipa::openapi::HttpMethod]) -> MethodFilter {
 #[macro_export]
 macro_rules! routes {
     ($($($name:ident)::+),+ $(,)?) => {{
-        let routes = $crate::http::Routes::default();
+        let routes = $crate::http::Routes::of(env!("CARGO_PKG_NAME"));
         $(let routes = $crate::routes!(@add routes, $($name)::+);)+
         routes
     }};
@@ -125,10 +173,8 @@ macro_rules! routes {
         $crate::http::utoipa_axum::paste! {
             $routes.operation(
                 &<$module::[<__path_ $handler>] as utoipa::Path>::path(),
-                axum::routing::on(
-                    $crate::http::filter(&<$module::[<__path_ $handler>] as utoipa::Path>::methods()),
-                    $module::$handler,
-                ),
+                &<$module::[<__path_ $handler>] as utoipa::Path>::methods(),
+                $module::$handler,
                 || $crate::http::utoipa_axum::routes!($module::$handler),
             )
         }

@@ -1,5 +1,6 @@
 //! Bodies that agents read from several functions: a request, and its decision.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -119,6 +120,13 @@ pub struct DecisionView {
 }
 
 impl DecisionView {
+    /// How long after the decision its agent has it, at this time; `None`: it had it before, or only looks at it.
+    #[must_use]
+    pub fn first_delivered_after(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        let is_first = self.delivery_id.is_some() && self.attempt == 1 && !self.replayed;
+        is_first.then(|| now - self.decided_at.0)
+    }
+
     /// The view of this delivery, with its receipt.
     ///
     /// # Errors
