@@ -96,12 +96,11 @@ function itemsOf(queue, view) {
 function noteListError(error, queue) {
   api.noteAnswer(error);
   if (!(error instanceof api.Problem)) { if (!(error instanceof api.Lost)) throw error; return; }
-  if (error.status === 403 && !isAdmin(state.session)) return closeGate('forbidden');
-  if (error.status === 403 && !rules.isOpen()) location.hash = '#rules'; // all that an administrator without the role operator may see
+  if (error.status === 403) return closeGate('forbidden');
   if (error.status === 429) { state.wait = Math.max(1, error.retryAfter) * 1000; return; }
   if (error.status === 401 || error.status >= 500 || queue !== state.queue) return;
   newQueue();
-  Object.assign(state, { list: 'error', listError: error, wait: error.status === 403 ? 60_000 : 5000 });
+  Object.assign(state, { list: 'error', listError: error, wait: 5000 });
 }
 
 async function loadDetail(id) {
@@ -319,8 +318,9 @@ function escape() {
 
 function draw() {
   const { view, session, items, detail } = state;
-  const inRules = rules.draw({ person: session?.sub ?? '', mayLook: isAdmin(session), lost: api.connection.lost, gate: state.gate });
-  if (state.gate) { showGate(state.gate, { session, local, fault: state.gateFault, use: signIn }); setAttr(document.body, 'data-gate', '1'); return; }
+  const inRules = rules.draw({ person: session?.sub ?? '', mayLook: isAdmin(session), lost: api.connection.lost, isShut: Boolean(state.gate) && state.gate !== 'forbidden' });
+  if (state.gate && !inRules) { showGate(state.gate, { session, local, fault: state.gateFault, use: signIn }); setAttr(document.body, 'data-gate', '1'); return; }
+  if (inRules) hideGate();
   byId('main').hidden = inRules;
   setText(byId('skip'), inRules ? 'Skip to the rule' : 'Skip to the request');
   setAttr(document.body, 'data-gate', null);
@@ -471,7 +471,7 @@ detailView.onDigestChecked(() => draw());
 onNames(() => draw());
 addEventListener('popstate', () => { batch.close(); const before = state.view; state.view = parseView(location.search); arrive(before); });
 /** What a key does in the queue, and in the rules. */
-const whenIn = (fn, inRules = () => false) => (...args) => (state.gate ? false : rules.isOpen() ? inRules(...args) : fn(...args));
+const whenIn = (fn, inRules = () => false) => (...args) => (rules.isOpen() ? inRules(...args) : state.gate ? false : fn(...args));
 addEventListener('hashchange', () => { // a new link in the same tab, or the rules
   const given = location.hash.includes('token=') && restoreSession();
   if (given) signIn(given); else draw();

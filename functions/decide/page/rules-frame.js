@@ -1,6 +1,6 @@
 // What stands around the list and the form: heads, the version in force, what can be done with a rule, and hints.
 
-import { byId, h, safeText } from './dom.js';
+import { h, safeText } from './dom.js';
 import { versionNodes } from './rules-history.js';
 import { nameOf, ruleWords } from './rules-words.js';
 
@@ -23,7 +23,6 @@ export function createFrame(act, { list, form, panels, bar }) {
     h('div', { class: 'rules-head' }, h('h2', {}, 'Rules'), addButton, button('Text, try, history', act.openPane, { class: 'button small only-narrow' }), find, version, undo), problem, list.element);
   const pane = h('section', { class: 'rule-pane', 'aria-label': 'Rule', tabindex: '-1' },
     h('div', { class: 'rule-top' }, back, title, words, tools), h('div', { class: 'rule-split' }, h('div', { class: 'rule-left' }, hint, form.element), panels.element));
-  byId('rules').append(h('div', { class: 'rules-panes' }, listPane, pane), bar.element);
   let [drawnVersion, drawnUndo, drawnFailure] = ['', '', ''];
 
   function drawUndo(gone) {
@@ -33,7 +32,7 @@ export function createFrame(act, { list, form, panels, bar }) {
   }
 
   return {
-    listPane, pane, title, undo,
+    listPane, pane, title, nodes: [h('div', { class: 'rules-panes' }, listPane, pane), bar.element],
     get query() { return find.value.trim().toLowerCase(); },
     clearQuery() { find.value = ''; },
     focusFind: () => find.select(),
@@ -45,7 +44,7 @@ export function createFrame(act, { list, form, panels, bar }) {
       if (told !== drawnFailure) problem.replaceChildren(...(told ? [h('p', {}, told), button('Try again', act.retry)] : []));
       drawnFailure = told;
       const key = state === 'ok' ? `${model.base.version}` : state;
-      if (key !== drawnVersion) version.replaceChildren(...(state === 'ok' ? [versionNodes(model.base), model.base.version ? ' What each rule did is counted from then on.' : ''] : [state === 'loading' ? 'Loading …' : '']).flat(3));
+      if (key !== drawnVersion) version.replaceChildren(...(state === 'ok' ? [versionNodes(model.base), model.base.version ? ' · What each rule did is counted from then on.' : ''] : [state === 'loading' ? 'Loading …' : '']).flat(3));
       drawnVersion = key;
       drawUndo(model.removed?.entry);
       const entry = model.entry();

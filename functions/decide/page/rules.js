@@ -14,6 +14,7 @@ import { countsOf, createRuleList } from './rules-list.js';
 import { areSame } from './rules-merge.js';
 import { createModel } from './rules-model.js';
 import { createRulePanels } from './rules-panels.js';
+import { createPlace, named } from './rules-place.js';
 import { createRuleText } from './rules-text.js';
 import { createTry } from './rules-try.js';
 import { nameOf, ruleWords } from './rules-words.js';
@@ -21,20 +22,13 @@ import { nameOf, ruleWords } from './rules-words.js';
 const EVERY = 15_000; // ms after which the counts, and whether somebody else has saved, are asked for again
 const NEW_RULE = { name: 'New rule', mode: 'shadow', match: {}, then: { ask: {} } };
 const WHY = { 403: 'Only administrators may see the rules.', 404: 'The administrators’ routes are not served at this address. Open the page where they are.' };
-const hashOf = (name) => (name ? `#rules/${encodeURIComponent(name)}` : '#rules');
-/** The rule that the address names: '' none, null: it is not about rules. */
-function named() {
-  const [area, name = ''] = location.hash.slice(1).split('/');
-  if (area !== 'rules') return null;
-  try { return decodeURIComponent(name); } catch { return ''; }
-}
 
 /** `open(id)` goes to a request, `arrived()` is called where the address has come here. */
 export function createRules({ open, arrived }) {
   const model = createModel();
-  const narrow = matchMedia('(max-width: 52rem)');
-  let [me, isOpen, load, failure, theirs, isSending, paneOpen, hash, drawn] = ['', false, 'none', '', null, false, false, null, ''];
-  let isLost = false;
+  const place = createPlace();
+  const { narrow } = place;
+  let [me, isOpen, load, failure, theirs, isSending, isLost, drawn] = ['', false, 'none', '', null, false, false, ''];
 
   const list = createRuleList({ choose: (key, byKey) => choose(key, byKey), move });
   const form = createRuleForm({ change: (rule, path) => { model.set(model.selected, rule, path); edited(); } });
@@ -79,7 +73,7 @@ export function createRules({ open, arrived }) {
       model.setAll(kept.rules);
       bar.note = String(kept.note ?? '');
     }
-    followHash(true);
+    follow(true);
     redraw();
   }
 
@@ -116,15 +110,10 @@ export function createRules({ open, arrived }) {
     list.show(key, byKey);
     if (narrow.matches && !byKey) frame.title.focus();
   }
-  function openPane() {
-    if (narrow.matches && !paneOpen) history.pushState({ inPage: true, pane: true }, '', location.hash || '#rules');
-    paneOpen = true;
-    redraw();
-  }
+  function openPane() { place.openPane(); redraw(); }
   function leavePane() {
     const key = model.selected;
-    if (history.state?.pane) history.back();
-    else { paneOpen = false; redraw(); }
+    if (place.leavePane()) redraw();
     requestAnimationFrame(() => list.show(key, true));
   }
 
@@ -215,32 +204,24 @@ export function createRules({ open, arrived }) {
   }
 
   // ---- drawing
-  let wasPane = false;
-  function followHash(isFirst) {
-    const isPane = Boolean(history.state?.pane);
-    if (narrow.matches && isPane !== wasPane) paneOpen = isPane; // the device's way back
-    wasPane = isPane;
-    if (hash === location.hash && !isFirst) return;
-    hash = location.hash;
-    const entry = model.entries.find(({ rule }) => nameOf(rule) === named());
-    if (entry) model.selected = entry.key;
-    if (entry && isFirst) paneOpen = true; // a link to it
-    if (entry) requestAnimationFrame(() => list.show(entry.key));
-  }
+  const follow = (isFirst) => place.follow((name) => {
+    const entry = model.entries.find(({ rule }) => nameOf(rule) === name);
+    if (!entry) return false;
+    model.selected = entry.key;
+    requestAnimationFrame(() => list.show(entry.key));
+    return true;
+  }, isFirst);
 
   function redraw() {
     if (!isOpen) return;
     const entry = model.entry();
-    if (load === 'ok' && !model.unreadable) {
-      const wanted = hashOf(entry ? nameOf(entry.rule) : '');
-      if (wanted !== location.hash && hash === location.hash) { history.replaceState(history.state, '', wanted); hash = wanted; }
-    }
-    setAttr(document.body, 'data-rule', paneOpen ? '1' : null);
+    if (load === 'ok' && !model.unreadable) place.name(entry ? nameOf(entry.rule) : '');
+    setAttr(document.body, 'data-rule', place.isPaneOpen ? '1' : null);
     const q = frame.query;
     const entries = q ? model.entries.filter(({ rule }) => `${nameOf(rule)} ${ruleWords(rule)}`.toLowerCase().includes(q)) : model.entries;
-    const places = new Map(model.entries.map(({ key }, n) => [key, n + 1]));
+    const numbers = new Map(model.entries.map(({ key }, n) => [key, n + 1]));
     list.draw({ entries, current: model.selected, words: load !== 'ok' ? '' : !model.entries.length ? 'There are no rules: every request is asked of every operator.' : !entries.length ? 'No rule fits what is searched.' : '',
-      tell: (one) => ({ place: places.get(one.key), counts: countsOf(model.base, one.rule), isNews: model.isNews(one) }) });
+      tell: (one) => ({ place: numbers.get(one.key), counts: countsOf(model.base, one.rule), isNews: model.isNews(one) }) });
     frame.draw({ model, state: load, failure });
     panels.draw(model);
     bar.draw({ isChanged: load === 'ok' && model.isChanged(), changes: model.changes(), base: model.base, theirs, isSending,
@@ -255,26 +236,29 @@ export function createRules({ open, arrived }) {
 
   return {
     isOpen: () => isOpen,
-    isChanged: () => load === 'ok' && model.isChanged(),
     save: () => { text.settle(); return bar.submit(); },
     search: () => frame.focusFind(),
     step: (by) => list.go(model.selected, by),
     escape() {
-      if (narrow.matches && paneOpen) { leavePane(); return true; }
+      if (narrow.matches && place.isPaneOpen) { leavePane(); return true; }
       list.show(model.selected, true);
       return true;
     },
-    focus: () => (narrow.matches && !paneOpen ? frame.focusList() : frame.pane.focus()),
+    focus: () => (narrow.matches && !place.isPaneOpen ? frame.focusList() : frame.pane.focus()),
     /** Follows the address, the person and the connection; whether the rules are what is looked at. */
-    draw({ person, mayLook, lost, gate }) {
-      const wanted = mayLook && named() !== null && !gate;
+    draw({ person, mayLook, lost, isShut }) {
+      const wanted = mayLook && named() !== null && !isShut;
       const key = JSON.stringify([wanted, person, lost, location.hash, history.state?.pane]);
-      if (key === drawn) return isOpen;
+      const hasMoved = isOpen && load === 'ok' && place.hasMoved();
+      if (key === drawn && !hasMoved) return isOpen;
       drawn = key;
+      // Where nobody looks at it, it is not in the page.
+      if (wanted !== isOpen) byId('rules').replaceChildren(...(wanted ? frame.nodes : []));
+      if (wanted && !isOpen) requestAnimationFrame(() => list.show(model.selected));
       [me, isOpen, isLost] = [person, wanted, lost];
       byId('rules').hidden = !isOpen;
       if (!isOpen) { setAttr(document.body, 'data-rule', null); return false; }
-      if (load === 'ok') { followHash(false); redraw(); } else { redraw(); ensure(); }
+      if (load === 'ok') { follow(false); redraw(); } else { redraw(); ensure(); }
       return true;
     },
     /** A suggested rule as a draft, first in the list, with its trial beside it. */
@@ -295,6 +279,14 @@ export function createRules({ open, arrived }) {
       announce('The suggested rule is a draft. Widen it, and see beside it what it would have done.');
     },
     /** Another person at this page starts with nothing of the last one's. */
-    forget() { text.drop(); trial.forget(); history_.forget(); keepDraft('', null); [load, theirs, drawn, hash] = ['none', null, '', null]; model.entries = []; model.base = null; model.selected = ''; bar.note = ''; },
+    forget() {
+      for (const part of [trial, history_, place]) part.forget();
+      text.drop();
+      keepDraft('', null);
+      [load, theirs, drawn] = ['none', null, ''];
+      Object.assign(model, { base: null, entries: [], selected: '', faults: [], removed: null });
+      bar.note = '';
+      setText(byId('rules-changed'), '');
+    },
   };
 }
