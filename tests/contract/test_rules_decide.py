@@ -80,7 +80,8 @@ def test_a_rule_decides_with_the_submission(agent, admin, operator, ruled, jwks,
     assert request["approvals"] == {"required": 1, "given": 0}
     decision = request["decision"]
     assert (decision["outcome"], decision["cause"], decision["reason"]) == (outcome, "policy", "By small refunds")
-    assert decision["decided_by"] == {"kind": "system", "id": f"rule:small refunds@{version}"}
+    by = {"kind": "system", "id": f"rule:small refunds@{version}"}
+    assert decision["decided_by"] == by | {"name": None}
     assert (decision["attempt"], decision["resume"], decision["edited"]) == (1, {"ticket": 7}, False)
     assert instant(decision["decided_at"]) >= instant(request["created_at"])
     lease = (instant(decision["lease_expires_at"]) - instant(decision["decided_at"])).total_seconds()
@@ -92,7 +93,7 @@ def test_a_rule_decides_with_the_submission(agent, admin, operator, ruled, jwks,
     agent.check_decision(decision, refund("50.00"), agent.receipt_keys())
     submitted, decided = chain_of(admin, request)
     assert submitted["rule"] == {"name": "small refunds", "version": version, "effect": verdict}
-    assert (decided["kind"], decided["cause"], decided["actor"]) == ("decided", "policy", decision["decided_by"])
+    assert (decided["kind"], decided["cause"], decided["actor"]) == ("decided", "policy", by)
     [key] = [key for key in jwks["keys"] if key["kid"] == decided["attestation"]["kid"]]
     assert key["use"] == "attestation" and set(key["causes"]) == {"agent", "policy"}
     files = {name: tmp_path / name for name in ("chain.json", "receipt.txt", "jwks.json")}
@@ -234,7 +235,8 @@ def test_who_takes_no_approval_is_given_none(agent, ruled):
 
 def test_nothing_is_approved_where_the_deployment_does_not_allow_it(agent, admin, stack, ruled):
     ruled(decide("small", SMALL), decide("rest", {}, "reject"))
-    with another_service(stack, ALLOW_AUTO_APPROVE="false") as client:
+    issuers = stack["environment"]["ISSUERS"]
+    with another_service(stack, ISSUERS=issuers, ALLOW_AUTO_APPROVE="false") as client:
         theirs = type(agent)(client, agent.agent_id, agent.key_id, agent.private_key, "", agent.alg)
         theirs.secret = agent.secret
         assert is_asked(submit(theirs, action=refund(5)))
@@ -289,6 +291,9 @@ def test_over_its_limit_a_rule_asks(agent, admin, ruled):
     # A new version goes on counting.
     ruled(decide("small", SMALL, at_most=limit | {"count": 3}))
     assert [submit(agent, action=refund(5))["status"] for _ in range(2)] == ["decided", "pending"]
+    # One that is about something else does not.
+    ruled(decide("small", {"arguments": {"/amount": {"lte": 51}}}, at_most=limit))
+    assert submit(agent, action=refund(5))["status"] == "decided"
 
 
 def test_of_many_at_once_exactly_as_many_are_decided(agent, ruled):
@@ -432,6 +437,16 @@ def test_a_rule_answers_a_hook_of_claude_code(agent, admin, stack, ruled):
     denied = harness.ask({"command": "rm -rf /"})
     assert denied["permissionDecision"] == "deny"
     assert denied["permissionDecisionReason"].startswith("Rejected by a rule: By never")
+
+
+def test_what_needs_no_person_is_the_rules_to_say(agent, admin, stack, ruled):
+    harness = Harness(admin, stack["base_url"], agent.agent_id, bearer(admin, agent, scopes=["hook"]))
+    assert harness.ask({"file_path": "/etc/passwd"}, tool="Read")["permissionDecision"] == "allow"
+    ruled(decide("secrets", {"action_types": ["Read"], "arguments": {"/file_path": {"prefix": "/etc/"}}}, "reject"))
+    denied = harness.ask({"file_path": "/etc/passwd"}, tool="Read")
+    assert denied["permissionDecisionReason"].startswith("Rejected by a rule: By secrets")
+    allowed = harness.ask({"file_path": "/srv/notes"}, tool="Read")
+    assert allowed["permissionDecisionReason"] == "Read only reads: nobody has to approve it."
 
 
 def test_a_decision_of_a_bridge_is_polled_by_its_name_alone(agent, admin, stack, ruled):

@@ -46,7 +46,7 @@ GRANT INSERT ON hitl_requests, request_envelopes, request_groups TO relaytrace_a
 GRANT INSERT, UPDATE ON request_dedupe, agent_polls TO relaytrace_app, relaytrace_agent;
 GRANT INSERT, UPDATE (failures) ON rule_failures TO relaytrace_app, relaytrace_agent;
 GRANT INSERT, UPDATE (applied, would) ON rule_effects TO relaytrace_app, relaytrace_agent;
-GRANT INSERT, UPDATE (most, per_seconds, started_at, uses, granted) ON rule_uses TO relaytrace_app, relaytrace_agent;
+GRANT INSERT, UPDATE (scope, most, per_seconds, started_at, uses, granted) ON rule_uses TO relaytrace_app, relaytrace_agent;
 GRANT UPDATE (state, attempt, visible_at, expires_at, delivery_id, lease_expires_at, result, error_code, error_message,
     named_only, dead_letter_id) ON deliveries TO relaytrace_app, relaytrace_agent;
 GRANT UPDATE ON dead_letters TO relaytrace_app, relaytrace_agent;

@@ -61,20 +61,23 @@ WITH input AS (
         )
 ), counted AS (
     -- The row is locked, and counts as it then stands: of statements at the same time none grants what another did.
-    INSERT INTO rule_uses AS u (tenant_id, rule_name, most, per_seconds, started_at, uses, granted)
-    SELECT w.tenant_id, w.rule ->> 'name', max((w.rule ->> 'most')::integer), max((w.rule ->> 'per_seconds')::integer),
+    INSERT INTO rule_uses AS u (tenant_id, rule_name, scope, most, per_seconds, started_at, uses, granted)
+    SELECT w.tenant_id, w.rule ->> 'name', max(w.rule ->> 'scope'), max((w.rule ->> 'most')::integer), max((w.rule ->> 'per_seconds')::integer),
         max(w.moment), LEAST(count(*), max((w.rule ->> 'most')::integer)), LEAST(count(*), max((w.rule ->> 'most')::integer))
     FROM wanted w WHERE w.rule ? 'most'
     GROUP BY w.tenant_id, w.rule ->> 'name'
     ORDER BY w.tenant_id, w.rule ->> 'name'
     ON CONFLICT (tenant_id, rule_name) DO UPDATE
-    SET most = excluded.most, per_seconds = excluded.per_seconds,
-        started_at = CASE WHEN u.started_at + make_interval(secs => excluded.per_seconds) <= excluded.started_at
+    SET scope = excluded.scope, most = excluded.most, per_seconds = excluded.per_seconds,
+        started_at = CASE WHEN u.scope IS DISTINCT FROM excluded.scope
+                OR u.started_at + make_interval(secs => excluded.per_seconds) <= excluded.started_at
             THEN excluded.started_at ELSE u.started_at END,
-        uses = CASE WHEN u.started_at + make_interval(secs => excluded.per_seconds) <= excluded.started_at
+        uses = CASE WHEN u.scope IS DISTINCT FROM excluded.scope
+                OR u.started_at + make_interval(secs => excluded.per_seconds) <= excluded.started_at
             THEN excluded.uses
             ELSE u.uses + LEAST(excluded.granted, GREATEST(excluded.most - u.uses, 0)) END,
-        granted = CASE WHEN u.started_at + make_interval(secs => excluded.per_seconds) <= excluded.started_at
+        granted = CASE WHEN u.scope IS DISTINCT FROM excluded.scope
+                OR u.started_at + make_interval(secs => excluded.per_seconds) <= excluded.started_at
             THEN excluded.granted
             ELSE LEAST(excluded.granted, GREATEST(excluded.most - u.uses, 0)) END
     RETURNING u.tenant_id, u.rule_name, u.granted

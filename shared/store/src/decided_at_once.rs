@@ -105,6 +105,7 @@ impl Settling {
         if let Some(at_most) = self.decides.at_most {
             row.insert("most".into(), at_most.count.0.into());
             row.insert("per_seconds".into(), at_most.per_seconds.0.into());
+            row.insert("scope".into(), self.decides.scope.to_string().into());
         }
         if let Some(delivery_id) = self.delivery_id {
             row.insert("delivery_id".into(), json!(delivery_id));

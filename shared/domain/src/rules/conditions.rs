@@ -2,24 +2,33 @@
 
 use super::compare::{Test, decimal};
 use super::matching::Condition;
-use crate::{Faults, Json};
+use crate::{Digest, Faults, Json};
 
 /// What a rule asks of arguments. Read from the document itself: a typed reader would lose the literals of numbers.
-#[derive(Default)]
 pub(super) struct ArgumentConditions {
     pub(super) all: Vec<Condition>,
     pub(super) not: Option<Vec<Condition>>,
+    /// Of the whole `match`, as it is written.
+    pub(super) scope: Digest,
 }
 
 impl ArgumentConditions {
     pub(super) fn read(rule: &Json, place: usize, faults: &mut Faults) -> Self {
-        let Some(of) = rule.get("match") else { return Self::default() };
+        // Where it is missing, it is a fault of the typed reader.
+        let of = rule.get("match").unwrap_or(&Json::Null);
         let at = format!("/rules/{place}/match");
         Self {
             all: conditions(of.get("arguments"), &format!("{at}/arguments"), faults),
             not: of.get("not").map(|not| conditions(not.get("arguments"), &format!("{at}/not/arguments"), faults)),
+            scope: Digest::of(&text_of(of)),
         }
     }
+}
+
+fn text_of(json: &Json) -> Vec<u8> {
+    let mut text = Vec::new();
+    json.write(&mut text);
+    text
 }
 
 fn conditions(arguments: Option<&Json>, at: &str, faults: &mut Faults) -> Vec<Condition> {

@@ -12,8 +12,8 @@ use super::verdict::{Decides, Effect};
 use super::{MAX_BYTES_OF_NAMES, MAX_RULES, MAX_RULES_BYTES, Rule, Rules};
 use crate::envelope::FreeObject;
 use crate::{
-    ActionPattern, AgentId, Faults, GroupKey, GroupName, Json, Note, ParseError, PermitSeconds, PersonId, Priority,
-    Reason, RuleName, from_object, without_case,
+    ActionPattern, AgentId, Digest, Faults, GroupKey, GroupName, Json, Note, ParseError, PermitSeconds, PersonId,
+    Priority, Reason, RuleName, from_object, without_case,
 };
 
 /// A whole number from `LEAST` to `MOST`.
@@ -392,18 +392,18 @@ impl Then {
     }
 }
 
-impl From<Then> for Effect {
-    /// Of a rule without faults, which has `decide` with a reason or `ask`.
-    fn from(then: Then) -> Self {
-        match (then.decide, then.reason) {
+impl Then {
+    /// Of a rule without faults, which has `decide` with a reason or `ask`, and of the scope that its limit counts.
+    fn effect(self, scope: Digest) -> Effect {
+        match (self.decide, self.reason) {
             (Some(verdict), Some(reason)) => {
-                let decides = Decides { reason, at_most: then.at_most };
+                let decides = Decides { reason, at_most: self.at_most, scope };
                 match verdict {
-                    RuleVerdict::Approve => Self::Approve(decides),
-                    RuleVerdict::Reject => Self::Reject(decides),
+                    RuleVerdict::Approve => Effect::Approve(decides),
+                    RuleVerdict::Reject => Effect::Reject(decides),
                 }
             }
-            _ => Self::Ask(then.ask.unwrap_or_default()),
+            _ => Effect::Ask(self.ask.unwrap_or_default()),
         }
     }
 }
@@ -428,7 +428,7 @@ fn in_force(rules: Vec<RuleBody>, conditions: Vec<ArgumentConditions>) -> Rules 
             not: arguments.not,
         };
         let is_shadow = rule.mode == RuleMode::Shadow;
-        kept.push(Rule { name: rule.name, conditions, effect: rule.then.into(), is_shadow });
+        kept.push(Rule { name: rule.name, conditions, effect: rule.then.effect(arguments.scope), is_shadow });
     }
     Rules { rules: kept, index }
 }

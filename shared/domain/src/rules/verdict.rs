@@ -3,7 +3,7 @@
 use super::Rule;
 use super::document::{Ask, AtMost};
 use super::matching::Judged;
-use crate::{Priority, Reason, RuleName};
+use crate::{Digest, Priority, Reason, RuleName};
 
 /// What rules may do with a submission. What they may not do is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +30,8 @@ pub struct Decides {
     pub reason: Reason,
     /// How often it may decide.
     pub at_most: Option<AtMost>,
+    /// Digest of its `match` as it is written: a rule that comes to be about something else counts anew.
+    pub scope: Digest,
 }
 
 /// What a rule does.
