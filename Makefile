@@ -33,6 +33,7 @@ test: ## Prove it: unit, database, NATS, contract, verifier and browser tests
 	tests/with-stack sdk/python/run-tests short
 	tests/with-stack python -m pytest -q tests/commands
 	tests/with-stack tests/aap/run short
+	tests/with-stack tests/mcp/run short
 	target/debug/simulator drill --short
 	target/debug/simulator run smoke
 
@@ -44,6 +45,11 @@ test-agents: ## Prove the SDKs and their adapters, with the frameworks' own fake
 	tests/with-stack npm --prefix sdk/typescript --silent test
 	tests/with-stack python tests/documents/first_decision.py
 	DEMO=1 tests/with-stack python tests/documents/demo.py
+
+.PHONY: test-mcp
+test-mcp: ## Prove the MCP gateway with clients and servers of the official SDKs
+	@local/setup test
+	tests/with-stack tests/mcp/run
 
 .PHONY: quick
 quick: ## Prove the core in minutes: the Rust workspace without the simulator, and the contract's handoff

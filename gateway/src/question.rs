@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{Context, SHA256};
 use relaytrace_client::{Action, AnswerKind, Envelope, OnBehalfOf, Priority};
-use relaytrace_domain::{Json, action_type_of, title_of};
+use relaytrace_domain::{Json, ParseError, action_type_of, title_of};
 use serde_json::{Map, Value, json};
 
 use crate::caller::Caller;
@@ -57,8 +57,13 @@ impl Call {
         let tool = params.text("name").ok_or_else(|| unreadable("name is no string"))?;
         let text = params.get("arguments").map_or("{}", |arguments| arguments.get());
         let text = if text == "null" { "{}" } else { text };
-        let arguments = Json::parse_any_number(text.as_bytes())
-            .map_err(|error| unreadable(&format!("arguments are no JSON that can be shown to a person: {error:?}")))?;
+        let arguments = Json::parse_any_number(text.as_bytes()).map_err(|error| match error {
+            ParseError::Malformed(detail) => unreadable(&detail),
+            ParseError::Invalid(faults) => {
+                let faults = faults.listed().iter().map(|fault| format!("arguments{} {}", fault.pointer, fault.detail));
+                unreadable(&format!("nobody can be asked about them: {}", faults.collect::<Vec<_>>().join("; ")))
+            }
+        })?;
         if !matches!(arguments, Json::Object(_)) {
             return Err(unreadable("arguments are no object"));
         }

@@ -155,30 +155,17 @@ impl Session {
 
     /// `tools/call`: passes on at once, or waits in a task of its own.
     async fn call(self: &Arc<Self>, text: &str, members: &Members<'_>, id: String) -> Result<(), Unreadable> {
-        let params = members.get("params").map_or("{}", |params| params.get());
-        let params = Members::read(params)?;
-        let call = match Call::read(&self.guard.asking, &params) {
-            Ok(call) => call,
-            Err(Unreadable(why)) => {
-                self.tell(message::error(&id, INVALID_PARAMS, &why)).await;
-                return Ok(());
-            }
+        let params = Members::read(members.get("params").map_or("{}", |params| params.get()))?;
+        let tool = if self.guard.looks_at_tools() {
+            params.text("name").and_then(|name| self.state().catalog.get(&name))
+        } else {
+            Some(Tool::default())
         };
-        let meta = params.inner("_meta");
-        let caller = self.state().caller.or_of_request(meta.as_ref());
-        let key = call.key(&self.guard.asking, &caller.principal);
-        let tool =
-            if self.guard.looks_at_tools() { self.state().catalog.get(&call.tool) } else { Some(Tool::default()) };
         if tool.as_ref().is_some_and(|tool| !self.guard.asks_about(tool)) {
             self.pass(text.to_owned()).await;
             return Ok(());
         }
-        let continued = self.state().continued.remove(&(key.clone(), call.state.clone()));
-        if let Some(running) = continued {
-            self.run(text, id, running).await;
-            return Ok(());
-        }
-        let stopped = CancellationToken::new();
+        let taken_back = CancellationToken::new();
         {
             let mut state = self.state();
             if state.held.contains_key(&id) || state.running.contains_key(&id) {
@@ -187,41 +174,63 @@ impl Session {
             if state.held.len() + state.running.len() >= MOST_CALLS {
                 return Err(Unreadable(format!("{MOST_CALLS} calls are under way")));
             }
-            state.held.insert(id.clone(), Stop { taken_back: stopped.clone(), task: None });
+            state.held.insert(id.clone(), Stop { taken_back: taken_back.clone(), task: None });
         }
-        let meta = meta.map(|meta| meta.without("progressToken"));
-        let (session, text) = (self.clone(), text.to_owned());
+        let (session, text, of) = (self.clone(), text.to_owned(), id.clone());
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         while calls.try_join_next().is_some() {}
-        let held = Held { call, caller, key, id: id.clone(), text, stopped };
-        let task = calls.spawn(async move { session.hold(held, tool, meta).await });
+        let task = calls.spawn(async move { session.hold(&text, of, tool, &taken_back).await });
         if let Some(stop) = self.state().held.get_mut(&id) {
             stop.task = Some(task);
         }
         Ok(())
     }
 
-    async fn hold(&self, held: Held, tool: Option<Tool>, meta: Option<String>) {
-        let Held { call, caller, key, id, text, stopped } = held;
-        let tool = match tool {
-            Some(tool) => tool,
-            None => self.looked_up(&call.tool, meta).await,
+    /// A call that may have to be approved.
+    async fn hold(&self, text: &str, id: String, tool: Option<Tool>, taken_back: &CancellationToken) {
+        let verdict = match Members::look(text).and_then(|members| members.inner("params")) {
+            Some(params) => self.verdict(&params, tool, taken_back).await,
+            None => Err(Unreadable("params of tools/call are no object".to_owned())),
         };
-        if !self.guard.asks_about(&tool) {
-            if self.state().held.remove(&id).is_some() {
-                self.pass(text).await;
-            }
-            return;
-        }
-        let line = Line { to_client: &self.to_client, stopped: &stopped };
-        let verdict = self.guard.ask(&call, &caller, &tool, line).await;
         let is_wanted = self.state().held.remove(&id).is_some();
         match verdict {
-            Verdict::Run(run) if is_wanted => self.run(&text, id, Running { run, key }).await,
-            Verdict::Run(run) => run.is_given_up().await,
-            Verdict::Answer(result) if is_wanted => self.tell(response(&id, &result)).await,
-            Verdict::Answer(_) | Verdict::Withdrawn => {}
+            Ok(Held::Asked(Verdict::Run(run), key)) if is_wanted => self.run(text, id, Running { run, key }).await,
+            Ok(Held::Asked(Verdict::Run(run), _)) => run.is_given_up().await,
+            Ok(Held::Continued(running)) if is_wanted => self.run(text, id, running).await,
+            Ok(Held::Unasked) if is_wanted => self.pass(text.to_owned()).await,
+            Ok(Held::Asked(Verdict::Answer(result), _)) if is_wanted => self.tell(response(&id, &result)).await,
+            Err(Unreadable(why)) if is_wanted => self.tell(message::error(&id, INVALID_PARAMS, &why)).await,
+            Ok(Held::Asked(..) | Held::Continued(_) | Held::Unasked) | Err(_) => {}
         }
+    }
+
+    async fn verdict(
+        &self,
+        params: &Members<'_>,
+        tool: Option<Tool>,
+        taken_back: &CancellationToken,
+    ) -> Result<Held, Unreadable> {
+        let meta = params.inner("_meta");
+        let tool = match tool {
+            Some(tool) => tool,
+            None => {
+                let name = params.text("name").unwrap_or_default();
+                self.looked_up(&name, meta.as_ref().map(|meta| meta.without("progressToken"))).await
+            }
+        };
+        if !self.guard.asks_about(&tool) {
+            return Ok(Held::Unasked);
+        }
+        let call = Call::read(&self.guard.asking, params)?;
+        let caller = self.state().caller.or_of_request(meta.as_ref());
+        let key = call.key(&self.guard.asking, &caller.principal);
+        let is_continued = params.get("inputResponses").or(params.get("requestState")).is_some();
+        let continued = self.state().continued.remove(&(key.clone(), call.state.clone()));
+        if let Some(running) = continued.filter(|_| is_continued) {
+            return Ok(Held::Continued(running));
+        }
+        let line = Line { to_client: &self.to_client, stopped: taken_back };
+        Ok(Held::Asked(self.guard.ask(&call, &caller, &tool, line).await, key))
     }
 
     /// Passes an approved call on: as it came, but with the arguments that an operator has written.
@@ -374,14 +383,14 @@ impl Session {
     }
 }
 
-/// A call that waits.
-struct Held {
-    call: Call,
-    caller: Caller,
-    key: String,
-    id: String,
-    text: String,
-    stopped: CancellationToken,
+/// What becomes of a call that may have to be approved.
+enum Held {
+    /// Nobody has to be asked.
+    Unasked,
+    /// It was asked about, under this key.
+    Asked(Verdict, String),
+    /// It is one that was approved before, with the input that the server wanted.
+    Continued(Running),
 }
 
 /// What becomes of a message of the server.
