@@ -211,12 +211,11 @@ impl Session {
         taken_back: &CancellationToken,
     ) -> Result<Held, Unreadable> {
         let meta = params.inner("_meta");
-        let tool = match tool {
-            Some(tool) => tool,
-            None => {
-                let name = params.text("name").unwrap_or_default();
-                self.looked_up(&name, meta.as_ref().map(|meta| meta.without("progressToken"))).await
-            }
+        let tool = if let Some(tool) = tool {
+            tool
+        } else {
+            let name = params.text("name").unwrap_or_default();
+            self.looked_up(&name, meta.as_ref().map(|meta| meta.without("progressToken"))).await
         };
         if !self.guard.asks_about(&tool) {
             return Ok(Held::Unasked);
