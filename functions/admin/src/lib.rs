@@ -2,6 +2,7 @@
 //! what is stuck and put it right, and export chains; owners see to tenants. Internal: not on the public API.
 
 mod agents;
+mod asked;
 mod chain;
 mod channels;
 mod dead_letters;
@@ -16,7 +17,9 @@ mod push;
 mod rules;
 mod sla;
 mod stale;
+mod suggesting;
 mod tenants;
+mod trying;
 
 use relaytrace_domain::Cause;
 use relaytrace_service::DatabaseAuthority;
@@ -60,7 +63,9 @@ pub fn router() -> Routes {
         tenants::change,
         rules::show,
         rules::set,
-        rules::show_version
+        rules::show_version,
+        trying::try_rules,
+        suggesting::suggest
     )
     .needing(DatabaseAuthority::Ops, |needs| needs.responses().bearer().channels().mail().causes(&[Cause::Admin]))
 }

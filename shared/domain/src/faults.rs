@@ -55,7 +55,7 @@ impl Faults {
     }
 
     /// Adds those of another part of the call.
-    pub(super) fn extend(&mut self, other: Self) {
+    pub fn extend(&mut self, other: Self) {
         let room = Self::LISTED - self.listed.len();
         self.more += other.more + other.listed.len().saturating_sub(room);
         self.listed.extend(other.listed.into_iter().take(room));

@@ -9,7 +9,7 @@ use quick_cache::sync::Cache;
 use relaytrace_domain::rules::{
     Applied, Ask, Consume, Facts, Judgement, Latitude, RuleOf, RuleTimeout, Rules, RulesDocument,
 };
-use relaytrace_domain::{AgentId, Answer, Error, GroupKey, Priority, Result, Submission, TenantId};
+use relaytrace_domain::{AgentId, Error, GroupKey, Priority, Result, Submission, TenantId};
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 
@@ -178,14 +178,13 @@ impl Database {
         let tenant = self.known_rules.tenants.get(agent_id)?;
         let Versioned { version, rules } = self.known_rules.rules.get(&tenant)?;
         let envelope = &submission.envelope;
-        let takes_approval = envelope.answers().has(Answer::Approve);
         let facts = Facts {
             agent_id: agent_id.as_str(),
             action_type: envelope.action.action_type.as_str(),
             priority: envelope.priority,
             group: envelope.group.as_ref().map(GroupKey::as_str),
             on_behalf_of: envelope.on_behalf_of.as_ref().map(|person| person.id.as_str()),
-            latitude: if takes_approval { latitude } else { latitude.min(Latitude::Reject) },
+            latitude: latitude.where_taken(&envelope.answers()),
         };
         let judgement = rules.judge(&facts, || submission.arguments());
         Some(Ruling { tenant, version, judgement, is_last: false })

@@ -53,6 +53,7 @@ mod stale;
 mod standing;
 mod sweep_failures;
 mod tenants;
+mod trying;
 mod votes;
 mod writers;
 
@@ -100,6 +101,7 @@ pub use scope::{Caller, Scope};
 pub use sla::{SLA_REQUESTS, SlaRecord};
 pub use stale::{StaleFilter, StaleItem};
 pub use tenants::{TenantLimits, TenantRecord, TenantStanding};
+pub use trying::{AskFilter, AskPage, StoredAsk};
 pub use writers::Store;
 
 use pool::run;

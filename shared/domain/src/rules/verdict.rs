@@ -3,7 +3,7 @@
 use super::Rule;
 use super::document::{Ask, AtMost};
 use super::matching::Judged;
-use crate::{Digest, Priority, Reason, RuleName};
+use crate::{Answer, Answers, Digest, Priority, Reason, RuleName};
 
 /// What rules may do with a submission. What they may not do is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +17,12 @@ pub enum Latitude {
 }
 
 impl Latitude {
+    /// The same for an agent that takes these answers.
+    #[must_use]
+    pub fn where_taken(self, answers: &Answers) -> Self {
+        if answers.has(Answer::Approve) { self } else { self.min(Self::Reject) }
+    }
+
     /// The same for this priority that an agent asks with.
     pub(super) fn of(self, priority: Priority) -> Self {
         if priority == Priority::P1 { self.min(Self::Reject) } else { self }
@@ -197,6 +203,6 @@ impl<'a> Course<'a> {
         let Ask { approvals, consume, permit_seconds, .. } = self.strictest;
         // What cannot be judged allows nothing.
         let requester_may_decide = ask.requester_may_decide.filter(|_| !self.has_failed);
-        Ask { approvals, consume, permit_seconds, requester_may_decide, ..ask }
+        Ask { approvals, permit_seconds, consume, requester_may_decide, ..ask }
     }
 }
