@@ -118,9 +118,10 @@ def outcome(process, given=None):
     return process.returncode, out, err
 
 
-def at_terminal(agent, *arguments, on=None):
+def at_terminal(agent, *arguments, on=None, env=None):
     """The command at a terminal of its own: exit code and what was seen. `on`: what is typed once a pattern was seen."""
-    environment = {**agent.environment, "NO_COLOR": "1"}
+    given = {**agent.environment, "NO_COLOR": "1", **(env or {})}
+    environment = {name: value for name, value in given.items() if value is not None}
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(COMMAND, [COMMAND, *arguments], environment)

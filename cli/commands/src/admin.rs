@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::exit::{Fault, Result};
 use crate::people::Person;
+use crate::rules::{self, Case, Draft};
 use crate::settings::{Settings, write_private};
 use crate::terminal::out;
 
@@ -20,8 +21,11 @@ const FREEZES: &str = "/v1/admin/freezes";
 /// Administration.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Bring agents, keys, timeout policies and freezes to what a file says.
+    /// Bring agents, keys, timeout policies, freezes and rules to what a file says.
     Apply(Options),
+    /// Rules of a relay.
+    #[command(subcommand)]
+    Rules(rules::AdminCommand),
 }
 
 /// Options of `admin apply`.
@@ -40,6 +44,14 @@ Example (YAML or JSON):
     - {agent_id: billing-agent, action_type: refund.create, priority: P2, respond_within_seconds: 3600, consume: required}
   freezes:
     - {freeze_id: audit, action_type: refund.create, mode: hold, until: 2026-12-01T00:00:00Z, reason: Audit}
+  rules:
+    - name: production is asked of two
+      mode: enforce
+      match: {action_types: [deploy.*], arguments: {/environment: {equals: production}}}
+      then: {ask: {groups: [ops], approvals: 2}}
+
+`rules` are the whole document, in place of the one that stands, with `note`; the cases under `tests` run first, and one that
+fails changes nothing. Where somebody else changes the rules meanwhile, theirs stay.
 
   relaytrace admin apply -f relaytrace.yaml --dry-run
   relaytrace admin apply -f relaytrace.yaml --secrets secrets.json")]
@@ -58,10 +70,24 @@ pub struct Options {
 /// What a file may say.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Wanted {
+pub struct Wanted {
     agents: Vec<AgentWanted>,
     timeout_policies: Vec<PolicyWanted>,
     freezes: Vec<FreezeWanted>,
+    /// The whole document of rules; `None`: they stay as they are.
+    rules: Option<Vec<Value>>,
+    /// Why the rules are so.
+    note: Option<String>,
+    /// What must hold of the rules.
+    tests: Vec<Case>,
+}
+
+impl Wanted {
+    /// The rules of the file, if it has any.
+    pub fn take_draft(&mut self) -> Option<Draft> {
+        let (note, tests) = (self.note.take(), std::mem::take(&mut self.tests));
+        self.rules.take().map(|rules| Draft { rules, note, tests })
+    }
 }
 
 /// An agent; its further members are those of `PATCH /v1/admin/agents/{agent_id}`.
@@ -120,10 +146,21 @@ struct Applying<'a> {
     changed: usize,
 }
 
-/// Applies the file.
-pub async fn run(settings: &Settings, command: &Command) -> Result<()> {
-    let Command::Apply(options) = command;
-    let wanted = read(&options.file)?;
+/// Runs a command; gives the exit code.
+pub async fn run(settings: &Settings, command: &Command) -> Result<u8> {
+    match command {
+        Command::Apply(options) => apply(settings, options).await.map(|()| 0),
+        Command::Rules(command) => rules::run_as_admin(settings, command).await,
+    }
+}
+
+async fn apply(settings: &Settings, options: &Options) -> Result<()> {
+    let mut wanted = read(&options.file)?;
+    let draft = wanted.take_draft();
+    // What the file itself says is wrong changes nothing.
+    if let Some(draft) = &draft {
+        rules::must_pass(draft, &draft.document()?.rules)?;
+    }
     let person = Person::admin(settings)?;
     let mut applying = Applying {
         person: &person,
@@ -144,17 +181,23 @@ pub async fn run(settings: &Settings, command: &Command) -> Result<()> {
     }
     applying.policies(&wanted.timeout_policies).await?;
     applying.freezes(&wanted.freezes).await?;
+    if let Some(draft) = &draft {
+        applying.changed += rules::apply(&person, draft, options.dry_run).await?;
+    }
     let verb = if options.dry_run { "would change" } else { "changed" };
     out!("{verb} {}", applying.changed);
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Wanted> {
+/// Reads a file, or standard input for `-`.
+pub fn read(path: &Path) -> Result<Wanted> {
     let text =
         if path.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
     let wrong = |fault: &dyn std::fmt::Display| Fault::usage(format!("{}: {fault}", path.display()));
-    // JSON is YAML.
-    serde_norway::from_str(&text.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))
+    let text = text.map_err(|error| wrong(&error))?;
+    // JSON is YAML. A member that is there twice is a fault; the typed reader would take the last one.
+    serde_norway::from_str::<serde_norway::Value>(&text).map_err(|error| wrong(&error))?;
+    serde_norway::from_str(&text).map_err(|error| wrong(&error))
 }
 
 impl Applying<'_> {

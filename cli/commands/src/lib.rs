@@ -11,6 +11,7 @@ mod login;
 mod mcp;
 mod operator;
 mod people;
+mod rules;
 mod run;
 mod settings;
 mod terminal;
@@ -53,6 +54,9 @@ pub enum Command {
     /// Administration as a file.
     #[command(subcommand)]
     Admin(admin::Command),
+    /// Rules as a file, without a relay.
+    #[command(subcommand)]
+    Rules(rules::Command),
     /// Say what keeps agents and operators of this machine from working, and what would let a tool run unasked.
     Doctor,
     /// Print the completion script of a shell.
@@ -77,6 +81,7 @@ impl Command {
             Self::Approve(_) => "approve",
             Self::Reject(_) => "reject",
             Self::Admin(_) => "admin",
+            Self::Rules(_) => "rules",
             Self::Doctor => "doctor",
             Self::Completions { .. } => "completions",
         }
@@ -108,6 +113,9 @@ async fn work(command: &Command, mut program: clap::Command) -> Result<u8> {
         clap_complete::generate(*shell, &mut program, name, &mut std::io::stdout());
         return Ok(0);
     }
+    if let Command::Rules(command) = command {
+        return rules::run(command);
+    }
     let settings = Settings::load()?;
     match command {
         Command::Ask(options) => ask::run(&settings, options).await.map(|()| 0),
@@ -119,8 +127,8 @@ async fn work(command: &Command, mut program: clap::Command) -> Result<u8> {
         Command::Show(options) => operator::show(&settings, options).await.map(|()| 0),
         Command::Approve(options) => operator::approve(&settings, options).await.map(|()| 0),
         Command::Reject(options) => operator::reject(&settings, options).await.map(|()| 0),
-        Command::Admin(command) => admin::run(&settings, command).await.map(|()| 0),
+        Command::Admin(command) => admin::run(&settings, command).await,
         Command::Doctor => doctor::run(&settings).await.map(|()| 0),
-        Command::Hook(_) | Command::Completions { .. } => Ok(0),
+        Command::Hook(_) | Command::Rules(_) | Command::Completions { .. } => Ok(0),
     }
 }

@@ -51,7 +51,21 @@ impl Person {
 
     /// A call, whatever its answer.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
+        self.call_if(method, path, body, None).await
+    }
+
+    /// A call that does nothing unless this version stands, whatever its answer.
+    pub async fn call_if(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        version: Option<&str>,
+    ) -> Result<Answer> {
         let mut request = self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token);
+        if let Some(version) = version {
+            request = request.header(header::IF_MATCH, version);
+        }
         if let Some(body) = body {
             request = request.json(body);
         }
