@@ -22,6 +22,7 @@ mod session;
 mod stack;
 mod statements;
 mod stream;
+mod trial;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -80,6 +81,8 @@ enum Part {
     Latency,
     /// NATS alone.
     Stream,
+    /// A draft of rules over many stored requests.
+    Try,
     /// Memory with parked agents.
     Memory,
     /// With more and more requests stored.

@@ -12,6 +12,7 @@ use super::named::{self, Rates};
 use super::rows::ENVELOPE_BYTES;
 use super::rules::{self, BesideRules};
 use super::stream::Stream;
+use super::trial::Trial;
 
 /// What is left of the rate with the fewest stored requests, at the least.
 const GROWTH_BOUND: f64 = 0.9;
@@ -74,6 +75,8 @@ pub struct Report {
     pub used_handoffs: Vec<Handoffs>,
     pub latencies: Vec<Latency>,
     pub stream: Option<Stream>,
+    /// A draft of rules over stored requests.
+    pub trial: Option<Trial>,
     /// At the end.
     pub memory: Option<Memory>,
     /// Of a fresh stack, by the number of parked agents.
@@ -106,6 +109,7 @@ impl Report {
             && self.named_ratio().is_none_or(|ratio| ratio >= named::BOUND)
             && self.rules_ratio().is_none_or(|ratio| ratio >= rules::BOUND)
             && (self.handoffs.is_empty() || per_second(&self.handoffs) >= HANDOFFS_BOUND)
+            && self.trial.as_ref().is_none_or(Trial::is_met)
             && self.growth().all(|growth| growth.service >= GROWTH_BOUND)
     }
 
@@ -186,6 +190,9 @@ impl fmt::Display for Report {
         self.fmt_rules(f)?;
         self.fmt_handoffs(f)?;
         self.fmt_latencies(f)?;
+        if let Some(trial) = &self.trial {
+            writeln!(f, "\n{trial}  {}", verdict(trial.is_met()))?;
+        }
         if let Some(Stream { pipelined, one_by_one }) = self.stream {
             writeln!(f, "\nNATS alone, acknowledged: {pipelined:.0}/s pipelined, {one_by_one:.0}/s one at a time")?;
         }

@@ -21,7 +21,7 @@ use super::rows::{ASKERS, Batch, FEW, Group, HANDLERS, IDLERS, MANY, POLLERS, ST
 use super::rules::{self, BesideRules};
 use super::scripts::Scripts;
 use super::stack::Stack;
-use super::{Options, Part, growth, memory, stream};
+use super::{Options, Part, growth, memory, stream, trial};
 use crate::agent::Agent;
 use crate::http::Connection;
 
@@ -117,6 +117,10 @@ impl<'a> Session<'a> {
         }
         if asked(Part::Stream) {
             report.stream = Some(stream::measure(&self.stack.nats_url).await.context("while publishing to NATS")?);
+        }
+        if asked(Part::Try) {
+            let tried = trial::measure(self.stack, &self.service.database).await;
+            report.trial = Some(tried.context("while trying a draft of rules")?);
         }
         if asked(Part::Growth) {
             self.measure_growth(&mut report).await.context("while measuring growth")?;
