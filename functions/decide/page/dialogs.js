@@ -61,7 +61,7 @@ const KEYS = [
   [['J', '↓'], 'Next request'], [['K', '↑'], 'Previous request'], [['Enter'], 'Open it, or go to its text'],
   [['A'], 'Approve'], [['R'], 'Reject'], [['E'], 'Edit, and approve with changes'], [['T'], 'Respond with text or a form'], [['Ctrl Enter', '⌘ Enter'], 'Send the answer'],
   [['X'], 'Select the request, to answer several at once'], [['Shift A', 'Shift R'], 'Approve, reject the selected'],
-  [['/'], 'Search'], [['Esc'], 'Step back: form, search, request, list'], [['?'], 'This list'],
+  [['Alt ↑', 'Alt ↓'], 'Move the rule, in the list of rules'], [['/'], 'Search'], [['Esc'], 'Step back: form, search, request, list'], [['?'], 'This list'],
 ];
 
 export function showKeys({ on, set }) {

@@ -30,7 +30,7 @@ export function createTry({ draft, refused, open }) {
   const asIf = h('input', { type: 'checkbox', id: 'try-as-if', checked: true });
   const asIfField = h('label', { class: 'check-field', for: 'try-as-if' }, asIf, h('span', {}, 'As if this rule were enforced'));
   const go = h('button', { type: 'button', class: 'button primary', id: 'try-start', onclick: () => start() }, 'Try the draft');
-  const cancel = h('button', { type: 'button', class: 'button', id: 'try-cancel', hidden: true, onclick: () => stop('Cancelled: these are the requests that were tried until then.') }, 'Cancel');
+  const cancel = h('button', { type: 'button', class: 'button', id: 'try-cancel', hidden: true, onclick: () => { stop('Cancelled: these are the requests that were tried until then.'); if (sum) drawExamples(); } }, 'Cancel');
   const bar = h('progress', { max: '1', 'aria-label': 'How much of the time is tried' });
   const status = h('p', { class: 'try-status', role: 'status' });
   const error = h('p', { class: 'composer-error', role: 'alert' });
@@ -102,6 +102,7 @@ export function createTry({ draft, refused, open }) {
     } catch (failure) {
       if (control !== mine) return;
       setRunning(false);
+      results.hidden = true; // they are of another draft
       setText(status, '');
       setText(error, failure.status === 422 ? 'The draft has faults: they are shown at their places.' : refusalWords(failure).replace('Nothing was recorded: ', '').replace(/ It is not known whether it arrived\./, ''));
       if (failure.status === 422) refused(failure.body.errors ?? [], sent);
@@ -109,6 +110,7 @@ export function createTry({ draft, refused, open }) {
   }
 
   function drawSum() {
+    results.hidden = false;
     bar.value = sum.part;
     const share = sum.same + sum.differs ? Math.floor((100 * sum.same) / (sum.same + sum.differs)) : 0;
     setText(status, `${sum.isWhole ? '' : `${Math.floor(100 * sum.part)} % · `}${number(sum.tried)} ${sum.tried === 1 ? 'request' : 'requests'} tried${sum.tried ? `: ${number(sum.same)} end the same (${share} %), ${number(sum.differs)} otherwise` : '.'}`);
