@@ -20,8 +20,9 @@ const nothing = () => ({ tried: 0, counts: { approved: 0, rejected: 0, asked: 0,
  */
 export async function tryOut(rules, { from, to, signal, step }) {
   const sum = nothing();
-  for (let slice = 0; slice < SLICES; slice += 1) {
-    const edge = (n) => new Date(Math.round(to - ((to - from) * n) / SLICES)).toISOString();
+  const slices = Math.max(1, Math.min(SLICES, Math.floor(to - from))); // none is empty
+  for (let slice = 0; slice < slices; slice += 1) {
+    const edge = (n) => new Date(Math.round(to - ((to - from) * n) / slices)).toISOString();
     const [end, begin] = [edge(slice), edge(slice + 1)];
     let cursor = null;
     do {
@@ -29,7 +30,7 @@ export async function tryOut(rules, { from, to, signal, step }) {
       if (signal.aborted) return sum;
       add(sum, page);
       cursor = page.next_cursor ?? null;
-      if (!cursor) sum.part = (slice + 1) / SLICES;
+      if (!cursor) sum.part = (slice + 1) / slices;
       sum.isWhole = sum.part === 1;
       step(sum);
     } while (cursor);
