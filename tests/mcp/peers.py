@@ -23,13 +23,14 @@ class Python:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connected(cls, target: Any, mode: str):
+    async def connected(cls, target: Any, mode: str, elicits: bool):
         async def confirm(_context: Any, _params: Any) -> ElicitResult:
             return ElicitResult(action="accept", content={"word": "yes"})
 
         server = target if isinstance(target, str) else StdioServerParameters(**target)
         info = Implementation(name="python-client", version="1")
-        async with Client(server, mode=mode, elicitation_callback=confirm, client_info=info) as client:
+        asked = confirm if elicits else None
+        async with Client(server, mode=mode, elicitation_callback=asked, client_info=info) as client:
             yield cls(client)
 
     async def call(self, name: str, arguments: dict | None = None, progress: bool = False) -> dict:
@@ -68,7 +69,7 @@ class Node:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connected(cls, target: Any, _mode: str):
+    async def connected(cls, target: Any, _mode: str, _elicits: bool):
         program = ["node", str(HERE / "client.mjs"), json.dumps(target)]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(*program, stdin=pipe, stdout=pipe, cwd=HERE, limit=1 << 24)
@@ -122,10 +123,12 @@ class Node:
 CLIENTS = {"python": (Python, "legacy"), "stateless": (Python, "auto"), "node": (Node, "")}
 
 
-def connected(kind: str, target: Any):
-    """A client of this kind, connected to a server that it starts, or to one at an address."""
+def connected(kind: str, target: Any, elicits: bool = True):
+    """A client of this kind, connected to a server that it starts, or to one at an address.
+
+    The Python client opens links, too, where it elicits at all."""
     client, mode = CLIENTS[kind]
-    return client.connected(target, mode)
+    return client.connected(target, mode, elicits)
 
 
 def text(result: dict) -> str:

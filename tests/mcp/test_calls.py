@@ -127,9 +127,11 @@ async def test_two_clients_at_once_run_twice_only_if_both_were_approved(gateway)
         assert gateway.done() == ["pay maria 12.5"] * 2
 
 
+@pytest.mark.parametrize("way", ["stdio-stdio", "http-stdio", "http-http"])
 @pytest.mark.parametrize("client", ["python", "stateless", "node"])
-async def test_a_call_that_its_client_takes_back_is_withdrawn(gateway, client):
-    async with gateway.client(client) as peer:
+async def test_a_call_that_its_client_takes_back_is_withdrawn(gateway, client, way):
+    # One that is shown the page first has its answer, and calls again: there is a time in which it does not wait.
+    async with connected(client, await gateway.reached(way, "python"), elicits=False) as peer:
         call = asyncio.create_task(peer.call(*PAY))
         [item] = await gateway.pending()
         call.cancel()
@@ -137,6 +139,24 @@ async def test_a_call_that_its_client_takes_back_is_withdrawn(gateway, client):
         assert (detail["decision"]["outcome"], detail["decision"]["cause"]) == ("cancelled", "agent")
         assert text(await peer.call("balance", {"account": "a"})) == "a: 7"
     assert gateway.done() == []
+
+
+async def test_a_client_by_http_that_goes_without_a_word_leaves_its_question_open(gateway):
+    url = await gateway.reached("http-stdio", "python")
+    async with connected("node", url) as peer:
+        call = asyncio.create_task(peer.call(*PAY))
+        [item] = await gateway.pending()
+        peer.process.kill()
+        await peer.process.wait()
+        call.cancel()
+    assert [it["request_id"] for it in await gateway.asked()] == [item["request_id"]]
+    async with connected("node", url) as peer:
+        call = asyncio.create_task(peer.call(*PAY))
+        await asyncio.sleep(1)
+        assert [it["request_id"] for it in await gateway.asked()] == [item["request_id"]]
+        await gateway.decide(item["request_id"])
+        assert text(await call) == "paid 12.5 to maria"
+    assert gateway.done() == ["pay maria 12.5"]
 
 
 async def test_an_error_of_the_tool_is_on_record_as_failed(gateway):
