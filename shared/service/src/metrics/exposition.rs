@@ -3,7 +3,7 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 use relaytrace_store::Seen;
@@ -56,15 +56,24 @@ impl Family {
         };
         let mut series = encoder.encode_descriptor(name, self.help, unit, kind)?;
         match &self.values {
-            Values::Histograms(all) => all.iter().try_for_each(|(labels, seen)| {
-                series.encode_family(labels)?.encode_histogram::<NoLabelSet>(seen.sum, seen.count, &seen.buckets, None)
+            Values::Histograms(all) => all.iter().try_for_each(|(labels, Seen { buckets, count, sum })| {
+                each(&mut series, labels, |one| one.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None))
             }),
             Values::Gauges(all) => {
-                all.iter().try_for_each(|(labels, value)| series.encode_family(labels)?.encode_gauge(value))
+                all.iter().try_for_each(|(labels, value)| each(&mut series, labels, |one| one.encode_gauge(value)))
             }
             Values::Counter(count) => series.encode_counter::<NoLabelSet, u64, u64>(count, None),
         }
     }
+}
+
+/// Encodes one series; without labels it has no braces either.
+fn each(
+    series: &mut MetricEncoder<'_>,
+    labels: &Labels,
+    encode: impl FnOnce(&mut MetricEncoder<'_>) -> fmt::Result,
+) -> fmt::Result {
+    if labels.is_empty() { encode(series) } else { encode(&mut series.encode_family(labels)?) }
 }
 
 #[derive(Debug)]
