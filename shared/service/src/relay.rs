@@ -39,7 +39,7 @@ impl Relay {
         traceparent: String,
     ) -> Result<(RequestState, Option<Delivered>, bool)> {
         let (store, events) = (self.store.clone(), self.events.clone());
-        self.finish(async move {
+        self.finish(Box::pin(async move {
             Ok(match store.submit(&caller, submission, taking, Some(&traceparent)).await? {
                 Submitted::Created(request, event) => {
                     events.submitted(&request.agent_id, request.request_id);
@@ -54,7 +54,7 @@ impl Relay {
                     ((request, delivered.map(|delivered| *delivered), false), None)
                 }
             })
-        })
+        }))
         .await
     }
 

@@ -32,8 +32,11 @@ pub struct Trace(pub Arc<TraceContext>);
 
 const NONCE: HeaderName = HeaderName::from_static("relaytrace-nonce");
 
+/// What the edge knows besides the call.
+type Surroundings = (AppState, Arc<KnownParameters>, Arc<Dialects>, Arc<Calls>);
+
 pub(super) async fn edge(
-    State((state, known, dialects, calls)): State<(AppState, Arc<KnownParameters>, Arc<Dialects>, Arc<Calls>)>,
+    State((state, known, dialects, calls)): State<Surroundings>,
     mut request: Request,
     next: Next,
 ) -> Response {
