@@ -11,10 +11,10 @@ import { PRIORITIES } from './state.js';
 /** Objects that mean nothing when they are empty. */
 const PRUNED = new Set(['not', 'at_most', 'escalate']);
 const isObject = (value) => isBranch(value) && !Array.isArray(value);
-export const at = (value, path) => path.reduce((here, name) => (isObject(here) && Object.hasOwn(here, name) ? here[name] : undefined), value);
+const at = (value, path) => path.reduce((here, name) => (isObject(here) && Object.hasOwn(here, name) ? here[name] : undefined), value);
 
 /** The same with one part changed; `undefined` takes it out. */
-export function withPart(value, [name, ...rest], part) {
+function withPart(value, [name, ...rest], part) {
   const here = isObject(value) ? value : {};
   const inner = rest.length ? withPart(here[name], rest, part) : part;
   if (inner === undefined || (rest.length && PRUNED.has(name) && !Object.keys(inner).length)) {

@@ -86,7 +86,7 @@ function askWords(ask) {
 }
 
 /** What a rule does: "approve: small and known, at most 5 times in 1 hour". */
-export function thenWords(then) {
+function thenWords(then) {
   if (!isObject(then)) return 'do nothing that can be read';
   if (then.decide === undefined) return isObject(then.ask) ? askWords(then.ask) : 'do nothing yet';
   const limit = isObject(then.at_most) ? `, at most ${clause(then.at_most.count ?? '?')} times in ${span(then.at_most.per_seconds ?? 0)}` : '';
