@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use relaytrace_domain::signing::attestation_jwk;
@@ -89,8 +89,25 @@ pub struct Secrets {
     /// Secrets of channels are encrypted with it; empty in a file from before there were any.
     #[serde(default)]
     channel_key: String,
+    /// Messages to browsers are signed with it; absent in a file from before there were any.
+    vapid_key: Option<VapidKey>,
     /// Of the other tenant's agent; absent in a file from before there was one.
     other_agent: Option<AgentSecrets>,
+}
+
+/// A P-256 key as PKCS#8 PEM, and its public half as browsers want it.
+#[derive(Serialize, Deserialize)]
+struct VapidKey {
+    private: String,
+    public: String,
+}
+
+impl VapidKey {
+    fn generate() -> anyhow::Result<Self> {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
+        let private = pem::encode(&pem::Pem::new("PRIVATE KEY", pair.to_pkcs8v1()?.as_ref()));
+        Ok(Self { private, public: BASE64_URL_SAFE_NO_PAD.encode(pair.public_key()) })
+    }
 }
 
 /// The keys of one agent.
@@ -131,6 +148,7 @@ impl Secrets {
             agent: AgentSecrets::generate("local")?,
             bearer_master: new_secret(),
             channel_key: new_secret(),
+            vapid_key: Some(VapidKey::generate()?),
             other_agent: Some(AgentSecrets::generate(OTHER_TENANT)?),
         };
         write_private(path, &serde_json::to_string_pretty(&secrets)?)?;
@@ -148,6 +166,9 @@ impl Secrets {
         }
         if self.channel_key.is_empty() {
             self.channel_key = new_secret();
+        }
+        if self.vapid_key.is_none() {
+            self.vapid_key = Some(VapidKey::generate()?);
         }
         if self.other_agent.is_none() {
             self.other_agent = Some(AgentSecrets::generate(OTHER_TENANT)?);
@@ -192,7 +213,17 @@ impl Secrets {
             ("EGRESS_ALLOW", "http://127.0.0.1".to_owned()),
             ("BIND_ADDRESS", "127.0.0.1".to_owned()),
         ];
-        Ok(variables.map(|(name, value)| (name.to_owned(), value)).into())
+        let mut variables = HashMap::from(variables.map(|(name, value)| (name.to_owned(), value)));
+        if let Some(VapidKey { private, public }) = &self.vapid_key {
+            let of_browsers = [
+                ("VAPID_PRIVATE_KEY", private.clone()),
+                ("VAPID_PUBLIC_KEY", public.clone()),
+                ("VAPID_SUBJECT", "mailto:nobody@relaytrace.invalid".to_owned()),
+                ("WEB_PUSH_HOSTS", "127.0.0.1".to_owned()),
+            ];
+            variables.extend(of_browsers.map(|(name, value)| (name.to_owned(), value)));
+        }
+        Ok(variables)
     }
 
     /// A person's token, good for 30 days.

@@ -22,7 +22,7 @@ type Route = (String, String);
 
 const COMMON: [&str; 2] = ["/healthz", "/readyz"];
 /// The page is not an API: the document does not describe it.
-const PAGE: [&str; 2] = ["/", "/page/{file}"];
+const PAGE: [&str; 3] = ["/", "/page/{file}", "/sw.js"];
 
 /// Every answer to it is 200 (contract, "Claude Code").
 const HOOK: &str = "/v1/hooks/claude-code";

@@ -80,6 +80,21 @@ def test_freezes_stand_as_the_file_says(administrator, people):
     assert apply(administrator, json.dumps(absent))[1] == "changed 0\n"
 
 
+def test_channels_stand_as_the_file_says_and_their_secrets_are_never_shown(administrator, people):
+    name, secret = f"apply-{secrets.token_hex(4)}", "whsec_" + "A" * 43 + "="
+    channel = {"channel_id": name, "kind": "webhook", "config": {"url": "http://127.0.0.1:9/", "secret": secret},
+               "events": ["requested"], "match": {"agents": [name]}}
+    code, out, err = apply(administrator, json.dumps({"channels": [channel]}))
+    assert code == 0 and out.endswith("changed 1\n") and secret not in out + err, err
+    assert apply(administrator, json.dumps({"channels": [channel]}))[1] == "changed 0\n"
+    changed = channel | {"events": ["requested", "escalated"]}
+    assert apply(administrator, json.dumps({"channels": [changed]}))[1] == f"~ channel {name}\nchanged 1\n"
+    assert people.admin("GET", f"/v1/admin/channels/{name}")["events"] == ["requested", "escalated"]
+    absent = {"channels": [{"channel_id": name, "absent": True}]}
+    assert apply(administrator, json.dumps(absent))[1].endswith("changed 1\n")
+    assert apply(administrator, json.dumps(absent))[1] == "changed 0\n"
+
+
 def test_faults_are_named_and_a_key_never_changes(administrator, tmp_path):
     name, kept = f"apply-{secrets.token_hex(4)}", str(tmp_path / "secrets.json")
     text = FILE.format(agent=name)

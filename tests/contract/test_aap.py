@@ -10,8 +10,10 @@ import uuid
 import httpx
 import psycopg
 import pytest
+from standardwebhooks import Webhook
 
 from agent import action_digest
+from receivers import Receiver
 from support import (
     expect,
     export_chain,
@@ -520,11 +522,43 @@ def test_a_cap_is_a_limit_that_passes(aap, admin):
     assert int(response.headers["retry-after"]) >= 1
 
 
-def test_an_instance_cannot_be_registered_yet(aap, admin, agent, stack):
+def aap_receiver(path, body):
+    message = json.loads(body)
+    return (200, json.dumps({"challenge": message["challenge"]}).encode()) if "challenge" in message else (204, b"")
+
+
+def test_an_instance_is_a_key_of_the_same_agent_and_its_receiver_is_told(aap, admin, agent, operator, stack):
     body = {"instance_name": "x"}
     expect_error(aap.call("POST", "/instances", "k", json=body), 403, "forbidden")
     provisioner = Aap(stack["base_url"], bearer(admin, agent, scopes=["provision"]), agent.agent_id)
-    expect_error(provisioner.call("POST", "/instances", "k", json=body), 404, "not_found")
+    secret = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+    with Receiver(aap_receiver) as receiver:
+        delivery = {"type": "webhook", "url": f"{receiver.url}/aap", "registration_id": "r-1", "signing_secret": secret}
+        made = provisioner.call("POST", "/instances", "k", json=body | {"delivery": delivery})
+        assert made.status_code == 201 and set(made.json()) == {"instance", "credential"}, made.text
+        assert set(made.json()["instance"]) == {"id", "name"} and made.json()["instance"]["name"] == "x"
+        again = provisioner.call("POST", "/instances", "k", json=body | {"delivery": delivery})
+        assert again.status_code == 200 and again.json() == made.json()
+        expect_error(provisioner.call("POST", "/instances", "k", json=body), 409, "idempotency_conflict")
+        [asked] = receiver.told("/aap")
+        assert Webhook(secret).verify(asked["bytes"], asked["headers"]) == asked["body"]
+        assert set(asked["body"]) == {"id", "type", "registration_id", "instance_id", "created_at", "challenge"}
+        instance_id = made.json()["instance"]["id"]
+        assert (asked["body"]["registration_id"], asked["body"]["instance_id"]) == ("r-1", instance_id)
+
+        instance = Aap(stack["base_url"], made.json()["credential"]["token"], agent.agent_id)
+        request_id = instance.created()["id"]
+        expect(operator.decide(request_id, "approve"), 201)
+        told = wait_until(lambda: receiver.told("/aap")[1:])[0]
+        message = Webhook(secret).verify(told["bytes"], told["headers"])
+        assert message == {"id": told["headers"]["webhook-id"], "type": "request.resolved", "instance_id": instance_id,
+                           "request_id": request_id, "created_at": message["created_at"]}
+        expect_error(provisioner.call("POST", "/instances", "k", json=body | {"delivery": delivery}), 409, "already_terminal")
+        for url in (f"{receiver.url.replace('http', 'https')}/aap", "https://10.0.0.1/", "http://127.0.0.1:9/", "x"):
+            refused = provisioner.call("POST", "/instances", "other", json={"delivery": delivery | {"url": url}})
+            expect_error(refused, 422, "webhook_verification_failed")
+    shown = admin.get(f"/v1/admin/agents/{agent.agent_id}").text + admin.get("/v1/admin/log", params={"limit": 200}).text
+    assert secret not in shown and instance_id in shown
 
 
 def test_another_method_is_an_error_of_the_protocol(aap):

@@ -36,6 +36,8 @@ from support import (
 METHODS = {"get", "put", "post", "delete", "patch"}
 REASON = "Somebody else's"
 DIGEST = "sha256:" + "0" * 64
+# The public key of RFC 8291's example.
+POINT = "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4"
 
 
 # ---------------------------------------------------------------- two tenants
@@ -50,6 +52,7 @@ class Side:
     agent: Agent
     bearer: Person
     executor: Person | None = None
+    provisioner: Person | None = None
     ids: dict = field(default_factory=dict)
 
 
@@ -83,6 +86,13 @@ def orders_of(side: Side, ids: dict) -> None:
     order = {"replay_key": ids["replay_key"], "target": "deliveries", "scope": {"request_ids": [ids["dead"]]},
              "reason": REASON, "dry_run": True}
     ids["replay_id"] = expect(side.admin.post("/v1/admin/replay", json=order), 202)["replay_id"]
+    subscription = {"endpoint": f"http://127.0.0.1:9/{ids['title']}", "keys": {"p256dh": POINT, "auth": "A" * 22}, "priorities": ["P1"]}
+    expect(side.operator.call("PUT", f"/v1/hitl/push-subscriptions/{ids['subscription_id']}", json=subscription), 200)
+    key = {"key_id": new_key_id(), "alg": "bearer", "scopes": ["provision"]}
+    made = expect(side.admin.post(f"/v1/admin/agents/{side.agent.agent_id}/keys", json=key), 201)
+    side.provisioner = Person(side.admin.http, made["token"])
+    instance = side.provisioner.post("/aap/v1/instances", headers={"idempotency-key": ids["instance_key"]}, json={"instance_name": "x"})
+    ids["instance_id"] = expect(instance, 201)["instance"]["id"]
     groups = expect(side.operator.get("/v1/hitl/me"), 200)["groups"]
     for name in (ids["delegation_id"], f"{ids['delegation_id']}-2"):
         told_of = {"to": f"deputy-of-{ids['title']}", "groups": groups[:1], "until": in_seconds(3600), "reason": REASON}
@@ -93,7 +103,7 @@ def fresh_ids() -> dict:
     """Ids of the right form that are nobody's."""
     mark = secrets.token_hex(8)
     names = ("freeze_id", "replay_key", "operator_id", "delegation_id", "channel_id", "subscription_id", "tenant_id", "group",
-             "client_request_key", "session")
+             "client_request_key", "session", "instance_key")
     requests = ("pending", "approved", "dead", "bridged", "delivery_id", "dead_letter_id", "policy_id", "replay_id")
     return {name: f"{name.replace('_', '-')[:4]}-{mark}" for name in names} | {name: str(uuid.uuid4()) for name in requests} | {
         "agent_id": f"t-{mark}", "key_id": f"k-{mark}", "title": f"Title-{mark}", "action_type": f"type.{mark}",
@@ -223,6 +233,11 @@ def replays() -> list:
     ]
 
 
+def browser(ids):
+    """The same browser for each id: a subscription of another tenant's is not told from one that is nobody's."""
+    return {"endpoint": "http://127.0.0.1:9/browser", "keys": {"p256dh": POINT, "auth": "A" * 22}, "priorities": ["P1"]}
+
+
 def channel(ids):
     config = {"url": "http://127.0.0.1:9/", "secret": "whsec_" + "A" * 44}
     return {"kind": "webhook", "config": config, "events": ["requested"], "match": {"agents": [ids["agent_id"]]}}
@@ -266,7 +281,11 @@ TRIES = {
     "POST /aap/v1/requests/{request_id}/consume": of_each_state(
         [Try("bearer", headers=lambda ids: {"idempotency-key": "attempt-1234567890"})]),
     "POST /aap/v1/requests/{request_id}/outcome": of_each_state(by("bearer", REPORT)),
-    "POST /aap/v1/instances": by("bearer", lambda ids: {"name": ids["agent_id"]}),
+    "POST /aap/v1/instances": by("bearer", {}) + [
+        Try("provisioner", headers=lambda ids: {"idempotency-key": ids["instance_key"]}, body=lambda ids: {"instance_name": "x"}),
+        Try("provisioner", headers=lambda ids: {"idempotency-key": ids["instance_key"]}, body=lambda ids: {"delivery": {
+            "type": "webhook", "url": "http://127.0.0.1:9/", "registration_id": ids["agent_id"], "signing_secret": "whsec_" + "A" * 44}}),
+    ],
     "POST /v1/hooks/claude-code": by("bearer", hook),
     # Operators.
     "GET /v1/hitl/me": by("operator"),
@@ -283,6 +302,10 @@ TRIES = {
         each for who in ("operator", "admin") for each in of_each_state(by(who, *assignments()))],
     "PUT /v1/hitl/requests/{request_id}/claim": of_each_state(by("operator", {"seconds": 60})),
     "DELETE /v1/hitl/requests/{request_id}/claim": of_each_state(by("operator")),
+    "GET /v1/hitl/push-subscriptions": by("operator"),
+    # Each person's own: the name is everybody's to use.
+    "PUT /v1/hitl/push-subscriptions/{subscription_id}": by("operator", browser, {}),
+    "DELETE /v1/hitl/push-subscriptions/{subscription_id}": by("operator"),
     "GET /v1/hitl/delegations": [each for who in ("operator", "admin") for each in searched(who, limit=200)],
     # Of a group that the caller is not in: the name is free in each tenant.
     "PUT /v1/hitl/delegations/{delegation_id}": by("operator", lambda ids: {
@@ -374,7 +397,8 @@ def ask(ours: Side, operation: str, attempt: Try, ids: dict) -> httpx.Response:
         return http.request(method, path, **request)
     if attempt.by == "agent":
         return ours.agent.call(method, path, **request)
-    caller = {"operator": ours.operator, "admin": ours.admin, "bearer": ours.bearer, "executor": ours.executor}[attempt.by]
+    caller = {"operator": ours.operator, "admin": ours.admin, "bearer": ours.bearer, "executor": ours.executor,
+              "provisioner": ours.provisioner}[attempt.by]
     return caller.call(method, path, **request)
 
 
@@ -384,7 +408,8 @@ EACH = [
     (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+Z"), "<time>"),
     (re.compile(r"sha256:[0-9a-f]{64}"), "<digest>"),
     (re.compile(r'"trace_id":"[0-9a-f]{32}"'), '"trace_id":"<trace>"'),
-    (re.compile(r"replay-[0-9a-f]{16}|k-[0-9a-f]{16}"), "<fresh>"),
+    (re.compile(r"replay-[0-9a-f]{16}|k-[0-9a-f]{16}|aap-[0-9a-f]{32}"), "<fresh>"),
+    (re.compile(r"rtk_<fresh>_[\w-]{43}"), "<token>"),
     (re.compile(r'"(request_id|id)":"[0-9a-f]{32}"'), r'"\1":"<trace>"'),
 ]
 OF_THE_MOMENT = {"date", "content-digest", "signature", "signature-input", "content-length"}
@@ -402,7 +427,7 @@ def told(response: httpx.Response, *sent: dict) -> tuple:
 
 
 MARKS = ("agent_id", "key_id", "title", "action_type", "pending", "approved", "dead", "bridged", "dead_letter_id", "policy_id",
-         "freeze_id", "channel_id", "replay_key", "replay_id", "group", "client_request_key", "delegation_id")
+         "freeze_id", "channel_id", "replay_key", "replay_id", "group", "client_request_key", "delegation_id", "subscription_id")
 tried = {"routes": 0, "tries": 0}
 
 
@@ -498,6 +523,7 @@ def seen(side: Side) -> list:
         expect(side.admin.get(f"/v1/admin/channels/{ids['channel_id']}"), 200),
         expect(side.admin.get(f"/v1/admin/replays/{ids['replay_id']}"), 200),
         expect(side.operator.get("/v1/hitl/delegations"), 200),
+        expect(side.operator.get("/v1/hitl/push-subscriptions"), 200),
     ]
 
 

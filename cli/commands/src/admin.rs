@@ -9,6 +9,7 @@ use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::channels::{self, ChannelWanted};
 use crate::exit::{Fault, Result};
 use crate::people::Person;
 use crate::rules::{self, Case, Draft};
@@ -21,7 +22,7 @@ const FREEZES: &str = "/v1/admin/freezes";
 /// Administration.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Bring agents, keys, timeout policies, freezes and rules to what a file says.
+    /// Bring agents, keys, timeout policies, freezes, channels and rules to what a file says.
     Apply(Options),
     /// Rules of a relay.
     #[command(subcommand)]
@@ -44,6 +45,8 @@ Example (YAML or JSON):
     - {agent_id: billing-agent, action_type: refund.create, priority: P2, respond_within_seconds: 3600, consume: required}
   freezes:
     - {freeze_id: audit, action_type: refund.create, mode: hold, until: 2026-12-01T00:00:00Z, reason: Audit}
+  channels:
+    - {channel_id: oncall, kind: email, config: {to: [oncall@example.org]}, events: [requested, escalated]}
   rules:
     - name: production is asked of two
       mode: enforce
@@ -74,6 +77,7 @@ pub struct Wanted {
     agents: Vec<AgentWanted>,
     timeout_policies: Vec<PolicyWanted>,
     freezes: Vec<FreezeWanted>,
+    channels: Vec<ChannelWanted>,
     /// The whole document of rules; `None`: they stay as they are.
     rules: Option<Vec<Value>>,
     /// Why the rules are so.
@@ -138,8 +142,8 @@ struct FreezeWanted {
 }
 
 /// What has to be done, said as it is done.
-struct Applying<'a> {
-    person: &'a Person,
+pub(crate) struct Applying<'a> {
+    pub(crate) person: &'a Person,
     is_dry: bool,
     secrets: BTreeMap<String, Value>,
     secrets_file: Option<&'a Path>,
@@ -181,6 +185,7 @@ async fn apply(settings: &Settings, options: &Options) -> Result<()> {
     }
     applying.policies(&wanted.timeout_policies).await?;
     applying.freezes(&wanted.freezes).await?;
+    channels::apply(&mut applying, &wanted.channels).await?;
     if let Some(draft) = &draft {
         applying.changed += rules::apply(&person, draft, options.dry_run).await?;
     }
@@ -202,7 +207,13 @@ pub fn read(path: &Path) -> Result<Wanted> {
 
 impl Applying<'_> {
     /// One change: said, and made unless it is a rehearsal.
-    async fn change(&mut self, said: &str, method: Method, path: &str, body: Option<Value>) -> Result<Option<Value>> {
+    pub(crate) async fn change(
+        &mut self,
+        said: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Option<Value>> {
         self.changed += 1;
         out!("{said}");
         if self.is_dry {

@@ -3,6 +3,7 @@
 mod admin;
 mod ask;
 mod asking;
+mod channels;
 mod doctor;
 mod executable;
 mod exit;

@@ -5,6 +5,7 @@
 mod aap;
 mod claude_code;
 
+use aap::instances;
 use relaytrace_domain::{AckResult, Cause, DecidedEntry, Error, Outcome, RequestId, Result, Timestamp};
 use relaytrace_service::http::Routes;
 use relaytrace_service::{AppState, DatabaseAuthority};
@@ -18,10 +19,12 @@ pub fn router() -> Routes {
         aap::cancel,
         aap::consume,
         aap::outcome,
-        aap::provision,
+        instances::provision,
         claude_code::hook
     )
-    .needing(DatabaseAuthority::Agent, |needs| needs.responses().causes(&[Cause::Agent, Cause::Policy]))
+    .needing(DatabaseAuthority::Agent, |needs| {
+        needs.responses().bearer().channels().causes(&[Cause::Agent, Cause::Policy])
+    })
     .speaking(aap::DIALECT)
     .speaking(claude_code::DIALECT)
 }

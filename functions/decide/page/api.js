@@ -138,6 +138,11 @@ export async function getDelegations() {
 }
 export const delegate = (id, body) => send(delegation(id), isAnything, { method: 'PUT', body });
 export const endDelegation = (id) => send(delegation(id), isAnything, { method: 'DELETE' });
+const subscription = (id) => `/v1/hitl/push-subscriptions/${encodeURIComponent(id)}`;
+export const getPush = () => send('/v1/hitl/push-subscriptions', (answer) => isObject(answer) && (answer.public_key === null || isText(answer.public_key)));
+export const setPush = (id, body) => send(subscription(id), isAnything, { method: 'PUT', body });
+/** Also while the page goes away. */
+export const endPush = (id) => send(subscription(id), isAnything, { method: 'DELETE', keepalive: true });
 
 const RULES = '/v1/admin/rules';
 /** The rules that stand, or a version of them: {version, rules, note, created_at, created_by, …}. */

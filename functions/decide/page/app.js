@@ -29,6 +29,7 @@ import { letterKeys, listenToKeys } from './keys.js';
 import { createLoop } from './live.js';
 import { failureWords, refusalWords } from './problems.js';
 import { bindTabs, drawTop } from './top.js';
+import { dropPush, renewPush, startWorker } from './push.js';
 import { now, tick } from './time.js';
 
 const [TOP, MORE] = [100, 200]; // items asked for at once: each second, and while scrolling on
@@ -414,6 +415,7 @@ async function learnWhoIam(session) {
   if (state.session !== session) return;
   state.session = { ...session, id: who.id, name: String(who.name || who.id), roles: who.roles.map(String), groups: (who.groups ?? []).map(String), tenant: String(who.tenant ?? '') };
   draw();
+  renewPush(me());
 }
 
 /** Another person at this page starts with nothing of the last one's. */
@@ -445,6 +447,7 @@ function leave() {
 }
 
 function signOut() {
+  dropPush();
   tabs.end();
   leave();
 }
@@ -487,6 +490,7 @@ listenToKeys({
 });
 setInterval(() => { if (document.hidden || state.gate) return; tickList(); detailView.tickDetail(); tick(document); if (state.detail) composer.update(blocks(state.detail)); }, 1000);
 api.onSignedOut(() => closeGate('ended'));
+startWorker((id) => open(id, true));
 
 newQueue();
 const session = returned?.token ? readToken(returned.token) : restoreSession();

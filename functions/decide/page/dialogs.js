@@ -2,6 +2,7 @@
 
 import { h, byId, safeText } from './dom.js';
 import { alertsOn, setAlerts } from './alerts.js';
+import { pushField } from './push.js';
 import { exact } from './time.js';
 
 /** Says what was done; goes away by itself. */
@@ -81,6 +82,7 @@ export function showSettings(session, { signOut, renew, delegations }) {
       session.tenant && session.tenant !== 'default' ? ['; tenant: ', h('bdi', {}, safeText(session.tenant))] : ''),
     checkbox('alerts-on', 'Alert me to new P1 requests: a sound, and a notification while this page is not in front', alertsOn(),
       async (on) => { said.textContent = await setAlerts(on); }),
+    delegations ? pushField(session.id ?? session.sub, (words) => { said.textContent = words; }) : '', // of those who may decide
     said,
     h('div', { class: 'bar-row' },
       delegations ? h('button', { type: 'button', class: 'button', id: 'delegations', onclick: () => { dialog.close(); delegations(); } }, 'Delegations…') : '',

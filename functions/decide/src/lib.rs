@@ -3,6 +3,7 @@
 mod answer;
 mod assignment;
 mod batch;
+mod browsers;
 mod conditional;
 mod delegations;
 mod detail;
@@ -41,12 +42,16 @@ pub fn router() -> Routes {
         delegations::list,
         delegations::set,
         delegations::end,
+        browsers::list,
+        browsers::set,
+        browsers::end,
         receipt_keys,
         page::openapi
     )
     .route("/v1/hitl/requests", MethodRouter::new().fallback(queue::not_allowed))
     .route("/", get(page::index))
     .route("/page/{file}", get(page::asset))
+    .route("/sw.js", get(page::service_worker))
     .needing(DatabaseAuthority::People, |needs| needs.receipts().causes(&[Cause::Operator]))
 }
 

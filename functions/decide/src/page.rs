@@ -36,12 +36,21 @@ pub async fn index(State(state): State<AppState>, asked: HeaderMap) -> Result<Re
     static_file(&state, &asked, "text/html; charset=utf-8", page.into_bytes())
 }
 
+/// The service worker: at the page's own place, as it sees no more than what is below it.
+pub async fn service_worker(State(state): State<AppState>, asked: HeaderMap) -> Result<Response> {
+    let file = PAGE.get_file("sw.js").ok_or(Error::NotFound)?;
+    static_file(&state, &asked, "text/javascript; charset=utf-8", file.contents().to_vec())
+}
+
 pub async fn asset(Path(name): Path<String>, State(state): State<AppState>, asked: HeaderMap) -> Result<Response> {
-    let file = PAGE.get_file(&name).filter(|_| name != "index.html").ok_or(Error::NotFound)?;
+    let file =
+        PAGE.get_file(&name).filter(|_| !matches!(name.as_str(), "index.html" | "sw.js")).ok_or(Error::NotFound)?;
     let content_type = match name.rsplit('.').next() {
         Some("js") => "text/javascript; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
         Some("svg") => "image/svg+xml",
+        Some("png") => "image/png",
+        Some("webmanifest") => "application/manifest+json",
         _ => return Err(Error::NotFound),
     };
     static_file(&state, &asked, content_type, file.contents().to_vec())
@@ -61,8 +70,8 @@ fn static_file(state: &AppState, asked: &HeaderMap, content_type: &'static str, 
     // The page loads its own files, talks to this API and, to sign in, to the issuer.
     let issuer = state.page.login.as_ref().map_or("", |login| &login.origin);
     let policy = format!(
-        "default-src 'self'; connect-src 'self' {issuer}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; \
-         require-trusted-types-for 'script'"
+        "default-src 'self'; connect-src 'self' {issuer}; manifest-src 'self'; worker-src 'self'; frame-ancestors 'none'; \
+         base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
     );
     let policy = HeaderValue::try_from(policy).map_err(Error::internal)?;
     let mut response = conditional::bytes(asked, content_type, "no-cache", body)?;

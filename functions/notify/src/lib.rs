@@ -1,4 +1,4 @@
-//! `notify`: tells people by channels and agents by push what has happened.
+//! `notify`: tells people by channels and in their browsers, and agents by push, what has happened.
 //!
 //! Its queue is filled by the statement that deletes events from the outbox, so that NATS loses nothing of it. Each listener
 //! is told at least once, and knows a repetition by its id. Any number of notifiers may run: what one has taken, others
@@ -59,7 +59,7 @@ impl NotifyReport {
 
 /// The routes of this function.
 pub fn router() -> Routes {
-    relaytrace_service::routes!(notify).needing(DatabaseAuthority::Ops, |needs| needs.channels().mail())
+    relaytrace_service::routes!(notify).needing(DatabaseAuthority::Ops, |needs| needs.channels().mail().web_push())
 }
 
 /// Tell what is due

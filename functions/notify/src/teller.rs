@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use relaytrace_domain::{Error, Notice, Result};
-use relaytrace_reach::{About, Failed, Message, PushSecrets, Resolved, Target, channel_place, push_place};
+use relaytrace_domain::{Error, Notice, Priority, Result, Status};
+use relaytrace_reach::{
+    About, Failed, Handling, Message, PushSecrets, Resolved, Subscription, Target, channel_place, channel_target,
+    instance_place, push_place,
+};
 use relaytrace_service::AppState;
-use relaytrace_store::{Notification, RESOLVED, Then, Tried};
+use relaytrace_store::{ListenerKind, Notification, RESOLVED, Then, Tried};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -121,30 +124,35 @@ impl Teller {
 
 /// One try.
 async fn attempt(state: AppState, notification: Notification) -> Tried {
-    let then = if notification.is_off { Then::Done } else { tell(&state, &notification).await };
+    let then = if is_over(&notification) { Then::Done } else { tell(&state, &notification).await };
     let Notification { listener_id, request_id, seq, attempts, .. } = notification;
     Tried { listener_id, request_id, seq, attempts, then }
+}
+
+/// Whether it need not be told any more: a browser only asks for answers.
+fn is_over(of: &Notification) -> bool {
+    of.is_off || of.told_by() == ListenerKind::Browser && of.status != Status::Pending
 }
 
 async fn tell(state: &AppState, notification: &Notification) -> Then {
     let now = state.clock.now();
     let sent = match target(state, notification) {
-        Ok(target) => (state.reach.sender().send(&target, &message(state, notification), now).await, Some(target)),
+        Ok(target) => state.reach.sender().send(&target, &message(state, notification), now).await,
         Err(error) => {
             tracing::error!(error = ?error, listener.id = %notification.listener_id, "a listener cannot be told anything");
-            (Err(Failed::Refused), None)
+            Err(Failed::Refused)
         }
     };
     match sent {
-        (Ok(()), _) => Then::Done,
-        (Err(Failed::Gone), Some(Target::Webhook { url, .. })) if notification.listening_agent.is_some() => {
-            match state.store.end_push(notification.listener_id, &url).await {
+        Ok(()) => Then::Done,
+        Err(Failed::Gone) if notification.told_by() != ListenerKind::Channel => {
+            match state.store.end_push(notification.listener_id, &notification.config).await {
                 Ok(()) => Then::Done,
                 Err(_) => Then::Again(1.0),
             }
         }
-        _ if now - notification.queued_at >= LONGEST => Then::DeadLetter,
-        _ => Then::Again(pause(notification.attempts)),
+        Err(_) if now - notification.queued_at >= LONGEST => Then::DeadLetter,
+        Err(_) => Then::Again(pause(notification.attempts)),
     }
 }
 
@@ -156,26 +164,46 @@ fn pause(attempts: i32) -> f64 {
 
 /// Where it goes.
 fn target(state: &AppState, of: &Notification) -> Result<Target> {
+    let config: Value = serde_json::from_str(&of.config).map_err(Error::internal)?;
+    if of.told_by() == ListenerKind::Browser {
+        return Ok(Target::Browser { to: Subscription::read(&config)?, handling: handling(state, of) });
+    }
     let keys = state.reach.config.keys.as_ref();
     let keys = keys.ok_or_else(|| Error::internal(std::io::Error::other("there is no CHANNEL_KEY")))?;
-    let place = match (&of.channel_id, &of.listening_agent) {
-        (Some(channel_id), _) => channel_place(&of.tenant_id, channel_id),
-        (None, Some(agent_id)) => push_place(agent_id),
-        (None, None) => return Err(Error::NotFound),
+    let place = match (&of.channel_id, &of.listening_agent, &of.instance_id) {
+        (Some(channel_id), _, _) => channel_place(&of.tenant_id, channel_id),
+        (None, Some(agent_id), _) => push_place(agent_id),
+        (None, None, Some(key_id)) => instance_place(key_id),
+        (None, None, None) => return Err(Error::NotFound),
     };
     let secret = of.sealed.as_deref().map(|sealed| keys.open(&place, sealed)).transpose()?;
-    let config: Value = serde_json::from_str(&of.config).map_err(Error::internal)?;
-    if of.listening_agent.is_some() {
-        let secrets = PushSecrets::read(&secret.unwrap_or_default())?;
-        let url = config["url"].as_str().unwrap_or_default().to_owned();
-        return Ok(Target::Webhook { url, secrets: secrets.valid(state.clock.now()) });
+    match of.told_by() {
+        ListenerKind::Push => {
+            let secrets = PushSecrets::read(&secret.unwrap_or_default())?;
+            let url = config["url"].as_str().unwrap_or_default().to_owned();
+            Ok(Target::Webhook { url, secrets: secrets.valid(state.clock.now()) })
+        }
+        ListenerKind::Instance => channel_target("webhook", &config, secret),
+        ListenerKind::Channel | ListenerKind::Browser => channel_target(&of.listener_kind, &config, secret),
     }
-    relaytrace_reach::channel_target(&of.listener_kind, &config, secret)
+}
+
+/// A push service keeps it until nobody may answer any more, and the last of a request alone.
+fn handling(state: &AppState, of: &Notification) -> Handling {
+    let left = (of.respond_by - state.clock.now()).num_seconds();
+    Handling {
+        ttl_seconds: left.try_into().unwrap_or(0),
+        is_urgent: of.priority == Priority::P1,
+        topic: of.request_id.0.simple().to_string(),
+    }
 }
 
 /// What is told.
 fn message(state: &AppState, of: &Notification) -> Message {
     let id = format!("msg_{}_{}_{}", of.listener_id.simple(), of.request_id.0.simple(), of.seq);
+    if let Some(instance_id) = &of.instance_id {
+        return Message::resolved_of_instance(id, of.at, instance_id, of.request_id);
+    }
     if of.notice == RESOLVED {
         let resolved = Resolved {
             agent_id: of.agent_id.clone(),
@@ -199,5 +227,9 @@ fn message(state: &AppState, of: &Notification) -> Message {
         outcome: of.outcome,
         cause: of.cause,
     };
-    Message::notice(id, of.at, &about, state.clock.now(), state.reach.link(of.request_id))
+    let link = state.reach.link(of.request_id);
+    match of.told_by() {
+        ListenerKind::Browser => Message::to_browser(id, of.at, &about, link),
+        _ => Message::notice(id, of.at, &about, state.clock.now(), link),
+    }
 }

@@ -170,6 +170,13 @@ text!(
 );
 
 text!(
+    /// An operator's own name of a push subscription, `[A-Za-z0-9._:-]{1,128}` (contract, "Browsers").
+    SubscriptionId,
+    |text| ClientRequestKey::from_str(text).is_ok(),
+    "must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ : -"
+);
+
+text!(
     /// A group of operators, as their tokens name it.
     GroupName,
     |text| characters(text, 1, 255) && !text.chars().any(char::is_control),

@@ -58,7 +58,7 @@ pub use freeze::FreezeMode;
 pub use ids::{
     ActionPattern, ActionType, AgentId, ChannelId, ClientRequestKey, ConsumeKey, DelegationId, Digest, ErrorCode,
     FreezeId, GroupKey, GroupName, InvalidText, KeyId, Note, PersonId, PersonName, Priority, Reason, ReplayKey,
-    RequestId, RuleName, Summary, TenantId, Title, mint_uuid,
+    RequestId, RuleName, SubscriptionId, Summary, TenantId, Title, mint_uuid,
 };
 pub use json::{Json, ParseError, from_object};
 pub use key::{KeyRights, KeyScope};

@@ -1,4 +1,4 @@
-//! How others are reached: agents by signed webhooks, people by channels (contract, "Agents' push", "Channels").
+//! How others are reached: agents by signed webhooks, people by channels and in their browsers (contract, "Reach").
 //!
 //! Every URL that came through the API is called through one guard ([`Egress`]). What the environment names (the mail
 //! server) is not its business.
@@ -9,9 +9,10 @@ mod message;
 mod seal;
 mod sender;
 mod stored;
+mod web_push;
 mod webhook;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use url::Url;
 
@@ -20,7 +21,8 @@ pub use mail::{Smtp, is_address};
 pub use message::{About, Message, Resolved, without_links};
 pub use seal::ChannelKeys;
 pub use sender::{Failed, Sender, Target};
-pub use stored::{PushSecrets, channel_place, channel_target, push_place};
+pub use stored::{PushSecrets, channel_place, channel_target, instance_place, push_place};
+pub use web_push::{Handling, Subscription, WebPushHosts, WebPushKey};
 pub use webhook::WebhookSecret;
 
 /// What a deployment says of how others are reached.
@@ -34,6 +36,12 @@ pub struct ReachConfig {
     pub smtp: Option<Smtp>,
     /// Where the operator page is, for the link of a message.
     pub page_url: Option<Url>,
+    /// Push services of browsers that may be called.
+    pub web_push_hosts: WebPushHosts,
+    /// What browsers subscribe with; `None`: none are told anything.
+    pub web_push_public: Option<String>,
+    /// Messages to browsers are signed with it.
+    pub web_push_key: Option<Arc<WebPushKey>>,
 }
 
 /// The configuration and, from the first message on, its clients.

@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use relaytrace_domain::{
-    ActionType, AgentId, Cause, ClientRequestKey, Notice, Outcome, Priority, RequestId, Status, Timestamp,
+    ActionType, AgentId, Cause, ClientRequestKey, KeyId, Notice, Outcome, Priority, RequestId, Status, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -12,12 +12,10 @@ use serde_json::{Value, json};
 pub struct Message {
     /// Names it: the same at every try, so that a receiver knows a repetition.
     pub id: String,
-    /// `request.requested`, `request.resolved` and so on.
-    pub kind: String,
     /// When it happened.
     pub at: DateTime<Utc>,
-    /// For programs.
-    pub data: Value,
+    /// For programs: the body of a webhook.
+    pub payload: Value,
     /// One line for people.
     pub subject: String,
     /// Further lines for people.
@@ -86,7 +84,20 @@ impl Message {
             lines.push(format!("Time left: {} (until {until})", in_words(left)));
         }
         let subject = format!("[{priority}] {}: {title}", subject_word(*notice));
-        Self { id, kind: format!("request.{}", notice.as_str()), at, data, subject, lines, link }
+        let payload = standard(&format!("request.{}", notice.as_str()), at, data);
+        Self { id, at, payload, subject, lines, link }
+    }
+
+    /// A person's browser shows it: what [`Message::notice`] tells people, in the members that the page's service worker reads.
+    #[must_use]
+    pub fn to_browser(id: String, at: DateTime<Utc>, about: &About, link: Option<String>) -> Self {
+        let title = without_links(&about.title);
+        let payload = json!({
+            "id": id, "notice": about.notice, "request_id": about.request_id, "title": title,
+            "priority": priority_name(about.priority), "agent_id": about.agent_id, "action_type": about.action_type,
+            "respond_by": Timestamp(about.respond_by), "link": link,
+        });
+        Self { id, at, payload, subject: String::new(), lines: Vec::new(), link: None }
     }
 
     /// A try-out of a channel.
@@ -95,9 +106,8 @@ impl Message {
         let channel = without_links(channel);
         Self {
             id,
-            kind: "channel.test".into(),
             at,
-            data: json!({"channel_id": channel, "link": link}),
+            payload: standard("channel.test", at, json!({"channel_id": channel, "link": link})),
             subject: format!("RelayTrace: the channel {channel} works"),
             lines: vec!["An administrator has tried this channel out. There is nothing to decide.".into()],
             link,
@@ -112,28 +122,59 @@ impl Message {
             "agent_id": agent_id, "request_id": request_id, "client_request_key": client_request_key, "status": status,
             "outcome": outcome,
         });
-        Self::bare(id, "request.resolved", at, data)
+        Self::bare(id, at, standard("request.resolved", at, data))
     }
 
     /// A receiver is asked whether it is meant.
     #[must_use]
     pub fn challenge(id: String, at: DateTime<Utc>, challenge: &str) -> Self {
-        Self::bare(id, "webhook.verification", at, json!({"challenge": challenge}))
+        Self::bare(id, at, standard("webhook.verification", at, json!({"challenge": challenge})))
     }
 
-    fn bare(id: String, kind: &str, at: DateTime<Utc>, data: Value) -> Self {
-        Self { id, kind: kind.into(), at, data, subject: String::new(), lines: Vec::new(), link: None }
+    /// The receiver of an instance is told of what was resolved, as the Agent Approval Protocol has it.
+    #[must_use]
+    pub fn resolved_of_instance(id: String, at: DateTime<Utc>, instance_id: &KeyId, request_id: RequestId) -> Self {
+        let payload = json!({
+            "id": id, "type": "request.resolved", "instance_id": instance_id, "request_id": request_id,
+            "created_at": Timestamp(at),
+        });
+        Self::bare(id, at, payload)
     }
 
-    /// The body of a webhook (Standard Webhooks, "Payload structure").
+    /// The receiver of an instance is asked whether it is meant, as the Agent Approval Protocol has it.
+    #[must_use]
+    pub fn challenge_of_instance(
+        id: String,
+        at: DateTime<Utc>,
+        registration_id: &str,
+        instance_id: &KeyId,
+        challenge: &str,
+    ) -> Self {
+        let payload = json!({
+            "id": id, "type": "webhook.verification", "registration_id": registration_id, "instance_id": instance_id,
+            "created_at": Timestamp(at), "challenge": challenge,
+        });
+        Self::bare(id, at, payload)
+    }
+
+    fn bare(id: String, at: DateTime<Utc>, payload: Value) -> Self {
+        Self { id, at, payload, subject: String::new(), lines: Vec::new(), link: None }
+    }
+
+    /// The body of a webhook.
     pub(crate) fn json(&self) -> Vec<u8> {
-        json!({"type": self.kind, "timestamp": Timestamp(self.at), "data": self.data}).to_string().into_bytes()
+        self.payload.to_string().into_bytes()
     }
 
     /// All lines, for people, without the link.
     pub(crate) fn text(&self) -> String {
         self.lines.join("\n")
     }
+}
+
+/// Standard Webhooks, "Payload structure".
+fn standard(kind: &str, at: DateTime<Utc>, data: Value) -> Value {
+    json!({"type": kind, "timestamp": Timestamp(at), "data": data})
 }
 
 fn priority_name(priority: Priority) -> &'static str {

@@ -1,6 +1,7 @@
 //! Sends a message to where it is meant for.
 
 use std::fmt;
+use std::sync::Arc;
 
 use anyhow::anyhow;
 use chrono::{DateTime, Utc};
@@ -13,6 +14,7 @@ use crate::ReachConfig;
 use crate::egress::{Egress, UNCALLABLE, Uncallable};
 use crate::mail::Mailer;
 use crate::message::Message;
+use crate::web_push::{self, Handling, Subscription, WebPushHosts, WebPushKey};
 use crate::webhook::{self, WebhookSecret};
 
 /// Characters of a text block of Slack's at the most.
@@ -38,13 +40,20 @@ pub enum Target {
         /// Addresses.
         to: Vec<String>,
     },
+    /// A browser.
+    Browser {
+        /// Where.
+        to: Subscription,
+        /// How its push service treats the message.
+        handling: Handling,
+    },
 }
 
 /// A message was not taken. Says nothing of why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{UNCALLABLE}")]
 pub enum Failed {
-    /// The receiver says that it will never take one (410).
+    /// The receiver says that it will never take one (410; a push service also 404).
     Gone,
     /// It may the next time.
     Refused,
@@ -60,6 +69,8 @@ impl From<Uncallable> for Failed {
 pub struct Sender {
     egress: Egress,
     mailer: Option<Mailer>,
+    web_push_hosts: WebPushHosts,
+    web_push_key: Option<Arc<WebPushKey>>,
 }
 
 impl fmt::Debug for Sender {
@@ -73,7 +84,12 @@ impl Sender {
     #[must_use]
     pub fn new(config: &ReachConfig) -> Self {
         let mailer = config.smtp.as_ref().and_then(Mailer::new);
-        Self { egress: Egress::new(config.egress.clone()), mailer }
+        Self {
+            egress: Egress::new(config.egress.clone()),
+            mailer,
+            web_push_hosts: config.web_push_hosts.clone(),
+            web_push_key: config.web_push_key.clone(),
+        }
     }
 
     /// The guarded client.
@@ -105,12 +121,39 @@ impl Sender {
                     Failed::Refused
                 });
             }
+            Target::Browser { to, handling } => match self.push(to, handling, message, now).await? {
+                // RFC 8030, section 7.3: a subscription that has expired may be 404.
+                StatusCode::NOT_FOUND => StatusCode::GONE,
+                status => status,
+            },
         };
         match status {
             status if status.is_success() => Ok(()),
             StatusCode::GONE => Err(Failed::Gone),
             _ => Err(Failed::Refused),
         }
+    }
+
+    async fn push(
+        &self,
+        to: &Subscription,
+        handling: &Handling,
+        message: &Message,
+        now: DateTime<Utc>,
+    ) -> Result<StatusCode, Failed> {
+        let Some(key) = &self.web_push_key else {
+            tracing::debug!("there is no VAPID_PRIVATE_KEY");
+            return Err(Failed::Refused);
+        };
+        // Again: what is stored may be older than the list of hosts.
+        if !to.is_at(&self.egress, &self.web_push_hosts) {
+            return Err(Failed::Refused);
+        }
+        let (headers, body) = web_push::request(key, to, handling, message.json(), now).map_err(|error| {
+            tracing::error!(error = ?error, "a message to a browser cannot be written");
+            Failed::Refused
+        })?;
+        Ok(self.egress.post(&to.endpoint, headers, body).await?.finish().await)
     }
 
     /// Asks a webhook whether it is meant: it answers with exactly the challenge.
@@ -172,9 +215,8 @@ mod tests {
     fn slack_gets_plain_text_and_one_link() {
         let message = Message {
             id: "m".into(),
-            kind: "request.requested".into(),
             at: DateTime::default(),
-            data: json!({}),
+            payload: json!({}),
             subject: "[P1] Asked: a & b <c>".into(),
             lines: vec!["*a*".into(), "<b>".into()],
             link: Some("https://page.example/?id=1".into()),

@@ -1,7 +1,7 @@
 //! Channels and pushes as they are stored: what administrators see of them, and the secret beside it.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use relaytrace_domain::{AgentId, ChannelId, Error, Result, TenantId};
+use relaytrace_domain::{AgentId, ChannelId, Error, KeyId, Result, TenantId};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
@@ -23,6 +23,12 @@ pub fn channel_place(tenant: &TenantId, channel_id: &ChannelId) -> String {
 #[must_use]
 pub fn push_place(agent_id: &AgentId) -> String {
     format!("push/{agent_id}")
+}
+
+/// Where the secret of an instance's receiver is sealed for.
+#[must_use]
+pub fn instance_place(key_id: &KeyId) -> String {
+    format!("instance/{key_id}")
 }
 
 /// Where a stored channel's messages go.

@@ -11,7 +11,7 @@
 //! | `NATS_REPLICAS` | replicas of the stream | 1 |
 //! | `DEPLOYMENT_NAME` | `iss` of receipts | required |
 //! | `MASTER_SECRETS` | `id:base64`, at least 32 bytes each, comma-separated; new keys use the first | required by ingest, poll, bridge, admin; a function without it knows no agents |
-//! | `BEARER_MASTER` | base64 of at least 32 bytes; bearer keys are derived from it | admin makes no bearer keys; no other function reads it |
+//! | `BEARER_MASTER` | base64 of at least 32 bytes; bearer keys are derived from it | admin and bridge make no bearer keys; no other function reads it |
 //! | `RECEIPT_KEY` | Ed25519 private key, PKCS#8 PEM; `ingest` without one leaves what rules decide to polls | required by poll, decide |
 //! | `RECEIPT_OLD_KEYS` | JWK set: public halves of earlier receipt keys | none |
 //! | `ATTESTATION_KEY` | Ed25519 private key of this function, PKCS#8 PEM; several functions in one process: a block for each | required by ingest, bridge, decide, timeout-sweep, admin |
@@ -36,11 +36,15 @@
 //! | `POLL_MAX_WAIT_SECONDS` | longest wait of a call, at most 55 | 55 |
 //! | `HOOK_WAIT_SECONDS` | longest time that a harness's hook is held, at most 600; its own timeout must be longer | 50 |
 //! | `MAX_PARKED_PER_AGENT` | calls of one agent that wait at a time, in each process | 256 |
-//! | `CHANNEL_KEY` | base64 of 32 bytes; secrets of channels and of agents' push are encrypted with it; earlier ones after it, comma-separated | there are no channels and no push; no function but admin, bridge and notify reads it |
+//! | `CHANNEL_KEY` | base64 of 32 bytes; secrets of channels, of agents' push and of instances are encrypted with it; earlier ones after it, comma-separated | there are no channels and no push; no function but admin, bridge and notify reads it |
 //! | `EGRESS_ALLOW` | what URLs of the API may name beside public addresses by https: hosts and networks (`address/bits`), comma-separated, `http://` before one where plain http may be used | none |
 //! | `PAGE_URL` | where the operator page is, https: the link of messages | messages have no link |
 //! | `SMTP_URL` | the mail server, `smtps://user:password@host` or `smtp://host:port?tls=required` | there are no channels by mail; no function but admin and notify reads it |
 //! | `SMTP_FROM` | who writes, such as `RelayTrace <relay@example.org>` | required with `SMTP_URL` |
+//! | `VAPID_PUBLIC_KEY` | base64url of a P-256 public key: what browsers of operators subscribe with; read by decide | browsers are told nothing |
+//! | `VAPID_PRIVATE_KEY` | its private half, PKCS#8 PEM; messages to browsers are signed with it | messages to browsers are dead letters; no function but notify reads it |
+//! | `VAPID_SUBJECT` | whom push services write to, `mailto:` and an address, or an https URL | required with `VAPID_PRIVATE_KEY` |
+//! | `WEB_PUSH_HOSTS` | push services that browsers may name, comma-separated, `*.` before one for what is below it; read by decide and notify | those of Chrome, Firefox, Safari and Edge |
 //! | `CORS_ALLOWED_ORIGINS` | origins that the operator page is also served from, comma-separated | none |
 //! | `LOGIN_CLIENT_ID` | the operator page's client at the first issuer (OIDC, public, PKCE) | tokens are pasted |
 //! | `LOGIN_SCOPE` | what the page asks the issuer for | `openid profile` |

@@ -21,6 +21,8 @@ pub struct Needs {
     pub channels: bool,
     /// They send mail.
     pub mail: bool,
+    /// They send messages to browsers.
+    pub web_push: bool,
     /// Causes that they decide for.
     pub causes: Vec<Cause>,
 }
@@ -62,6 +64,12 @@ impl Needs {
         Self { mail: true, ..self }
     }
 
+    /// It sends messages to browsers.
+    #[must_use]
+    pub fn web_push(self) -> Self {
+        Self { web_push: true, ..self }
+    }
+
     /// It decides for these causes.
     #[must_use]
     pub fn causes(self, causes: &[Cause]) -> Self {
@@ -79,6 +87,7 @@ impl Needs {
             bearer: self.bearer || other.bearer,
             channels: self.channels || other.channels,
             mail: self.mail || other.mail,
+            web_push: self.web_push || other.web_push,
             ..self
         }
     }

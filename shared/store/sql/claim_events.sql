@@ -21,7 +21,7 @@ WITH left_over AS (
         SELECT FROM listeners l
         WHERE l.removed_at IS NULL AND g.kind = ANY (l.event_kinds)
             AND l.tenant_id = (SELECT a.tenant_id FROM agents a WHERE a.agent_id = g.agent_id)
-            AND (l.agent_id IS NULL OR l.agent_id = g.agent_id)
+            AND COALESCE(l.agent_id, l.of_agent, g.agent_id) = g.agent_id
     )
     ON CONFLICT (request_id, seq) DO NOTHING
 )

@@ -23,8 +23,11 @@ WITH due AS (
 )
 SELECT c.listener_id, c.request_id AS "request_id: RequestId", c.seq, c.notice, c.attempts, c.queued_at,
     l.tenant_id AS "tenant_id: TenantId", l.channel_id AS "channel_id: ChannelId",
-    l.agent_id AS "listening_agent?: AgentId", l.kind AS listener_kind, l.config::text AS "config!", l.sealed,
-    l.removed_at IS NOT NULL OR l.event_kinds = '{}' AS "is_off!",
+    l.agent_id AS "listening_agent?: AgentId", l.key_id AS "instance_id?: KeyId", l.kind AS listener_kind,
+    l.config::text AS "config!", l.sealed,
+    l.removed_at IS NOT NULL OR l.event_kinds = '{}' OR EXISTS (
+        SELECT FROM agent_keys k WHERE k.key_id = l.key_id AND k.revoked_at IS NOT NULL
+    ) AS "is_off!",
     r.agent_id AS "agent_id: AgentId", r.client_request_key AS "client_request_key: ClientRequestKey", r.title,
     r.priority AS "priority: Priority", r.action_type AS "action_type: ActionType", r.status AS "status: Status",
     r.respond_by, h.at AS "at!", d.outcome AS "outcome?: Outcome", d.cause AS "cause?: Cause"

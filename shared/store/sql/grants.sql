@@ -27,7 +27,7 @@ GRANT INSERT ON dead_letters TO relaytrace_app, relaytrace_agent, relaytrace_peo
 -- Who has deleted an event from the outbox queues it for those who listen.
 GRANT INSERT ON events_to_tell TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
 GRANT SELECT (request_id, seq) ON events_to_tell TO relaytrace_agent, relaytrace_people;
-GRANT SELECT (tenant_id, agent_id, event_kinds, removed_at) ON listeners TO relaytrace_agent, relaytrace_people;
+GRANT SELECT (tenant_id, agent_id, of_agent, event_kinds, removed_at) ON listeners TO relaytrace_agent, relaytrace_people;
 GRANT UPDATE (first_used_at) ON agent_keys TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
 GRANT UPDATE (pending, pending_p1) ON agent_caps
     TO relaytrace_app, relaytrace_agent, relaytrace_people, relaytrace_ops;
@@ -53,12 +53,23 @@ GRANT UPDATE ON dead_letters TO relaytrace_app, relaytrace_agent;
 GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_agent;
 -- A lock on a row needs the right to update some column of it.
 GRANT INSERT, UPDATE, DELETE ON hook_waits TO relaytrace_app, relaytrace_agent;
+-- Instances; the policies below say which.
+GRANT INSERT (key_id, agent_id, alg, public_key, master_id, scopes, instance_name, instance_of, instance_sha256) ON agent_keys
+    TO relaytrace_app, relaytrace_agent;
+GRANT INSERT (tenant_id, of_agent, key_id, kind, config, sealed, event_kinds, created_at, updated_at, updated_by) ON listeners
+    TO relaytrace_app, relaytrace_agent;
 
 -- ---------------------------------------------------------------- relaytrace_people
 GRANT UPDATE (assigned_groups, assigned_operators, approvals_given, voters, votes) ON hitl_requests TO relaytrace_app, relaytrace_people;
 GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_people;
 GRANT INSERT, UPDATE (ended_at, ended_by_kind, ended_by, ended_by_name) ON delegations TO relaytrace_app, relaytrace_people;
 GRANT INSERT, UPDATE, DELETE ON claims TO relaytrace_app, relaytrace_people;
+-- Their browsers; the policies below say which.
+GRANT SELECT (listener_id, kind, operator_id, subscription_id, target_sha256, matching, created_at, updated_at),
+    INSERT (tenant_id, operator_id, subscription_id, kind, config, target_sha256, event_kinds, matching, created_at,
+        updated_at, updated_by),
+    UPDATE (config, target_sha256, event_kinds, matching, created_at, updated_at, updated_by, removed_at), DELETE
+    ON listeners TO relaytrace_app, relaytrace_people;
 
 -- Operators as their tokens describe them; only an administrator blocks one.
 GRANT INSERT (tenant_id, operator_id, name, email, groups, known_as, first_seen_at, seen_at),
@@ -96,6 +107,12 @@ BEGIN
     END IF;
     IF NOT (SELECT relrowsecurity FROM pg_class WHERE oid = 'approval_chain'::regclass) THEN
         ALTER TABLE approval_chain ENABLE ROW LEVEL SECURITY;
+    END IF;
+    IF NOT (SELECT relrowsecurity FROM pg_class WHERE oid = 'listeners'::regclass) THEN
+        ALTER TABLE listeners ENABLE ROW LEVEL SECURITY;
+    END IF;
+    IF NOT (SELECT relrowsecurity FROM pg_class WHERE oid = 'agent_keys'::regclass) THEN
+        ALTER TABLE agent_keys ENABLE ROW LEVEL SECURITY;
     END IF;
 END
 $$;
@@ -139,5 +156,22 @@ SELECT pg_temp.make_policy('approval_chain_of_own_kind', 'approval_chain', 'INSE
         ARRAY['decided', 'escalated', 'extended', 'reprioritised', 'dead_lettered', 'replayed', 'rerouted', 'outcome'])
     || format(') AND (kind <> ''decided'' OR at >= LEAST(%L::timestamptz, now())))', attested_from))
 FROM attestation_start;
+-- Agents make instances of themselves and operators see to browsers of their own; channels and pushes are administrators'.
+SELECT pg_temp.make_policy('listeners_read', 'listeners', 'SELECT', 'USING (true)');
+SELECT pg_temp.make_policy('listeners_of_own_kind', 'listeners', 'INSERT', 'WITH CHECK ('
+    || pg_temp.may_write('kind', ARRAY['instance'], ARRAY['browser'],
+        ARRAY['webhook', 'slack', 'email', 'push', 'instance', 'browser']) || ')');
+SELECT pg_temp.make_policy('listeners_changed_of_own_kind', 'listeners', 'UPDATE', 'USING ('
+    || pg_temp.may_write('kind', '{}', ARRAY['browser'],
+        ARRAY['webhook', 'slack', 'email', 'push', 'instance', 'browser']) || ')');
+SELECT pg_temp.make_policy('listeners_forgotten_of_own_kind', 'listeners', 'DELETE', 'USING ('
+    || pg_temp.may_write('kind', '{}', ARRAY['browser'], '{}') || ')');
+-- Who asks for agents makes keys that ask and use, by a key of the same agent; others are administrators'.
+SELECT pg_temp.make_policy('agent_keys_read', 'agent_keys', 'SELECT', 'USING (true)');
+SELECT pg_temp.make_policy('agent_keys_changed', 'agent_keys', 'UPDATE', 'USING (true)');
+SELECT pg_temp.make_policy('agent_keys_of_instances', 'agent_keys', 'INSERT', 'WITH CHECK (('
+    || pg_temp.may_write('CASE WHEN instance_of IS NULL THEN ''key'' ELSE ''instance'' END', ARRAY['instance'], '{}',
+        ARRAY['key', 'instance'])
+    || ') AND (instance_of IS NULL OR alg = ''bearer'' AND scopes <@ ARRAY[''ask'', ''execute'']))');
 DROP FUNCTION pg_temp.make_policy;
 DROP FUNCTION pg_temp.may_write;

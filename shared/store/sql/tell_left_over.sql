@@ -19,7 +19,7 @@ WITH left_over AS (
         SELECT FROM listeners l
         WHERE l.removed_at IS NULL AND m.kind = ANY (l.event_kinds)
             AND l.tenant_id = (SELECT a.tenant_id FROM agents a WHERE a.agent_id = m.agent_id)
-            AND (l.agent_id IS NULL OR l.agent_id = m.agent_id)
+            AND COALESCE(l.agent_id, l.of_agent, m.agent_id) = m.agent_id
     )
     ON CONFLICT (request_id, seq) DO NOTHING
 )

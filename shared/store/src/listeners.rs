@@ -186,9 +186,11 @@ impl Database {
         Ok(set.rows_affected() == 1)
     }
 
-    /// Turns an agent's push off, because its receiver is gone.
-    pub async fn end_push(&self, listener_id: Uuid, url: &str) -> Result<()> {
-        self.execute(|| sqlx::query_file!("sql/end_push.sql", self.clock().for_database(), listener_id, url)).await?;
+    /// Tells an agent's receiver, an instance's or a browser nothing any more, because it is gone; nothing where it is not what
+    /// `config` says any more.
+    pub async fn end_push(&self, listener_id: Uuid, config: &str) -> Result<()> {
+        self.execute(|| sqlx::query_file!("sql/end_push.sql", self.clock().for_database(), listener_id, config))
+            .await?;
         Ok(())
     }
 }

@@ -4,15 +4,28 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use relaytrace_domain::{
-    ActionType, AgentId, Cause, ChannelId, ChannelMatch, ClientRequestKey, Error, Matched, Notice, Outcome, Priority,
-    RequestId, Result, Status, TenantId,
+    ActionType, AgentId, Cause, ChannelId, ChannelMatch, ClientRequestKey, Error, KeyId, Matched, Notice, Outcome,
+    Priority, RequestId, Result, Status, TenantId,
 };
 use uuid::Uuid;
 
 use crate::database::Database;
 
-/// What an agent's push is told.
+/// What agents are told, by their push or the receiver of an instance.
 pub const RESOLVED: &str = "resolved";
+
+/// How somebody is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListenerKind {
+    /// A channel of people.
+    Channel,
+    /// An agent's push.
+    Push,
+    /// The receiver of an instance.
+    Instance,
+    /// A browser of an operator.
+    Browser,
+}
 
 /// A try that a notifier has taken: others leave it alone until its lease ends.
 #[derive(Clone, Debug)]
@@ -31,13 +44,15 @@ pub struct Notification {
     pub queued_at: DateTime<Utc>,
     /// Whose.
     pub tenant_id: TenantId,
-    /// The channel; `None`: an agent's push.
+    /// The channel.
     pub channel_id: Option<ChannelId>,
-    /// The agent that is pushed to; `None`: a channel.
+    /// The agent that is pushed to.
     pub listening_agent: Option<AgentId>,
-    /// `webhook`, `slack`, `email` or `push`.
+    /// The instance whose receiver is told.
+    pub instance_id: Option<KeyId>,
+    /// `webhook`, `slack`, `email`, `push`, `instance` or `browser`.
     pub listener_kind: String,
-    /// What administrators see of its configuration, JSON.
+    /// Its configuration, JSON.
     pub config: String,
     /// Its secret, encrypted.
     pub sealed: Option<Vec<u8>>,
@@ -63,6 +78,19 @@ pub struct Notification {
     pub outcome: Option<Outcome>,
     /// Why it was made.
     pub cause: Option<Cause>,
+}
+
+impl Notification {
+    /// How it is told.
+    #[must_use]
+    pub fn told_by(&self) -> ListenerKind {
+        match self.listener_kind.as_str() {
+            "push" => ListenerKind::Push,
+            "instance" => ListenerKind::Instance,
+            "browser" => ListenerKind::Browser,
+            _ => ListenerKind::Channel,
+        }
+    }
 }
 
 /// What became of a try.
@@ -97,6 +125,7 @@ struct Listener {
     tenant_id: TenantId,
     channel_id: Option<ChannelId>,
     agent_id: Option<AgentId>,
+    key_id: Option<String>,
     event_kinds: Vec<String>,
     notices: Vec<Notice>,
     matching: Option<String>,
@@ -115,6 +144,7 @@ struct EventToTell {
     on_behalf_of: Option<String>,
     cause: Option<Cause>,
     state: Option<String>,
+    key_id: Option<String>,
 }
 
 impl EventToTell {
@@ -137,7 +167,11 @@ impl EventToTell {
             return None;
         }
         if listener.channel_id.is_none() {
-            return (listener.agent_id.as_ref() == Some(&self.agent_id)).then_some(RESOLVED);
+            let is_meant = match &listener.key_id {
+                Some(key_id) => self.key_id.as_ref() == Some(key_id),
+                None => listener.agent_id.as_ref() == Some(&self.agent_id),
+            };
+            return is_meant.then_some(RESOLVED);
         }
         let notice = self.notice().filter(|notice| listener.notices.contains(notice))?;
         let request = Matched {
@@ -161,7 +195,8 @@ impl Database {
         let mut tenants: Vec<_> = events.iter().map(|event| event.tenant_id.to_string()).collect();
         tenants.sort();
         tenants.dedup();
-        let listeners = self.all(|| sqlx::query_file_as!(Listener, "sql/listeners.sql", &tenants)).await?;
+        let keys: Vec<_> = events.iter().filter_map(|event| event.key_id.clone()).collect();
+        let listeners = self.all(|| sqlx::query_file_as!(Listener, "sql/listeners.sql", &tenants, &keys)).await?;
         let mut matches = HashMap::new();
         for listener in &listeners {
             if let Some(text) = &listener.matching {
@@ -179,6 +214,15 @@ impl Database {
                     notices.push(notice.to_owned());
                 }
             }
+        }
+        let asked: Vec<_> = events.iter().map(|event| (event.request_id, event.seq, event.kind.as_str())).collect();
+        for told in self.browsers_to_tell(&asked).await? {
+            to.push(told.listener_id);
+            of.push(told.request_id.0);
+            seqs.push(told.seq);
+            // Who was assigned later is asked then.
+            let notice = if told.kind == "escalated" { Notice::Escalated } else { Notice::Requested };
+            notices.push(notice.as_str().to_owned());
         }
         let ids: Vec<_> = events.iter().map(|event| event.request_id.0).collect();
         let sequence: Vec<_> = events.iter().map(|event| event.seq).collect();

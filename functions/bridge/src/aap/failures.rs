@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, StatusCode};
 use relaytrace_domain::{Error, Faults};
+use relaytrace_reach::UNCALLABLE;
 use relaytrace_service::http::{Dialect, Told};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,6 +14,9 @@ pub const DIALECT: Dialect = Dialect { prefix: "/aap/v1/", tell, fails_open: fal
 pub const KEY: &str = "/idempotency-key";
 /// What is said where it is missing.
 pub const KEY_IS_MISSING: &str = "is required";
+
+/// Where an instance's receiver is at fault that cannot be called or did not answer with the challenge.
+pub const RECEIVER: &str = "/delivery/url";
 
 /// Faults that a message names.
 const NAMED: usize = 5;
@@ -48,7 +52,10 @@ fn classify(error: &Error) -> (StatusCode, &'static str, &'static str) {
     let conflict = |code| (StatusCode::CONFLICT, "conflict", code);
     let invalid = |code| (StatusCode::BAD_REQUEST, "invalid_request", code);
     match error {
-        Error::Invalid(faults) if is_without_key(faults) => invalid("missing_idempotency_key"),
+        Error::Invalid(faults) if names(faults, KEY, KEY_IS_MISSING) => invalid("missing_idempotency_key"),
+        Error::Invalid(faults) if names(faults, RECEIVER, UNCALLABLE) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request", "webhook_verification_failed")
+        }
         Error::Invalid(_) | Error::MalformedJson(_) | Error::PayloadTooLarge { .. } | Error::UnsupportedMediaType => {
             invalid("invalid_request")
         }
@@ -79,8 +86,8 @@ fn classify(error: &Error) -> (StatusCode, &'static str, &'static str) {
     }
 }
 
-fn is_without_key(faults: &Faults) -> bool {
-    faults.listed().iter().any(|fault| fault.pointer == KEY && fault.detail == KEY_IS_MISSING)
+fn names(faults: &Faults, pointer: &str, detail: &str) -> bool {
+    faults.listed().iter().any(|fault| fault.pointer == pointer && fault.detail == detail)
 }
 
 /// In words, the first faults by their names.
@@ -110,5 +117,7 @@ mod tests {
         assert_eq!(code(&Error::invalid(KEY, KEY_IS_MISSING)), "missing_idempotency_key");
         assert_eq!(code(&Error::invalid(KEY, "must be sent once")), "invalid_request");
         assert_eq!(code(&Error::invalid("/tool", KEY_IS_MISSING)), "invalid_request");
+        assert_eq!(classify(&Error::invalid(RECEIVER, UNCALLABLE)).0, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(code(&Error::invalid(RECEIVER, "is required")), "invalid_request");
     }
 }

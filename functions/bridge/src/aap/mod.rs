@@ -1,6 +1,7 @@
 //! The Agent Approval Protocol (contract, "The Agent Approval Protocol").
 
 mod failures;
+pub mod instances;
 mod view;
 
 use std::str::FromStr;
@@ -15,7 +16,7 @@ use relaytrace_domain::{
     action_digest,
 };
 use relaytrace_service::AppState;
-use relaytrace_service::auth::{Agent, Ask, Execute, Provision};
+use relaytrace_service::auth::{Agent, Ask, Execute};
 use relaytrace_service::events::WaitsFor;
 use relaytrace_service::http::{JsonBody, JsonBytes, Path, Query, RequestOf, Trace};
 use relaytrace_service::wait::{Look, Looking, look_or_wait};
@@ -96,13 +97,18 @@ fn submission(caller: &Caller, key: ClientRequestKey, bytes: &[u8]) -> Result<Su
 
 /// The key in the header `Idempotency-Key`.
 fn key_of<T: FromStr<Err = InvalidText>>(headers: &HeaderMap) -> Result<T> {
+    key_if_any(headers)?.ok_or_else(|| Error::invalid(KEY, KEY_IS_MISSING))
+}
+
+/// The same where it may be missing.
+fn key_if_any<T: FromStr<Err = InvalidText>>(headers: &HeaderMap) -> Result<Option<T>> {
     let mut values = headers.get_all("idempotency-key").iter();
-    let value = values.next().ok_or_else(|| Error::invalid(KEY, KEY_IS_MISSING))?;
+    let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(Error::invalid(KEY, "must be sent once"));
     }
     let key = value.to_str().unwrap_or_default().parse();
-    key.map_err(|rule: InvalidText| Error::invalid(KEY, rule.to_string()))
+    key.map(Some).map_err(|rule: InvalidText| Error::invalid(KEY, rule.to_string()))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -276,17 +282,6 @@ pub async fn outcome(
     };
     state.relay.report_outcome(reporting).await?;
     tell(&state, &caller, request_id, None, &trace.traceparent).await
-}
-
-/// Register an instance: not there yet
-///
-/// Deliveries to a receiver have no guard yet for the addresses that agents give. Clients look instead.
-#[utoipa::path(
-    post, path = "/aap/v1/instances", tag = "bridge", security(("agent" = [])),
-    responses((status = "default", description = "An error", body = AapError)),
-)]
-pub async fn provision(_: Agent<Provision>) -> Error {
-    Error::NotFound
 }
 
 /// The whole request as it now stands. What is told and cannot be used is acknowledged first.

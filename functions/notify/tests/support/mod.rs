@@ -1,10 +1,12 @@
 //! An application whose events go out, and a receiver that writes down what it is told.
 
+#![allow(dead_code, reason = "each test file uses its own part of it")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests, which may panic as their tests may")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -12,7 +14,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::post;
 use relaytrace_domain::RequestId;
-use relaytrace_reach::{ChannelKeys, Reach, ReachConfig};
+use relaytrace_reach::{ChannelKeys, Reach, ReachConfig, WebPushKey};
+use relaytrace_service::auth::BearerMaster;
 use relaytrace_service::http::service;
 use relaytrace_testing::TestApp;
 use serde_json::{Value, json};
@@ -74,21 +77,36 @@ async fn receive(
     let mut received = receiver.received.lock().unwrap();
     let status = (receiver.answering)(&path, received.len());
     let (id, signatures) = (header("webhook-id"), header("webhook-signature"));
-    let challenge = body["data"]["challenge"].as_str().map(str::to_owned);
+    let challenge = body["data"]["challenge"].as_str().or(body["challenge"].as_str()).map(str::to_owned);
     received.push(Received { path, id, signatures, body, status });
     (status, challenge.map_or_else(String::new, |challenge| json!({"challenge": challenge}).to_string()))
 }
 
+/// The key that browsers subscribe with, and its public half.
+pub fn web_push_key() -> Arc<WebPushKey> {
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let pem = pem::encode(&pem::Pem::new("PRIVATE KEY", pair.to_pkcs8v1().unwrap().as_ref()));
+    Arc::new(WebPushKey::from_pem(&pem.into(), "mailto:ops@example.org".into()).unwrap())
+}
+
 /// All functions that matter here, with secrets of channels, without NATS.
 pub fn app(owner: &PgPool) -> TestApp {
-    let routes = || notify::router().merge(admin::router()).merge(ingest::router()).merge(decide::router());
+    let routes = || {
+        let routes = notify::router().merge(admin::router()).merge(ingest::router());
+        routes.merge(decide::router()).merge(bridge::router())
+    };
     let mut app = TestApp::new(owner, routes());
     let keys = ChannelKeys::parse("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
+    let web_push_key = web_push_key();
+    app.state.bearer_master = Some(Arc::new(BearerMaster::new(vec![7; 32].into())));
     app.state.reach = Arc::new(Reach::new(ReachConfig {
         egress: "http://127.0.0.1".parse().unwrap(),
         keys: Some(keys),
         smtp: None,
         page_url: Some("https://page.example/".parse().unwrap()),
+        web_push_hosts: "127.0.0.1".parse().unwrap(),
+        web_push_public: Some(web_push_key.public().to_owned()),
+        web_push_key: Some(web_push_key),
     }));
     app.router = service(routes(), app.state.clone());
     app

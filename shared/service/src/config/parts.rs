@@ -18,7 +18,7 @@ use crate::http::ServerLimits;
 use crate::needs::{DatabaseAuthority, Needs};
 use crate::traces::TraceSettings;
 use relaytrace_domain::signing::{AttestationKeys, Attestor};
-use relaytrace_reach::{ChannelKeys, ReachConfig, Smtp};
+use relaytrace_reach::{ChannelKeys, ReachConfig, Smtp, WebPushKey};
 
 impl Reader {
     /// The database as the process uses it, and as those authorities do that have connections of their own.
@@ -127,6 +127,32 @@ impl Reader {
         PageSettings { is_local: false, origins: origins.unwrap_or_default(), login }
     }
 
+    /// What messages to browsers are signed with.
+    fn web_push_key(&mut self) -> Option<WebPushKey> {
+        let subject = self.optional("VAPID_SUBJECT", WebPushKey::check_subject);
+        let is_given = self.variables.get("VAPID_PRIVATE_KEY").is_some_and(|text| !text.trim().is_empty());
+        let subject = if is_given && subject.is_none() {
+            self.required("VAPID_SUBJECT", WebPushKey::check_subject)
+        } else {
+            subject
+        };
+        self.optional("VAPID_PRIVATE_KEY", |text| {
+            WebPushKey::from_pem(&SecretString::from(text), subject.unwrap_or_default())
+        })
+    }
+
+    /// What browsers subscribe with, and where they are reached. Browsers keep what they have subscribed with: its private half
+    /// is the one that is configured.
+    fn web_push_public(&mut self, reach: &mut ReachConfig) {
+        reach.web_push_hosts = self.optional("WEB_PUSH_HOSTS", str::parse).unwrap_or_default();
+        reach.web_push_public = self.optional("VAPID_PUBLIC_KEY", WebPushKey::check_public);
+        if let (Some(key), Some(public)) = (&reach.web_push_key, &reach.web_push_public)
+            && key.public() != public
+        {
+            self.faults.push("VAPID_PUBLIC_KEY is not that of VAPID_PRIVATE_KEY".into());
+        }
+    }
+
     /// How others are reached. Its secrets are held by those functions only that reach them.
     pub(super) fn reach(&mut self, needs: &Needs) -> ReachConfig {
         let egress = self.optional("EGRESS_ALLOW", str::parse).unwrap_or_default();
@@ -135,6 +161,10 @@ impl Reader {
         if needs.channels {
             reach.keys = self.optional("CHANNEL_KEY", ChannelKeys::parse);
         }
+        if needs.web_push {
+            reach.web_push_key = self.web_push_key().map(Arc::new);
+        }
+        self.web_push_public(&mut reach);
         if needs.mail {
             let from = self.optional("SMTP_FROM", Smtp::check_from);
             if let Some(url) = self.optional("SMTP_URL", Smtp::check_url) {
