@@ -60,7 +60,8 @@ async def test_only_clients_of_this_machine_are_served(gateway):
     assert await asyncio.to_thread(refused.wait, 20) == 1
     url = await gateway.serving(*gateway.wrap("--listen", "127.0.0.1:PORT"))
     body = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}
-    async with httpx.AsyncClient(timeout=60) as http:
+    # A connection for each: one whose body was refused unread is closed.
+    async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) as http:
         for headers in ({"host": "evil.example"}, {"origin": "https://evil.example"}, {"origin": "null"}):
             assert (await http.post(url, json=body, headers=headers)).status_code == 403, headers
         assert (await http.post(url, json=body, headers={"mcp-session-id": "none"})).status_code != 404
