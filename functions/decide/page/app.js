@@ -475,10 +475,8 @@ onNames(() => draw());
 addEventListener('popstate', () => { batch.close(); const before = state.view; state.view = parseView(location.search); arrive(before); });
 /** What a key does in the queue, and in the rules. */
 const whenIn = (fn, inRules = () => false) => (...args) => (rules.isOpen() ? inRules(...args) : state.gate ? false : fn(...args));
-addEventListener('hashchange', () => { // a new link in the same tab, or the rules
-  const given = location.hash.includes('token=') && restoreSession();
-  if (given) signIn(given); else draw();
-});
+// A new link in the same tab, or the rules.
+addEventListener('hashchange', () => { const given = location.hash.includes('token=') && restoreSession(); if (given) signIn(given); else draw(); });
 listenToKeys({
   move: whenIn(move, rules.step), help, escape: whenIn(escape, rules.escape),
   approve: whenIn(() => composer.open('approve')), reject: whenIn(() => composer.open('reject')),
