@@ -10,7 +10,7 @@ import { test } from "node:test";
 import { eventually, newTab, row } from "./browser.mjs";
 import { call, detail, newAgent, personToken, stack } from "./stack.mjs";
 
-const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
+const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".png": "image/png", ".webmanifest": "application/manifest+json" };
 const PORT = Number(process.env.PAGE_PORT); // the stack admits this origin, tests/page/run told it
 
 /** The page as `export-page` writes it, behind a server that only knows files. */
