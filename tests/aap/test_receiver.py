@@ -85,7 +85,7 @@ async def test_provisioning_again_is_the_same_instance(relay: Relay, provisioner
 async def test_a_receiver_of_another_registration_is_no_receiver(relay: Relay, provisioner: str) -> None:
     receiver = Receiver(resumers={})
     receiver.secret = Receiver(resumers={}, secret="whsec_" + "A" * 43 + "=").secret
-    receiver.registration_id = "meant for somebody else"
+    receiver.registration_id = "meant-for-somebody-else"
     stranger = Receiver(resumers={}, secret=receiver.secret, registration_id="another")
     async with serving(stranger) as url:
         with pytest.raises(WebhookVerificationFailed):
