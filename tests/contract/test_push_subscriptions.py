@@ -178,4 +178,4 @@ def test_what_is_no_subscription_is_refused_at_its_place(operator, service, chan
 def test_only_operators_have_them(admin, agent, service):
     body = Browser(service).subscription()
     expect_problem(admin.call("PUT", f"{PATH}/x", json=body), 403, "forbidden")
-    expect_problem(agent.call("PUT", f"{PATH}/x", json=body), 401, "unauthenticated")
+    expect_problem(agent.call("PUT", f"{PATH}/x", json=body), 403, "forbidden")
