@@ -282,9 +282,9 @@ TRIES = {
         [Try("bearer", headers=lambda ids: {"idempotency-key": "attempt-1234567890"})]),
     "POST /aap/v1/requests/{request_id}/outcome": of_each_state(by("bearer", REPORT)),
     "POST /aap/v1/instances": by("bearer", {}) + [
-        Try("provisioner", headers=lambda ids: {"idempotency-key": ids["instance_key"]}, body=lambda ids: {"instance_name": "x"}),
         Try("provisioner", headers=lambda ids: {"idempotency-key": ids["instance_key"]}, body=lambda ids: {"delivery": {
             "type": "webhook", "url": "http://127.0.0.1:9/", "registration_id": ids["agent_id"], "signing_secret": "whsec_" + "A" * 44}}),
+        Try("provisioner", headers=lambda ids: {"idempotency-key": ids["instance_key"]}, body=lambda ids: {"instance_name": "x"}),
     ],
     "POST /v1/hooks/claude-code": by("bearer", hook),
     # Operators.
