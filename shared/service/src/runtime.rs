@@ -264,6 +264,8 @@ pub async fn serve(
     // Before this process writes anything itself, if NATS is there.
     drop(tokio::time::timeout(LOOK_TIMEOUT, history::look(state)).await);
     tokio::spawn(history::watch(state.clone()));
+    let warming = state.clone();
+    tokio::spawn(async move { warming.warm_up().await });
     let events = state.events.clone();
     let stopping = async move {
         stop.await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use tokio::sync::RwLock;
@@ -21,9 +22,28 @@ use relaytrace_store::{Measures, PoolState, RuleCounts, Scope, Store, Taking};
 use crate::relay::Relay;
 use crate::vitals::Vitals;
 
-/// Shared state; cheap to clone.
+/// Shared state. Calls clone it several times: it is one value for all.
 #[derive(Clone, Debug)]
-pub struct AppState {
+pub struct AppState(Arc<Shared>);
+
+impl Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// For what is set before the first call; other clones keep what they have.
+impl DerefMut for AppState {
+    fn deref_mut(&mut self) -> &mut Shared {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+/// What an [`AppState`] holds.
+#[derive(Clone, Debug)]
+pub struct Shared {
     /// The database.
     pub store: Store,
     /// The stream and the wake-ups.
@@ -96,7 +116,7 @@ impl AppState {
         let of_people = of(DatabaseAuthority::People).or_else(|| of(DatabaseAuthority::Ops));
         let of_people = of_people.or_else(|| authorities.is_empty().then(|| store.clone()));
         let store = of(DatabaseAuthority::Agent).unwrap_or(store);
-        let state = Self::with_stores(
+        let Self(state) = Self::with_stores(
             (store, of_people),
             Events::new(config.nats, publishing),
             config.issuers,
@@ -104,7 +124,7 @@ impl AppState {
             config.master_secrets,
             config.receipt_keys,
         );
-        Self {
+        Self(Arc::new(Shared {
             bearer_master: config.bearer_master,
             submissions: config.submissions,
             timeouts: config.timeouts,
@@ -117,8 +137,8 @@ impl AppState {
             metrics_namespace: config.metrics_namespace.into(),
             traces: Traces::new(config.traces.as_ref()),
             authorities,
-            ..state
-        }
+            ..Arc::unwrap_or_clone(state)
+        }))
     }
 
     /// How submissions are taken.
@@ -141,6 +161,13 @@ impl AppState {
         }
     }
 
+    /// Prepares the stores for their first callers ([`Store::warm_up`]).
+    pub async fn warm_up(&self) {
+        for store in self.stores() {
+            store.warm_up().await;
+        }
+    }
+
     async fn ping(&self) -> relaytrace_domain::Result<()> {
         for store in self.stores() {
             store.ping().await?;
@@ -153,7 +180,7 @@ impl AppState {
     pub fn acting_by(&self, authority: DatabaseAuthority) -> Self {
         let Some(store) = self.authorities.get(&authority) else { return self.clone() };
         let relay = Relay::new(store.clone(), self.events.clone());
-        Self { store: store.clone(), relay, ..self.clone() }
+        Self(Arc::new(Shared { store: store.clone(), relay, ..Shared::clone(self) }))
     }
 
     /// Admits administrators who see to what is all tenants' at once.
@@ -228,7 +255,7 @@ impl AppState {
         let authenticator = Authenticator::new(token_rules, store.clone(), of_people, issuers, master_secrets.clone());
         let clock = store.clock().clone();
         let measures = store.measures().clone();
-        Self {
+        Self(Arc::new(Shared {
             home_tenant,
             relay: Relay::new(store.clone(), events.clone()),
             store,
@@ -252,6 +279,6 @@ impl AppState {
             working: Arc::default(),
             clock,
             authorities: Arc::default(),
-        }
+        }))
     }
 }

@@ -1,8 +1,9 @@
 /* relaytrace: request_of */
--- Requests as their agent may see them, by id, with the decisions that they have. No row: the key or agent is not active.
+-- Requests as their agent may see them, with the decisions that they have: a row for each look. No row: the key or agent is
+-- not active; one without a request: the agent has no such request.
 --
--- $1 key_id, $2 agent_id, $3 request_ids, $4 now (null: the database's clock)
-SELECT r.request_id AS "request_id?: RequestId", r.client_request_key AS "client_request_key?: ClientRequestKey",
+-- Arrays, one element for each look: $1 key_id, $2 agent_id, $3 request_id; $4 now (null: the database's clock)
+SELECT i.number AS "number!", r.request_id AS "request_id?: RequestId", r.client_request_key AS "client_request_key?: ClientRequestKey",
     r.status AS "status?: Status", r.priority AS "priority?: Priority", r.created_at AS "created_at?",
     r.respond_by AS "respond_by?", r.action_digest AS "action_digest?", r.action_type AS "action_type?",
     c.entry AS "entry?", c.prev_hash AS "prev_hash?", c.hash AS "hash?", e.resume AS "resume?",
@@ -24,13 +25,13 @@ SELECT r.request_id AS "request_id?: RequestId", r.client_request_key AS "client
         ) THEN 'unused'
         ELSE 'waiting'
     END) AS "execution!: Execution"
-FROM active_keys k
-LEFT JOIN hitl_requests r ON r.request_id = ANY ($3::uuid[]) AND r.agent_id = k.agent_id
+FROM UNNEST($1::text[], $2::text[], $3::uuid[]) WITH ORDINALITY AS i (key_id, agent_id, request_id, number)
+JOIN active_keys k ON k.key_id = i.key_id AND k.agent_id = i.agent_id
+LEFT JOIN hitl_requests r ON r.request_id = i.request_id AND r.agent_id = k.agent_id
 LEFT JOIN hitl_decisions d ON d.request_id = r.request_id
 LEFT JOIN approval_chain c ON c.request_id = d.request_id AND c.seq = d.chain_seq AND c.kind = 'decided'
 LEFT JOIN approval_chain s ON s.request_id = d.request_id AND s.seq = 1
 LEFT JOIN decision_values w ON w.request_id = d.request_id AND w.seq = d.chain_seq
 LEFT JOIN deliveries v ON v.request_id = r.request_id
 LEFT JOIN request_envelopes e ON e.request_id = r.request_id
-WHERE k.key_id = $1 AND k.agent_id = $2
-ORDER BY r.request_id
+ORDER BY i.number

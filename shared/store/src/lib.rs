@@ -56,6 +56,7 @@ mod standing;
 mod sweep_failures;
 mod tenants;
 mod trying;
+mod views;
 mod votes;
 mod writers;
 

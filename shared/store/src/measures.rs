@@ -118,10 +118,12 @@ pub enum BatchKind {
     Lease,
     /// Polls for named requests.
     LeaseNamed,
+    /// Looks at one request, which take nothing.
+    Look,
 }
 
 impl BatchKind {
-    const ALL: [(Self, &'static str); 9] = [
+    const ALL: [(Self, &'static str); 10] = [
         (Self::Submit, "submit"),
         (Self::SubmitDecided, "submit_decided"),
         (Self::Decide, "decide"),
@@ -131,6 +133,7 @@ impl BatchKind {
         (Self::Outcome, "outcome"),
         (Self::Lease, "lease"),
         (Self::LeaseNamed, "lease_named"),
+        (Self::Look, "look"),
     ];
 }
 

@@ -93,7 +93,6 @@ impl Database {
         if ids.is_empty() {
             return Ok((Vec::new(), None));
         }
-        let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
         Ok((self.requests_of(caller, &ids).await?, next))
     }
 

@@ -1,4 +1,4 @@
-//! Submission of requests, and their agent's view of them afterwards.
+//! Submission of requests.
 
 use std::sync::Arc;
 
@@ -6,7 +6,6 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::batches::{Row, column, in_order};
-use crate::chain::digest;
 use crate::database::Database;
 use crate::decided_at_once::DecidedAtOnce;
 use crate::deliveries::Delivered;
@@ -15,8 +14,8 @@ use crate::measures::BatchKind;
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::rules::RuleOf;
 use relaytrace_domain::{
-    ActorKind, AgentId, Approvals, ClientRequestKey, Digest, Execution, Faults, GroupKey, Outcome, Permit, Priority,
-    Protocol, RequestId, Status, Submission, TenantId, Written, without_case,
+    AgentId, Approvals, ClientRequestKey, Digest, Execution, Faults, GroupKey, Priority, Protocol, RequestId, Status,
+    Submission, TenantId, without_case,
 };
 use relaytrace_domain::{Error, Result};
 
@@ -273,93 +272,6 @@ impl Row for Submitting {
     }
 }
 
-/// A request as the statement gives it.
-struct RequestRow {
-    request_id: Option<RequestId>,
-    client_request_key: Option<ClientRequestKey>,
-    status: Option<Status>,
-    priority: Option<Priority>,
-    created_at: Option<DateTime<Utc>>,
-    respond_by: Option<DateTime<Utc>>,
-    action_digest: Option<Vec<u8>>,
-    action_type: Option<String>,
-    entry: Option<Vec<u8>>,
-    prev_hash: Option<Vec<u8>>,
-    hash: Option<Vec<u8>>,
-    resume: Option<Vec<u8>>,
-    submitted: Option<Vec<u8>>,
-    submitted_hash: Option<Vec<u8>>,
-    is_from_before: Option<bool>,
-    written_action: Option<Vec<u8>>,
-    written_response: Option<Vec<u8>>,
-    attempt: Option<i32>,
-    replayed: Option<bool>,
-    permit_expires_at: Option<DateTime<Utc>>,
-    rule_name: Option<String>,
-    rules_version: Option<i32>,
-    approvals_required: Option<i16>,
-    approvals_given: Option<i16>,
-    outcome: Option<Outcome>,
-    decided_by_kind: Option<ActorKind>,
-    execution: Execution,
-}
-
-impl RequestRow {
-    /// The request and its decision; `None`: the agent has no such request.
-    fn read(self, caller: &Caller) -> Result<Option<(RequestState, Option<Delivered>)>> {
-        let row = self;
-        let (
-            Some(request_id),
-            Some(client_request_key),
-            Some(status),
-            Some(priority),
-            Some(created_at),
-            Some(respond_by),
-        ) = (row.request_id, row.client_request_key, row.status, row.priority, row.created_at, row.respond_by)
-        else {
-            return Ok(None);
-        };
-        let state = RequestState {
-            agent_id: caller.agent_id.clone(),
-            request_id,
-            client_request_key: client_request_key.clone(),
-            status,
-            priority,
-            created_at,
-            respond_by,
-            action_digest: digest(row.action_digest.unwrap_or_default())?,
-            execution: row.execution,
-            approvals: Approvals::stored(
-                row.approvals_required,
-                row.approvals_given,
-                row.outcome.zip(row.decided_by_kind),
-            )?,
-            rule: RuleOf::stored(row.rule_name, row.rules_version),
-        };
-        let (Some(entry), Some(prev_hash), Some(hash)) = (row.entry, row.prev_hash, row.hash) else {
-            return Ok(Some((state, None)));
-        };
-        let delivered = Delivered {
-            request_id,
-            client_request_key,
-            action_type: row.action_type.unwrap_or_default(),
-            entry,
-            prev_hash: digest(prev_hash)?,
-            hash: digest(hash)?,
-            submitted: row.submitted.unwrap_or_default(),
-            submitted_hash: digest(row.submitted_hash.unwrap_or_default())?,
-            is_from_before: row.is_from_before.unwrap_or_default(),
-            resume: row.resume,
-            permit: row.permit_expires_at.map(Permit::from),
-            written: Written::stored(row.written_action, row.written_response)?,
-            attempt: row.attempt.unwrap_or_default(),
-            replayed: row.replayed.unwrap_or_default(),
-            lease: None,
-        };
-        Ok(Some((state, Some(delivered))))
-    }
-}
-
 impl Database {
     /// Why nothing was inserted: the request that the key stands for, the version of the rules to judge it by, the priority
     /// that a bridge is to ask with, or the error that it is.
@@ -408,43 +320,6 @@ impl Database {
             _ => {}
         }
         if faults.is_empty() { Ok(Standing::Nothing) } else { Err(faults.into()) }
-    }
-
-    /// A request as its agent may see it, with its decision if it has one.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] where the agent has no such request, [`Error::Unauthenticated`] where the key or agent is
-    /// no longer active.
-    pub async fn request_of(
-        &self,
-        caller: &Caller,
-        request_id: RequestId,
-    ) -> Result<(RequestState, Option<Delivered>)> {
-        self.requests_of(caller, &[request_id.0]).await?.pop().ok_or(Error::NotFound)
-    }
-
-    /// Those of these requests that are the agent's, by id.
-    pub(crate) async fn requests_of(
-        &self,
-        caller: &Caller,
-        request_ids: &[Uuid],
-    ) -> Result<Vec<(RequestState, Option<Delivered>)>> {
-        let rows = self
-            .all(|| {
-                sqlx::query_file_as!(
-                    RequestRow,
-                    "sql/request_of.sql",
-                    caller.key_id.as_str(),
-                    caller.agent_id.as_str(),
-                    request_ids,
-                    self.clock().for_database(),
-                )
-            })
-            .await?;
-        if rows.is_empty() {
-            return Err(Error::Unauthenticated("the key is revoked or its agent disabled"));
-        }
-        rows.into_iter().filter_map(|row| row.read(caller).transpose()).collect()
     }
 
     /// Drops up to `limit` keys that are free. A key past its time that is still kept gets the time at which it may be

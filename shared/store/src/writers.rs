@@ -19,6 +19,7 @@ use crate::measures::Measures;
 use crate::permits::{Consumed, Consuming, Noted, Reporting};
 use crate::requests::{Standing, Submitted, Submitting, Taking};
 use crate::rule_counts::RuleCounts;
+use crate::views::View;
 use crate::votes::Voting;
 use crate::{Caller, OutboxEvent};
 use relaytrace_domain::Submission;
@@ -44,6 +45,7 @@ pub(crate) struct Batched {
     reporting: Batches<Reporting>,
     pub(crate) looking: Batches<AnyDue>,
     pub(crate) naming: Batches<Named>,
+    pub(crate) viewing: Batches<View>,
 }
 
 impl Deref for Store {
@@ -120,6 +122,26 @@ impl Store {
         }
     }
 
+    /// Has the database prepare and plan the frequent statements in the sessions that will send most of them. Planning the
+    /// largest takes tens of milliseconds, for which the first callers would wait. Where nothing is batched: nothing.
+    pub async fn warm_up(&self) {
+        if self.batches.is_none() {
+            return;
+        }
+        // As many at once as writers of a kind: they take as many sessions.
+        let all = || async {
+            without_rows::<Submitting>(self).await;
+            without_rows::<Attested>(self).await;
+            without_rows::<Ack>(self).await;
+            without_rows::<AnyDue>(self).await;
+            without_rows::<Named>(self).await;
+            without_rows::<View>(self).await;
+            without_rows::<Consuming>(self).await;
+            without_rows::<Reporting>(self).await;
+        };
+        tokio::join!(all(), all());
+    }
+
     /// KiB of writes and polls that wait to be written or are being written, in batches.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -127,7 +149,7 @@ impl Store {
             let submissions = of.submitting.waiting() + of.settling.waiting();
             let handoffs = submissions + of.acknowledging.waiting() + of.deciding.waiting();
             let permits = of.consuming.waiting() + of.reporting.waiting();
-            handoffs + of.voting.waiting() + permits + of.looking.waiting() + of.naming.waiting()
+            handoffs + of.voting.waiting() + permits + of.looking.waiting() + of.naming.waiting() + of.viewing.waiting()
         };
         self.batches.as_ref().map_or(0, waiting)
     }
@@ -291,5 +313,12 @@ impl Store {
         }
         let decided = Attested::write(self, &attested.iter().collect::<Vec<_>>()).await?;
         Ok(decided.into_iter().filter_map(|decided| decided?.event).collect())
+    }
+}
+
+/// Sends the statement of this kind for no row. An authority that may not write such rows is refused, which is no fault.
+async fn without_rows<R: Row>(database: &Database) {
+    if let Err(error) = R::write(database, &[]).await {
+        tracing::debug!(error = format!("{error:#}"), "a statement was not prepared before its first row");
     }
 }

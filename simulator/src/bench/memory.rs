@@ -16,8 +16,8 @@ use super::stack::Stack;
 use crate::agent::Agent;
 use crate::http::Connection;
 
-/// How many agents are parked when the memory is read.
-const STEPS: [usize; 3] = [200, 2_000, 5_000];
+/// How many agents are parked when the memory is read: a process serves 10,000 connections at the most.
+const STEPS: [usize; 4] = [200, 2_000, 5_000, 9_500];
 
 /// MiB.
 #[derive(Clone, Copy, Debug, Default)]

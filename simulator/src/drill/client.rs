@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow};
 use aws_lc_rs::digest;
 use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -58,6 +59,10 @@ pub fn text(value: &Value, member: &str) -> String {
     value[member].as_str().unwrap_or_default().to_owned()
 }
 
+fn time(value: &Value, member: &str) -> Option<DateTime<Utc>> {
+    value[member].as_str()?.parse().ok()
+}
+
 /// A decision that a poll brought.
 #[derive(Clone, Debug)]
 pub struct Delivery {
@@ -73,6 +78,8 @@ pub struct Delivery {
     pub action_digest: String,
     /// Until when an approval may be used.
     pub permit_expires_at: Option<String>,
+    /// From the decision to the end of the lease; `None`: one of the two is no time.
+    pub leased_for: Option<TimeDelta>,
 }
 
 impl Delivery {
@@ -85,7 +92,13 @@ impl Delivery {
             outcome: text(item, "outcome"),
             action_digest: text(item, "action_digest"),
             permit_expires_at: item["permit"]["expires_at"].as_str().map(str::to_owned),
+            leased_for: time(item, "lease_expires_at").zip(time(item, "decided_at")).map(|(end, start)| end - start),
         }
+    }
+
+    /// Whether it was leased, for so long, in the very moment in which it was decided.
+    pub fn is_born_with_lease_of(&self, lease: Duration) -> bool {
+        self.attempt == 1 && self.leased_for.is_some_and(|leased| leased.to_std() == Ok(lease))
     }
 }
 

@@ -14,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
+use super::known::Known;
 use super::receipt::{public, thumbprint};
 use crate::{Actor, Cause, Digest, Error, Json, Outcome, RequestId, Result, Written};
 
@@ -132,6 +133,8 @@ pub enum Attestation {
 #[derive(Clone, Debug, Default)]
 pub struct AttestationKeys {
     listed: HashMap<String, Listed>,
+    /// Signatures that hold: shared with the [`Attestor`]s that were made with these keys.
+    known: Known,
 }
 
 #[derive(Clone, Debug)]
@@ -160,7 +163,7 @@ impl AttestationKeys {
                 return Err("holds two keys of one kid");
             }
         }
-        Ok(Self { listed })
+        Ok(Self { listed, known: Known::default() })
     }
 
     /// The keys as they are published, in an order that does not change.
@@ -240,9 +243,11 @@ impl AttestationKeys {
             return Attestation::Invalid("is of a vote that no operator gave");
         }
         members.retain(|name, _| !UNSIGNED.contains(&name.as_str()));
-        let holds = message(members)
-            .is_ok_and(|message| UnparsedPublicKey::new(&ED25519, &key.public).verify(&message, &signature).is_ok());
-        if holds { Attestation::Valid } else { Attestation::Invalid("does not verify") }
+        let holds = |message: Vec<u8>| {
+            let check = || UnparsedPublicKey::new(&ED25519, &key.public).verify(&message, &signature).is_ok();
+            self.known.holds(&key.public, &message, &signature, check)
+        };
+        if message(members).is_ok_and(holds) { Attestation::Valid } else { Attestation::Invalid("does not verify") }
     }
 }
 
@@ -260,6 +265,7 @@ fn persons(vote: &Value) -> impl Iterator<Item = &str> {
 #[derive(Default)]
 pub struct Attestor {
     by_cause: HashMap<String, (String, std::sync::Arc<Ed25519KeyPair>)>,
+    known: Known,
 }
 
 impl fmt::Debug for Attestor {
@@ -289,7 +295,7 @@ impl Attestor {
             let pair = std::sync::Arc::new(pair);
             by_cause.extend(key.causes.iter().map(|cause| (cause.clone(), (key_id.clone(), pair.clone()))));
         }
-        if by_cause.is_empty() { Err("holds no key") } else { Ok(Self { by_cause }) }
+        if by_cause.is_empty() { Err("holds no key") } else { Ok(Self { by_cause, known: listed.known.clone() }) }
     }
 
     /// Whether a key here speaks for this cause.
@@ -317,7 +323,9 @@ impl Attestor {
     fn sign(&self, cause: &str, members: Map<String, Value>) -> Result<String> {
         let missing = || Error::internal(anyhow::anyhow!("no key of this process may attest the cause {cause}"));
         let (key_id, pair) = self.by_cause.get(cause).ok_or_else(missing)?;
-        let signature = pair.sign(&message(members)?);
+        let message = message(members)?;
+        let signature = pair.sign(&message);
+        self.known.add(pair.public_key().as_ref(), &message, signature.as_ref());
         Ok(json!({"kid": key_id, "sig": BASE64_URL_SAFE_NO_PAD.encode(signature)}).to_string())
     }
 }

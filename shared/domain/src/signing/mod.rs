@@ -2,6 +2,8 @@
 //! decisions before they are made (Ed25519, a key of each deciding function).
 
 mod attestation;
+mod known;
+mod made;
 mod receipt;
 mod response;
 

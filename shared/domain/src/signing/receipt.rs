@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::attestation::{Attestation, AttestationKeys};
+use super::made::Made;
 use crate::{
     Actor, AgentId, Cause, ClientRequestKey, DecidedEntry, Digest, Outcome, Permit, RequestId, SubmittedEntry,
     Timestamp, VoteEntry, Written,
@@ -78,6 +79,7 @@ pub struct ReceiptKeys {
     issuer: String,
     attestations: AttestationKeys,
     jwks: serde_json::Value,
+    made: Made,
 }
 
 /// A request's `decided` entry as it is stored, and the other members of its receipt.
@@ -164,7 +166,7 @@ impl ReceiptKeys {
             let header = json!({"alg": "EdDSA", "typ": "relaytrace-receipt+jwt", "kid": key.key_id});
             Signer { header: BASE64_URL_SAFE_NO_PAD.encode(header.to_string()), key }
         });
-        Self { signer, issuer, attestations, jwks: json!({"keys": keys}) }
+        Self { signer, issuer, attestations, jwks: json!({"keys": keys}), made: Made::default() }
     }
 
     /// Whether this process has a key to sign with.
@@ -191,6 +193,10 @@ impl ReceiptKeys {
     pub fn receipt(&self, stored: &StoredDecision<'_>, agent_id: &AgentId) -> Result<(DecidedEntry, String)> {
         let signer = self.signer.as_ref();
         let signer = signer.ok_or_else(|| wrong(stored.request_id, "is asked for where no receipt key is"))?;
+        self.made.receipt(stored, agent_id, || self.make(signer, stored, agent_id))
+    }
+
+    fn make(&self, signer: &Signer, stored: &StoredDecision<'_>, agent_id: &AgentId) -> Result<(DecidedEntry, String)> {
         let (submitted, decided) = self.read(stored, agent_id)?;
         let claims = Claims {
             iss: &self.issuer,

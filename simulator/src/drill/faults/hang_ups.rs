@@ -144,7 +144,8 @@ fn decisions_of(request_id: &str) -> String {
     format!("SELECT count(*) FROM hitl_decisions WHERE request_id = '{request_id}'")
 }
 
-async fn next_delivery(client: &mut Client, agent: &Agent) -> Delivery {
+/// Polls until something is due.
+pub(super) async fn next_delivery(client: &mut Client, agent: &Agent) -> Delivery {
     loop {
         if let Some(delivery) = client.poll(agent, 5, 1).await.unwrap_or_default().pop() {
             return delivery;
@@ -153,7 +154,7 @@ async fn next_delivery(client: &mut Client, agent: &Agent) -> Delivery {
 }
 
 /// Acknowledges until it is taken, of a later delivery where this one's lease is over.
-async fn acknowledge(client: &mut Client, agent: &Agent, mut delivery: Delivery) {
+pub(super) async fn acknowledge(client: &mut Client, agent: &Agent, mut delivery: Delivery) {
     use crate::drill::client::Acknowledged;
     loop {
         match client.acknowledge(agent, &delivery, "accepted").await {

@@ -1,6 +1,7 @@
 //! Drills of faults: processes, servers, disks, networks.
 
 mod black_holes;
+mod born_delivered;
 mod failing_fsync;
 mod frozen_lambda;
 mod hang_ups;
@@ -38,6 +39,17 @@ pub const DRILLS: &[Drill] = &[
         full: 200,
         short: 5,
         run: |scene| Box::pin(killed_batches::run(scene)),
+    },
+    Drill {
+        name: "born-delivered",
+        promise: "A decision that finds its agent's poll parked is delivered with it, and kill -9 and hang-ups in between \
+                  lose nothing and double nothing.",
+        does: "Eight agents park a poll before each decision; every other poll hangs up about when the decision is made, \
+               and the service is killed with SIGKILL again and again.",
+        unit: "handoffs",
+        full: 4_000,
+        short: 160,
+        run: |scene| Box::pin(born_delivered::run(scene)),
     },
     Drill {
         name: "everything-at-once",
