@@ -69,22 +69,38 @@ async fn supervise(
     mut child: Child,
     ending: CancellationToken,
     writing: JoinHandle<Option<std::io::Result<()>>>,
-    reading: JoinHandle<std::io::Result<()>>,
+    mut reading: JoinHandle<std::io::Result<()>>,
 ) -> String {
+    let ours = reading.abort_handle();
+    let unread;
     let status = tokio::select! {
-        status = child.wait() => status,
+        status = child.wait() => {
+            // What it said last is still read. What it has started might keep the stream open.
+            unread = timeout(GRACE, reading).await.ok().and_then(failure);
+            status
+        }
         // Its standard input closes: the writer has stopped.
-        () = ending.cancelled() => stop(&mut child).await,
+        () = ending.cancelled() => {
+            let status = stop(&mut child).await;
+            unread = timeout(GRACE, reading).await.ok().and_then(failure);
+            status
+        }
+        // Nothing that it says reaches the client any more.
+        read = &mut reading => {
+            unread = failure(read);
+            ending.cancel();
+            stop(&mut child).await
+        }
     };
     writing.abort();
-    // What it said last is still read. What it has started might keep the stream open.
-    let ours = reading.abort_handle();
-    let read = timeout(GRACE, reading).await;
     ours.abort();
-    if let Ok(Ok(Err(error))) = read {
-        tracing::warn!("the server's output cannot be read: {error}");
-    }
-    status.map_or_else(|error| error.to_string(), |status| status.to_string())
+    let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+    unread.map_or(status.clone(), |why| format!("its output cannot be read: {why}; {status}"))
+}
+
+/// Why a stream was not read to its end.
+fn failure(read: Result<std::io::Result<()>, tokio::task::JoinError>) -> Option<String> {
+    read.ok()?.err().map(|error| error.to_string())
 }
 
 async fn stop(child: &mut Child) -> std::io::Result<ExitStatus> {
@@ -98,4 +114,21 @@ async fn stop(child: &mut Child) -> std::io::Result<ExitStatus> {
         }
     }
     child.wait().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_whose_output_cannot_be_read_is_ended() {
+        let (from_server, mut said) = mpsc::channel(1);
+        let script = "printf '{}\\n\\377\\n'; cat";
+        let command = ["sh", "-c", script].map(OsString::from);
+        let server = start(&command, from_server).unwrap();
+        assert_eq!(said.recv().await.as_deref(), Some("{}"));
+        let how = timeout(GRACE * 5, server.ended).await.unwrap().unwrap();
+        assert!(how.contains("cannot be read"), "{how}");
+        assert!(said.recv().await.is_none());
+    }
 }

@@ -34,6 +34,8 @@ const KEY_REUSED: &str = "idempotency-key-reused";
 const PENDING: &str = "pending";
 /// `execution` of an approval that can be used.
 const USABLE: &str = "waiting";
+/// `execution` of an approval that cannot be used any more.
+const UNUSED: &str = "unused";
 
 /// Which calls are asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,11 +144,6 @@ impl Guard {
         self.asks == Asks::All || !tool.is_read_only()
     }
 
-    /// Whether it has to be known what the server says of a tool.
-    pub(crate) fn looks_at_tools(&self) -> bool {
-        self.asks == Asks::Writes
-    }
-
     /// Asks about a call, waits, and uses the approval up.
     pub(crate) async fn ask(&self, call: &Call, caller: &Caller, tool: &Tool, line: Line<'_>) -> Verdict {
         let limit = self.hold.unwrap_or_else(|| caller.can_wait(call.progress_token.is_some()));
@@ -194,10 +191,18 @@ impl Guard {
                 return Err(Stop::Withdrawn);
             }
             match self.client.consume(request, &decision, &call.action).await {
-                Err(Error::NotApproved(refused))
-                    if matches!(refused.why, Why::AlreadyUsed | Why::PermitExpired) && turns < MOST_TURNS => {}
-                Err(refused) => return Err(refused.into()),
                 Ok(permit) => return Ok(permit),
+                Err(Error::NotApproved(refused)) => {
+                    if matches!(refused.why, Why::PermitExpired | Why::PermitRevoked(_)) {
+                        // It cannot be used any more: nobody needs to be told of it again.
+                        self.is_told(&decision).await;
+                    }
+                    let is_asked_anew = matches!(refused.why, Why::AlreadyUsed | Why::PermitExpired);
+                    if !is_asked_anew || turns == MOST_TURNS {
+                        return Err(Error::NotApproved(refused).into());
+                    }
+                }
+                Err(refused) => return Err(refused.into()),
             }
         }
     }
@@ -276,11 +281,9 @@ impl Guard {
         let mut request = match self.client.submit(asked).await {
             Ok(request) if !request.duplicate => return Ok(Some(request)),
             Ok(request) => request,
-            // Asked by another version of the client: its action is in the key, and is the same.
-            Err(Error::Refused(problem)) if problem.code == KEY_REUSED => {
-                let found = self.client.find(&asked.client_request_key).await?;
-                found.ok_or(Error::Refused(problem))?
-            }
+            // Something in it was another, such as the client's version or what the server says of the tool: what was
+            // decided about that says nothing of this call.
+            Err(Error::Refused(problem)) if problem.code == KEY_REUSED => return Ok(None),
             Err(error) => return Err(error),
         };
         if request.action_digest != asked.action.digest()? {
@@ -288,6 +291,9 @@ impl Guard {
         }
         let Some(decision) = &request.decision else { return Ok((request.status == PENDING).then_some(request)) };
         if Why::of(decision).is_none() {
+            if request.execution == UNUSED {
+                self.is_told(decision).await;
+            }
             return Ok((request.execution == USABLE).then_some(request));
         }
         if decision.delivery_id.is_none() {

@@ -6,8 +6,8 @@
 //!                                           └── relay: ask, wait, use up, report
 //! ```
 //!
-//! The gateway keeps nothing on disk. A call's key is made of the principal, the server, the tool, its arguments and an
-//! ordinal, so that the same call finds its question again, also after a restart; the relay's answer is the only authority.
+//! The gateway keeps nothing on disk. A call's key is made of the principal, the server, the tool, its params and an ordinal,
+//! so that the same call finds its question again, also after a restart; the relay's answer is the only authority.
 
 mod caller;
 mod catalog;
@@ -26,8 +26,11 @@ mod upstream;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use tokio::net::TcpListener;
@@ -62,16 +65,46 @@ impl Remote {
     /// At this address; these headers go with every call.
     ///
     /// # Errors
-    /// What is wrong with the address, in words.
+    /// What is wrong with the address, in words and without the address: that may hold a secret.
     pub fn new(url: &str, headers: HeaderMap) -> Result<Self, String> {
         let is_http = |url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host();
-        let url = Url::parse(url).ok().filter(is_http).ok_or_else(|| format!("{url} is no http or https address"))?;
+        let url = Url::parse(url).ok().filter(is_http).ok_or("it is no http or https address")?;
         let http = upstream::client().map_err(|error| error.to_string())?;
         Ok(Self { http, url, headers })
     }
 }
 
 impl Way {
+    /// What is wrapped, as the operator reads it: the program's or the host's name, and a digest of the command with its
+    /// arguments and its folder, or of the address. A call that was approved for one server is another question for
+    /// another.
+    #[must_use]
+    pub fn target(&self) -> String {
+        let mut context = Context::new(&SHA256);
+        let mut update = |part: &[u8]| {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        };
+        let name = match self {
+            Self::Command(command) => {
+                update(b"command");
+                update(std::env::current_dir().unwrap_or_default().as_os_str().as_bytes());
+                for word in command {
+                    update(word.as_bytes());
+                }
+                let program = command.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+                program.to_string_lossy().into_owned()
+            }
+            Self::Url(Remote { url, .. }) => {
+                update(b"url");
+                update(url.as_str().as_bytes());
+                url.host_str().unwrap_or_default().to_owned()
+            }
+        };
+        let digest = context.finish();
+        digest.as_ref().iter().fold(format!("{name} sha256:"), |text, byte| format!("{text}{byte:02x}"))
+    }
+
     fn start(&self, from_server: mpsc::Sender<String>) -> std::io::Result<child::Server> {
         self.start_for(&HeaderMap::new(), from_server)
     }
@@ -128,4 +161,23 @@ pub async fn serve_http(
     let listener = TcpListener::bind(address).await?;
     ready(listener.local_addr()?);
     listen::serve(guard, way, listener, stop).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_servers_are_two_targets_and_an_address_is_not_shown() {
+        let command = |words: &[&str]| Way::Command(words.iter().map(OsString::from).collect()).target();
+        let url = |url: &str| Way::Url(Remote::new(url, HeaderMap::new()).unwrap()).target();
+        assert_eq!(command(&["/bin/server", "a"]), command(&["/bin/server", "a"]));
+        assert!(command(&["/bin/server", "a"]).starts_with("server sha256:"));
+        assert_ne!(command(&["/bin/server", "a"]), command(&["/bin/server", "b"]));
+        assert_ne!(command(&["/bin/server", "a", "b"]), command(&["/bin/server", "ab"]));
+        assert_ne!(command(&["/bin/server"]), command(&["/opt/server"]));
+        assert_ne!(url("http://a.example/mcp?key=1"), url("http://a.example/mcp?key=2"));
+        assert!(url("http://a.example/mcp?key=hunter2").starts_with("a.example sha256:"));
+        assert!(!Remote::new("ftp://hunter2@a", HeaderMap::new()).unwrap_err().contains("hunter2"));
+    }
 }

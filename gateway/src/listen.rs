@@ -20,8 +20,10 @@ use futures_util::stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use url::{Host, Url};
 use uuid::Uuid;
 
@@ -37,6 +39,13 @@ use crate::session::Session;
 
 /// Most sessions; the one that was idle longest makes room.
 const MOST_SESSIONS: usize = 256;
+/// How long a session may be idle: no response of it is open, and nothing is sent.
+const MOST_IDLE: Duration = Duration::from_mins(15);
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How long clients may take to read what is left once this process is told to stop.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
+/// Messages that wait for the reader of a response. One more ends it.
+const STREAM: usize = 1_024;
 /// A response that comes within this time is sent whole, with a status of its own; later ones are streams.
 const AT_ONCE: Duration = Duration::from_millis(100);
 /// Between two signs of life of a stream.
@@ -44,10 +53,26 @@ const ALIVE: Duration = Duration::from_secs(15);
 
 /// Serves clients until `stop`.
 pub async fn serve(guard: Arc<Guard>, way: Way, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
-    let front = Arc::new(Front { guard, way, sessions: Mutex::default() });
+    let (watches, sessions) = (TaskTracker::new(), Mutex::default());
+    let front = Arc::new(Front { guard, way, sessions, stop: stop.clone(), watches });
     let routes = post(posted).get(listened).delete(closed).layer(DefaultBodyLimit::max(LONGEST));
     let app = Router::new().fallback_service(routes.with_state(front.clone())).layer(from_fn(only_from_here));
-    axum::serve(listener, app).with_graceful_shutdown(front.clone().ended(stop)).await
+    let serving = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned()).into_future();
+    let ending = async {
+        stop.cancelled().await;
+        front.ended().await;
+        // A client that does not read cannot keep a process that was told to stop.
+        sleep(FLUSH_DEADLINE).await;
+    };
+    tokio::select! {
+        served = serving => {
+            served?;
+            front.ended().await;
+        }
+        () = front.sweep() => {}
+        () = ending => {}
+    }
+    Ok(())
 }
 
 /// A page in a browser could reach this address, too: by its own name for it, or from its own origin.
@@ -74,6 +99,9 @@ struct Front {
     guard: Arc<Guard>,
     way: Way,
     sessions: Mutex<HashMap<String, Arc<Conversation>>>,
+    stop: CancellationToken,
+    /// Each ends after its server.
+    watches: TaskTracker,
 }
 
 /// One client and its server; or the stateless clients of one principal and theirs.
@@ -90,7 +118,7 @@ impl Front {
     /// The conversation of this session.
     fn find(&self, id: &str) -> Option<Arc<Conversation>> {
         let found = self.sessions().get(id).cloned()?;
-        *found.used_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        found.is_used();
         Some(found)
     }
 
@@ -100,10 +128,16 @@ impl Front {
         id: &str,
         headers: &HeaderMap,
         is_stateless: bool,
-    ) -> std::io::Result<Arc<Conversation>> {
+    ) -> Result<Arc<Conversation>, (StatusCode, &'static str)> {
+        if !self.has_room() {
+            return Err((StatusCode::SERVICE_UNAVAILABLE, "too many sessions are in use"));
+        }
         let (to_client, mut told) = mpsc::channel(CHANNEL);
         let (from_server, mut said) = mpsc::channel::<String>(CHANNEL);
-        let server = self.way.start_for(headers, from_server)?;
+        let server = self.way.start_for(headers, from_server).map_err(|error| {
+            tracing::error!("the server cannot be started: {error}");
+            (StatusCode::BAD_GATEWAY, "the server cannot be started")
+        })?;
         let principal = headers.get(header::AUTHORIZATION).map(hashed).unwrap_or_default();
         let session = Session::new(self.guard.clone(), principal, to_client, server.to_server.clone());
         let conversation = Arc::new(Conversation {
@@ -111,38 +145,42 @@ impl Front {
             routes: Mutex::new(Routes::new(is_stateless)),
             is_stateless,
             used_at: Mutex::new(Instant::now()),
-            ending: CancellationToken::new(),
+            ending: self.stop.child_token(),
         });
-        tokio::spawn(async move {
+        let passing = tokio::spawn(async move {
             while let Some(text) = said.recv().await {
                 session.said(&text).await;
             }
         });
         let routed = conversation.clone();
-        tokio::spawn(async move {
+        let delivering = tokio::spawn(async move {
             while let Some(text) = told.recv().await {
-                let way = routed.routes().way(text);
-                if let Some((to, text)) = way {
-                    // A client that has gone gets nothing.
-                    drop(to.send(text).await);
-                }
+                routed.routes().deliver(text);
             }
         });
-        tokio::spawn(self.clone().watch(id.to_owned(), conversation.clone(), server));
-        self.make_room();
-        self.sessions().insert(id.to_owned(), conversation.clone());
-        Ok(conversation)
+        // Another request of its client may have begun it meanwhile.
+        let known = self.sessions().entry(id.to_owned()).or_insert_with(|| conversation.clone()).clone();
+        if !Arc::ptr_eq(&known, &conversation) {
+            conversation.ending.cancel();
+        }
+        let front = self.clone();
+        let id = id.to_owned();
+        self.watches.spawn(async move {
+            front.watch(id, &conversation, server, passing).await;
+            delivering.abort();
+        });
+        Ok(known)
     }
 
     /// Ends a conversation with its server, or when it is told to.
-    async fn watch(self: Arc<Self>, id: String, conversation: Arc<Conversation>, mut server: Server) {
+    async fn watch(&self, id: String, conversation: &Arc<Conversation>, mut server: Server, passing: JoinHandle<()>) {
         let ended = tokio::select! {
             ended = &mut server.ended => Some(ended),
             () = conversation.ending.cancelled() => None,
         };
         {
             let mut sessions = self.sessions();
-            if sessions.get(&id).is_some_and(|known| Arc::ptr_eq(known, &conversation)) {
+            if sessions.get(&id).is_some_and(|known| Arc::ptr_eq(known, conversation)) {
                 sessions.remove(&id);
             }
         }
@@ -151,33 +189,44 @@ impl Front {
             Some(how) => tracing::warn!("the server has ended: {}", how.unwrap_or_else(|error| error.to_string())),
             None => drop(server.end().await),
         }
+        // What it said last reaches its clients.
+        let last = async {
+            drop(passing.await);
+            conversation.session.flushed().await;
+        };
+        drop(timeout(FLUSH_DEADLINE, last).await);
         conversation.session.end().await;
         // Streams that are still open end.
-        *conversation.routes() = Routes::default();
+        conversation.routes().close();
     }
 
-    fn make_room(&self) {
+    /// Whether there may be one more session. The one that was idle longest makes room.
+    fn has_room(&self) -> bool {
         let mut sessions = self.sessions();
         if sessions.len() < MOST_SESSIONS {
-            return;
+            return true;
         }
-        let used = |known: &Conversation| *known.used_at.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = sessions.iter().filter(|(_, known)| known.routes().is_idle());
-        let oldest = idle.min_by_key(|(_, known)| used(known)).map(|(id, _)| id.clone());
-        if let Some(oldest) = oldest.and_then(|id| sessions.remove(&id)) {
-            oldest.ending.cancel();
+        let oldest = idle.min_by_key(|(_, known)| known.used_at()).map(|(id, _)| id.clone());
+        let oldest = oldest.and_then(|id| sessions.remove(&id));
+        oldest.inspect(|oldest| oldest.ending.cancel()).is_some()
+    }
+
+    /// Ends sessions whose clients went without a word.
+    async fn sweep(&self) {
+        loop {
+            sleep(SWEEP_EVERY).await;
+            let is_over = |known: &Conversation| known.routes().is_idle() && known.used_at().elapsed() > MOST_IDLE;
+            for (_, over) in self.sessions().extract_if(|_, known| is_over(known)) {
+                over.ending.cancel();
+            }
         }
     }
 
-    /// Until it is told to stop; then every server is ended.
-    async fn ended(self: Arc<Self>, stop: CancellationToken) {
-        stop.cancelled().await;
-        let all: Vec<_> = self.sessions().drain().map(|(_, conversation)| conversation).collect();
-        for conversation in all {
-            conversation.ending.cancel();
-            conversation.session.end().await;
-            *conversation.routes() = Routes::default();
-        }
+    /// Every server has ended.
+    async fn ended(&self) {
+        self.watches.close();
+        self.watches.wait().await;
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<String, Arc<Conversation>>> {
@@ -186,6 +235,14 @@ impl Front {
 }
 
 impl Conversation {
+    fn is_used(&self) {
+        *self.used_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn used_at(&self) -> Instant {
+        *self.used_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn routes(&self) -> MutexGuard<'_, Routes> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -196,7 +253,7 @@ async fn posted(State(front): State<Arc<Front>>, headers: HeaderMap, body: Bytes
     let Ok(text) = String::from_utf8(body.into()) else { return refused("the body is no UTF-8") };
     let mut parts = unbatched(&text);
     let (Some(text), true) = (parts.pop(), parts.is_empty()) else { return refused("batches are not served") };
-    let Ok(members) = Members::read(&text) else { return refused("the body is no JSON-RPC message") };
+    let Ok(members) = Members::of_client(&text) else { return refused("the body is no JSON-RPC message") };
     let kind = kind_of(&members);
     let meta = members.inner("params").and_then(|params| params.inner("_meta"));
     let is_stateless = meta.is_some_and(|meta| meta.get(PROTOCOL_VERSION).is_some());
@@ -211,20 +268,19 @@ async fn posted(State(front): State<Arc<Front>>, headers: HeaderMap, body: Bytes
         Some(conversation) => conversation,
         None if is_first || is_stateless => match front.begin(&id, &headers, is_stateless) {
             Ok(conversation) => conversation,
-            Err(error) => {
-                tracing::error!("the server cannot be started: {error}");
-                return (StatusCode::BAD_GATEWAY, "the server cannot be started").into_response();
-            }
+            Err(refused) => return refused.into_response(),
         },
         None if named.is_some() => return (StatusCode::NOT_FOUND, "there is no such session").into_response(),
         None => return refused("a session begins with initialize"),
     };
     let Kind::Request { id: of_client, .. } = kind else {
-        let translated = conversation.routes().translated(&text);
-        conversation.session.asked(&translated.unwrap_or(text)).await;
+        let translated = conversation.routes().translated(text);
+        if let Some(text) = translated {
+            conversation.session.asked(&text).await;
+        }
         return StatusCode::ACCEPTED.into_response();
     };
-    let (to, mut from) = mpsc::channel(CHANNEL);
+    let (to, mut from) = mpsc::channel(STREAM);
     let (text, own) = conversation.routes().enter(&members, &of_client, to);
     let open = Open { conversation: conversation.clone(), own };
     conversation.session.asked(&text).await;
@@ -248,7 +304,7 @@ async fn listened(State(front): State<Arc<Front>>, headers: HeaderMap) -> Respon
     let Some(conversation) = named(&front, &headers) else {
         return (StatusCode::METHOD_NOT_ALLOWED, "there is no such session").into_response();
     };
-    let (to, from) = mpsc::channel(CHANNEL);
+    let (to, from) = mpsc::channel(STREAM);
     conversation.routes().listen(to);
     events(None, from, None)
 }
@@ -280,6 +336,7 @@ struct Open {
 impl Drop for Open {
     fn drop(&mut self) {
         let Self { conversation, own } = self;
+        conversation.is_used();
         if !conversation.routes().leave(own) {
             return;
         }
@@ -325,4 +382,34 @@ fn refused(why: &'static str) -> Response {
 
 fn hashed(value: &HeaderValue) -> String {
     digest(&SHA256, value.as_bytes()).as_ref().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use nix::errno::Errno;
+    use nix::sys::signal::kill;
+    use nix::unistd::Pid;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_ends_after_every_server() {
+        let script = r#"read line; printf '{"id":"c-1","result":{"pid":%s}}\n' $$; exec cat >/dev/null"#;
+        let way = Way::Command(["sh", "-c", script].map(OsString::from).to_vec());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(crate::session::tests::guard(), way, listener, stop.clone()));
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let first = http.post(url).body(r#"{"id":1,"method":"initialize","params":{}}"#).send().await.unwrap();
+        let first = first.text().await.unwrap();
+        let members = Members::look(first.trim().trim_start_matches("event: message\ndata: ")).unwrap();
+        let pid = members.inner("result").unwrap().get("pid").unwrap().get().parse().unwrap();
+        assert_eq!(kill(Pid::from_raw(pid), None), Ok(()));
+        stop.cancel();
+        serving.await.unwrap().unwrap();
+        assert_eq!(kill(Pid::from_raw(pid), None), Err(Errno::ESRCH));
+    }
 }

@@ -55,6 +55,42 @@ impl<'a> Members<'a> {
         }
     }
 
+    /// Reads a message of a client: nothing in it may be another message to a reader that matches names less strictly.
+    ///
+    /// Some readers take names for one that differ in case, in `_` or in `-`, or in a letter that Unicode folds to an ASCII
+    /// one (`\u{17f}` to `s`). A name that is like a known one and is not spelt exactly so is refused, and so is every name
+    /// that is not ASCII.
+    pub fn of_client(text: &'a str) -> Result<Self, Unreadable> {
+        let members = Self::read(text)?;
+        members.spelt_as(&KNOWN_OF_MESSAGES)?;
+        if members.get("method").is_some() {
+            if members.text("method").is_none() {
+                return Err(Unreadable("method is no string".to_owned()));
+            }
+            if members.get("result").or(members.get("error")).is_some() {
+                return Err(Unreadable("it is a request and a response".to_owned()));
+            }
+        }
+        if let Some(params) = members.get("params").filter(|params| params.get().starts_with('{')) {
+            Self::read(params.get())?.spelt_as(&KNOWN_OF_PARAMS)?;
+        }
+        Ok(members)
+    }
+
+    fn spelt_as(&self, known: &[&str]) -> Result<(), Unreadable> {
+        for (name, _) in &self.0 {
+            if !name.is_ascii() || known.iter().any(|known| known != name && folded(known) == folded(name)) {
+                return Err(Unreadable(format!("some readers take the member {} for another", quoted(name))));
+            }
+        }
+        Ok(())
+    }
+
+    /// The members and their values, as they were written.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), *value))
+    }
+
     /// The value of a member.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| *value)
@@ -91,6 +127,33 @@ impl<'a> Members<'a> {
         let parts: Vec<String> = kept.map(|(key, value)| format!("{}:{}", quoted(key), value.get())).collect();
         format!("{{{}}}", parts.join(","))
     }
+}
+
+/// Members of messages (JSON-RPC 2.0).
+const KNOWN_OF_MESSAGES: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+/// Members of `params` that a server acts by (MCP).
+const KNOWN_OF_PARAMS: [&str; 16] = [
+    "name",
+    "arguments",
+    "_meta",
+    "requestState",
+    "inputResponses",
+    "task",
+    "taskId",
+    "uri",
+    "cursor",
+    "requestId",
+    "progressToken",
+    "protocolVersion",
+    "capabilities",
+    "clientInfo",
+    "level",
+    "ref",
+];
+
+/// An ASCII name as the least strict readers compare it.
+fn folded(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 /// A text as JSON.
@@ -154,6 +217,23 @@ pub fn error(id: &str, code: i32, message: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{}}}}}"#, quoted(message))
 }
 
+/// Names, in the data of an error that the gateway itself made, what it knows of a call that had been passed on.
+const OUTCOME: &str = "relaytrace/outcome";
+
+/// The gateway's own error to a request that it has passed on: nobody knows whether the server has carried it out.
+pub fn lost(id: &str, why: &str) -> String {
+    let message = quoted(&format!("{why}; whether the server has carried this out is not known"));
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{INTERNAL_ERROR},"message":{message},"data":{{"{OUTCOME}":"unknown"}}}}}}"#
+    )
+}
+
+/// Whether a response is one of [`lost`].
+pub fn is_lost(response: &Members<'_>) -> bool {
+    let data = response.inner("error").and_then(|error| error.inner("data"));
+    data.is_some_and(|data| data.get(OUTCOME).is_some())
+}
+
 /// JSON-RPC: what was sent is not a request.
 pub const INVALID_REQUEST: i32 = -32600;
 /// JSON-RPC: a failure of the gateway's or of the way to the server.
@@ -183,6 +263,42 @@ mod tests {
         ] {
             assert!(Members::read(twice).is_err(), "{twice}");
         }
+    }
+
+    #[test]
+    fn a_name_that_some_readers_take_for_a_known_one_does_not_pass() {
+        for like in [
+            r#"{"id":1,"Method":"tools/call","params":{"name":"t"},"result":{}}"#,
+            r#"{"id":1,"Method":"tools/call","error":{}}"#,
+            r#"{"id":1,"method":"tools/call","result":{}}"#,
+            r#"{"id":1,"method":7,"result":{}}"#,
+            r#"{"ID":1,"method":"tools/call"}"#,
+            r#"{"id":1,"method":"tools/list","Params":{"name":"t"}}"#,
+            r#"{"id":1,"method":"tools/list","param\u017f":{"name":"t"}}"#,
+            r#"{"id":1,"m\u00e9thod":"x","result":{}}"#,
+            r#"{"id":1,"method":"tools/call","params":{"name":"t","Arguments":{}}}"#,
+            r#"{"id":1,"method":"tools/call","params":{"name":"t","argument\u017f":{}}}"#,
+            r#"{"id":1,"method":"tools/call","params":{"name":"t","ta\u017fk":{}}}"#,
+            r#"{"id":1,"method":"tools/call","params":{"name":"t","tas\u212a":{}}}"#,
+            r#"{"id":1,"method":"tools/call","params":{"name":"t","request_state":""}}"#,
+            r#"{"id":1,"method":"ping","params":{"NAME":"t"}}"#,
+            r#"{"id":1,"method":"ping","params":{"a":1,"A":1}}"#,
+        ] {
+            assert!(Members::of_client(like).is_err(), "{like}");
+        }
+        for exact in [
+            r#"{"jsonrpc":"2.0","id":1,"method":"none","params":{"name":"t","_meta":{"K":1},"x-new":1},"x":[]}"#,
+            r#"{"id":1,"result":{"Method":"tools/call","\u017f":1}}"#,
+            r#"{"method":"a","params":["\u017f"]}"#,
+        ] {
+            assert!(Members::of_client(exact).is_ok(), "{exact}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_gateway_is_told_from_one_of_the_server() {
+        assert!(is_lost(&Members::look(&lost("1", "the server cannot be reached")).unwrap()));
+        assert!(!is_lost(&Members::look(&error("1", INTERNAL_ERROR, "closed")).unwrap()));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use relaytrace_client::{Action, AnswerKind, Envelope, OnBehalfOf, Priority};
 use relaytrace_domain::{Json, ParseError, action_type_of, title_of};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::caller::Caller;
+use crate::caller::{Caller, PROTOCOL_VERSION};
 use crate::catalog::Tool;
-use crate::message::{Members, Unreadable};
+use crate::message::{Members, Unreadable, quoted};
 
 /// What stands in titles for the value of an argument that is not shown there.
 const REDACTED: &str = "[redacted]";
@@ -15,12 +16,25 @@ const REDACTED: &str = "[redacted]";
 const EXACT_DIGITS: usize = 15;
 /// Bytes of a digest that a key carries.
 const KEPT_OF_DIGEST: usize = 16;
+/// Members of `_meta` that say how the protocol is spoken (MCP 2026-07-28).
+const OF_PROTOCOL: [&str; 4] = [
+    PROTOCOL_VERSION,
+    "io.modelcontextprotocol/clientInfo",
+    "io.modelcontextprotocol/clientCapabilities",
+    "io.modelcontextprotocol/logLevel",
+];
+/// Claude Code's id of a call.
+const TOOL_USE: &str = "claudecode/toolUseId";
+/// Longest id of a call, in bytes of JSON.
+const LONGEST_ID: usize = 514;
 
 /// How calls are asked about.
 #[derive(Clone, Debug)]
 pub struct Asking {
     /// The server's name: calls are of type `name/tool`.
     pub server: Option<String>,
+    /// What is wrapped, as [`Way::target`](crate::Way::target) says it.
+    pub target: String,
     /// How urgent they are.
     pub priority: Priority,
     /// The person for whom the client acts.
@@ -44,6 +58,8 @@ pub struct Call {
     pub progress_token: Option<String>,
     /// `requestState`: what the server, or this gateway, gave the client when it asked it for input.
     pub state: Option<String>,
+    /// Other params of the call: they are no part of the action, and a server may act by them.
+    beside: Json,
     /// The arguments are in the action as they are: no number had to become a text.
     is_exact: bool,
     arguments: Json,
@@ -57,29 +73,33 @@ impl Call {
         let tool = params.text("name").ok_or_else(|| unreadable("name is no string"))?;
         let text = params.get("arguments").map_or("{}", |arguments| arguments.get());
         let text = if text == "null" { "{}" } else { text };
-        let arguments = Json::parse_any_number(text.as_bytes()).map_err(|error| match error {
-            ParseError::Malformed(detail) => unreadable(&detail),
-            ParseError::Invalid(faults) => {
-                let faults = faults.listed().iter().map(|fault| format!("arguments{} {}", fault.pointer, fault.detail));
-                unreadable(&format!("nobody can be asked about them: {}", faults.collect::<Vec<_>>().join("; ")))
-            }
-        })?;
+        let arguments = shown_exactly("arguments", text)?;
         if !matches!(arguments, Json::Object(_)) {
             return Err(unreadable("arguments are no object"));
         }
+        let beside = shown_exactly("params", &beside(params)?)?;
         let mut comparable = Vec::new();
         arguments.write_comparable(&mut comparable);
+        comparable.push(0);
+        beside.write_comparable(&mut comparable);
         let exact = with_exact_numbers(arguments.clone());
         let is_exact = exact == arguments;
-        let mut written = Vec::new();
-        exact.write(&mut written);
-        let value: Value = serde_json::from_slice(&written).map_err(|error| unreadable(&error.to_string()))?;
+        let value = value_of(&exact).ok_or_else(|| unreadable("arguments are no JSON"))?;
         let kind = action_type_of(asking.server.as_deref(), &tool).to_string();
         let meta = params.inner("_meta");
         let progress_token = meta.and_then(|meta| meta.get("progressToken").map(|token| token.get().to_owned()));
         let action = Action::new(&kind, value);
         let state = params.text("requestState");
-        Ok(Self { tool, action, progress_token, state, is_exact, arguments: exact, comparable })
+        Ok(Self {
+            tool,
+            action,
+            progress_token,
+            state,
+            beside: with_exact_numbers(beside),
+            is_exact,
+            arguments: exact,
+            comparable,
+        })
     }
 
     /// The envelope, without its ordinal in the key.
@@ -87,8 +107,14 @@ impl Call {
         let key = self.key(asking, &caller.principal);
         let mut envelope = Envelope::new(&key, asking.priority, &self.title(asking), self.action.clone());
         envelope.summary = Some(self.summary(asking, caller));
-        let mut context =
-            Map::from_iter([("tool".to_owned(), json!(self.tool)), ("client".to_owned(), caller.shown())]);
+        let mut context = Map::from_iter([
+            ("tool".to_owned(), json!(self.tool)),
+            ("client".to_owned(), caller.shown()),
+            ("target".to_owned(), json!(asking.target)),
+        ]);
+        if let Some(beside) = value_of(&self.beside).filter(|beside| *beside != json!({})) {
+            context.insert("params".to_owned(), beside);
+        }
         if let Some(server) = &asking.server {
             context.insert("server".to_owned(), json!(server));
         }
@@ -110,13 +136,16 @@ impl Call {
         envelope
     }
 
-    /// Equal calls of one principal have one key: of the server, the tool, and the arguments with their numbers as they
-    /// were written.
+    /// Equal calls of one principal have one key: of the server, how is asked, the tool, and its params with their numbers
+    /// as they were written.
     pub fn key(&self, asking: &Asking, principal: &str) -> String {
         let mut context = Context::new(&SHA256);
-        for part in [principal, asking.server.as_deref().unwrap_or_default(), &self.tool] {
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part.as_bytes());
+        context.update(&[asking.edit.into(), asking.respond.into()]);
+        let (server, person) = (asking.server.as_deref(), asking.on_behalf_of.as_deref());
+        for part in [Some(principal), Some(&asking.target), server, person, Some(&self.tool)] {
+            // The length of a part that is not there is none of a text.
+            context.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+            context.update(part.unwrap_or_default().as_bytes());
         }
         context.update(&self.comparable);
         let digest = context.finish();
@@ -134,6 +163,61 @@ impl Call {
         let client = if caller.name.is_empty() { "an MCP client" } else { &caller.name };
         format!("`{}` wants to call the tool `{}`{}.", plain(client), plain(&self.tool), server.unwrap_or_default())
     }
+}
+
+/// The params that are neither the tool's name nor its arguments, nor say only which call this is and who calls (JSON).
+fn beside(params: &Members<'_>) -> Result<String, Unreadable> {
+    let mut rest = vec![];
+    for (name, value) in params.all() {
+        match name {
+            // What the client says to go on is known to the session, or refused there.
+            "name" | "arguments" | "requestState" | "inputResponses" => {}
+            "_meta" if value.get() == "null" => {}
+            "_meta" => {
+                let meta = Members::read(value.get())?;
+                let unknown: Vec<_> = meta.all().filter(|(name, value)| !is_of_protocol(name, value.get())).collect();
+                if !unknown.is_empty() {
+                    rest.push(format!("\"_meta\":{}", object(&unknown)));
+                }
+            }
+            _ => rest.push(format!("{}:{}", quoted(name), value.get())),
+        }
+    }
+    Ok(format!("{{{}}}", rest.join(",")))
+}
+
+fn object(members: &[(&str, &RawValue)]) -> String {
+    let members: Vec<_> = members.iter().map(|(name, value)| format!("{}:{}", quoted(name), value.get())).collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// Whether a member of `_meta` is the protocol's own, or an id that is another for each call.
+fn is_of_protocol(name: &str, value: &str) -> bool {
+    match name {
+        "progressToken" => true,
+        "traceparent" | "tracestate" | TOOL_USE => {
+            value.starts_with('"') && value.len() <= LONGEST_ID && value.bytes().all(|byte| byte.is_ascii_graphic())
+        }
+        _ => OF_PROTOCOL.contains(&name),
+    }
+}
+
+/// JSON that nobody can be shown otherwise than a server reads it.
+fn shown_exactly(what: &str, text: &str) -> Result<Json, Unreadable> {
+    Json::parse_any_number(text.as_bytes()).map_err(|error| match error {
+        ParseError::Malformed(detail) => Unreadable(format!("params of tools/call: {detail}")),
+        ParseError::Invalid(faults) => {
+            let faults = faults.listed().iter().map(|fault| format!("{what}{} {}", fault.pointer, fault.detail));
+            let faults = faults.collect::<Vec<_>>().join("; ");
+            Unreadable(format!("params of tools/call: nobody can be asked about them: {faults}"))
+        }
+    })
+}
+
+fn value_of(json: &Json) -> Option<Value> {
+    let mut written = Vec::new();
+    json.write(&mut written);
+    serde_json::from_slice(&written).ok()
 }
 
 /// Numbers that a double does not hold to the last digit are texts in an action: what is approved is what was sent.
@@ -181,7 +265,8 @@ mod tests {
 
     fn asking() -> Asking {
         let (server, redact) = (Some("mail".to_owned()), vec!["password".to_owned()]);
-        Asking { server, priority: Priority::P2, on_behalf_of: None, redact, edit: true, respond: true }
+        let target = "mail sha256:00".to_owned();
+        Asking { server, target, priority: Priority::P2, on_behalf_of: None, redact, edit: true, respond: true }
     }
 
     fn call(params: &str) -> Result<Call, Unreadable> {
@@ -231,8 +316,47 @@ mod tests {
         ] {
             assert_ne!(first, key(params, principal), "{params}");
         }
+        let of = |asking: Asking| call(r#"{"name":"t","arguments":{"a":1,"b":[2]}}"#).unwrap().key(&asking, "");
+        assert_eq!(first, of(asking()));
+        for other in [
+            Asking { target: "mail sha256:01".to_owned(), ..asking() },
+            Asking { server: None, ..asking() },
+            Asking { on_behalf_of: Some("maria".to_owned()), ..asking() },
+            Asking { edit: false, ..asking() },
+            Asking { respond: false, ..asking() },
+        ] {
+            assert_ne!(first, of(other.clone()), "{other:?}");
+        }
         for wrong in [r#"{"name":"t","arguments":[]}"#, r#"{"name":7}"#, r#"{"name":"t","arguments":{"a":1,"a":2}}"#] {
             assert!(call(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_stands_beside_the_arguments_is_part_of_the_question_and_shown() {
+        let of = |rest: &str| {
+            let call = call(&format!(r#"{{"name":"t","arguments":{{}}{rest}}}"#)).unwrap();
+            let envelope = call.envelope(&asking(), &Caller::default(), &Tool::default());
+            (envelope.client_request_key, envelope.context.unwrap()["mcp"].clone())
+        };
+        let (plain, context) = of("");
+        assert_eq!((&context["target"], context.get("params")), (&json!("mail sha256:00"), None));
+        for own in [
+            r#"{"progressToken":1,"traceparent":"00-1","claudecode/toolUseId":"toolu_1"}"#,
+            r#"{"io.modelcontextprotocol/clientInfo":{},"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#,
+        ] {
+            assert_eq!(of(&format!(",\"_meta\":{own}")).0, plain, "{own}");
+        }
+        for (rest, shown) in [
+            (r#","task":{"ttl":1}"#, json!({"task": {"ttl": 1}})),
+            (r#","account":"b""#, json!({"account": "b"})),
+            (r#","_meta":{"account":"b","progressToken":1}"#, json!({"_meta": {"account": "b"}})),
+            (r#","_meta":{"traceparent":{"account":"b"}}"#, json!({"_meta": {"traceparent": {"account": "b"}}})),
+        ] {
+            let (key, context) = of(rest);
+            assert_ne!(key, plain, "{rest}");
+            assert_eq!(context["params"], shown, "{rest}");
+        }
+        assert!(call(r#"{"name":"t","_meta":{"a":1,"A":2}}"#).is_err());
     }
 }

@@ -6,8 +6,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
-use crate::message::{Kind, Members, kind, quoted};
+use crate::message::{Kind, Members, kind, lost, quoted};
 
 /// Most messages that are kept for a client that has no stream open.
 const MOST_KEPT: usize = 256;
@@ -24,6 +25,7 @@ pub struct Routes {
     kept: VecDeque<String>,
     last: u64,
     is_shared: bool,
+    is_closed: bool,
 }
 
 #[derive(Debug)]
@@ -51,18 +53,52 @@ impl Routes {
             let params = params.with("_meta", &meta.with("progressToken", &own));
             text = Members::look(&text).map_or(text.clone(), |members| members.with("params", &params));
         }
-        self.posts.insert(own.clone(), Post { id: id.to_owned(), token, to });
-        self.order.push_back(own.clone());
+        if self.is_closed {
+            drop(to.try_send(lost(id, "the server has ended")));
+        } else {
+            self.posts.insert(own.clone(), Post { id: id.to_owned(), token, to });
+            self.order.push_back(own.clone());
+        }
         (text, own)
     }
 
-    /// A message of the client that names a request of its own, with the gateway's id for it.
-    pub fn translated(&self, text: &str) -> Option<String> {
-        let members = Members::look(text)?;
-        let params = members.inner("params")?;
-        let id = params.get("requestId")?.get();
-        let (own, _) = self.posts.iter().find(|(_, post)| post.id == id)?;
+    /// A message of the client, with the gateway's id where it names a request of its own. None: it names no request that
+    /// is open, or, where clients share, perhaps another one's.
+    pub fn translated(&self, text: String) -> Option<String> {
+        let Some(members) = Members::look(&text) else { return Some(text) };
+        let Some(params) = members.inner("params") else { return Some(text) };
+        let Some(id) = params.get("requestId") else { return Some(text) };
+        let mut of_it = self.posts.iter().filter(|(_, post)| post.id == id.get());
+        let (own, None) = (of_it.next()?.0, of_it.next()) else { return None };
         Some(members.with("params", &params.with("requestId", own)))
+    }
+
+    /// Puts a message on its way. Nobody waits for a slow reader: it misses progress, and what else it has no room for ends
+    /// its stream.
+    pub fn deliver(&mut self, text: String) {
+        let is_progress = Members::look(&text).is_some_and(
+            |members| matches!(kind(&members), Kind::Notification { method } if method == "notifications/progress"),
+        );
+        let Some((to, text)) = self.way(text) else { return };
+        if let Err(TrySendError::Full(_)) = to.try_send(text)
+            && !is_progress
+        {
+            tracing::warn!("a client does not read: its stream is ended");
+            self.posts.retain(|_, post| !post.to.same_channel(&to));
+            self.order.retain(|own| self.posts.contains_key(own));
+            self.listener.take_if(|listener| listener.same_channel(&to));
+        }
+    }
+
+    /// The server is gone: what is open gets an answer, and all streams end.
+    pub fn close(&mut self) {
+        self.is_closed = true;
+        for (_, post) in self.posts.drain() {
+            // A stream without room ends without it.
+            drop(post.to.try_send(lost(&post.id, "the server has ended")));
+        }
+        self.order.clear();
+        self.listener = None;
     }
 
     /// The response of a request is gone.
@@ -79,9 +115,7 @@ impl Routes {
     /// From now on this stream gets what belongs to no request, and what was kept.
     pub fn listen(&mut self, to: mpsc::Sender<String>) {
         while let Some(text) = self.kept.pop_front() {
-            if let Err(mpsc::error::TrySendError::Full(text) | mpsc::error::TrySendError::Closed(text)) =
-                to.try_send(text)
-            {
+            if let Err(TrySendError::Full(text) | TrySendError::Closed(text)) = to.try_send(text) {
                 self.kept.push_front(text);
                 break;
             }
@@ -90,7 +124,7 @@ impl Routes {
     }
 
     /// Where a message goes, as its client knows it. None: it is kept, or it is nobody's.
-    pub fn way(&mut self, text: String) -> Option<(mpsc::Sender<String>, String)> {
+    fn way(&mut self, text: String) -> Option<(mpsc::Sender<String>, String)> {
         let Some(members) = Members::look(&text) else { return self.elsewhere(text) };
         let params = members.inner("params");
         match kind(&members) {
@@ -192,5 +226,53 @@ mod tests {
         routes.listen(to);
         assert!(stream.try_recv().is_ok());
         assert!(routes.way(r#"{"id":3,"method":"roots/list"}"#.to_owned()).is_some());
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_loses_its_stream_and_nobody_waits_for_it() {
+        let mut routes = Routes::new(true);
+        let (_, slow, mut stream) = entered(&mut routes, r#"{"params":{"_meta":{"progressToken":1}}}"#, "1");
+        let (_, other, mut others) = entered(&mut routes, "{}", "2");
+        let progress = format!(r#"{{"method":"notifications/progress","params":{{"progressToken":{slow}}}}}"#);
+        routes.deliver(progress.clone());
+        routes.deliver(progress);
+        assert_eq!(routes.posts.len(), 2);
+        routes.deliver(format!(r#"{{"id":{slow},"result":{{}}}}"#));
+        assert!(stream.try_recv().is_ok());
+        assert_eq!(stream.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+        routes.deliver(format!(r#"{{"id":{other},"result":{{}}}}"#));
+        assert!(others.try_recv().is_ok() && routes.is_idle());
+        let (to, mut listening) = mpsc::channel(1);
+        let mut routes = Routes::default();
+        routes.listen(to);
+        for _ in 0..2 {
+            routes.deliver(r#"{"method":"notifications/message"}"#.to_owned());
+        }
+        assert!(listening.try_recv().is_ok() && routes.is_idle());
+        assert_eq!(listening.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+    }
+
+    #[test]
+    fn a_client_names_only_a_request_that_is_surely_its_own() {
+        let mut routes = Routes::new(true);
+        let cancelled = |id: &str| format!(r#"{{"method":"x","params":{{"requestId":{id}}}}}"#);
+        let (_, own, _first) = entered(&mut routes, "{}", "1");
+        assert_eq!(routes.translated(cancelled("1")), Some(cancelled(&own)));
+        assert_eq!(routes.translated(cancelled(&own)), None);
+        let (_, _, _second) = entered(&mut routes, "{}", "1");
+        assert_eq!(routes.translated(cancelled("1")), None);
+        assert_eq!(routes.translated("{}".to_owned()), Some("{}".to_owned()));
+    }
+
+    #[test]
+    fn what_is_open_is_answered_when_the_server_is_gone() {
+        let mut routes = Routes::default();
+        let (_, _, mut stream) = entered(&mut routes, "{}", "7");
+        routes.close();
+        let told = stream.try_recv().unwrap();
+        assert!(told.contains(r#""id":7,"error""#), "{told}");
+        assert_eq!(stream.try_recv(), Err(mpsc::error::TryRecvError::Disconnected));
+        let (_, _, mut late) = entered(&mut routes, "{}", "8");
+        assert!(late.try_recv().unwrap().contains(r#""id":8,"error""#) && routes.is_idle());
     }
 }

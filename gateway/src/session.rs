@@ -108,7 +108,7 @@ impl Session {
     }
 
     async fn one_asked(self: &Arc<Self>, text: &str) -> Result<(), Unreadable> {
-        let members = Members::read(text)?;
+        let members = Members::of_client(text)?;
         match kind(&members) {
             Kind::Request { id, .. } if is_own(&id) => {
                 return Err(Unreadable(format!("ids of {OWN_ID} are the gateway's")));
@@ -156,11 +156,7 @@ impl Session {
     /// `tools/call`: passes on at once, or waits in a task of its own.
     async fn call(self: &Arc<Self>, text: &str, members: &Members<'_>, id: String) -> Result<(), Unreadable> {
         let params = Members::read(members.get("params").map_or("{}", |params| params.get()))?;
-        let tool = if self.guard.looks_at_tools() {
-            params.text("name").and_then(|name| self.state().catalog.get(&name))
-        } else {
-            Some(Tool::default())
-        };
+        let tool = params.text("name").and_then(|name| self.state().catalog.get(&name));
         if tool.as_ref().is_some_and(|tool| !self.guard.asks_about(tool)) {
             self.pass(text.to_owned()).await;
             return Ok(());
@@ -223,10 +219,12 @@ impl Session {
         let call = Call::read(&self.guard.asking, params)?;
         let caller = self.state().caller.or_of_request(meta.as_ref());
         let key = call.key(&self.guard.asking, &caller.principal);
-        let is_continued = params.get("inputResponses").or(params.get("requestState")).is_some();
-        let continued = self.state().continued.remove(&(key.clone(), call.state.clone()));
-        if let Some(running) = continued.filter(|_| is_continued) {
-            return Ok(Held::Continued(running));
+        let is_ours = call.state.as_deref().is_some_and(is_own_state);
+        if !is_ours && params.get("inputResponses").or(params.get("requestState")).is_some() {
+            // What goes on with a call that was approved runs with it; nobody could judge it alone.
+            let continued = self.state().continued.remove(&(key, call.state));
+            let why = "it goes on with a call that was not approved here: call the tool without requestState";
+            return continued.map(Held::Continued).ok_or_else(|| Unreadable(why.to_owned()));
         }
         let line = Line { to_client: &self.to_client, stopped: taken_back };
         Ok(Held::Asked(self.guard.ask(&call, &caller, &tool, line).await, key))
@@ -300,6 +298,10 @@ impl Session {
             (_, Some(result)) if result.get("task").is_some() => return Seen::Same,
             _ => {}
         }
+        // What the gateway says of a lost call is no word of the server: it is on record as unknown.
+        if message::is_lost(members) {
+            return Seen::Same;
+        }
         let told =
             running.run.edited_arguments().zip(result).map(|(edited, result)| with_edit(members, &result, &edited));
         let response = members.without("jsonrpc");
@@ -350,6 +352,24 @@ impl Session {
     /// The client is gone. Its calls do not wait any longer; their questions stay open, for the same calls again.
     pub fn hang_up(&self) {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+    }
+
+    /// What the client was told so far is on its way.
+    pub async fn flushed(&self) {
+        drop(self.to_client.reserve_many(self.to_client.max_capacity()).await);
+    }
+
+    /// The server is gone: calls that wait or run get an answer.
+    pub async fn lose_server(&self) {
+        self.hang_up();
+        let open: Vec<String> = {
+            let mut state = self.state();
+            let held: Vec<String> = state.held.drain().map(|(id, _)| id).collect();
+            held.into_iter().chain(state.running.drain().map(|(id, _)| id)).collect()
+        };
+        for id in open {
+            self.tell(message::lost(&id, "the server has ended")).await;
+        }
     }
 
     /// The client has lost the way back of this request: it does not wait any longer, and its question stays open.
@@ -437,3 +457,6 @@ pub fn with_edit(members: &Members<'_>, result: &Members<'_>, edited: &str) -> S
     };
     members.with("result", &result.with("content", &content))
 }
+
+#[cfg(test)]
+pub mod tests;

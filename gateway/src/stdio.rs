@@ -1,15 +1,20 @@
 //! A client on this process's own standard streams.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::BufReader;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::child::CHANNEL;
 use crate::guard::Guard;
 use crate::session::Session;
 use crate::{Ended, Way, lines};
+
+/// How long the client may take to read what is left once this process is told to stop.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Serves the client until it, the server, or this process ends.
 pub async fn serve(guard: Arc<Guard>, way: &Way, stop: &CancellationToken) -> std::io::Result<Ended> {
@@ -45,11 +50,26 @@ pub async fn serve(guard: Arc<Guard>, way: &Way, stop: &CancellationToken) -> st
     if !matches!(ended, Ended::ByServer(_)) {
         server.end().await;
     }
-    // All that the server has said reaches the client.
-    drop(passing.await);
-    session.end().await;
-    drop(session);
-    drop(writing.await);
+    let passer = passing.abort_handle();
+    let flushing = async {
+        // All that the server has said reaches the client.
+        drop(passing.await);
+        if matches!(ended, Ended::ByServer(_)) {
+            session.lose_server().await;
+        }
+        session.end().await;
+        drop(session);
+        drop(writing.await);
+    };
+    // A client that does not read cannot keep a process that was told to stop.
+    let told_to_stop = async {
+        stop.cancelled().await;
+        sleep(FLUSH_DEADLINE).await;
+    };
+    tokio::select! {
+        () = flushing => {}
+        () = told_to_stop => passer.abort(),
+    }
     reading.abort();
     Ok(ended)
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::{Method, Response};
 use sse_stream::SseStream;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -20,10 +20,12 @@ use url::Url;
 use crate::child::{CHANNEL, Server};
 use crate::headers::{LAST_EVENT, Mirrored, SESSION, VERSION};
 use crate::lines::LONGEST;
-use crate::message::{self, INTERNAL_ERROR, Kind, Members, kind};
+use crate::message::{self, Kind, Members, kind};
 
 /// How long a connection may take to be made.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a server may take to accept a message that gets no answer: those after it wait.
+const NOTIFY_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the end of a session may take to be told.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// Before a stream is taken up again, where the server says nothing else, and at the most.
@@ -143,14 +145,18 @@ impl Upstream {
 
     /// A message that gets no answer.
     async fn notify(&self, text: &str) -> bool {
-        match self.post(text).await {
+        let Ok(posted) = timeout(NOTIFY_DEADLINE, self.post(text)).await else {
+            tracing::warn!("the server does not take a message in time");
+            return false;
+        };
+        match posted {
             Ok(response) if response.status().is_success() => true,
             Ok(response) => {
                 tracing::warn!("the server does not take a message: {}", response.status());
                 false
             }
             Err(error) => {
-                tracing::warn!("the server cannot be reached: {error}");
+                tracing::warn!("the server cannot be reached: {}", said(error));
                 false
             }
         }
@@ -160,12 +166,13 @@ impl Upstream {
     async fn request(&self, text: &str, id: &str) {
         if let Err(why) = self.answered(text, id).await {
             tracing::warn!("a request failed: {why}");
-            self.hand_on(message::error(id, INTERNAL_ERROR, &why)).await;
+            self.hand_on(message::lost(id, &why)).await;
         }
     }
 
     async fn answered(&self, text: &str, id: &str) -> Result<(), String> {
-        let mut response = self.post(text).await.map_err(|error| format!("the server cannot be reached: {error}"))?;
+        let mut response =
+            self.post(text).await.map_err(|error| format!("the server cannot be reached: {}", said(error)))?;
         let status = response.status();
         if status.is_success() && is_of(&response, "text/event-stream") {
             let mut place = Place::default();
@@ -179,7 +186,10 @@ impl Upstream {
                     return Err("the server ended the response before its end".to_owned());
                 }
                 sleep(place.retry.unwrap_or(RESUME_AFTER).min(RESUME_AFTER_AT_MOST)).await;
-                response = self.get(&place).await.map_err(|error| format!("a response cannot be taken up: {error}"))?;
+                response = self
+                    .get(&place)
+                    .await
+                    .map_err(|error| format!("a response cannot be taken up: {}", said(error)))?;
                 if !response.status().is_success() {
                     return Err(format!("a response cannot be taken up: {}", response.status()));
                 }
@@ -303,6 +313,11 @@ impl Upstream {
     }
 }
 
+/// An error in words, without the address: that may hold a secret.
+fn said(error: reqwest::Error) -> String {
+    error.without_url().to_string()
+}
+
 fn is_stateless(meta: &Members<'_>) -> bool {
     meta.get(crate::caller::PROTOCOL_VERSION).is_some()
 }
@@ -316,7 +331,9 @@ fn is_of(response: &Response, kind: &str) -> bool {
 async fn whole(mut response: Response) -> Result<String, String> {
     let status = response.status();
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| format!("the response broke off: {error}"))? {
+    while let Some(chunk) =
+        response.chunk().await.map_err(|error| format!("the response broke off: {}", said(error)))?
+    {
         body.extend_from_slice(&chunk);
         if body.len() > LONGEST {
             return Err(format!("a response of more than {LONGEST} bytes"));
@@ -327,4 +344,24 @@ async fn whole(mut response: Response) -> Result<String, String> {
         return Err(format!("the server answered {status}{hint}"));
     }
     String::from_utf8(body).map_err(|_| "the response is no UTF-8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_is_not_said_where_a_call_of_it_fails() {
+        let (from_server, mut said) = mpsc::channel(1);
+        let url = Url::parse("http://user:hunter2@127.0.0.1:1/mcp?key=hunter3").unwrap();
+        let server = connect(client().unwrap(), url, HeaderMap::new(), from_server);
+        server.to_server.send(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call"}"#.to_owned()).await.unwrap();
+        let told = said.recv().await.unwrap();
+        assert!(
+            told.contains("cannot be reached") && !told.contains("hunter") && !told.contains("127.0.0.1"),
+            "{told}"
+        );
+        assert!(message::is_lost(&Members::look(&told).unwrap()));
+        server.end().await;
+    }
 }

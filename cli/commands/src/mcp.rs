@@ -45,7 +45,8 @@ waits: it runs once it is approved, exactly as it was approved, once. What is as
 say by the action's type, which is the tool's name (with --server, NAME/tool). A client that cannot wait that long gets
 \"call again\", and the same call goes on waiting. Standard output is the protocol's; logs go to standard error (RUST_LOG).
 
-The server does not get the variables RELAYTRACE_…: it cannot ask or act for the agent.
+The server does not get the variables RELAYTRACE_…. It runs as the same user, who may read the agent's key from a file: one
+that is not trusted belongs into a container or to another user.
 
 Examples:
   relaytrace mcp wrap --server files -- npx -y @modelcontextprotocol/server-filesystem /srv/data
@@ -106,8 +107,8 @@ pub async fn run(settings: &Settings, command: &Command) -> Result<()> {
     let Command::Wrap(options) = command;
     let logged = EnvFilter::try_from_default_env().unwrap_or_else(|_| LOGGED.into());
     drop(tracing_subscriber::fmt().with_env_filter(logged).with_writer(std::io::stderr).with_ansi(false).try_init());
-    let guard = Arc::new(guard(settings, options)?);
     let way = way(options)?;
+    let guard = Arc::new(guard(settings, options, &way)?);
     let stop = stopped_by_signals()?;
     let failed = |error: std::io::Error| Fault::failed(error.to_string());
     if let Some(address) = options.listen {
@@ -121,12 +122,13 @@ pub async fn run(settings: &Settings, command: &Command) -> Result<()> {
     }
 }
 
-fn guard(settings: &Settings, options: &WrapOptions) -> Result<Guard> {
+fn guard(settings: &Settings, options: &WrapOptions, way: &Way) -> Result<Guard> {
     // A model waits: what is wrong is said soon.
     let (in_all, first_contact) = (Duration::from_secs(20), Duration::from_secs(5));
     let client = settings.client(Patience { in_all, first_contact, ..Patience::default() })?;
     let asking = Asking {
         server: options.server.clone(),
+        target: way.target(),
         priority: options.priority,
         on_behalf_of: options.on_behalf_of.clone(),
         redact: options.redact.clone(),
