@@ -274,7 +274,20 @@ def test_all_that_failed_are_counted_with_what_applied_and_what_would(agent, adm
     counts = wait_until(lambda: (lambda seen: seen if seen["applied"].get("first") else None)(stands(admin)[1]))
     assert counts["failures"] == {"first": 1, "second": 1, "third": 2}
     assert counts["applied"] == {"first": 1, "rest": 1}
-    assert counts["would"] == {"third": 1}
+    assert counts["would"] == {"third": 1, "s": 1}
+
+
+def test_a_number_is_judged_as_the_double_that_its_digest_is_of(agent, ruled):
+    ruled(decide("large", {"arguments": {"/amount": {"gte": 50}}}, "reject"), decide("rest", {}))
+    for literal in ("50", "49.99999999999999999999", "50.00000000000000000001"):
+        envelope = json.dumps(new_envelope(agent.agent_id, action=refund("@"))).replace('"@"', literal)
+        assert expect(agent.submit(envelope.encode()), 201)["decision"]["outcome"] == "rejected", literal
+
+
+def test_what_failed_before_a_rule_that_rejects_is_named_in_the_entry(agent, admin, ruled):
+    ruled(decide("small", SMALL), decide("never", {}, "reject"))
+    entry = chain_of(admin, submit(agent, action=refund({})))[0]
+    assert (entry["rule"]["name"], entry["rule"]["failed_before"]) == ("never", "small")
 
 
 # ---------------------------------------------------------------- at_most
@@ -363,6 +376,12 @@ def test_a_shadow_is_noted_and_never_acts(agent, admin, operator, ruled):
     assert entry["shadow"] == {"name": "would", "effect": "approve"}
     assert "shadow" not in chain_of(admin, submit(agent, action=refund(51)))[0]
     wait_until(lambda: stands(admin)[1]["would"] == {"would": 1})
+
+
+def test_a_shadow_behind_a_rule_that_applies_is_noted(agent, admin, ruled):
+    ruled(decide("acts", {}), decide("would", SMALL, "reject") | {"mode": "shadow"})
+    entry = chain_of(admin, submit(agent, action=refund(5)))[0]
+    assert entry["rule"]["name"] == "acts" and entry["shadow"] == {"name": "would", "effect": "reject"}
 
 
 # ---------------------------------------------------------------- versions
@@ -455,3 +474,24 @@ def test_a_decision_of_a_bridge_is_polled_by_its_name_alone(agent, admin, stack,
     told = client.created()
     assert agent.poll(0)["decisions"] == []
     assert deliver(agent, told["id"])["outcome"] == "approved"
+
+
+def test_the_report_counts_what_a_rule_decides_and_times_only_people(agent, admin, operator, ruled):
+    ruled(decide("small refunds", SMALL))
+    submit(agent, action=refund("50.00"))
+
+    def line():
+        items = expect(admin.get("/v1/admin/reports/sla", params={"by": "agent"}), 200)["items"]
+        return next(item for item in items if item["key"] == agent.agent_id)
+
+    item = line()
+    assert (item["asked"], item["decided_in_time"]) == (1, 1)
+    assert (item["p50_seconds"], item["p90_seconds"]) == (None, None)
+    # A person's time stands beside it as if the rule had decided nothing.
+    asked = submit(agent, action=refund("5000.00"))
+    expect(operator.decide(asked["request_id"], "approve"), 201)
+    decision = expect(operator.get(f"/v1/hitl/requests/{asked['request_id']}"), 200)["decision"]
+    item = line()
+    seconds = (instant(decision["decided_at"]) - instant(asked["created_at"])).total_seconds()
+    assert (item["asked"], item["decided_in_time"]) == (2, 2)
+    assert item["p50_seconds"] == item["p90_seconds"] == pytest.approx(seconds, abs=1e-3)

@@ -42,7 +42,7 @@ def test_it_names_agent_type_and_every_argument(agent, admin, operator):
     assert rule["match"] == {
         "agents": [agent.agent_id], "action_types": ["refund.create"],
         "arguments": {"/amount": {"equals": "1240.00"}, "/currency": {"equals": "EUR"}, "/gift": {"equals": False}}}
-    assert (rule["mode"], rule["then"]) == ("enforce", {"decide": "approve", "reason": "A regular customer"})
+    assert (rule["mode"], rule["then"]) == ("shadow", {"decide": "approve", "reason": "A regular customer"})
     assert set(rule) == {"name", "mode", "match", "then"} and request["request_id"] in rule["name"]
     may_be_set(admin, rule)
     assert applies(admin, rule, request)
@@ -75,14 +75,15 @@ def test_it_may_be_set_and_holds_for_its_own_request_and_for_none_that_differs(a
 
 
 def others(arguments: dict) -> list[dict]:
-    """Arguments with one value changed, or one left out."""
+    """Arguments with one value changed, one left out, or one more within an object."""
     if not arguments:
         return [{"a": 1}]
     name = next(iter(arguments))
     changed, without = copy.deepcopy(arguments), copy.deepcopy(arguments)
     changed[name] = {"other": secrets.token_hex(4)}
     del without[name]
-    return [changed, without]
+    within = [{**arguments, name: {**value, "more": 1}} for name, value in arguments.items() if isinstance(value, dict)]
+    return [changed, without, *within[:1]]
 
 
 def test_numbers_keep_their_literals(agent, admin):

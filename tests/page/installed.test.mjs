@@ -191,3 +191,14 @@ test("signing out turns it off", async (t) => {
   await tab.locator("#sign-out").click();
   await eventually(async () => (await call("/v1/hitl/push-subscriptions", { token })).json.items.length, 0);
 });
+
+test("it ends where another person signs in at the same browser", async (t) => {
+  const me = `phone-${(await newAgent()).agentId}`;
+  const token = personToken({ sub: me, name: "Phone" });
+  const tab = await newTab(t);
+  const theirs = JSON.stringify({ id: "theirs", owner: `not-${me}`, priorities: "P1" });
+  await tab.addInitScript(([text]) => localStorage.setItem("relaytrace.push", text), [theirs]);
+  await tab.goto(`${stack.base_url}/#token=${token}`);
+  await tab.locator("#operator").waitFor();
+  await eventually(() => tab.evaluate(() => localStorage.getItem("relaytrace.push")), null);
+});

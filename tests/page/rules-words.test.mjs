@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { write } from "../../functions/decide/page/json.js";
-import { putOnTop, ruleChanges } from "../../functions/decide/page/rules-merge.js";
+import { isSameDocument, putOnTop, ruleChanges } from "../../functions/decide/page/rules-merge.js";
 import { createModel } from "../../functions/decide/page/rules-model.js";
 import { lineOf, placeOf, readDocument } from "../../functions/decide/page/rules-places.js";
 import { ruleWords } from "../../functions/decide/page/rules-words.js";
@@ -28,6 +28,21 @@ test("what is no rule has words, too, whatever it is", () => {
   for (const odd of [null, 5, "text", [], {}, { match: 7, then: [] }, { match: { agents: {}, arguments: { "/a": 5, "/b": { like: {} } }, not: 3 }, then: { decide: {}, at_most: 2 } }, { then: { ask: { groups: "x", escalate: {}, respond_within_seconds: "soon" } } }]) {
     assert.equal(typeof ruleWords(odd), "string");
   }
+});
+
+test("a document is the same only where its version and its time are", () => {
+  const document = { version: 3, created_at: "2026-11-27T10:00:00.000Z", rules: [rule("a")], applied: { a: 1 } };
+  assert.ok(isSameDocument(document, { ...document, applied: { a: 2 } }));
+  assert.ok(!isSameDocument(document, { ...document, version: 4 }));
+  assert.ok(!isSameDocument(document, { ...document, created_at: "2026-11-27T11:00:00.000Z" }));
+  assert.ok(!isSameDocument(document, null));
+  assert.ok(isSameDocument({ version: 0, rules: [] }, { version: 0, created_at: null, rules: [] }));
+  const model = createModel();
+  model.load(document);
+  model.refresh({ ...document, created_at: "2026-11-27T11:00:00.000Z", applied: { a: 9 } });
+  assert.deepEqual(model.base.applied, { a: 1 }, "the counts of another document");
+  model.refresh({ ...document, applied: { a: 2 } });
+  assert.deepEqual(model.base.applied, { a: 2 });
 });
 
 test("text is read with its numbers as they are written, and every part has its line", () => {

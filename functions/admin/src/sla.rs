@@ -44,7 +44,8 @@ pub struct SlaView {
     cancelled: i64,
     /// Not decided yet.
     pending: i64,
-    /// Of those decided in time, from the submission: the median, between two values their mean; null: there are none.
+    /// Of those that people decided in time, from the submission: the median, between two values their mean; null: there are
+    /// none. What a rule decided is left out.
     p50_seconds: Option<f64>,
     /// The same for nine in ten.
     p90_seconds: Option<f64>,
@@ -67,7 +68,8 @@ pub struct SlaReport {
 
 /// See whether requests are answered in time
 ///
-/// Of the requests that were submitted in a period. A period with more than 200,000 of them is too long: 422.
+/// Of the requests that were submitted in a period. A period for which more than 200,000 requests would be looked through is
+/// too long: 422.
 #[utoipa::path(
     get, path = "/v1/admin/reports/sla", tag = "admin", security(("admin" = [])), params(SlaQuery),
     responses(
@@ -96,7 +98,7 @@ pub async fn report(
     }
     let found = state.store.sla(&scope, from, to, by).await?;
     let found = found.ok_or_else(|| {
-        let detail = format!("more than {SLA_REQUESTS} requests were submitted in this period: ask for a shorter one");
+        let detail = format!("more than {SLA_REQUESTS} requests would be looked through: ask for a shorter period");
         Error::invalid("/from", detail)
     })?;
     let mut items: Vec<_> = found.into_iter().map(SlaView::from).collect();

@@ -27,8 +27,8 @@ pub struct RuleSource {
 
 /// Suggest a rule
 ///
-/// The enforced rule that matches a request's agent, its type of action and every argument by equality, as a member of the
-/// document. It does what a person decided; it asks where none did. Nothing changes.
+/// The rule of the shadow that matches a request's agent, its type of action and every argument by equality, as a member of
+/// the document. It would do what a person decided; it would ask where none did. Nothing changes.
 #[utoipa::path(
     post, path = "/v1/admin/rules/suggest", tag = "admin", security(("admin" = [])), request_body = RuleSource,
     responses(
@@ -65,37 +65,32 @@ fn object<const N: usize>(members: [(&str, Json); N]) -> Json {
 /// The rule of a request.
 fn suggested(detail: &Detail, priority: Priority, arguments: &Json) -> Json {
     let item = &detail.item;
-    let mut equal = Vec::new();
-    equalities(arguments, &mut String::new(), &mut equal);
     let name: String = item.action_type.chars().take(KEPT_OF_TYPE).collect();
     object([
         ("name", text(format!("{name} as in {}", item.request_id.0))),
-        ("mode", text("enforce")),
+        // It is set before anybody widens it: then it must not approve at once.
+        ("mode", text("shadow")),
         (
             "match",
             object([
                 ("agents", Json::Array(vec![text(item.agent_id.as_str())])),
                 ("action_types", Json::Array(vec![text(&*item.action_type)])),
-                ("arguments", Json::Object(equal)),
+                ("arguments", Json::Object(equalities(arguments))),
             ]),
         ),
         ("then", effect(detail, priority)),
     ])
 }
 
-/// For the pointer of each value that holds no further ones by name, that it is the same.
-fn equalities(value: &Json, pointer: &mut String, equal: &mut Vec<(String, Json)>) {
-    match value {
+/// For the pointer of each argument, that it is the same as a whole: what lies in it and was not there differs, too.
+fn equalities(arguments: &Json) -> Vec<(String, Json)> {
+    let equals = |value: &Json| object([("equals", value.clone())]);
+    match arguments {
         Json::Object(members) if !members.is_empty() => {
-            let length = pointer.len();
-            for (name, value) in members {
-                pointer.push('/');
-                pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
-                equalities(value, pointer, equal);
-                pointer.truncate(length);
-            }
+            let pointer = |name: &str| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+            members.iter().map(|(name, value)| (pointer(name), equals(value))).collect()
         }
-        _ => equal.push((pointer.clone(), object([("equals", value.clone())]))),
+        _ => vec![(String::new(), equals(arguments))],
     }
 }
 
@@ -146,7 +141,7 @@ fn holds(rule: &Json, detail: &Detail, asked: &Asked) -> Result<()> {
         on_behalf_of: None,
         latitude: Latitude::Ask,
     };
-    let applied = document.rules.judge(&facts, || asked.arguments()).applied;
-    let is_held = applied.is_some_and(|applied| !applied.failed);
+    let would = document.rules.judge(&facts, || asked.arguments()).shadow;
+    let is_held = would.is_some_and(|would| !would.failed);
     is_held.then_some(()).ok_or(Error::Conflict("the arguments are none that rules can compare"))
 }

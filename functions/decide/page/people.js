@@ -41,6 +41,7 @@ function ruled(detail, mayRule) {
   if (rule && decision?.cause === 'policy') all.push(h('p', {}, versioned(rule, mayRule), ' ', decision.outcome === 'approved' ? 'approved' : 'rejected', ' it, without a person.'));
   else if (rule && said?.failed) all.push(h('p', {}, versioned(rule, mayRule), ' could not be judged: an argument that it compares is missing, or of another kind. So people are asked, as the strictest rule says.'));
   else if (rule && said?.withheld) all.push(h('p', {}, versioned(rule, mayRule), ' would decide it and may not here, so people are asked.'));
+  if (rule && said?.failed_before) all.push(h('p', {}, h('code', {}, safeText(String(said.failed_before), true)), ' before it could not be judged.'));
   if (shadow?.name) all.push(h('p', {}, h('span', { 'aria-hidden': 'true' }, '◐ '), 'Shadow: ', h('code', {}, safeText(String(shadow.name), true)), ` ${WOULD[shadow.effect] ?? 'would have acted'}. It does not act.`));
   return all.length ? fact('rule', 'Rule', ...all) : [];
 }

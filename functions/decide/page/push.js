@@ -1,5 +1,5 @@
 // "Tell me on this device": the page's service worker, and this browser's push subscription. A subscription is one person's:
-// who signs in at the same browser later turns it on for themselves.
+// where somebody else signs in at the same browser it ends, and they turn it on for themselves.
 
 import { endPush, getPush, setPush } from './api.js';
 import { h } from './dom.js';
@@ -52,10 +52,12 @@ export async function dropPush() {
   await ended;
 }
 
-/** After signing in: browsers change their subscription, and the server forgets who stays away. */
+/** After signing in: browsers change their subscription, and the server forgets who stays away. Another person's ends here. */
 export async function renewPush(owner) {
   const { owner: of, priorities } = stored();
-  if (!canTell || of !== owner || Notification.permission !== 'granted') return;
+  if (!canTell || !of) return;
+  if (of !== owner) { try { await dropPush(); } catch { /* a message that nobody takes ends it as well */ } return; }
+  if (Notification.permission !== 'granted') return;
   try { await turnOn(owner, priorities); } catch { /* the next sign-in tries again */ }
 }
 

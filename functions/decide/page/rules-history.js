@@ -43,7 +43,7 @@ export function createHistory({ draft, restore }) {
   const error = h('p', { class: 'composer-error', role: 'alert' });
   const more = h('button', { type: 'button', class: 'button small', hidden: true, onclick: () => load() }, 'Show earlier versions');
   const element = h('div', { class: 'rule-history' }, list, error, more);
-  let [newest, next] = [null, 0];
+  let [newest, next, turn] = [null, 0, 0];
 
   function item(document) {
     const place = h('div', { class: 'difference' });
@@ -59,14 +59,15 @@ export function createHistory({ draft, restore }) {
 
   async function load() {
     const wanted = Array.from({ length: Math.min(PAGE, next) }, (_, n) => next - n);
+    const mine = turn;
     setText(error, '');
     more.disabled = true;
     try {
       const found = await Promise.all(wanted.map((version) => api.getRules(version)));
-      if (wanted[0] !== next) return;
+      if (mine !== turn || wanted[0] !== next) return;
       list.append(...found.map(item));
       next -= wanted.length;
-    } catch (failure) { setText(error, refusalWords(failure).replace('Nothing was recorded: ', '')); }
+    } catch (failure) { if (mine !== turn) return; setText(error, refusalWords(failure).replace('Nothing was recorded: ', '')); }
     more.disabled = false;
     more.hidden = next < 1;
     if (next >= 1 && error.textContent) setText(more, 'Try again');
@@ -79,10 +80,11 @@ export function createHistory({ draft, restore }) {
     show(version) {
       if (version === newest) return;
       [newest, next] = [version, version];
+      turn += 1;
       list.replaceChildren(...(version ? [] : [h('li', { class: 'muted' }, 'No rules have been saved yet.')]));
       more.hidden = true;
       if (version) load();
     },
-    forget() { newest = null; },
+    forget() { newest = null; turn += 1; list.replaceChildren(); },
   };
 }

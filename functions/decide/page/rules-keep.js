@@ -6,7 +6,7 @@ import { readDocument } from './rules-places.js';
 
 const KEY = 'relaytrace.rules';
 
-/** `draft`: {version, rules, note}; null where there is nothing to keep. */
+/** `draft`: {version, created_at, rules, note}, the first two of the document that it is based on; null where there is nothing to keep. */
 export function keepDraft(owner, draft) {
   try {
     if (draft) sessionStorage.setItem(KEY, write({ owner, ...draft }));

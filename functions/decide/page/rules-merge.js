@@ -13,6 +13,9 @@ export function textOf(rule) {
 export const isSame = (one, other) => one === other || (one !== undefined && other !== undefined && textOf(one) === textOf(other));
 export const areSame = (some, others) => some.length === others.length && some.every((rule, n) => isSame(rule, others[n]));
 
+/** Whether two answers are of one document: after a restore another one may have its number. */
+export const isSameDocument = (one, other) => one?.version === other?.version && (one?.created_at ?? null) === (other?.created_at ?? null);
+
 const nameOf = (rule) => rule?.name;
 const byName = (rules) => new Map(rules.map((rule) => [nameOf(rule), rule]).reverse()); // of two of a name the first
 const common = (rules, names) => rules.map(nameOf).filter((name) => names.has(name));

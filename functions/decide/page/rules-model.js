@@ -2,7 +2,7 @@
 // rule is changed or moved; rules are never changed in place.
 
 import { isBranch, pathOf } from './json.js';
-import { areSame, isSame, putOnTop, ruleChanges } from './rules-merge.js';
+import { areSame, isSame, isSameDocument, putOnTop, ruleChanges } from './rules-merge.js';
 import { nameOf } from './rules-words.js';
 
 let last = 0;
@@ -33,7 +33,7 @@ export function createModel() {
   };
 
   /** Counts and the like of the version that the draft is based on. */
-  model.refresh = (document) => { if (document.version === model.base?.version) model.base = { ...document, rules: model.base.rules }; };
+  model.refresh = (document) => { if (isSameDocument(document, model.base)) model.base = { ...document, rules: model.base.rules }; };
 
   /** Another list of rules in place of the draft, from its text: rules keep their keys by text, by name, else by place. */
   model.setAll = (rules) => {

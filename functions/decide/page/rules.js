@@ -11,7 +11,7 @@ import { createFrame } from './rules-frame.js';
 import { createHistory } from './rules-history.js';
 import { keepDraft, keptDraft } from './rules-keep.js';
 import { countsOf, createRuleList } from './rules-list.js';
-import { areSame } from './rules-merge.js';
+import { areSame, isSameDocument } from './rules-merge.js';
 import { createModel } from './rules-model.js';
 import { createRulePanels } from './rules-panels.js';
 import { createPlace, named } from './rules-place.js';
@@ -43,36 +43,51 @@ export function createRules({ open, arrived }) {
 
   const frame = createFrame({
     add, duplicate, remove, openPane, leavePane, find: redraw, retry: () => ensure(), move: (step) => move(model.selected, step),
-    restore() { model.restore(); edited(); openPane(); list.show(model.selected, true); },
+    restore() { if (!mayLeaveText()) return; model.restore(); edited(); openPane(); list.show(model.selected, true); },
   }, { list, form, panels, bar });
 
   // ---- loading
   let loading = null;
-  const ensure = () => { if (load !== 'ok') loading ??= fetchRules().finally(() => { loading = null; }); return loading; };
+  let turn = 0; // another one after each saving and each person: an answer to what was asked before says nothing any more
+  const ensure = () => {
+    if (load === 'ok' || loading) return loading;
+    const mine = fetchRules().finally(() => { if (loading === mine) loading = null; });
+    loading = mine;
+    return mine;
+  };
 
   async function fetchRules() {
     load = load === 'ok' ? 'ok' : 'loading';
+    const mine = turn;
     let document;
-    try { document = await api.getRules(); api.noteAnswer(null); } catch (error) {
+    try { document = await api.getRules(); if (mine !== turn) return null; api.noteAnswer(null); } catch (error) {
+      if (mine !== turn) return null;
       if (load !== 'ok') { [load, failure] = ['error', WHY[error.status] ?? error.message]; }
       return redraw();
     }
     if (load !== 'ok') return begin(document);
-    if (document.version === model.base.version) model.refresh(document);
+    if (isSameDocument(document, model.base)) model.refresh(document);
     else if (!isSending) meet(document);
     return redraw();
   }
 
   /** The first answer: with what this person left here before a reload. */
   async function begin(document) {
+    const mine = turn;
     model.load(document);
-    load = 'ok';
     const kept = keptDraft(me);
     if (kept) {
-      try { if (kept.version !== document.version) { model.base = kept.version ? await api.getRules(kept.version) : { version: 0, rules: [] }; theirs = document; } } catch { theirs = null; }
+      try {
+        if (!isSameDocument(kept, document)) {
+          const base = kept.version ? await api.getRules(kept.version) : { version: 0, rules: [] };
+          if (mine !== turn) return;
+          [model.base, theirs] = [base, document];
+        }
+      } catch { if (mine !== turn) return; theirs = null; }
       model.setAll(kept.rules);
       bar.note = String(kept.note ?? '');
     }
+    load = 'ok';
     follow(true);
     redraw();
   }
@@ -97,13 +112,23 @@ export function createRules({ open, arrived }) {
   let keeping = 0;
   function keep() {
     clearTimeout(keeping);
-    keeping = setTimeout(() => { if (load === 'ok') keepDraft(me, model.isChanged() ? { version: model.base.version, rules: model.rules(), note: bar.note } : null); }, 300);
+    keeping = setTimeout(() => { if (load === 'ok') keepDraft(me, model.isChanged() ? { version: model.base.version, created_at: model.base.created_at, rules: model.rules(), note: bar.note } : null); }, 300);
   }
   function edited() { keep(); redraw(); }
 
+  /** Whether another rule may be shown: not while what is typed cannot be read, for it would be lost. */
+  function mayLeaveText() {
+    text.settle();
+    if (!model.unreadable) return true;
+    announce('The text cannot be read yet: mend it, or go back to what could be read last.');
+    openPane();
+    panels.show('text');
+    text.focus();
+    return false;
+  }
   function choose(key, byKey = false) {
     text.settle();
-    if (model.unreadable && key !== model.selected) { announce('The text cannot be read yet: mend it, or go back to what could be read last.'); panels.show('text'); text.focus(); return; }
+    if (key !== model.selected && !mayLeaveText()) return;
     model.selected = key;
     if (!byKey) openPane();
     redraw();
@@ -118,6 +143,7 @@ export function createRules({ open, arrived }) {
   }
 
   function add() {
+    if (!mayLeaveText()) return;
     frame.clearQuery();
     model.add(NEW_RULE, model.selected ? model.place() + 1 : model.entries.length);
     edited();
@@ -125,7 +151,7 @@ export function createRules({ open, arrived }) {
     list.show(model.selected);
     form.focus();
   }
-  function duplicate() { model.add(model.entry().rule, model.place() + 1); edited(); list.show(model.selected); form.focus(); }
+  function duplicate() { if (!mayLeaveText()) return; model.add(model.entry().rule, model.place() + 1); edited(); list.show(model.selected); form.focus(); }
   function remove() {
     text.drop();
     const next = model.remove(model.selected);
@@ -169,23 +195,31 @@ export function createRules({ open, arrived }) {
     text.settle();
     if (model.unreadable) return;
     const sent = model.entries;
+    const mine = (turn += 1);
     isSending = true;
     redraw();
     try {
       const document = await api.putRules(model.base.version, { rules: model.rules(), note });
+      if (mine !== turn) return;
+      turn += 1; // what was asked for while it was being saved may be of the version before
       if (model.entries === sent) model.load(document);
       else model.base = document;
       bar.note = '';
       theirs = null;
       toast(h('strong', {}, 'Saved'), ` Version ${document.version} is in force for every request from now on.`);
-    } catch (error) { await refusedToSave(error, sent); }
+    } catch (error) {
+      if (mine !== turn) return;
+      await refusedToSave(error, sent);
+      if (mine !== turn) return;
+    }
     isSending = false;
     edited();
   }
 
   async function refusedToSave(error, sent) {
     if (error.status === 412) {
-      try { meet(await api.getRules()); } catch (failed) { bar.fault(refusalWords(failed)); }
+      const mine = turn;
+      try { const document = await api.getRules(); if (mine === turn) meet(document); } catch (failed) { if (mine === turn) bar.fault(refusalWords(failed)); }
     } else if (error.status === 422) {
       tell(error.body.errors ?? [], sent);
       const [first] = model.faulty();
@@ -206,7 +240,7 @@ export function createRules({ open, arrived }) {
   // ---- drawing
   const follow = (isFirst) => place.follow((name) => {
     const entry = model.entries.find(({ rule }) => nameOf(rule) === name);
-    if (!entry) return false;
+    if (!entry || (entry.key !== model.selected && !mayLeaveText())) return false;
     model.selected = entry.key;
     requestAnimationFrame(() => list.show(entry.key));
     return true;
@@ -265,10 +299,11 @@ export function createRules({ open, arrived }) {
     async suggest(rule) {
       location.hash = '#rules';
       arrived();
+      const mine = turn;
       await ensure();
-      if (load !== 'ok') return;
+      if (load !== 'ok' || mine !== turn) return;
+      if (!mayLeaveText()) return;
       frame.clearQuery();
-      text.drop();
       model.add(rule, 0);
       edited();
       openPane();
@@ -283,7 +318,9 @@ export function createRules({ open, arrived }) {
       for (const part of [trial, history_, place]) part.forget();
       text.drop();
       keepDraft('', null);
-      [load, theirs, drawn] = ['none', null, ''];
+      turn += 1;
+      clearTimeout(keeping);
+      [load, loading, theirs, isSending, drawn] = ['none', null, null, false, ''];
       Object.assign(model, { base: null, entries: [], selected: '', faults: [], removed: null });
       bar.note = '';
       setText(byId('rules-changed'), '');

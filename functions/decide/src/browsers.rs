@@ -75,7 +75,7 @@ impl NewSubscription {
             priorities.sort_unstable();
             priorities.dedup();
         }
-        Ok(NewBrowser { config: subscription.stored().to_string(), target: subscription.digest(), matching })
+        Ok(NewBrowser { config: subscription.stored().to_string(), target: subscription.digest()?, matching })
     }
 }
 

@@ -16,8 +16,10 @@ use uuid::Uuid;
 
 use crate::NotifyReport;
 
-/// Events that one statement deals out.
+/// Events that one statement deals out at the most.
 const DEALT: i64 = 500;
+/// By so many more each time after a statement had no time for as many.
+const RESTORED: i64 = 10;
 /// Tries under way at the same time.
 const UNDER_WAY: usize = 64;
 /// Of these to one listener: one that does not answer leaves room for others.
@@ -32,6 +34,8 @@ const LONGEST_PAUSE: f64 = 300.0;
 /// Tries that are under way, and results that are not noted yet.
 pub struct Teller {
     state: AppState,
+    /// Events that the next statement deals out.
+    batch: i64,
     under_way: JoinSet<Tried>,
     /// How many of them each listener has.
     busy: HashMap<Uuid, usize>,
@@ -41,7 +45,7 @@ pub struct Teller {
 impl Teller {
     /// Nothing is under way.
     pub fn new(state: AppState) -> Self {
-        Self { state, under_way: JoinSet::new(), busy: HashMap::new(), ended: Vec::new() }
+        Self { state, batch: DEALT, under_way: JoinSet::new(), busy: HashMap::new(), ended: Vec::new() }
     }
 
     /// Notes what has ended, deals events out, and takes what is due where it may: what it did, and whether something is
@@ -53,9 +57,10 @@ impl Teller {
         let mut report = self.settle().await?;
         let mut has_more = false;
         if may_take {
-            report.dealt_out = self.state.store.deal_out(DEALT).await?;
+            let (dealt_out, is_again) = self.deal_out().await?;
+            report.dealt_out = dealt_out;
             let taken = self.take().await?;
-            has_more = report.dealt_out > 0 || taken > 0;
+            has_more = dealt_out > 0 || is_again || taken > 0;
         }
         Ok((report, has_more || !self.under_way.is_empty() || !self.ended.is_empty()))
     }
@@ -70,6 +75,24 @@ impl Teller {
         };
         if let Ok(joined) = tokio::time::timeout(longest, ended).await {
             self.note(joined);
+        }
+    }
+
+    /// How many events it dealt out, and whether fewer are to be tried at once: the database had no time for so many. What
+    /// was dealt out before is told all the same.
+    async fn deal_out(&mut self) -> Result<(u64, bool)> {
+        match self.state.store.deal_out(self.batch).await {
+            Ok(dealt_out) => {
+                self.batch = (self.batch + RESTORED).min(DEALT);
+                Ok((dealt_out, false))
+            }
+            Err(error @ Error::Unavailable(_)) => {
+                let is_again = self.batch > 1;
+                tracing::warn!(error = %error, events = self.batch, "events could not be dealt out; half of them are next");
+                self.batch = (self.batch / 2).max(1);
+                Ok((0, is_again))
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -229,7 +252,7 @@ fn message(state: &AppState, of: &Notification) -> Message {
     };
     let link = state.reach.link(of.request_id);
     match of.told_by() {
-        ListenerKind::Browser => Message::to_browser(id, of.at, &about, link),
+        ListenerKind::Browser => Message::to_browser(id, of.at, &about, link.as_deref()),
         _ => Message::notice(id, of.at, &about, state.clock.now(), link),
     }
 }

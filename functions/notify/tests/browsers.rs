@@ -17,26 +17,29 @@ use sqlx::PgPool;
 use support::{admin_of, app, publish_all, rows, tell_all};
 use web_push_native::p256;
 
+/// Path, headers and body of a message.
+type Received = (String, HeaderMap, Vec<u8>);
+
 /// A push service that writes down what comes.
 #[derive(Clone)]
 struct PushService {
     address: String,
-    received: Arc<Mutex<Vec<(String, HeaderMap, Vec<u8>)>>>,
+    received: Arc<Mutex<Vec<Received>>>,
 }
 
 impl PushService {
     async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = format!("http://{}", listener.local_addr().expect("its address"));
         let service = Self { address, received: Arc::default() };
         let router = Router::new().route("/{path}", post(take)).with_state(service.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        tokio::spawn(async move { axum::serve(listener, router).await.expect("a server") });
         service
     }
 
     /// What each of these browsers was told.
     fn told(&self, browsers: &[&Browser]) -> Vec<(String, HeaderMap, Value)> {
-        let received = self.received.lock().unwrap();
+        let received = self.received.lock().expect("no panic");
         let read = |(path, headers, body): &(String, HeaderMap, Vec<u8>)| {
             let browser = browsers.iter().find(|browser| browser.name == *path)?;
             Some((path.clone(), headers.clone(), browser.read(body)))
@@ -46,7 +49,7 @@ impl PushService {
 
     /// Names of the browsers that were told, each time once.
     fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.received.lock().unwrap().iter().map(|(path, ..)| path.clone()).collect();
+        let mut names: Vec<_> = self.received.lock().expect("no panic").iter().map(|(path, ..)| path.clone()).collect();
         names.sort();
         names
     }
@@ -63,7 +66,7 @@ async fn take(
         "lost" => StatusCode::NOT_FOUND,
         _ => StatusCode::CREATED,
     };
-    service.received.lock().unwrap().push((path, headers, body.to_vec()));
+    service.received.lock().expect("no panic").push((path, headers, body.to_vec()));
     status
 }
 
@@ -76,7 +79,7 @@ impl Browser {
     fn new(name: &'static str) -> Self {
         let mut bytes = [1; 32];
         bytes[..name.len()].copy_from_slice(name.as_bytes());
-        Self { name, secret: p256::SecretKey::from_slice(&bytes).unwrap() }
+        Self { name, secret: p256::SecretKey::from_slice(&bytes).expect("a key") }
     }
 
     /// As the browser says itself.
@@ -89,16 +92,16 @@ impl Browser {
                 "p256dh": BASE64_URL_SAFE_NO_PAD.encode(point.as_bytes()), "auth": BASE64_URL_SAFE_NO_PAD.encode([7; 16]),
             },
         });
-        for (member, value) in more.as_object().unwrap() {
+        for (member, value) in more.as_object().expect("an object") {
             said[member] = value.clone();
         }
         said
     }
 
     fn read(&self, body: &[u8]) -> Value {
-        let plain =
-            web_push_native::decrypt(body.to_vec(), &self.secret, &web_push_native::Auth::from([7; 16])).unwrap();
-        serde_json::from_slice(&plain).unwrap()
+        let plain = web_push_native::decrypt(body.to_vec(), &self.secret, &web_push_native::Auth::from([7; 16]))
+            .expect("a message for this browser");
+        serde_json::from_slice(&plain).expect("JSON")
     }
 }
 
@@ -117,7 +120,7 @@ async fn subscribe(app: &TestApp, token: &str, id: &str, body: &Value) {
 
 async fn assign(app: &TestApp, request_id: &str, groups: &[&str]) {
     let assign = "UPDATE hitl_requests SET assigned_groups = $2 WHERE request_id = $1::uuid";
-    sqlx::query(assign).bind(request_id).bind(groups).execute(&app.owner).await.unwrap();
+    sqlx::query(assign).bind(request_id).bind(groups).execute(&app.owner).await.expect("a request");
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]
@@ -309,4 +312,50 @@ async fn what_is_no_subscription_is_refused_at_its_place(owner: PgPool) {
     }
     assert_eq!(put(&app, &admin_of(&app), "phone", &json!({})).await.status, 403);
     assert_eq!(put(&app, &maria, "no%20name", &json!({})).await.status, 404);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_endpoint_is_one_persons_whatever_its_keys_and_however_it_is_written(owner: PgPool) {
+    let (app, service) = (app(&owner), PushService::start().await);
+    let agent = app.agent("billing").await;
+    let (first, second) = (Browser::new("first"), Browser::new("second"));
+    subscribe(&app, &person(&app, "maria", &[]), "phone", &first.subscription(&service, &json!({}))).await;
+    // Another person, with other keys, and the same endpoint in other words.
+    let shouted = format!("{}/./first#part", service.address.replace("http", "HTTP"));
+    let shared = second.subscription(&service, &json!({"endpoint": shouted}));
+    subscribe(&app, &person(&app, "jonas", &[]), "phone", &shared).await;
+    app.submit(&agent, "one").await;
+    publish_all(&app).await;
+    tell_all(&app).await;
+    assert_eq!(service.names(), ["first"]);
+    assert_eq!(rows(&app, "listeners WHERE removed_at IS NULL AND operator_id = 'jonas'").await, 1);
+
+    // Also where many turn it on at the same moment.
+    let [a, b, c] = ["aylin", "pedro", "noor"].map(|id| person(&app, id, &[]));
+    let put = |token| put(&app, token, "phone", &shared);
+    let (a, b, c) = tokio::join!(put(&a), put(&b), put(&c));
+    for answer in [a, b, c] {
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.bytes));
+    }
+    assert_eq!(rows(&app, "listeners WHERE removed_at IS NULL").await, 1);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_takes_the_database_too_long_at_once_is_dealt_out_in_parts(owner: PgPool) {
+    let (app, service) = (app(&owner), PushService::start().await);
+    let agent = app.agent("billing").await;
+    let maria = person(&app, "maria", &["finance"]);
+    subscribe(&app, &maria, "phone", &Browser::new("phone").subscription(&service, &json!({}))).await;
+    // Sixty questions of different people, each of which takes long to answer.
+    for number in 0..60 {
+        let request_id = app.submit(&agent, &format!("key-{number}")).await;
+        assign(&app, &request_id, &["finance", &format!("group-{number}")]).await;
+    }
+    let slow = "CREATE OR REPLACE FUNCTION may_act_on(
+            tenant text, assigned_groups text[], assigned_operators text[], person jsonb, at timestamptz
+        ) RETURNS boolean LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM pg_sleep(0.05); RETURN true; END $$";
+    sqlx::raw_sql(slow).execute(&owner).await.unwrap();
+    publish_all(&app).await;
+    tell_all(&app).await;
+    assert_eq!(service.names().len(), 60);
 }

@@ -161,3 +161,27 @@ async fn instances_that_are_made_at_the_same_time_are_one(owner: PgPool) {
     statuses.sort_unstable();
     assert_eq!((statuses[1], a.json()), (201, b.json()), "{statuses:?}");
 }
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn an_instance_ends_with_the_key_that_made_it(owner: PgPool) {
+    let app = app(&owner);
+    let agent = provisioner(&app, "harness").await;
+    let end = "UPDATE agent_keys SET expires_at = now() + interval '1 hour' WHERE agent_id = 'harness'";
+    sqlx::query(end).execute(&app.owner).await.expect("an end");
+    let made = provision(&app, &agent, "one", &json!({})).await;
+    assert_eq!(made.status, 201, "{}", String::from_utf8_lossy(&made.bytes));
+    let told = made.json()["credential"]["expires_at"].as_str().expect("a time").to_owned();
+    assert_eq!(provision(&app, &agent, "one", &json!({})).await.json(), made.json());
+    let same: bool = sqlx::query_scalar("SELECT bool_and(expires_at = $1::timestamptz) FROM agent_keys")
+        .bind(chrono::DateTime::parse_from_rfc3339(&told).expect("RFC 3339"))
+        .fetch_one(&app.owner)
+        .await
+        .expect("keys");
+    assert!(same, "{told}");
+    // From then on its token is not accepted.
+    let token = made.json()["credential"]["token"].as_str().expect("a token").to_owned();
+    let over = "UPDATE agent_keys SET expires_at = now() WHERE instance_of IS NOT NULL";
+    sqlx::query(over).execute(&app.owner).await.expect("an end");
+    let body = json!({"tool": "Bash", "arguments": {}, "timeout": "10m"});
+    assert_eq!(keyed(&app, "/aap/v1/requests", &token, "late", &body).await.status, 401);
+}

@@ -84,13 +84,13 @@ impl Message {
             lines.push(format!("Time left: {} (until {until})", in_words(left)));
         }
         let subject = format!("[{priority}] {}: {title}", subject_word(*notice));
-        let payload = standard(&format!("request.{}", notice.as_str()), at, data);
+        let payload = standard(&format!("request.{}", notice.as_str()), at, &data);
         Self { id, at, payload, subject, lines, link }
     }
 
     /// A person's browser shows it: what [`Message::notice`] tells people, in the members that the page's service worker reads.
     #[must_use]
-    pub fn to_browser(id: String, at: DateTime<Utc>, about: &About, link: Option<String>) -> Self {
+    pub fn to_browser(id: String, at: DateTime<Utc>, about: &About, link: Option<&str>) -> Self {
         let title = without_links(&about.title);
         let payload = json!({
             "id": id, "notice": about.notice, "request_id": about.request_id, "title": title,
@@ -107,7 +107,7 @@ impl Message {
         Self {
             id,
             at,
-            payload: standard("channel.test", at, json!({"channel_id": channel, "link": link})),
+            payload: standard("channel.test", at, &json!({"channel_id": channel, "link": link})),
             subject: format!("RelayTrace: the channel {channel} works"),
             lines: vec!["An administrator has tried this channel out. There is nothing to decide.".into()],
             link,
@@ -122,13 +122,13 @@ impl Message {
             "agent_id": agent_id, "request_id": request_id, "client_request_key": client_request_key, "status": status,
             "outcome": outcome,
         });
-        Self::bare(id, at, standard("request.resolved", at, data))
+        Self::bare(id, at, standard("request.resolved", at, &data))
     }
 
     /// A receiver is asked whether it is meant.
     #[must_use]
     pub fn challenge(id: String, at: DateTime<Utc>, challenge: &str) -> Self {
-        Self::bare(id, at, standard("webhook.verification", at, json!({"challenge": challenge})))
+        Self::bare(id, at, standard("webhook.verification", at, &json!({"challenge": challenge})))
     }
 
     /// The receiver of an instance is told of what was resolved, as the Agent Approval Protocol has it.
@@ -173,7 +173,7 @@ impl Message {
 }
 
 /// Standard Webhooks, "Payload structure".
-fn standard(kind: &str, at: DateTime<Utc>, data: Value) -> Value {
+fn standard(kind: &str, at: DateTime<Utc>, data: &Value) -> Value {
     json!({"type": kind, "timestamp": Timestamp(at), "data": data})
 }
 

@@ -182,10 +182,14 @@ impl Subscription {
         read.ok_or_else(|| Error::internal(anyhow::anyhow!("a stored push subscription is not as they are stored")))
     }
 
-    /// The same for the same browser.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        Digest::of(self.stored().to_string().as_bytes())
+    /// The same for the same browser: of its endpoint alone, however it is written.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where the endpoint is no URL, which [`Self::check`] does not let through.
+    pub fn digest(&self) -> Result<Digest> {
+        let mut endpoint = Url::parse(&self.endpoint).map_err(Error::internal)?;
+        endpoint.set_fragment(None);
+        Ok(Digest::of(endpoint.as_str().as_bytes()))
     }
 }
 
@@ -282,13 +286,14 @@ mod tests {
     #[test]
     fn only_named_push_services_and_whole_keys_are_taken() {
         let hosts: WebPushHosts = "Push.example.net, *.notify.windows.com,127.0.0.1".parse().unwrap();
-        let egress = Egress::new("http://127.0.0.1".parse().unwrap());
-        let faults = |endpoint: &str, p256dh: &str, auth: &str| {
+        let [plain, secure] = ["http://127.0.0.1", "127.0.0.1"].map(|rules| Egress::new(rules.parse().unwrap()));
+        let faults_by = |egress: &Egress, endpoint: &str, p256dh: &str, auth: &str| {
             let to = Subscription { endpoint: endpoint.into(), p256dh: p256dh.into(), auth: auth.into() };
             let mut faults = Faults::default();
-            to.check(&egress, &hosts, &mut faults);
+            to.check(egress, &hosts, &mut faults);
             faults.listed().iter().map(|fault| fault.pointer.clone()).collect::<Vec<_>>()
         };
+        let faults = |endpoint: &str, p256dh: &str, auth: &str| faults_by(&plain, endpoint, p256dh, auth);
         let good = ["https://push.example.net/x", "https://a.b.notify.windows.com/x", "http://127.0.0.1:9/x"];
         for endpoint in good {
             assert!(faults(endpoint, RECEIVER_PUBLIC, AUTH).is_empty(), "{endpoint}");
@@ -298,11 +303,14 @@ mod tests {
             "https://evilnotify.windows.com/x",
             "https://push.example.net.evil.example/x",
             "https://push.example.net@evil.example/x",
-            "http://push.example.net/x",
             "https://127.0.0.2/x",
             "",
         ] {
             assert_eq!(faults(endpoint, RECEIVER_PUBLIC, AUTH), ["/endpoint"], "{endpoint}");
+        }
+        // Of a name it is known when it is called whether it may be called by plain http; where nothing may, at once.
+        for endpoint in ["http://push.example.net/x", "http://127.0.0.1:9/x"] {
+            assert_eq!(faults_by(&secure, endpoint, RECEIVER_PUBLIC, AUTH), ["/endpoint"], "{endpoint}");
         }
         assert_eq!(faults(good[0], AUTH, RECEIVER_PUBLIC), ["/keys/p256dh", "/keys/auth"]);
         let no_point = format!("BA{}", "A".repeat(85));

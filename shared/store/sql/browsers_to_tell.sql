@@ -4,18 +4,32 @@
 --
 -- $1 now (null: the database's clock)
 -- Arrays, one element for each event: $2 request_id, $3 seq, $4 kind
-SELECT l.listener_id, r.request_id AS "request_id: RequestId", q.seq AS "seq!", q.kind AS "kind!"
-FROM UNNEST($2::uuid[], $3::integer[], $4::text[]) AS q (request_id, seq, kind)
-JOIN hitl_requests r ON r.request_id = q.request_id AND r.status = 'pending'
-JOIN listeners l ON l.tenant_id = r.tenant_id AND l.kind = 'browser' AND l.removed_at IS NULL
-    AND q.kind = ANY (l.event_kinds)
-JOIN operators o ON o.tenant_id = l.tenant_id AND o.operator_id = l.operator_id
-    AND o.status = 'active' AND o.seen_at > at_or_now($1) - interval '14 days'
-WHERE (l.matching -> 'priorities' IS NULL OR l.matching -> 'priorities' ? ('P' || r.priority))
-    AND (l.matching -> 'groups' IS NULL OR EXISTS (
-        SELECT FROM unnest(r.assigned_groups) AS g (name) WHERE l.matching -> 'groups' ? g.name
-    ))
-    AND may_act_on(
-        r.tenant_id, r.assigned_groups, r.assigned_operators,
+WITH asked AS MATERIALIZED (
+    -- Requests that the same people are asked have the same number.
+    SELECT q.request_id, q.seq, q.kind, r.tenant_id, r.priority, r.assigned_groups, r.assigned_operators,
+        dense_rank() OVER (ORDER BY r.tenant_id, r.assigned_groups, r.assigned_operators) AS assignment
+    FROM UNNEST($2::uuid[], $3::integer[], $4::text[]) AS q (request_id, seq, kind)
+    JOIN hitl_requests r ON r.request_id = q.request_id AND r.status = 'pending'
+), wanted AS MATERIALIZED (
+    SELECT l.listener_id, l.operator_id, a.request_id, a.seq, a.kind, a.assignment
+    FROM asked a
+    JOIN listeners l ON l.tenant_id = a.tenant_id AND l.kind = 'browser' AND l.removed_at IS NULL
+        AND a.kind = ANY (l.event_kinds)
+    WHERE (l.matching -> 'priorities' IS NULL OR l.matching -> 'priorities' ? ('P' || a.priority))
+        AND (l.matching -> 'groups' IS NULL OR EXISTS (
+            SELECT FROM unnest(a.assigned_groups) AS g (name) WHERE l.matching -> 'groups' ? g.name
+        ))
+), people AS MATERIALIZED (
+    -- The dear question, once for each person and assignment, whatever their browsers, events and requests are.
+    SELECT w.assignment, w.operator_id
+    FROM (SELECT DISTINCT assignment, operator_id FROM wanted) w
+    JOIN (SELECT DISTINCT assignment, tenant_id, assigned_groups, assigned_operators FROM asked) a USING (assignment)
+    JOIN operators o ON o.tenant_id = a.tenant_id AND o.operator_id = w.operator_id
+        AND o.status = 'active' AND o.seen_at > at_or_now($1) - interval '14 days'
+    WHERE may_act_on(
+        a.tenant_id, a.assigned_groups, a.assigned_operators,
         jsonb_build_object('id', o.operator_id, 'groups', o.groups), at_or_now($1)
     )
+)
+SELECT w.listener_id, w.request_id AS "request_id!: RequestId", w.seq AS "seq!", w.kind AS "kind!"
+FROM wanted w JOIN people p USING (assignment, operator_id)

@@ -54,8 +54,8 @@ GRANT INSERT, DELETE ON outcomes_due TO relaytrace_app, relaytrace_agent;
 -- A lock on a row needs the right to update some column of it.
 GRANT INSERT, UPDATE, DELETE ON hook_waits TO relaytrace_app, relaytrace_agent;
 -- Instances; the policies below say which.
-GRANT INSERT (key_id, agent_id, alg, public_key, master_id, scopes, instance_name, instance_of, instance_sha256) ON agent_keys
-    TO relaytrace_app, relaytrace_agent;
+GRANT INSERT (key_id, agent_id, alg, public_key, master_id, scopes, instance_name, instance_of, instance_sha256,
+        expires_at) ON agent_keys TO relaytrace_app, relaytrace_agent;
 GRANT INSERT (tenant_id, of_agent, key_id, kind, config, sealed, event_kinds, created_at, updated_at, updated_by) ON listeners
     TO relaytrace_app, relaytrace_agent;
 

@@ -3,7 +3,7 @@
 -- name or another operator ends. No row: the operator has as many as they may.
 --
 -- $1 now (null: the database's clock), $2 tenant_id, $3 operator_id, $4 subscription_id, $5 endpoint and keys (JSON),
--- $6 their SHA-256, $7 which requests (JSON), $8 kinds of events, $9 subscriptions of an operator at the most
+-- $6 SHA-256 of the endpoint, $7 which requests (JSON), $8 kinds of events, $9 subscriptions of an operator at the most
 WITH own AS (
     SELECT l.listener_id, l.subscription_id, l.removed_at FROM listeners l
     WHERE l.tenant_id = $2 AND l.operator_id = $3
@@ -21,6 +21,8 @@ WITH own AS (
 INSERT INTO listeners AS l (tenant_id, operator_id, subscription_id, kind, config, target_sha256, event_kinds, matching,
     created_at, updated_at, updated_by)
 SELECT $2, $3, $4, 'browser', $5::text::jsonb, $6, $8::text[], $7::text::jsonb, at_or_now($1), at_or_now($1), $3
+-- The one before has to end first: listeners_one_owner.
+FROM (SELECT count(*) FROM moved) AS ended
 WHERE EXISTS (SELECT FROM own WHERE subscription_id = $4 AND removed_at IS NULL) OR (
     $9::bigint > (
         SELECT count(*) FROM own WHERE removed_at IS NULL AND listener_id NOT IN (SELECT listener_id FROM moved)

@@ -10,6 +10,8 @@ use crate::database::Database;
 
 /// Push subscriptions of an operator at the most.
 pub const MOST_BROWSERS: i64 = 20;
+/// Tries to set one that others set at the same moment.
+const TRIES: usize = 5;
 /// Kinds of events that a browser is told after: what asks for an answer of its owner's.
 const TOLD: [&str; 3] = ["requested", "escalated", "rerouted"];
 
@@ -29,7 +31,7 @@ pub struct BrowserMatch {
 pub struct NewBrowser {
     /// Its endpoint and keys, JSON.
     pub config: String,
-    /// Of these: the same browser has the same.
+    /// Of its endpoint: the same browser has the same.
     pub target: Digest,
     /// Which requests.
     pub matching: BrowserMatch,
@@ -66,6 +68,13 @@ pub(crate) struct BrowserTold {
     pub kind: String,
 }
 
+/// Whether the browser got another owner after the statement had begun (`listeners_one_owner`).
+fn is_another_owners(error: &Error) -> bool {
+    let Error::Internal(source) = error else { return false };
+    let database = source.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
+    database.is_some_and(|database| database.constraint() == Some("listeners_one_owner"))
+}
+
 impl Database {
     /// The caller's own push subscriptions.
     pub async fn browsers(&self, scope: &Scope) -> Result<Vec<BrowserRecord>> {
@@ -80,24 +89,40 @@ impl Database {
     pub async fn set_browser(&self, scope: &Scope, id: &SubscriptionId, new: &NewBrowser) -> Result<BrowserRecord> {
         let matching = serde_json::to_string(&new.matching).map_err(Error::internal)?;
         let told = TOLD.map(str::to_owned);
-        let set = self
-            .optional(|| {
-                sqlx::query_file_as!(
-                    BrowserRecord,
-                    "sql/set_browser.sql",
-                    self.clock().for_database(),
-                    scope.tenant.as_str(),
-                    &scope.actor.id,
-                    id.as_str(),
-                    &new.config,
-                    &new.target.0[..],
-                    &matching,
-                    &told[..],
-                    MOST_BROWSERS,
-                )
-            })
-            .await?;
-        set.ok_or(Error::Conflict("you have as many push subscriptions as you may have"))
+        for _ in 0..TRIES {
+            match self.try_to_set_browser(scope, id, new, &matching, &told).await {
+                // Another person has turned it on at the same moment: theirs is seen now, and ends.
+                Err(error) if is_another_owners(&error) => {}
+                set => return set?.ok_or(Error::Conflict("you have as many push subscriptions as you may have")),
+            }
+        }
+        Err(Error::Unavailable(anyhow::anyhow!("other people turned the browser on each time")))
+    }
+
+    async fn try_to_set_browser(
+        &self,
+        scope: &Scope,
+        id: &SubscriptionId,
+        new: &NewBrowser,
+        matching: &str,
+        told: &[String],
+    ) -> Result<Option<BrowserRecord>> {
+        self.optional(|| {
+            sqlx::query_file_as!(
+                BrowserRecord,
+                "sql/set_browser.sql",
+                self.clock().for_database(),
+                scope.tenant.as_str(),
+                &scope.actor.id,
+                id.as_str(),
+                &new.config,
+                &new.target.0[..],
+                matching,
+                told,
+                MOST_BROWSERS,
+            )
+        })
+        .await
     }
 
     /// Ends a push subscription of the caller's. Ending it again is no error.

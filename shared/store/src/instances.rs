@@ -1,5 +1,6 @@
 //! Instances of the Agent Approval Protocol: keys that an agent makes for itself (contract, "Instances").
 
+use chrono::{DateTime, Utc};
 use relaytrace_domain::{Digest, Error, KeyId, Result};
 
 use crate::Caller;
@@ -34,17 +35,31 @@ pub struct InstanceRecord {
     pub fingerprint: Vec<u8>,
     /// Its token was used, and is not told again.
     pub is_used: bool,
-    /// Its key is not revoked.
+    /// Its key is not revoked, and not expired.
     pub is_active: bool,
+    /// When its key ends; `None`: never.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// An instance that there is.
+#[derive(Clone, Debug)]
+pub enum Provisioned {
+    /// This call has made it.
+    Now {
+        /// When its key ends; `None`: never.
+        expires_at: Option<DateTime<Utc>>,
+    },
+    /// Another one made it meanwhile.
+    Before(InstanceRecord),
 }
 
 impl Database {
-    /// Makes an instance of the caller's agent: a bearer key that asks and uses, and its receiver. `false`: others have made
-    /// it meanwhile.
+    /// Makes an instance of the caller's agent: a bearer key that asks and uses, and its receiver. Its key ends when the
+    /// caller's does: so it is as it was made, or, where others have made it meanwhile, as they did.
     ///
     /// # Errors
     /// [`Error::Conflict`] where the agent has as many as it may, or another's key has the id.
-    pub async fn provision(&self, caller: &Caller, new: &NewInstance<'_>) -> Result<bool> {
+    pub async fn provision(&self, caller: &Caller, new: &NewInstance<'_>) -> Result<Provisioned> {
         let made = self
             .optional(|| {
                 sqlx::query_file!(
@@ -64,9 +79,11 @@ impl Database {
             })
             .await?;
         match made {
-            Some(_) => Ok(true),
-            None if self.instance(caller, new.key_id).await?.is_some() => Ok(false),
-            None => Err(Error::Conflict("the agent has as many instances as it may have")),
+            Some(made) => Ok(Provisioned::Now { expires_at: made.expires_at }),
+            None => match self.instance(caller, new.key_id).await? {
+                Some(before) => Ok(Provisioned::Before(before)),
+                None => Err(Error::Conflict("the agent has as many instances as it may have")),
+            },
         }
     }
 

@@ -108,8 +108,10 @@ impl Ruling {
         // Where no rule says itself that it asks, only what is stricter counts.
         let is_patched = applied.failed || applied.withheld;
         put("failed", is_patched.then_some(true.into()));
-        // No timeout approves where people are named, nor where a rule cannot say or may not say that it is approved.
-        put("is_strict", (is_patched || ask.names_people()).then_some(true.into()));
+        // No timeout approves where people are named, nor where a rule cannot say or may not say that it is approved, nor what
+        // is asked with P1, however low a rule puts it.
+        let is_strict = is_patched || ask.names_people() || asked == Priority::P1;
+        put("is_strict", is_strict.then_some(true.into()));
         put("terms", terms(ask, groups, operators));
         row
     }
@@ -124,6 +126,9 @@ impl Ruling {
             rule["effect"] = applied.effect.as_str().into();
             for (name, _) in [("failed", applied.failed), ("withheld", applied.withheld)].iter().filter(|it| it.1) {
                 rule[*name] = true.into();
+            }
+            if let Some(failed) = &applied.failed_before {
+                rule["failed_before"] = failed.as_str().into();
             }
         }
         if let Some(ask) = self.asks() {
@@ -199,16 +204,19 @@ impl Database {
         let (key_id, agent_id) = (caller.key_id.as_str(), caller.agent_id.as_str());
         let standing = self.optional(|| sqlx::query_file!("sql/rules_version_of.sql", key_id, agent_id)).await?;
         let standing = standing.ok_or(Error::Unauthenticated("the key is revoked or its agent disabled"))?;
-        let has_rules = standing.rules_version.is_some();
-        self.learn_rules(&caller.agent_id, standing.tenant_id, standing.rules_version).await?;
-        if !has_rules {
+        let version = standing.rules_version;
+        self.learn_rules(&caller.agent_id, standing.tenant_id, version).await?;
+        if version.is_none() {
             return Ok(false);
         }
         let ruling = self.ruling(&caller.agent_id, &submission()?, Latitude::Approve);
-        Ok(ruling.is_some_and(|ruling| ruling.applied().is_some()))
+        // What another version says, or one that is forgotten, is not known.
+        let ruling = ruling.filter(|ruling| Some(ruling.version) == version);
+        Ok(ruling.is_none_or(|ruling| ruling.applied().is_some()))
     }
 
-    /// Learns the version of an agent's rules; `None`: its tenant has none.
+    /// Learns the rules that stand where `version`, which an agent's statement saw, is not the known one; `None`: its tenant has
+    /// none.
     pub(crate) async fn learn_rules(&self, agent_id: &AgentId, tenant: TenantId, version: Option<i32>) -> Result<()> {
         let known = &self.known_rules;
         known.tenants.insert(agent_id.clone(), tenant.clone());
@@ -224,8 +232,11 @@ impl Database {
         if is_known() {
             return Ok(());
         }
+        // One after the other, and the version that stands, not the one that the caller saw: who was slower puts no older one
+        // in the place of a newer one, and after a restore to an older point the lower version counts.
         let missing = || Error::internal(anyhow!("version {version} of the rules of {tenant} is not there"));
-        let record = self.rules_of(&tenant, Some(version)).await?.ok_or_else(missing)?;
+        let record = self.rules_of(&tenant, None).await?.ok_or_else(missing)?;
+        let version = record.version;
         let rules = RulesDocument::stored(&record.document).map_err(Error::from).map_err(Error::internal)?;
         known.rules.insert(tenant, Versioned { version, rules: Arc::new(rules) });
         Ok(())
@@ -242,5 +253,41 @@ mod tests {
             text_array(&["a,b".into(), "\"}".into(), "\\".into(), "NULL".into()]),
             r#"{"a,b","\"}","\\","NULL"}"#
         );
+    }
+
+    /// What the statement is given of a submission that asks with this priority, under one rule.
+    fn row(asked: Priority, rules: &Value, arguments: &str) -> Map<String, Value> {
+        let document = json!({"note": "n", "rules": rules}).to_string();
+        let facts = Facts {
+            agent_id: "a",
+            action_type: "x",
+            priority: asked,
+            group: None,
+            on_behalf_of: None,
+            latitude: Latitude::Approve,
+        };
+        let arguments = || relaytrace_domain::Json::parse(arguments.as_bytes()).unwrap();
+        let judgement = RulesDocument::parse(document.as_bytes()).unwrap().rules.judge(&facts, arguments);
+        Ruling { tenant: "t".parse().unwrap(), version: 1, judgement, is_last: false }.row(asked)
+    }
+
+    #[test]
+    fn no_timeout_approves_what_is_asked_with_p1_however_low_a_rule_puts_it() {
+        let lower = json!([{"name": "r", "mode": "enforce", "match": {}, "then": {"ask": {"priority": "P3"}}}]);
+        let is_strict = |asked| row(asked, &lower, "{}").contains_key("is_strict");
+        assert!(is_strict(Priority::P1) && !is_strict(Priority::P2));
+    }
+
+    #[test]
+    fn a_rule_that_failed_is_named_in_the_entry_where_a_later_one_rejects() {
+        let small = json!({"arguments": {"/amount": {"lte": 50}}});
+        let rules = json!([
+            {"name": "small", "mode": "enforce", "match": small, "then": {"decide": "approve", "reason": "x"}},
+            {"name": "never", "mode": "enforce", "match": {}, "then": {"decide": "reject", "reason": "x"}},
+        ]);
+        let entry = |arguments| row(Priority::P2, &rules, arguments)["entry"].clone();
+        let rule = json!({"version": 1, "name": "never", "effect": "reject", "failed_before": "small"});
+        assert_eq!(entry("{}"), format!("\"rule\":{rule}"));
+        assert!(!entry(r#"{"amount":51}"#).as_str().unwrap().contains("failed"));
     }
 }

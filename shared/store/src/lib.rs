@@ -86,7 +86,7 @@ pub use erasure::erase;
 pub use freezes::{FreezeFilter, FreezeRecord, FreezeRule, SETTLES_WITHIN};
 pub use gauges::{GAUGES_COUNT_TO, Gauges};
 pub use install::{MIGRATOR, ROLE_SETTINGS, RolePrefix, migrate, prepare_login, prepare_role};
-pub use instances::{InstanceRecord, NewInstance};
+pub use instances::{InstanceRecord, NewInstance, Provisioned};
 pub use leases::OnItsWay;
 pub use listeners::{ChannelRecord, NewChannel, PushRecord};
 pub use measures::{CALL_SECONDS, Histogram, Measures, Seen};

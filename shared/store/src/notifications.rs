@@ -151,6 +151,8 @@ impl EventToTell {
     /// What channels tell of it.
     fn notice(&self) -> Option<Notice> {
         match self.kind.as_str() {
+            // Nobody is asked where a rule has decided.
+            "requested" if self.cause == Some(Cause::Policy) => None,
             "requested" => Some(Notice::Requested),
             "escalated" => Some(Notice::Escalated),
             "decided" if self.cause == Some(Cause::Timeout) => Some(Notice::TimedOut),
@@ -292,5 +294,37 @@ impl Database {
         })
         .await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: &str, cause: Option<Cause>) -> EventToTell {
+        EventToTell {
+            request_id: RequestId(Uuid::nil()),
+            seq: 1,
+            kind: kind.to_owned(),
+            tenant_id: "t".parse().unwrap(),
+            agent_id: "a".parse().unwrap(),
+            action_type: "x".parse().unwrap(),
+            priority: Priority::P2,
+            group_key: None,
+            on_behalf_of: None,
+            cause,
+            state: None,
+            key_id: None,
+        }
+    }
+
+    #[test]
+    fn what_a_rule_decides_at_once_is_asked_of_nobody() {
+        assert_eq!(event("requested", Some(Cause::Policy)).notice(), None);
+        assert_eq!(event("decided", Some(Cause::Policy)).notice(), Some(Notice::Decided));
+        // Decided by a person meanwhile: those who were asked are told of both.
+        for cause in [None, Some(Cause::Operator), Some(Cause::Timeout)] {
+            assert_eq!(event("requested", cause).notice(), Some(Notice::Requested));
+        }
     }
 }

@@ -6,7 +6,8 @@ use relaytrace_domain::{Result, SlaBy};
 use crate::Scope;
 use crate::database::Database;
 
-/// Requests that one report looks through: a statement's time has room for so many.
+/// Requests that one report looks through, of those that wait in every tenant and those that are decided in this one: a
+/// statement's time has room for so many.
 pub const SLA_REQUESTS: i64 = 200_000;
 
 /// Lines of a report at the most.
@@ -27,11 +28,11 @@ pub struct SlaRecord {
     pub cancelled: i64,
     /// Not decided yet.
     pub pending: i64,
-    /// Half of those decided in time took at most so many seconds.
+    /// Half of those that people decided in time took at most so many seconds.
     pub p50_seconds: Option<f64>,
     /// Nine in ten of them took at most so many.
     pub p90_seconds: Option<f64>,
-    /// Requests of the whole report.
+    /// What the whole report looked through.
     pub looked_through: i64,
 }
 
@@ -47,7 +48,7 @@ impl Database {
         to: DateTime<Utc>,
         by: SlaBy,
     ) -> Result<Option<Vec<SlaRecord>>> {
-        let lines = self
+        let mut lines = self
             .all(|| {
                 sqlx::query_file_as!(
                     SlaRecord,
@@ -61,7 +62,8 @@ impl Database {
                 )
             })
             .await?;
-        let is_whole = lines.first().is_none_or(|line| line.looked_through <= SLA_REQUESTS);
+        let is_whole = lines.iter().all(|line| line.looked_through <= SLA_REQUESTS);
+        lines.retain(|line| line.asked > 0);
         Ok(is_whole.then_some(lines))
     }
 }

@@ -139,7 +139,7 @@ impl Store {
             without_rows::<Consuming>(self).await;
             without_rows::<Reporting>(self).await;
         };
-        tokio::join!(all(), all());
+        tokio::join!(Box::pin(all()), Box::pin(all()));
     }
 
     /// KiB of writes and polls that wait to be written or are being written, in batches.
@@ -171,7 +171,8 @@ impl Store {
         const RESTARTS: usize = 3;
         const TRIES: usize = RESTARTS + 4;
         let mut submission = Arc::new(submission);
-        let mut latitude = if taking.may_approve { Latitude::Approve } else { Latitude::Reject };
+        let allowed = if taking.may_approve { Latitude::Approve } else { Latitude::Reject };
+        let mut latitude = allowed;
         let mut restarts = 0;
         for _ in 0..TRIES {
             let is_last = restarts >= RESTARTS;
@@ -200,6 +201,8 @@ impl Store {
                 Standing::Rules(tenant, version) => {
                     self.learn_rules(&caller.agent_id, tenant, version).await?;
                     restarts += 1;
+                    // What the version before could not decide, this one may.
+                    latitude = allowed;
                 }
                 // It is frozen, or the rule has decided as often as it may.
                 Standing::Nothing if is_settling => latitude = Latitude::Ask,

@@ -5,13 +5,13 @@ use axum::extract::State;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use http::{HeaderMap, StatusCode};
 use relaytrace_domain::{
-    ClientRequestKey, Digest, Error, Faults, Json as Parsed, KeyId, Result, from_object, mint_uuid,
+    ClientRequestKey, Digest, Error, Faults, Json as Parsed, KeyId, Result, Timestamp, from_object, mint_uuid,
 };
 use relaytrace_reach::{Message, UNCALLABLE, WebhookSecret, instance_place};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::{Agent, Provision, token_digest};
 use relaytrace_service::http::JsonBytes;
-use relaytrace_store::{Caller, InstanceRecord, NewInstance};
+use relaytrace_store::{Caller, InstanceRecord, NewInstance, Provisioned};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -112,20 +112,27 @@ struct Credential {
     /// Told again until its first use.
     #[schema(value_type = String)]
     token: SecretString,
+    /// When it ends, which is when the key that asked for it does; absent: never.
+    #[schema(value_type = Option<Timestamp>, nullable = false)]
+    expires_at: Option<Timestamp>,
 }
 
 impl Serialize for Credential {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct as _;
-        let mut told = serializer.serialize_struct("Credential", 1)?;
+        let mut told = serializer.serialize_struct("Credential", 1 + usize::from(self.expires_at.is_some()))?;
         told.serialize_field("token", self.token.expose_secret())?;
+        match &self.expires_at {
+            Some(at) => told.serialize_field("expires_at", at)?,
+            None => told.skip_field("expires_at")?,
+        }
         told.end()
     }
 }
 
 /// Make an instance, by the Agent Approval Protocol
 ///
-/// A key of the same agent that asks and uses. Where it has a receiver, that answers a signed challenge first, and is then told
+/// A key of the same agent that asks and uses, until the key that asks for it ends. Where it has a receiver, that answers a signed challenge first, and is then told
 /// when what was asked with the key is resolved. The same `Idempotency-Key` and body again is the same instance.
 #[utoipa::path(
     post, path = "/aap/v1/instances", tag = "bridge", security(("agent" = [])), request_body = AapInstance,
@@ -168,11 +175,12 @@ pub async fn provision(
         fingerprint,
         receiver: sealed.as_ref().map(|(config, sealed)| (config.as_str(), sealed.as_slice())),
     };
-    if state.store.provision(&caller, &new).await? {
-        return Ok((StatusCode::CREATED, provisioned(id, name, token)));
+    match state.store.provision(&caller, &new).await? {
+        Provisioned::Now { expires_at } => {
+            Ok((StatusCode::CREATED, provisioned(id, name, token, expires_at.map(Timestamp))))
+        }
+        Provisioned::Before(made) => told_again(made, fingerprint, id, token),
     }
-    let made = state.store.instance(&caller, &id).await?.ok_or(Error::NotFound)?;
-    told_again(made, fingerprint, id, token)
 }
 
 /// The id is the key's, so that the token can be derived again; another agent's is another one.
@@ -185,8 +193,9 @@ fn instance_id(caller: &Caller, key: Option<&ClientRequestKey>) -> Result<KeyId>
     format!("aap-{}", &hex["sha256:".len()..][..32]).parse().map_err(Error::internal)
 }
 
-fn provisioned(id: KeyId, name: String, token: SecretString) -> Json<AapProvisioned> {
-    Json(AapProvisioned { instance: InstanceTold { id, name }, credential: Credential { token } })
+fn provisioned(id: KeyId, name: String, token: SecretString, expires_at: Option<Timestamp>) -> Json<AapProvisioned> {
+    let credential = Credential { token, expires_at };
+    Json(AapProvisioned { instance: InstanceTold { id, name }, credential })
 }
 
 fn told_again(
@@ -199,9 +208,9 @@ fn told_again(
         return Err(Error::IdempotencyKeyReused);
     }
     match (made.is_used, made.is_active) {
-        (_, false) => Err(Error::Conflict("the instance was revoked")),
+        (_, false) => Err(Error::Conflict("the instance was revoked, or has ended")),
         (true, true) => Err(Error::Conflict("the instance's token has been used: it is not told again")),
-        (false, true) => Ok((StatusCode::OK, provisioned(id, made.name, token))),
+        (false, true) => Ok((StatusCode::OK, provisioned(id, made.name, token, made.expires_at.map(Timestamp)))),
     }
 }
 

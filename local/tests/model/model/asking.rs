@@ -133,8 +133,8 @@ impl Model {
         };
         let of = &self.requests[request];
         let is_offered = verdict.is_offered(of.flavour);
-        let is_vote = outcome == "approved" && of.approvals > 1;
-        let has_vote = is_vote && edited_to.is_none() && of.votes.contains(&(who, reason));
+        let is_vote = outcome == "approved" && edited_to.is_none() && of.approvals > 1;
+        let has_vote = is_vote && of.votes.contains(&(who, reason));
         if let Some(decision) = &of.decision {
             let is_same = decision.repeats(&by, outcome, reason) && decision.writes(edited_to, response);
             let is_same = is_same || has_vote;

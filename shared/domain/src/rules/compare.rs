@@ -1,4 +1,5 @@
-//! Comparisons of arguments: as decimals where both sides are, never as floating-point numbers.
+//! Comparisons of arguments: exactly, as decimals, where both sides are. A text is the decimal that it is written as. A JSON
+//! number is the double that the digest and every tool see (RFC 8785, section 3.2.2.3): digits beyond it say nothing.
 
 use std::cmp::Ordering;
 
@@ -6,9 +7,9 @@ use bigdecimal::BigDecimal;
 
 use crate::Json;
 
-/// Longest literal that is compared as a decimal, in characters. Beyond any amount, and far below what costs time.
+/// Longest text that is compared as a decimal, in characters. Beyond any amount, and far below what costs time.
 const LONGEST: usize = 400;
-/// Largest exponent of such a literal, either sign: that of a double and some.
+/// Largest exponent of such a text, either sign: that of a double and some.
 const LARGEST_EXPONENT: i64 = 400;
 
 /// One test of one argument, and the value that it is held against.
@@ -38,10 +39,10 @@ impl From<Json> for Operand {
 }
 
 impl Operand {
-    /// `None`: the two are of kinds that cannot be compared.
-    fn equals(&self, value: &Json) -> Option<bool> {
-        match (&self.decimal, decimal(value)) {
-            (Some(ours), Some(theirs)) => Some(*ours == theirs),
+    /// Of a value, and the decimal that it is. `None`: the two are of kinds that cannot be compared.
+    fn equals(&self, value: &Json, decimal: Option<&BigDecimal>) -> Option<bool> {
+        match (&self.decimal, decimal) {
+            (Some(ours), Some(theirs)) => Some(ours == theirs),
             _ => match (&self.value, value) {
                 (Json::String(ours), Json::String(theirs)) => Some(ours == theirs),
                 (Json::Bool(ours), Json::Bool(theirs)) => Some(ours == theirs),
@@ -86,10 +87,14 @@ impl Test {
             decimal(value).map(|value| admitted(value.cmp(operand)))
         };
         match self {
-            Self::Equals(operand) => operand.equals(value),
+            Self::Equals(operand) => operand.equals(value, decimal(value).as_ref()),
             Self::In(operands) => {
-                let made: Vec<bool> = operands.iter().filter_map(|operand| operand.equals(value)).collect();
-                (!made.is_empty()).then(|| made.contains(&true))
+                let decimal = decimal(value);
+                // Whether one is equal, once any can be compared.
+                operands
+                    .iter()
+                    .filter_map(|operand| operand.equals(value, decimal.as_ref()))
+                    .reduce(|one, other| one || other)
             }
             Self::Lt(operand) => ordered(operand, Ordering::is_lt),
             Self::Lte(operand) => ordered(operand, Ordering::is_le),
@@ -110,8 +115,17 @@ impl Test {
 
 /// The decimal that a number is, or a text that is written like one.
 pub(super) fn decimal(value: &Json) -> Option<BigDecimal> {
-    let (Json::Number(text) | Json::String(text)) = value else { return None };
-    if text.len() <= LONGEST && is_decimal(text) { text.parse().ok() } else { None }
+    match value {
+        Json::Number(literal) => of_double(literal),
+        Json::String(text) if text.len() <= LONGEST && is_decimal(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The shortest decimal that is read as the same double as a literal: the one of the canonical form.
+fn of_double(literal: &str) -> Option<BigDecimal> {
+    let double = literal.parse::<f64>().ok().filter(|double| double.is_finite())?;
+    format!("{double:e}").parse().ok()
 }
 
 /// Whether a text is a number as JSON writes it, with an exponent that is not absurd.
@@ -164,6 +178,28 @@ mod tests {
         let over = Test::Gt(decimal(&json("\"999999999999999999.99\"")).unwrap());
         assert_eq!(over.holds(&json("\"1000000000000000000\"")), Some(true));
         assert_eq!(over.holds(&json("\"999999999999999999.99\"")), Some(false));
+    }
+
+    /// Otherwise an agent would have one number judged, and its tool would take another of the same digest.
+    #[test]
+    fn a_number_is_its_double_and_a_text_is_what_it_says() {
+        for (operand, value) in [
+            ("4711", "4711.00000000000000001"),
+            ("50", "49.99999999999999999999"),
+            ("0", "1e-399"),
+            ("0", "-0.0"),
+            ("0.1", "0.1000000000000000000000001"),
+            ("0.30000000000000004", "0.300000000000000044"),
+            ("1e23", "1.0E+23"),
+            ("\"100000000000000000000000\"", "1e23"),
+            ("[4711]", "[4711.00000000000000001]"),
+            ("{\"a\":0}", "{\"a\":1e-399}"),
+        ] {
+            assert_eq!(equals(operand, value), Some(true), "{operand} {value}");
+        }
+        assert_eq!(Test::Lt(50.into()).holds(&json("49.99999999999999999999")), Some(false));
+        assert_eq!(Test::Lt(50.into()).holds(&json("\"49.99999999999999999999\"")), Some(true));
+        assert_eq!(equals("\"4711\"", "\"4711.00000000000000001\""), Some(false));
     }
 
     #[test]

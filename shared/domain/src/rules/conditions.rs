@@ -8,7 +8,7 @@ use crate::{Digest, Faults, Json};
 pub(super) struct ArgumentConditions {
     pub(super) all: Vec<Condition>,
     pub(super) not: Option<Vec<Condition>>,
-    /// Of the whole `match`, as it is written.
+    /// Of the whole `match`, whatever the order of its members.
     pub(super) scope: Digest,
 }
 
@@ -27,7 +27,7 @@ impl ArgumentConditions {
 
 fn text_of(json: &Json) -> Vec<u8> {
     let mut text = Vec::new();
-    json.write(&mut text);
+    json.write_comparable(&mut text);
     text
 }
 

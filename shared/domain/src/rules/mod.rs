@@ -78,10 +78,11 @@ impl Rules {
         // What applies, and what would if those of the shadow did.
         let (mut acting, mut all) = (Course::new(latitude), Course::new(latitude));
         let has_shadows = rules.iter().any(|rule| rule.is_shadow);
-        let mut failed = Vec::new();
+        let (mut failed, mut would) = (Vec::new(), None);
         for rule in rules {
-            if acting.is_settled() && (!has_shadows || all.is_settled()) {
-                break;
+            // Behind what applies only those of the shadow are judged.
+            if acting.is_settled() && (!has_shadows || (all.is_settled() && !rule.is_shadow)) {
+                continue;
             }
             let judged = rule.conditions.judge(facts, &arguments);
             if judged == Judged::Fails && (rule.is_shadow || !acting.is_settled()) {
@@ -89,12 +90,15 @@ impl Rules {
             }
             if !rule.is_shadow {
                 acting.see(rule, judged);
+            } else if judged == Judged::Holds {
+                would = would.or(Some(rule));
             }
             if has_shadows {
                 all.see(rule, judged);
             }
         }
-        Judgement { applied: acting.applied(), failed, shadow: all.applied_of_shadow() }
+        let shadow = all.applied_of_shadow().or_else(|| Course::of_one(would?, latitude));
+        Judgement { applied: acting.applied(), failed, shadow }
     }
 
     /// How many are in force.

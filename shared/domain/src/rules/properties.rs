@@ -206,7 +206,41 @@ proptest! {
         if let Some(would) = with.shadow {
             let place: usize = would.rule.as_str().parse().unwrap();
             prop_assert_eq!(&list[place]["mode"], "shadow");
+        } else {
+            let holds = |rule: &&Value| rule["mode"] == "shadow" && alone(rule, &facts, &arguments) == Some(false);
+            prop_assert_eq!(list.iter().find(holds), None);
         }
+    }
+
+    /// What has the same digest is judged alike: a tool sees no more of a number than its double.
+    #[test]
+    fn equal_digests_are_judged_alike(
+        whole in 0..60_u32,
+        digits in "[0-9]{0,2}(0|9){12,30}[0-9]",
+        exponent in proptest::sample::select(vec!["", "e0", "E+1", "e-2", "e-399"]),
+        test in proptest::sample::select(vec!["equals", "in", "lt", "lte", "gt", "gte"]),
+        operand in prop_oneof![(0..60_i32).prop_map(|number| json!(number)), Just(json!("49.99")), Just(json!("0"))],
+        depth in 0..3_usize,
+    ) {
+        let nested = |number: &str| format!("{}{number}{}", "[".repeat(depth), "]".repeat(depth));
+        let asked: Value = serde_json::from_str(&nested(&operand.to_string())).unwrap();
+        let asked = if test == "in" { json!([asked, asked]) } else { asked };
+        let text = json!({"rules": [{"name": "r", "mode": "enforce", "match": {"arguments": {"/n": {test: asked}}},
+            "then": {"decide": "reject", "reason": "x"}}], "note": ""}).to_string();
+        let Ok(document) = RulesDocument::parse(text.as_bytes()) else { return Ok(()) };
+        let written = format!(r#"{{"n":{}}}"#, nested(&format!("{whole}.{digits}{exponent}")));
+        let written = Json::parse(written.as_bytes()).unwrap();
+        let canonical = Json::parse(&serde_json_canonicalizer::to_vec(&written).unwrap()).unwrap();
+        prop_assert_eq!(crate::canonical_digest(&written), crate::canonical_digest(&canonical));
+        let facts = Facts {
+            agent_id: "a",
+            action_type: "x",
+            priority: Priority::P2,
+            group: None,
+            on_behalf_of: None,
+            latitude: Latitude::Approve,
+        };
+        prop_assert_eq!(document.rules.judge(&facts, || written), document.rules.judge(&facts, || canonical));
     }
 
     /// No text makes the reader panic, and what it takes it takes again.

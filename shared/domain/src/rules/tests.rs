@@ -336,6 +336,32 @@ fn after_a_failure_nothing_is_approved_and_what_is_rejected_stays_rejected() {
 }
 
 #[test]
+fn what_failed_before_a_rule_that_rejects_stays_named() {
+    let small = json!({"arguments": {"/amount": {"lte": 50}}});
+    let document = rules(&json!([
+        decide("first", &small, "approve"),
+        decide("second", &small, "approve"),
+        decide("never", &json!({}), "reject"),
+    ]));
+    let failed_before = |arguments| judge(&document, &arguments).unwrap().failed_before.map(|name| name.to_string());
+    assert_eq!(failed_before(json!({"amount": "some"})), Some("first".into()));
+    assert_eq!(failed_before(json!({"amount": 51})), None);
+}
+
+#[test]
+fn the_order_of_members_is_no_part_of_a_scope() {
+    let scope = |of: &str| {
+        let rule = format!(r#"{{"name":"r","mode":"enforce","match":{of},"then":{{"decide":"reject","reason":"x"}}}}"#);
+        let text = format!(r#"{{"note":"n","rules":[{rule}]}}"#);
+        let rules = RulesDocument::parse(text.as_bytes()).unwrap().rules;
+        rules.rules[0].effect.decides().unwrap().scope
+    };
+    let one = scope(r#"{"agents":["a"],"arguments":{"/x":{"gte":1,"lte":2},"/y":{"exists":true}}}"#);
+    assert_eq!(one, scope(r#"{"arguments":{"/y":{"exists":true},"/x":{"lte":2,"gte":1}},"agents":["a"]}"#));
+    assert_ne!(one, scope(r#"{"agents":["a"],"arguments":{"/x":{"gte":1,"lte":3},"/y":{"exists":true}}}"#));
+}
+
+#[test]
 fn what_may_not_be_decided_is_asked_as_later_rules_say() {
     let document = rules(&json!([
         decide("small", &json!({"arguments": {"/amount": {"lte": 50}}}), "approve"),
@@ -381,11 +407,23 @@ fn shadows_are_told_apart_and_change_nothing() {
             vec![],
         ),
         (json!([shadow(decide("s", &small, "approve"))]), None, Some(("s", "approve", false, false)), vec![]),
-        // What stands behind one that applies would not.
+        // What stands behind one that applies is kept beside it.
         (
             json!([rule("all", &everything, &everything), shadow(decide("s", &small, "reject"))]),
             Some("all"),
-            None,
+            Some(("s", "reject", false, false)),
+            vec![],
+        ),
+        (
+            json!([
+                decide("all", &everything, "approve"),
+                rule("never reached", &json!({"arguments": {"/absent": {"equals": 1}}}), &everything),
+                shadow(decide("not", &json!({"agents": ["x"]}), "reject")),
+                shadow(rule("s", &small, &json!({"approvals": 2}))),
+                shadow(decide("t", &small, "reject")),
+            ]),
+            Some("all"),
+            Some(("s", "ask", false, false)),
             vec![],
         ),
         // Of several, the first.
@@ -412,6 +450,14 @@ fn shadows_are_told_apart_and_change_nothing() {
     assert_eq!(effect(judgement.applied.as_ref()), Some(("e", "ask", true, false)));
     assert_eq!(effect(judgement.shadow.as_ref()), Some(("s", "ask", true, false)));
     assert_eq!(judgement.failed.iter().map(RuleName::as_str).collect::<Vec<_>>(), ["s", "e", "t"]);
+    // Behind one that failed, too; and a P1 it would not approve either.
+    let document = rules(&json!([decide("e", &small, "approve"), shadow(decide("s", &everything, "approve"))]));
+    let judgement = judge_all(&document, &FACTS, &json!({}));
+    assert_eq!(effect(judgement.applied.as_ref()), Some(("e", "ask", true, false)));
+    assert_eq!(effect(judgement.shadow.as_ref()), Some(("s", "approve", false, false)));
+    let document = rules(&json!([rule("all", &everything, &everything), shadow(decide("s", &everything, "approve"))]));
+    let judgement = judge_all(&document, &Facts { priority: Priority::P1, ..FACTS }, &json!({}));
+    assert_eq!(effect(judgement.shadow.as_ref()), Some(("s", "ask", false, true)));
     // A failure of the shadow does not keep a rule in force from approving.
     let document = rules(&json!([shadow(decide("s", &small, "approve")), decide("all", &everything, "approve")]));
     let judgement = judge_all(&document, &FACTS, &json!({}));

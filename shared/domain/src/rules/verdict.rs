@@ -36,7 +36,7 @@ pub struct Decides {
     pub reason: Reason,
     /// How often it may decide.
     pub at_most: Option<AtMost>,
-    /// Digest of its `match` as it is written: a rule that comes to be about something else counts anew.
+    /// Digest of its `match`, whatever the order of its members: a rule that comes to be about something else counts anew.
     pub scope: Digest,
 }
 
@@ -101,6 +101,8 @@ pub struct Applied {
     pub failed: bool,
     /// The rule holds and would decide, but may not, so people are asked.
     pub withheld: bool,
+    /// The first that failed before it, where another one applies: it rejects.
+    pub failed_before: Option<RuleName>,
 }
 
 /// What the rules say of a submission.
@@ -110,7 +112,8 @@ pub struct Judgement {
     pub applied: Option<Applied>,
     /// Rules that could not be judged, enforced ones and those of the shadow, in their order.
     pub failed: Vec<RuleName>,
-    /// What would apply if the rules of the shadow were in force; only where that is one of them. It never acts.
+    /// What would apply if the rules of the shadow were in force, where that is one of them; else the first of them that
+    /// holds, with its own effect. It never acts.
     pub shadow: Option<Applied>,
 }
 
@@ -124,7 +127,7 @@ pub(super) struct Course<'a> {
     unjudged: Option<&'a Ask>,
     /// Of all that ask and hold or may hold.
     strictest: Ask,
-    has_failed: bool,
+    first_failed: Option<&'a Rule>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -142,7 +145,7 @@ enum Standing<'a> {
 impl<'a> Course<'a> {
     pub(super) fn new(latitude: Latitude) -> Self {
         let strictest = Ask::default();
-        Self { latitude, standing: Standing::Open, routing: None, unjudged: None, strictest, has_failed: false }
+        Self { latitude, standing: Standing::Open, routing: None, unjudged: None, strictest, first_failed: None }
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -166,7 +169,7 @@ impl<'a> Course<'a> {
                     self.standing = Standing::Failed(rule);
                 }
                 self.unjudged = self.unjudged.or(effect.ask());
-                self.has_failed = true;
+                self.first_failed = self.first_failed.or(Some(rule));
             }
         }
         // A rule that may hold counts as one that does.
@@ -176,20 +179,28 @@ impl<'a> Course<'a> {
     pub(super) fn applied(&self) -> Option<Applied> {
         let asked = |rule: &Rule, failed| {
             let effect = Effect::Ask(self.ask());
-            Applied { rule: rule.name.clone(), effect, failed, withheld: !failed }
+            Applied { rule: rule.name.clone(), effect, failed, withheld: !failed, failed_before: None }
         };
         match self.standing {
             Standing::Open => None,
             Standing::Failed(rule) => Some(asked(rule, true)),
             Standing::Withheld(rule) => Some(asked(rule, false)),
             Standing::Settled(rule) => {
-                let effect = rule.effect.clone();
-                Some(Applied { rule: rule.name.clone(), effect, failed: false, withheld: false })
+                let (rule, effect) = (rule.name.clone(), rule.effect.clone());
+                let failed_before = self.first_failed.map(|failed| failed.name.clone());
+                Some(Applied { rule, effect, failed: false, withheld: false, failed_before })
             }
         }
     }
 
-    /// The same where it is a rule of the shadow.
+    /// What a rule that holds comes to alone.
+    pub(super) fn of_one(rule: &'a Rule, latitude: Latitude) -> Option<Applied> {
+        let mut course = Self::new(latitude);
+        course.see(rule, Judged::Holds);
+        course.applied()
+    }
+
+    /// What applies, where it is a rule of the shadow.
     pub(super) fn applied_of_shadow(&self) -> Option<Applied> {
         let (Standing::Failed(rule) | Standing::Withheld(rule) | Standing::Settled(rule)) = self.standing else {
             return None;
@@ -202,7 +213,7 @@ impl<'a> Course<'a> {
         let ask = self.routing.or(self.unjudged).cloned().unwrap_or_default();
         let Ask { approvals, consume, permit_seconds, .. } = self.strictest;
         // What cannot be judged allows nothing.
-        let requester_may_decide = ask.requester_may_decide.filter(|_| !self.has_failed);
+        let requester_may_decide = ask.requester_may_decide.filter(|_| self.first_failed.is_none());
         Ask { approvals, permit_seconds, consume, requester_may_decide, ..ask }
     }
 }

@@ -10,18 +10,26 @@ use serde_json::{Map, Value, json};
 
 use super::exposition::Labels;
 
+/// Values that a line may hold of a metric; what is beyond them CloudWatch does not read.
+const MOST_VALUES: usize = 100;
+
 /// Some values of one metric with the same labels.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Sample {
     pub(super) name: &'static str,
     pub(super) labels: Labels,
-    /// 1 to 100.
+    /// One at least.
     pub(super) values: Vec<f64>,
 }
 
 impl Sample {
-    /// Its line. The labels are its one set of dimensions.
-    fn line(self, namespace: &str, at: DateTime<Utc>) -> String {
+    /// Its lines: as many as its values need.
+    fn lines(&self, namespace: &str, at: DateTime<Utc>) -> String {
+        self.values.chunks(MOST_VALUES).map(|values| self.line(values, namespace, at) + "\n").collect()
+    }
+
+    /// A line with these of its values. The labels are its one set of dimensions.
+    fn line(&self, values: &[f64], namespace: &str, at: DateTime<Utc>) -> String {
         let unit = if self.name.ends_with("_seconds") { "Seconds" } else { "Count" };
         let dimensions: Vec<_> = self.labels.iter().map(|(name, _)| *name).collect();
         let mut members = Map::new();
@@ -36,8 +44,8 @@ impl Sample {
                 }],
             }),
         );
-        members.extend(self.labels.into_iter().map(|(name, value)| (name.to_owned(), Value::from(value))));
-        let value = match self.values.as_slice() {
+        members.extend(self.labels.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))));
+        let value = match values {
             [value] => json!(value),
             values => json!(values),
         };
@@ -46,9 +54,9 @@ impl Sample {
     }
 }
 
-/// Writes a line for each.
-pub(super) fn write(samples: Vec<Sample>, namespace: &str, at: DateTime<Utc>) {
-    let lines: String = samples.into_iter().map(|sample| sample.line(namespace, at) + "\n").collect();
+/// Writes the lines of each.
+pub(super) fn write(samples: &[Sample], namespace: &str, at: DateTime<Utc>) {
+    let lines: String = samples.iter().map(|sample| sample.lines(namespace, at)).collect();
     // Whole, so that lines of calls that end together do not mix.
     let mut output = std::io::stdout().lock();
     drop(output.write_all(lines.as_bytes()).and_then(|()| output.flush()));
@@ -61,7 +69,22 @@ mod tests {
     fn line(name: &'static str, labels: Labels, values: &[f64]) -> Value {
         let at = DateTime::from_timestamp_millis(1_795_348_800_123).expect("a time");
         let sample = Sample { name, labels, values: values.to_vec() };
-        serde_json::from_str(&sample.line("RelayTrace", at)).expect("JSON")
+        serde_json::from_str(&sample.lines("RelayTrace", at)).expect("JSON")
+    }
+
+    #[test]
+    fn no_line_has_more_values_than_cloudwatch_reads_and_none_is_dropped() {
+        let values: Vec<_> = (0..250).map(f64::from).collect();
+        let sample = Sample { name: "relaytrace_delivery_seconds", labels: Labels::new(), values: values.clone() };
+        let at = DateTime::from_timestamp_millis(1_795_348_800_123).expect("a time");
+        let lines = sample.lines("RelayTrace", at);
+        let of_lines: Vec<Vec<f64>> = lines
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+            .map(|line| serde_json::from_value(line["relaytrace_delivery_seconds"].clone()).expect("values"))
+            .collect();
+        assert_eq!(of_lines.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 50]);
+        assert_eq!(of_lines.concat(), values);
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Metrics {
         }
         add(DELIVERIES, Labels::new(), measures.deliveries());
         add(SWEEPS, Labels::new(), &inner.sweeps);
-        emf::write(samples, &state.metrics_namespace, state.clock.wall());
+        emf::write(&samples, &state.metrics_namespace, state.clock.wall());
     }
 
     /// On Lambda, where this process sweeps: writes what stands in the database as well.
@@ -150,7 +150,7 @@ impl Metrics {
         families.extend(self.look(&state.store).await.into_iter().flat_map(|gauges| standing(&gauges, state)));
         let samples = families.into_iter().flat_map(Family::gauges);
         let samples = samples.map(|(name, labels, value)| Sample { name, labels, values: vec![value] });
-        emf::write(samples.collect(), &state.metrics_namespace, state.clock.wall());
+        emf::write(&samples.collect::<Vec<_>>(), &state.metrics_namespace, state.clock.wall());
     }
 
     /// Every measure at this moment.
