@@ -245,7 +245,7 @@ fn call_of(event: LambdaEvent<Value>) -> serde_json::Result<Option<LambdaEvent<L
 }
 
 /// Serves a router as plain HTTP until `stop`, then lets calls under way end, all within the limits of
-/// [`AppState::server`].
+/// [`Shared::server`](crate::state::Shared::server).
 ///
 /// # Errors
 /// A port that cannot be had.
