@@ -62,7 +62,7 @@ pub struct AskPage {
 }
 
 impl Database {
-    /// A page of what was asked in a tenant. What it costs follows the page and [`LOOKED_THROUGH`], not the table.
+    /// A page of what was asked in a tenant. What it costs follows the page and 20,000 looked-through rows, not the table.
     pub async fn stored_asks(&self, scope: &Scope, filter: &AskFilter) -> Result<AskPage> {
         let first = first_id(filter.from - APART);
         let end = first_id(filter.to + APART);
