@@ -189,7 +189,7 @@ def test_ctrl_c_ends_a_trial_with_what_was_tried(administrator, tmp_path):  # no
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         process = administrator.start("admin", "rules", "try", "-f", str(file), env={"RELAYTRACE_URL": url})
-        silent.accept()
+        connection, _ = silent.accept()  # kept open: the trial waits for its answer
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130 and "tried    0 requests" in out and "interrupted" in err

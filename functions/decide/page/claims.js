@@ -27,7 +27,12 @@ export function createClaims({ me, changed }) {
     after(() => api.claim(id, SECONDS));
   }
 
-  addEventListener('pagehide', release);
+  // At once: what was called before may not be answered any more while the page is there.
+  addEventListener('pagehide', () => {
+    const { id } = held;
+    held = NONE;
+    if (id) api.release(id).catch(() => {});
+  });
 
   return {
     /** The open request as it was read last, null for none, and whether its answer is being written here. */

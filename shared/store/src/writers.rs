@@ -122,24 +122,20 @@ impl Store {
         }
     }
 
-    /// Has the database prepare and plan the frequent statements in the sessions that will send most of them. Planning the
-    /// largest takes tens of milliseconds, for which the first callers would wait. Where nothing is batched: nothing.
+    /// Has the database prepare and plan the frequent statements in the session that is taken first. Planning the largest
+    /// takes tens of milliseconds, for which the first callers would wait. Where nothing is batched: nothing.
     pub async fn warm_up(&self) {
         if self.batches.is_none() {
             return;
         }
-        // As many at once as writers of a kind: they take as many sessions.
-        let all = || async {
-            without_rows::<Submitting>(self).await;
-            without_rows::<Attested>(self).await;
-            without_rows::<Ack>(self).await;
-            without_rows::<AnyDue>(self).await;
-            without_rows::<Named>(self).await;
-            without_rows::<View>(self).await;
-            without_rows::<Consuming>(self).await;
-            without_rows::<Reporting>(self).await;
-        };
-        tokio::join!(Box::pin(all()), Box::pin(all()));
+        without_rows::<Submitting>(self).await;
+        without_rows::<Attested>(self).await;
+        without_rows::<Ack>(self).await;
+        without_rows::<AnyDue>(self).await;
+        without_rows::<Named>(self).await;
+        without_rows::<View>(self).await;
+        without_rows::<Consuming>(self).await;
+        without_rows::<Reporting>(self).await;
     }
 
     /// KiB of writes and polls that wait to be written or are being written, in batches.
@@ -321,7 +317,7 @@ impl Store {
 
 /// Sends the statement of this kind for no row. An authority that may not write such rows is refused, which is no fault.
 async fn without_rows<R: Row>(database: &Database) {
-    if let Err(error) = R::write(database, &[]).await {
+    if let Err(error) = Box::pin(R::write(database, &[])).await {
         tracing::debug!(error = format!("{error:#}"), "a statement was not prepared before its first row");
     }
 }
