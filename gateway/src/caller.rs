@@ -10,8 +10,15 @@ use crate::message::Members;
 
 /// Where a request of revision 2026-07-28 says its revision.
 pub const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
-const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+/// And by which program it is sent.
+pub const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+/// And what that can do.
+pub const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+
+/// Whether a request with this `_meta` is of revision 2026-07-28 or newer.
+pub fn is_stateless(meta: &Members<'_>) -> bool {
+    meta.get(PROTOCOL_VERSION).is_some()
+}
 
 /// A client, in its own words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +43,7 @@ impl Caller {
 
     /// As this request says, or else as it was introduced before.
     pub fn or_of_request(&self, meta: Option<&Members<'_>>) -> Self {
-        match meta.filter(|meta| meta.get(PROTOCOL_VERSION).is_some()) {
+        match meta.filter(|meta| is_stateless(meta)) {
             Some(meta) => Self {
                 is_stateless: true,
                 principal: self.principal.clone(),

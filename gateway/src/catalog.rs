@@ -55,7 +55,7 @@ impl Catalog {
     }
 
     /// Every page was read.
-    pub fn is_read(&mut self) {
+    pub fn complete(&mut self) {
         self.is_whole = true;
     }
 
@@ -96,7 +96,7 @@ mod tests {
         assert!(catalog.learn(&Members::look(&list(r#"{"readOnlyHint":true}"#)).unwrap()).is_none());
         assert!(catalog.get("t").unwrap().is_read_only());
         assert!(catalog.get("other").is_none());
-        catalog.is_read();
+        catalog.complete();
         assert!(!catalog.get("other").unwrap().is_read_only());
     }
 }

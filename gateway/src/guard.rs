@@ -69,27 +69,27 @@ impl Run {
         self.permit.decision.edited.then(|| self.permit.action.arguments.to_string())
     }
 
-    /// Says how it ended, as the server's response says it. What is lost is on record as unknown.
-    pub async fn report(&self, response: &Members<'_>) {
+    /// How a call ended, as the server's response says it.
+    pub fn end_of(response: &Members<'_>) -> (Ended, Option<String>) {
         let result = response.inner("result");
         let is_error = |result: &Members<'_>| result.get("isError").is_some_and(|it| it.get() == "true");
-        let (ended, note) = match result {
+        match result {
             Some(result) if !is_error(&result) => (Ended::Succeeded, None),
             Some(_) => (Ended::Failed, Some("The tool returned an error (isError).".to_owned())),
             None => {
                 let error = response.inner("error").and_then(|error| error.text("message"));
                 (Ended::Failed, Some(error.unwrap_or_else(|| "The server's response has no result.".to_owned())))
             }
-        };
-        self.ended(ended, note.as_deref()).await;
+        }
     }
 
     /// Its client or its server has gone after the approval was used up: nothing ran.
-    pub async fn is_given_up(&self) {
+    pub async fn give_up(&self) {
         self.ended(Ended::Failed, Some("It did not run: its client or its server had gone.")).await;
     }
 
-    async fn ended(&self, ended: Ended, note: Option<&str>) {
+    /// Says how it ended. What is lost is on record as unknown.
+    pub async fn ended(&self, ended: Ended, note: Option<&str>) {
         if let Err(lost) = self.permit.report(ended, note).await {
             tracing::warn!(request.id = %self.permit.request.request_id, "the end of a call was not reported: {lost}");
         }
@@ -150,16 +150,13 @@ impl Guard {
         let until = Instant::now() + limit;
         let envelope = call.envelope(&self.asking, caller, tool);
         let permit = timeout_at(until + MARGIN, self.permit(call, caller, &envelope, until, &line));
-        match permit.await.unwrap_or(Err(Stop::TooLate)) {
+        let too_late = || Err(Error::Configuration("the relay did not answer in time".to_owned()).into());
+        match permit.await.unwrap_or_else(|_| too_late()) {
             Ok(permit) => Verdict::Run(Box::new(Run { permit })),
             Err(Stop::Withdrawn) => Verdict::Withdrawn,
             Err(Stop::Shown(result)) => Verdict::Answer(result),
             Err(Stop::Error(error)) => {
                 tracing::info!(tool = call.tool, "not run: {error}");
-                Verdict::Answer(told::refusal(&error, |id| self.link(id), caller))
-            }
-            Err(Stop::TooLate) => {
-                let error = Error::Configuration("the relay did not answer in time".to_owned());
                 Verdict::Answer(told::refusal(&error, |id| self.link(id), caller))
             }
         }
@@ -184,7 +181,7 @@ impl Guard {
                 None => self.decided(call, caller, request, until, line).await?,
             };
             if let Some(why) = Why::of(&decision) {
-                self.is_told(&decision).await;
+                self.settle(&decision).await;
                 return Err(not_approved(request, why, Some(decision)).into());
             }
             if line.stopped.is_cancelled() {
@@ -195,7 +192,7 @@ impl Guard {
                 Err(Error::NotApproved(refused)) => {
                     if matches!(refused.why, Why::PermitExpired | Why::PermitRevoked(_)) {
                         // It cannot be used any more: nobody needs to be told of it again.
-                        self.is_told(&decision).await;
+                        self.settle(&decision).await;
                     }
                     let is_asked_anew = matches!(refused.why, Why::AlreadyUsed | Why::PermitExpired);
                     if !is_asked_anew || turns == MOST_TURNS {
@@ -292,7 +289,7 @@ impl Guard {
         let Some(decision) = &request.decision else { return Ok((request.status == PENDING).then_some(request)) };
         if Why::of(decision).is_none() {
             if request.execution == UNUSED {
-                self.is_told(decision).await;
+                self.settle(decision).await;
             }
             return Ok((request.execution == USABLE).then_some(request));
         }
@@ -319,7 +316,7 @@ impl Guard {
     }
 
     /// Ends the delivery of an answer that the client is told now: the same call again is a new question.
-    async fn is_told(&self, decision: &Decision) {
+    async fn settle(&self, decision: &Decision) {
         let undelivered = Decision { delivery_id: None, ..decision.clone() };
         if let Err(lost) = self.client.acknowledge(&undelivered, Said::Accepted).await {
             tracing::warn!(request.id = %decision.request_id, "an answer will be told again: {lost}");
@@ -357,7 +354,6 @@ enum Stop {
     /// The client is told this, and calls again.
     Shown(String),
     Withdrawn,
-    TooLate,
 }
 
 impl From<Error> for Stop {

@@ -101,8 +101,7 @@ impl Way {
                 url.host_str().unwrap_or_default().to_owned()
             }
         };
-        let digest = context.finish();
-        digest.as_ref().iter().fold(format!("{name} sha256:"), |text, byte| format!("{text}{byte:02x}"))
+        format!("{name} sha256:{}", hex::encode(context.finish()))
     }
 
     fn start(&self, from_server: mpsc::Sender<String>) -> std::io::Result<child::Server> {

@@ -28,7 +28,7 @@ use url::{Host, Url};
 use uuid::Uuid;
 
 use crate::Way;
-use crate::caller::PROTOCOL_VERSION;
+use crate::caller;
 use crate::child::{CHANNEL, Server};
 use crate::guard::Guard;
 use crate::headers::SESSION;
@@ -118,7 +118,7 @@ impl Front {
     /// The conversation of this session.
     fn find(&self, id: &str) -> Option<Arc<Conversation>> {
         let found = self.sessions().get(id).cloned()?;
-        found.is_used();
+        found.touch();
         Some(found)
     }
 
@@ -138,7 +138,7 @@ impl Front {
             tracing::error!("the server cannot be started: {error}");
             (StatusCode::BAD_GATEWAY, "the server cannot be started")
         })?;
-        let principal = headers.get(header::AUTHORIZATION).map(hashed).unwrap_or_default();
+        let principal = principal(headers);
         let session = Session::new(self.guard.clone(), principal, to_client, server.to_server.clone());
         let conversation = Arc::new(Conversation {
             session: session.clone(),
@@ -235,7 +235,7 @@ impl Front {
 }
 
 impl Conversation {
-    fn is_used(&self) {
+    fn touch(&self) {
         *self.used_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
@@ -256,7 +256,7 @@ async fn posted(State(front): State<Arc<Front>>, headers: HeaderMap, body: Bytes
     let Ok(members) = Members::of_client(&text) else { return refused("the body is no JSON-RPC message") };
     let kind = kind_of(&members);
     let meta = members.inner("params").and_then(|params| params.inner("_meta"));
-    let is_stateless = meta.is_some_and(|meta| meta.get(PROTOCOL_VERSION).is_some());
+    let is_stateless = meta.as_ref().is_some_and(caller::is_stateless);
     let is_first = matches!(&kind, Kind::Request { method, .. } if method == "initialize");
     let named = headers.get(SESSION).and_then(|id| id.to_str().ok());
     let id = match named {
@@ -324,7 +324,7 @@ fn named(front: &Front, headers: &HeaderMap) -> Option<Arc<Conversation>> {
 
 /// The name of the conversation that the stateless clients of one principal share. No session id is like it.
 fn shared(headers: &HeaderMap) -> String {
-    format!("\0{}", headers.get(header::AUTHORIZATION).map(hashed).unwrap_or_default())
+    format!("\0{}", principal(headers))
 }
 
 /// A response that is on its way. Where it is dropped before its end, its client has gone.
@@ -336,7 +336,7 @@ struct Open {
 impl Drop for Open {
     fn drop(&mut self) {
         let Self { conversation, own } = self;
-        conversation.is_used();
+        conversation.touch();
         if !conversation.routes().leave(own) {
             return;
         }
@@ -380,8 +380,10 @@ fn refused(why: &'static str) -> Response {
     (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], error).into_response()
 }
 
-fn hashed(value: &HeaderValue) -> String {
-    digest(&SHA256, value.as_bytes()).as_ref().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+/// Whose calls these are, by the header `Authorization`; without one, nobody's.
+fn principal(headers: &HeaderMap) -> String {
+    let shown = headers.get(header::AUTHORIZATION);
+    shown.map(|shown| hex::encode(digest(&SHA256, shown.as_bytes()))).unwrap_or_default()
 }
 
 #[cfg(test)]

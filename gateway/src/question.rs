@@ -6,7 +6,7 @@ use relaytrace_domain::{Json, ParseError, action_type_of, title_of};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::caller::{Caller, PROTOCOL_VERSION};
+use crate::caller::{CLIENT_CAPABILITIES, CLIENT_INFO, Caller, PROTOCOL_VERSION};
 use crate::catalog::Tool;
 use crate::message::{Members, Unreadable, quoted};
 
@@ -17,12 +17,7 @@ const EXACT_DIGITS: usize = 15;
 /// Bytes of a digest that a key carries.
 const KEPT_OF_DIGEST: usize = 16;
 /// Members of `_meta` that say how the protocol is spoken (MCP 2026-07-28).
-const OF_PROTOCOL: [&str; 4] = [
-    PROTOCOL_VERSION,
-    "io.modelcontextprotocol/clientInfo",
-    "io.modelcontextprotocol/clientCapabilities",
-    "io.modelcontextprotocol/logLevel",
-];
+const OF_PROTOCOL: [&str; 4] = [PROTOCOL_VERSION, CLIENT_INFO, CLIENT_CAPABILITIES, "io.modelcontextprotocol/logLevel"];
 /// Claude Code's id of a call.
 const TOOL_USE: &str = "claudecode/toolUseId";
 /// Longest id of a call, in bytes of JSON.
@@ -148,8 +143,7 @@ impl Call {
             context.update(part.unwrap_or_default().as_bytes());
         }
         context.update(&self.comparable);
-        let digest = context.finish();
-        digest.as_ref().iter().take(KEPT_OF_DIGEST).fold("mcp:".to_owned(), |key, byte| format!("{key}{byte:02x}"))
+        format!("mcp:{}", hex::encode(&context.finish().as_ref()[..KEPT_OF_DIGEST]))
     }
 
     fn title(&self, asking: &Asking) -> String {

@@ -19,8 +19,6 @@ const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 #[derive(Debug, Default)]
 pub struct Routes {
     posts: HashMap<String, Post>,
-    /// In the order in which they came.
-    order: VecDeque<String>,
     listener: Option<mpsc::Sender<String>>,
     kept: VecDeque<String>,
     last: u64,
@@ -30,6 +28,8 @@ pub struct Routes {
 
 #[derive(Debug)]
 struct Post {
+    /// Grows from one to the next.
+    number: u64,
     id: String,
     token: Option<String>,
     to: mpsc::Sender<String>,
@@ -56,8 +56,7 @@ impl Routes {
         if self.is_closed {
             drop(to.try_send(lost(id, "the server has ended")));
         } else {
-            self.posts.insert(own.clone(), Post { id: id.to_owned(), token, to });
-            self.order.push_back(own.clone());
+            self.posts.insert(own.clone(), Post { number: self.last, id: id.to_owned(), token, to });
         }
         (text, own)
     }
@@ -76,16 +75,12 @@ impl Routes {
     /// Puts a message on its way. Nobody waits for a slow reader: it misses progress, and what else it has no room for ends
     /// its stream.
     pub fn deliver(&mut self, text: String) {
-        let is_progress = Members::look(&text).is_some_and(
-            |members| matches!(kind(&members), Kind::Notification { method } if method == "notifications/progress"),
-        );
         let Some((to, text)) = self.way(text) else { return };
-        if let Err(TrySendError::Full(_)) = to.try_send(text)
-            && !is_progress
+        if let Err(TrySendError::Full(text)) = to.try_send(text)
+            && !is_progress(&text)
         {
             tracing::warn!("a client does not read: its stream is ended");
             self.posts.retain(|_, post| !post.to.same_channel(&to));
-            self.order.retain(|own| self.posts.contains_key(own));
             self.listener.take_if(|listener| listener.same_channel(&to));
         }
     }
@@ -97,13 +92,11 @@ impl Routes {
             // A stream without room ends without it.
             drop(post.to.try_send(lost(&post.id, "the server has ended")));
         }
-        self.order.clear();
         self.listener = None;
     }
 
     /// The response of a request is gone.
     pub fn leave(&mut self, own: &str) -> bool {
-        self.order.retain(|id| id != own);
         self.posts.remove(own).is_some()
     }
 
@@ -133,7 +126,6 @@ impl Routes {
                     tracing::debug!("a response comes too late");
                     return None;
                 };
-                self.order.retain(|own| *own != id);
                 Some((post.to, members.with("id", &post.id)))
             }
             Kind::Notification { method } if method == "notifications/progress" => {
@@ -160,7 +152,7 @@ impl Routes {
         if let Some(listener) = self.listener.as_ref().filter(|listener| !listener.is_closed()) {
             return Some((listener.clone(), text));
         }
-        let newest = self.order.back().and_then(|own| self.posts.get(own));
+        let newest = self.posts.values().max_by_key(|post| post.number);
         match newest {
             Some(post) if !self.is_shared || self.posts.len() == 1 => Some((post.to.clone(), text)),
             _ if self.is_shared => None,
@@ -175,7 +167,13 @@ impl Routes {
     }
 }
 
-/// The error that a stateless client's `requestId` stands for.
+fn is_progress(text: &str) -> bool {
+    let is_progress =
+        |members| matches!(kind(&members), Kind::Notification { method } if method == "notifications/progress");
+    Members::look(text).is_some_and(is_progress)
+}
+
+/// Tells the server that a request is taken back: its client has closed the response.
 pub fn cancelled(own: &str) -> String {
     let reason = quoted("its client has closed the response");
     format!(

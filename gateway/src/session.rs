@@ -191,7 +191,7 @@ impl Session {
         let is_wanted = self.state().held.remove(&id).is_some();
         match verdict {
             Ok(Held::Asked(Verdict::Run(run), key)) if is_wanted => self.run(text, id, Running { run, key }).await,
-            Ok(Held::Asked(Verdict::Run(run), _)) => run.is_given_up().await,
+            Ok(Held::Asked(Verdict::Run(run), _)) => run.give_up().await,
             Ok(Held::Continued(running)) if is_wanted => self.run(text, id, running).await,
             Ok(Held::Unasked) if is_wanted => self.pass(text.to_owned()).await,
             Ok(Held::Asked(Verdict::Answer(result), _)) if is_wanted => self.tell(response(&id, &result)).await,
@@ -237,7 +237,7 @@ impl Session {
         if self.to_server.send(text).await.is_err() {
             let running = self.state().running.remove(&id);
             if let Some(Running { run, .. }) = running {
-                run.is_given_up().await;
+                run.give_up().await;
             }
         }
     }
@@ -304,12 +304,8 @@ impl Session {
         }
         let told =
             running.run.edited_arguments().zip(result).map(|(edited, result)| with_edit(members, &result, &edited));
-        let response = members.without("jsonrpc");
-        self.reports.spawn(async move {
-            if let Some(members) = Members::look(&response) {
-                running.run.report(&members).await;
-            }
-        });
+        let (ended, note) = Run::end_of(members);
+        self.reports.spawn(async move { running.run.ended(ended, note.as_deref()).await });
         told.map_or(Seen::Same, Seen::Other)
     }
 
@@ -329,7 +325,7 @@ impl Session {
             let mut state = self.state();
             cursor = Members::look(&result).and_then(|result| state.catalog.learn(&result));
             if cursor.is_none() {
-                state.catalog.is_read();
+                state.catalog.complete();
                 break;
             }
         }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use crate::caller::is_stateless;
 use crate::child::{CHANNEL, Server};
 use crate::headers::{LAST_EVENT, Mirrored, SESSION, VERSION};
 use crate::lines::LONGEST;
@@ -316,10 +317,6 @@ impl Upstream {
 /// An error in words, without the address: that may hold a secret.
 fn said(error: reqwest::Error) -> String {
     error.without_url().to_string()
-}
-
-fn is_stateless(meta: &Members<'_>) -> bool {
-    meta.get(crate::caller::PROTOCOL_VERSION).is_some()
 }
 
 fn is_of(response: &Response, kind: &str) -> bool {

@@ -31,7 +31,7 @@ pub struct RulesView {
     applied: BTreeMap<String, i64>,
     /// By rule, how many submissions it could not judge: an argument was absent, or of another kind.
     failures: BTreeMap<String, i64>,
-    /// By rule of the shadow, how many submissions it would have been applied to.
+    /// By rule of the shadow, how many submissions name it as what would apply, or as the first of the shadow that holds.
     would: BTreeMap<String, i64>,
 }
 

@@ -123,11 +123,11 @@ fn verdict(decision: &Decision, required: u8, priority: Priority) -> Option<(&'s
 
 /// The rule must be one that may be set, and hold for its own request.
 fn holds(rule: &Json, detail: &Detail, asked: &Asked) -> Result<()> {
-    let mut document = br#"{"note":"","rules":["#.to_vec();
-    rule.write(&mut document);
-    document.extend_from_slice(b"]}");
-    let document = match RulesDocument::parse(&document) {
-        Ok(document) => document,
+    let mut list = b"[".to_vec();
+    rule.write(&mut list);
+    list.push(b']');
+    let rules = match RulesDocument::of_list(&list) {
+        Ok(rules) => rules,
         Err(ParseError::Invalid(_)) => {
             return Err(Error::Conflict("the arguments are more than a document of rules can hold"));
         }
@@ -141,7 +141,7 @@ fn holds(rule: &Json, detail: &Detail, asked: &Asked) -> Result<()> {
         on_behalf_of: None,
         latitude: Latitude::Ask,
     };
-    let would = document.rules.judge(&facts, || asked.arguments()).shadow;
+    let would = rules.judge(&facts, || asked.arguments()).shadow;
     let is_held = would.is_some_and(|would| !would.failed);
     is_held.then_some(()).ok_or(Error::Conflict("the arguments are none that rules can compare"))
 }

@@ -141,7 +141,7 @@ impl NewTrial {
         let json = relaytrace_domain::Json::parse(bytes)?;
         let mut faults = Faults::default();
         let rules = match json.get("rules").map(draft) {
-            Some(Ok(document)) => Some(document.rules),
+            Some(Ok(rules)) => Some(rules),
             Some(Err(ParseError::Invalid(more))) => {
                 faults.extend(more);
                 None
@@ -174,12 +174,11 @@ impl NewTrial {
     }
 }
 
-/// Rules as a document of their own, with the pointers that they have in the call.
-fn draft(rules: &relaytrace_domain::Json) -> Result<RulesDocument, ParseError> {
-    let mut document = br#"{"note":"","rules":"#.to_vec();
-    rules.write(&mut document);
-    document.push(b'}');
-    RulesDocument::parse(&document)
+/// Rules with the pointers that they have in the call.
+fn draft(rules: &relaytrace_domain::Json) -> Result<Rules, ParseError> {
+    let mut list = Vec::new();
+    rules.write(&mut list);
+    RulesDocument::of_list(&list)
 }
 
 impl Was {
@@ -268,7 +267,7 @@ impl Trial {
 /// Try a draft of rules
 ///
 /// On requests that were submitted in a span of time, the newest first: what it would have done, and what became of them.
-/// Nothing changes. A page ends early where envelopes are long; `limit` of an `at_most` is taken as not reached.
+/// Nothing changes. A page ends early after many bytes, much time or many requests of others; `at_most` counts as not reached.
 #[utoipa::path(
     post, path = "/v1/admin/rules/try", tag = "admin", security(("admin" = [])), request_body = NewTrial,
     responses(

@@ -9,6 +9,7 @@ export class Literal {
 }
 
 export const isBranch = (value) => value !== null && typeof value === 'object' && !(value instanceof Literal);
+export const isObject = (value) => isBranch(value) && !Array.isArray(value);
 export const isNumber = (value) => typeof value === 'number' || value instanceof Literal;
 
 /** The value of a number's literal. */

@@ -68,7 +68,6 @@ export function createRulesBar({ save, discard, takeTheirs, putOnTop, changed })
     element, submit, fault,
     get note() { return note.value; },
     set note(text) { note.value = text; },
-    focusNote: () => note.focus(),
     draw({ isChanged, changes, base, theirs, stop, isSending }) {
       busy = isSending;
       element.hidden = !isChanged && !theirs;

@@ -2,7 +2,7 @@
 // {"<JSON pointer>": {comparison: value}}.
 
 import { h, safeText, setAttr } from './dom.js';
-import { isBranch, isNumber, pointer as pointerOf, write } from './json.js';
+import { isNumber, isObject, pointer as pointerOf, write } from './json.js';
 import { newId } from './rules-fields.js';
 import { readDocument } from './rules-places.js';
 
@@ -11,7 +11,6 @@ const TESTS = [
   ['prefix', 'begins with'], ['exists', 'is there'], ['length_lte', 'is no longer than'],
 ];
 const KNOWN = new Set(TESTS.map(([name]) => name));
-const isObject = (value) => isBranch(value) && !Array.isArray(value);
 
 /** A typed value: JSON where it reads as JSON, else text. */
 function readValue(text) {

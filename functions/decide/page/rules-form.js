@@ -2,7 +2,7 @@
 // as it is written.
 
 import { h, safeText } from './dom.js';
-import { isBranch, pointer } from './json.js';
+import { isObject, pointer } from './json.js';
 import { behalfField, boxesField, choiceField, linesField, numberField, textField, timeField } from './rules-fields.js';
 import { conditionsField } from './rules-conditions.js';
 import { MODES, decides } from './rules-words.js';
@@ -10,7 +10,6 @@ import { PRIORITIES } from './state.js';
 
 /** Objects that mean nothing when they are empty. */
 const PRUNED = new Set(['not', 'at_most', 'escalate']);
-const isObject = (value) => isBranch(value) && !Array.isArray(value);
 const at = (value, path) => path.reduce((here, name) => (isObject(here) && Object.hasOwn(here, name) ? here[name] : undefined), value);
 
 /** The same with one part changed; `undefined` takes it out. */

@@ -1,11 +1,10 @@
 // A document of rules as text: read with every number as it was written, where in the text each of its parts stands, and
 // where it cannot be read. One pass, so that what is said of a text is always said of its place.
 
-import { numberOf } from './json.js';
+import { numberOf, pointer } from './json.js';
 
 const TOKEN = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[\da-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null|[[\]{},:]/y;
 const DEEPEST = 32; // contract, "Submit": what bodies may be
-const escaped = (name) => name.replaceAll('~', '~0').replaceAll('/', '~1');
 
 /** Text -> {value, places: pointer -> offset of the member's name or of the item}, or {words, offset} where it cannot be read. */
 export function readDocument(text) {
@@ -67,7 +66,7 @@ function createReader(text) {
     do {
       const name = JSON.parse(take(isText, 'a name in "quotes" is expected'));
       if (all.has(name)) fail(`the name ${JSON.stringify(name)} is there twice`, at - 1);
-      const inner = `${here}/${escaped(name)}`;
+      const inner = here + pointer([name]);
       places.set(inner, at - 1);
       take((token) => token === ':', 'a colon is expected');
       all.set(name, value(inner, depth + 1));
@@ -86,8 +85,8 @@ function createReader(text) {
 }
 
 /** Where a pointer leads in the text, or the nearest part around it that is there. */
-export function placeOf(places, pointer) {
-  let here = pointer;
+export function placeOf(places, path) {
+  let here = path;
   while (here && !places.has(here)) here = here.slice(0, here.lastIndexOf('/'));
   return places.get(here) ?? 0;
 }

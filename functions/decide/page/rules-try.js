@@ -159,8 +159,7 @@ export function createTry({ draft, refused, open }) {
 
   asIf.addEventListener('change', () => { if (sum) start(); });
   return {
-    element, start, stop: () => stop(''),
-    isTried: () => sum !== null,
+    element, start,
     /** The draft may have changed: tried again after a while, where it was tried before. */
     follow() {
       const { rule } = draft();

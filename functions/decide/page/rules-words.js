@@ -1,6 +1,6 @@
 // A rule in words: what it is about and what it does, in one sentence. Pure functions; whatever is no rule is told as such.
 
-import { isBranch, isNumber, pathOf, write } from './json.js';
+import { isNumber, isObject, pathOf, write } from './json.js';
 
 /** The modes, each with a shape of its own: a colour alone says nothing. */
 export const MODES = {
@@ -11,7 +11,6 @@ export const MODES = {
 const MOST = 3; // items of a list that a sentence names
 const LONG = 60; // characters of a value that a sentence shows
 
-const isObject = (value) => isBranch(value) && !Array.isArray(value);
 const isList = (value) => Array.isArray(value) && value.length > 0;
 const short = (text) => (text.length > LONG ? `${text.slice(0, LONG)}…` : text);
 const clause = (text) => (typeof text === 'string' ? short(text) : short(write(text)));

@@ -3,7 +3,7 @@
 // kind: text, number, integer, choice, object, array, or json for all that the others cannot say exactly.
 // empty: what an empty text means: text (''), null, absent (the member is left out) or missing (a fault).
 
-import { isBranch, isNumber, write } from './json.js';
+import { isNumber, isObject, write } from './json.js';
 
 const MOST_FIELDS = 200;
 const DEEPEST = 8;
@@ -13,7 +13,6 @@ const UNFIT = /[\u0000-\u0008\u000B-\u001F\u007F\u2028\u2029\uD800-\uDFFF]/u;
 /** Keywords under which a value's shape is more than a field can say. */
 const BEYOND = ['not', 'if', 'dependentSchemas', 'patternProperties', 'prefixItems', 'contains', 'propertyNames', '$dynamicRef'];
 
-const isObject = (value) => isBranch(value) && !Array.isArray(value);
 const own = (object, name) => (isObject(object) && Object.hasOwn(object, name) ? object[name] : undefined);
 
 /** The form of a value; `value` undefined: nothing is written yet. A schema that says nothing leaves it to the value. */

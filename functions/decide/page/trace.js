@@ -16,13 +16,13 @@ const KNOWN = new Set(['seq', 'kind', 'at', 'actor', 'hash', 'prev_hash', 'entry
 const ISO = /^\d{4}-\d\d-\d\dT[\d:.]+Z$/;
 
 /** The rule that acted, {name, version}, or null: its id is "rule:<name>@<version>". */
-export function ruleOf(actor) {
+function ruleOf(actor) {
   const [, name, version] = /^rule:(.*)@(\d+)$/s.exec(actor?.kind === 'system' ? actor.id ?? '' : '') ?? [];
   return name === undefined ? null : { name, version };
 }
 
 /** A rule's name and version. */
-export const ruleNodes = ({ name, version }) => ['the rule ', h('code', { class: 'rule-name-of' }, safeText(String(name), true)), ` (version ${version})`];
+const ruleNodes = ({ name, version }) => ['the rule ', h('code', { class: 'rule-name-of' }, safeText(String(name), true)), ` (version ${version})`];
 
 /** Who acted, as a name and, where it differs, the id behind it. */
 export function actorNodes(actor) {

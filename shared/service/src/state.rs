@@ -83,7 +83,7 @@ pub struct Shared {
     /// Where it is scraped.
     pub metrics_address: Option<SocketAddr>,
     /// Namespace of its metrics in CloudWatch.
-    pub metrics_namespace: Arc<str>,
+    pub metrics_namespace: String,
     /// Held for reading by what works beside the calls: the process stops when it has ended.
     pub working: Arc<RwLock<()>>,
     /// The time.
@@ -134,7 +134,7 @@ impl AppState {
             max_body_bytes: config.max_body_bytes,
             server: config.server,
             metrics_address: config.metrics,
-            metrics_namespace: config.metrics_namespace.into(),
+            metrics_namespace: config.metrics_namespace,
             traces: Traces::new(config.traces.as_ref()),
             authorities,
             ..Arc::unwrap_or_clone(state)
@@ -274,7 +274,7 @@ impl AppState {
             vitals: Vitals::default(),
             metrics: Metrics::new(measures),
             metrics_address: None,
-            metrics_namespace: Arc::default(),
+            metrics_namespace: String::new(),
             traces: Traces::default(),
             working: Arc::default(),
             clock,

@@ -157,11 +157,7 @@ fn exporting(settings: &TraceSettings) -> anyhow::Result<Exporting> {
         .with_endpoint(&settings.endpoint)
         .with_timeout(EXPORT_TIMEOUT)
         .build()?;
-    let of_share = match settings.share {
-        share if share >= 1.0 => Sampler::AlwaysOn,
-        share if share <= 0.0 => Sampler::AlwaysOff,
-        share => Sampler::TraceIdRatioBased(share),
-    };
+    let of_share = Sampler::TraceIdRatioBased(settings.share);
     let sampler = if settings.follows_caller { Sampler::ParentBased(Box::new(of_share)) } else { of_share };
     // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say more.
     let named = std::env::var_os("OTEL_SERVICE_NAME").is_some_and(|name| !name.is_empty());

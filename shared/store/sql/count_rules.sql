@@ -2,7 +2,7 @@
 -- Counts what rules did.
 --
 -- Arrays, one element for each rule: $1 tenant_id, $2 version, $3 name of the rule, $4 submissions that it was applied to,
--- $5 that it could not judge, $6 that it would have been applied to
+-- $5 that it could not judge, $6 that name it as their rule of the shadow
 WITH counted AS MATERIALIZED (
     -- Committed asynchronously: a crash may lose counts.
     SELECT i.*, set_config('synchronous_commit', 'off', true)

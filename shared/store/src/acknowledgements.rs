@@ -96,7 +96,7 @@ impl Row for Ack {
 impl Database {
     /// Why an acknowledgement changed nothing: it was said before, or is not of the latest attempt.
     pub(crate) async fn acknowledged_before(&self, ack: &Ack) -> Result<Acked> {
-        self.request_of(&ack.caller, ack.request_id).await?;
+        self.request_alone(&ack.caller, ack.request_id).await?;
         let said = self
             .optional(|| sqlx::query_file!("sql/acknowledged_before.sql", ack.request_id.0, ack.delivery_id))
             .await?

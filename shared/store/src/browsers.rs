@@ -9,7 +9,7 @@ use crate::Scope;
 use crate::database::Database;
 
 /// Push subscriptions of an operator at the most.
-pub const MOST_BROWSERS: i64 = 20;
+const MOST_BROWSERS: i64 = 20;
 /// Tries to set one that others set at the same moment.
 const TRIES: usize = 5;
 /// Kinds of events that a browser is told after: what asks for an answer of its owner's.

@@ -117,10 +117,8 @@ impl Settling {
         let submitting = &*self.submitting;
         let events =
             [submitting.event(1, "requested", made.payload), submitting.event(2, "decided", made.decided_payload)];
-        if let Some(priority) = events[1].priority() {
-            // By the statement that submits it.
-            database.measures.decided(priority, self.outcome, Cause::Policy, 0.0);
-        }
+        // Decided by the statement that submits it: no time lies between.
+        database.measures.decided(submitting.priority(), self.outcome, Cause::Policy, 0.0);
         let approvals = Approvals::stored(None, None, Some((self.outcome, ActorKind::System)))?;
         let request = RequestState {
             status: Status::Decided,

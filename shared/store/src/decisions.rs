@@ -382,7 +382,7 @@ impl Database {
         let action_digest = match (known, &deciding.by) {
             (Some(digest), _) => digest,
             // Only its own agent may learn that there is such a request.
-            (None, Authority::Agent(caller)) => self.request_of(caller, deciding.request_id).await?.0.action_digest,
+            (None, Authority::Agent(caller)) => self.request_alone(caller, deciding.request_id).await?.0.action_digest,
             (None, by) => {
                 let standing = self.standing(by, &[deciding.request_id]).await?;
                 standing.first().ok_or(Error::NotFound)?.action_digest

@@ -6,7 +6,7 @@ use relaytrace_domain::{RequestId, Result};
 use crate::database::Database;
 
 /// Each number is counted up to here: from here on it is a lower bound.
-pub const GAUGES_COUNT_TO: i64 = 10_000;
+const COUNT_TO: i64 = 10_000;
 
 /// What stands in the tables.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,7 +25,7 @@ impl Database {
     /// # Errors
     /// [`Error::Unavailable`](relaytrace_domain::Error::Unavailable).
     pub async fn gauges(&self) -> Result<Gauges> {
-        let rows = self.all(|| sqlx::query_file!("sql/gauges.sql", GAUGES_COUNT_TO)).await?;
+        let rows = self.all(|| sqlx::query_file!("sql/gauges.sql", COUNT_TO)).await?;
         let mut gauges = Gauges::default();
         for row in rows {
             match row.what.as_str() {

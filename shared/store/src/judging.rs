@@ -237,7 +237,7 @@ impl Database {
         let missing = || Error::internal(anyhow!("version {version} of the rules of {tenant} is not there"));
         let record = self.rules_of(&tenant, None).await?.ok_or_else(missing)?;
         let version = record.version;
-        let rules = RulesDocument::stored(&record.document).map_err(Error::from).map_err(Error::internal)?;
+        let rules = RulesDocument::of_list(&record.document).map_err(Error::from).map_err(Error::internal)?;
         known.rules.insert(tenant, Versioned { version, rules: Arc::new(rules) });
         Ok(())
     }

@@ -84,7 +84,7 @@ pub use detail::{DeliverySeen, Detail};
 pub use epochs::{DeclaredRestore, ToldEntry, declare_restore};
 pub use erasure::erase;
 pub use freezes::{FreezeFilter, FreezeRecord, FreezeRule, SETTLES_WITHIN};
-pub use gauges::{GAUGES_COUNT_TO, Gauges};
+pub use gauges::Gauges;
 pub use install::{MIGRATOR, ROLE_SETTINGS, RolePrefix, migrate, prepare_login, prepare_role};
 pub use instances::{InstanceRecord, NewInstance, Provisioned};
 pub use leases::OnItsWay;

@@ -263,17 +263,4 @@ mod tests {
             assert_eq!(*kind as usize, at);
         }
     }
-
-    /// What an observation costs: `local/compare-overhead` names it.
-    #[test]
-    #[ignore = "a measurement; it proves nothing"]
-    fn what_an_observation_costs() {
-        const TIMES: u32 = 10_000_000;
-        let measures = Measures::default();
-        let started = std::time::Instant::now();
-        for number in 0..TIMES {
-            measures.sent(BatchKind::Submit, 1 + number as usize % 64);
-        }
-        println!("{:.1} ns for each of {TIMES}", started.elapsed().as_secs_f64() * 1e9 / f64::from(TIMES));
-    }
 }

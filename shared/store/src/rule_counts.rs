@@ -1,4 +1,4 @@
-//! What rules did, counted behind the answers: submissions that they applied to, failed at, or would have applied to. No
+//! What rules did, counted behind the answers: submissions that they applied to, failed at, or were the shadow of. No
 //! answer waits for it where a process may keep running, and one statement takes what has come together. A crash may lose
 //! some.
 
@@ -26,7 +26,7 @@ pub struct RuleCount {
     pub applied: i64,
     /// Submissions that it could not judge.
     pub failures: i64,
-    /// Submissions that it would have been applied to, were it in force.
+    /// Submissions whose entry names it as their rule of the shadow.
     pub would: i64,
 }
 

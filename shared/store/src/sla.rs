@@ -6,8 +6,8 @@ use relaytrace_domain::{Result, SlaBy};
 use crate::Scope;
 use crate::database::Database;
 
-/// Requests that one report looks through, of those that wait in every tenant and those that are decided in this one: a
-/// statement's time has room for so many.
+/// Requests that one report looks through, of those submitted in its period: what waits in every tenant, and what is decided
+/// in this one. A statement's time has room for so many.
 pub const SLA_REQUESTS: i64 = 200_000;
 
 /// Lines of a report at the most.

@@ -96,7 +96,7 @@ impl Database {
     pub async fn decided_before(&self, deciding: &Deciding) -> Result<Decided> {
         if let Authority::Agent(caller) = &deciding.by {
             // Only its own agent may learn how it stands; this refuses revoked keys and foreign requests.
-            self.request_of(caller, deciding.request_id).await?;
+            self.request_alone(caller, deciding.request_id).await?;
         }
         let standing = self.standing(&deciding.by, &[deciding.request_id]).await?.pop().ok_or(Error::NotFound)?;
         match standing.against(deciding)? {

@@ -178,7 +178,7 @@ impl Store {
 
 impl Database {
     /// The same with a statement of its own.
-    pub(crate) async fn request_of(
+    pub(crate) async fn request_alone(
         &self,
         caller: &Caller,
         request_id: RequestId,

@@ -155,7 +155,7 @@ fn median(samples: &[Sample], value: impl Fn(&Sample) -> f64) -> f64 {
 }
 
 /// The middle one, or the mean of the two in the middle.
-fn middle(mut values: Vec<f64>) -> f64 {
+pub(super) fn middle(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => 0.0,

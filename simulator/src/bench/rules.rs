@@ -1,7 +1,7 @@
 //! Submissions beside rules: where 100 are in force and 3 of them match, beside none; and one that a rule approves, beside one
 //! that waits for a person.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::named::Rates;
+use super::report::middle;
 use super::rows::{ACTION_TYPE, Batch, Envelopes};
 use super::stack::Stack;
 use crate::agent::Agent;
@@ -21,7 +22,7 @@ pub const MATCHING: usize = 3;
 /// Of the rate beside none, at the least.
 pub const BOUND: f64 = 0.9;
 /// Submissions of each kind whose time is taken.
-pub const TIMED: u64 = 1_000;
+const TIMED: u64 = 1_000;
 const WARM_UP: u64 = 50;
 
 /// What was measured.
@@ -66,7 +67,7 @@ pub async fn set(stack: &Stack, rules: &Value) -> Result<()> {
     set.expect(StatusCode::OK)
 }
 
-/// The median times of submissions that wait and of submissions that a rule approves, in turns on one connection.
+/// The median times, in milliseconds, of submissions that wait and of submissions that a rule approves, in turns on one connection.
 pub async fn time(stack: &Stack, agents: &[Agent], batch: Batch) -> Result<[f64; 2]> {
     let (asks, approves) = (&agents[0], &agents[1]);
     let approve = json!({"decide": "approve", "reason": "bench"});
@@ -85,15 +86,9 @@ pub async fn time(stack: &Stack, agents: &[Agent], batch: Batch) -> Result<[f64;
             answer.expect(StatusCode::CREATED)?;
             ensure!(answer.json()?["status"] == status, "a submission is not {status}");
             if number >= WARM_UP {
-                times[side].push(took);
+                times[side].push(took.as_secs_f64() * 1_000.0);
             }
         }
     }
-    Ok(times.map(median))
-}
-
-/// In milliseconds.
-fn median(mut times: Vec<Duration>) -> f64 {
-    times.sort_unstable();
-    times.get(times.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1_000.0)
+    Ok(times.map(middle))
 }

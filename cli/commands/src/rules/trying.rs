@@ -78,11 +78,10 @@ struct Total {
 /// Tries the draft; gives the exit code.
 pub async fn run(settings: &Settings, options: &Options) -> Result<u8> {
     let mut draft = Draft::read(&options.file)?;
-    draft.document()?;
     if options.shadow_as_enforced {
         draft.rules.iter_mut().filter(|rule| rule["mode"] == "shadow").for_each(|rule| rule["mode"] = "enforce".into());
-        draft.document()?;
     }
+    draft.document()?;
     let person = Person::admin(settings)?;
     let (from, to) = (options.from, options.to.unwrap_or_else(now));
     // Each of the spans has a beginning before its end.

@@ -306,7 +306,7 @@ pub struct RulesBody {
 /// A document that was read.
 #[derive(Clone, Debug)]
 pub struct RulesDocument {
-    /// The rules in force.
+    /// The rules that are looked at: in force, or in the shadow.
     pub rules: Rules,
     /// The list of rules as JSON without white space, numbers as they were written.
     pub text: Vec<u8>,
@@ -315,12 +315,12 @@ pub struct RulesDocument {
 }
 
 impl RulesDocument {
-    /// The rules in force of a stored document.
+    /// The rules of a list alone, as it is stored or drafted.
     ///
     /// # Errors
-    /// It is no such document.
-    pub fn stored(text: &[u8]) -> Result<Rules, ParseError> {
-        let body = [br#"{"note":"","rules":"#.as_slice(), text, b"}"].concat();
+    /// It is no such list.
+    pub fn of_list(list: &[u8]) -> Result<Rules, ParseError> {
+        let body = [br#"{"note":"","rules":"#.as_slice(), list, b"}"].concat();
         Self::parse(&body).map(|document| document.rules)
     }
 
@@ -363,7 +363,7 @@ impl RulesDocument {
         if !faults.is_empty() {
             return Err(ParseError::Invalid(faults));
         }
-        Ok(Self { rules: in_force(body.rules, conditions), text, note: body.note })
+        Ok(Self { rules: looked_at(body.rules, conditions), text, note: body.note })
     }
 }
 
@@ -409,7 +409,7 @@ impl Then {
 }
 
 /// The rules that act, and those that would, with their index.
-fn in_force(rules: Vec<RuleBody>, conditions: Vec<ArgumentConditions>) -> Rules {
+fn looked_at(rules: Vec<RuleBody>, conditions: Vec<ArgumentConditions>) -> Rules {
     fn texts<T: Clone + Into<String>>(list: Option<&Vec<T>>) -> Option<Vec<String>> {
         list.map(|list| list.iter().cloned().map(Into::into).collect())
     }

@@ -26,9 +26,9 @@ use verdict::Course;
 use crate::{GroupName, Json, PermitSeconds, RuleName};
 
 /// Most rules of a document.
-pub const MAX_RULES: usize = 500;
+const MAX_RULES: usize = 500;
 /// Longest document, in bytes.
-pub const MAX_RULES_BYTES: usize = 256 * 1024;
+const MAX_RULES_BYTES: usize = 256 * 1024;
 
 /// A rule, beyond what the index knows of it.
 #[derive(Clone, Debug)]

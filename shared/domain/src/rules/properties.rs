@@ -247,7 +247,7 @@ proptest! {
     #[test]
     fn any_document_is_read_or_refused(text in r#"\{"rules":\[(\{"name":"a","mode":"(enforce|off)","match":\{("arguments":\{"(/a)?":\{"(gt|in|exists)":[0-9a-z\[\]"]{0,3}\}\})?\},"then":\{"(ask|decide)":(\{\}|"approve")\}\},?){0,2}\],"note":"x"\}"#) {
         if let Ok(document) = RulesDocument::parse(text.as_bytes()) {
-            prop_assert!(RulesDocument::stored(&document.text).is_ok());
+            prop_assert!(RulesDocument::of_list(&document.text).is_ok());
         }
     }
 

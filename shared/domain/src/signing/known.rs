@@ -7,15 +7,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use quick_cache::sync::Cache;
+
+use super::{Name, name_of};
 
 /// How many are remembered: some 100 bytes each.
 const MOST: usize = 10_000;
 
 /// Some signatures that hold. Clones share them.
 #[derive(Clone)]
-pub(super) struct Known(Arc<Cache<[u8; SHA256_OUTPUT_LEN], ()>>);
+pub(super) struct Known(Arc<Cache<Name, ()>>);
 
 impl Default for Known {
     fn default() -> Self {
@@ -32,7 +33,7 @@ impl fmt::Debug for Known {
 impl Known {
     /// Whether the signature holds, of which `check` finds out where it is not known.
     pub(super) fn holds(&self, public: &[u8], message: &[u8], signature: &[u8], check: impl FnOnce() -> bool) -> bool {
-        let name = name(public, message, signature);
+        let name = name_of(&[public, signature, message]);
         if self.0.get(&name).is_some() {
             return true;
         }
@@ -45,20 +46,8 @@ impl Known {
 
     /// Notes a signature that was just made.
     pub(super) fn add(&self, public: &[u8], message: &[u8], signature: &[u8]) {
-        self.0.insert(name(public, message, signature), ());
+        self.0.insert(name_of(&[public, signature, message]), ());
     }
-}
-
-/// Each part with its length: no two triples have one name.
-fn name(public: &[u8], message: &[u8], signature: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
-    let mut context = Context::new(&SHA256);
-    for part in [public, signature, message] {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part);
-    }
-    let mut name = [0; SHA256_OUTPUT_LEN];
-    name.copy_from_slice(context.finish().as_ref());
-    name
 }
 
 #[cfg(test)]

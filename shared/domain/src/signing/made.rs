@@ -7,11 +7,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::receipt::StoredDecision;
+use super::{Name, name_of};
 use crate::{AgentId, DecidedEntry, Written};
 
 /// Bytes of receipts that are remembered.
@@ -19,7 +19,6 @@ const MOST: u64 = 4 * 1024 * 1024;
 /// About how long a receipt is, with its entry.
 const USUAL: usize = 2_048;
 
-type Name = [u8; SHA256_OUTPUT_LEN];
 type Receipt = Arc<(DecidedEntry, String)>;
 
 #[derive(Clone)]
@@ -70,7 +69,6 @@ impl Made {
     }
 }
 
-/// Each part with its length.
 fn name(stored: &StoredDecision<'_>, agent_id: &AgentId) -> Name {
     const NONE: &[u8] = &[];
     // Every member: one that is added and not named here does not compile.
@@ -90,8 +88,7 @@ fn name(stored: &StoredDecision<'_>, agent_id: &AgentId) -> Name {
     let permit = permit.map(|permit| permit.expires_at.0.timestamp_micros().to_be_bytes());
     let action = written.and_then(Written::action).map(|(_, digest)| digest.0);
     let response = written.and_then(Written::response).map(|(_, digest)| digest.0);
-    let mut context = Context::new(&SHA256);
-    for part in [
+    name_of(&[
         request_id.0.as_bytes().as_slice(),
         *submitted,
         &submitted_hash.0,
@@ -105,11 +102,5 @@ fn name(stored: &StoredDecision<'_>, agent_id: &AgentId) -> Name {
         action.as_ref().map_or(NONE, <[u8; 32]>::as_slice),
         response.as_ref().map_or(NONE, <[u8; 32]>::as_slice),
         agent_id.as_str().as_bytes(),
-    ] {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part);
-    }
-    let mut name = [0; SHA256_OUTPUT_LEN];
-    name.copy_from_slice(context.finish().as_ref());
-    name
+    ])
 }

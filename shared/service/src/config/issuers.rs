@@ -109,8 +109,4 @@ impl Reader {
             }
         }
     }
-
-    fn is_set(&self, name: &str) -> bool {
-        self.variables.get(name).is_some_and(|text| !text.trim().is_empty())
-    }
 }

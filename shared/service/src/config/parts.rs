@@ -36,8 +36,7 @@ impl Reader {
         }
         let is_covered = needs.authorities.iter().all(|of| own.contains_key(of));
         let database = of_all.or_else(|| own.values().next().filter(|_| is_covered).cloned());
-        let is_given = self.variables.get("DATABASE_URL").is_some_and(|text| !text.trim().is_empty());
-        if database.is_none() && !is_given {
+        if database.is_none() && !self.is_set("DATABASE_URL") {
             let variables: Vec<_> = needs.authorities.iter().map(|authority| authority.variable()).collect();
             self.faults.push(format!("DATABASE_URL is required, or instead of it {}", variables.join(" and ")));
         }
@@ -129,13 +128,7 @@ impl Reader {
 
     /// What messages to browsers are signed with.
     fn web_push_key(&mut self) -> Option<WebPushKey> {
-        let subject = self.optional("VAPID_SUBJECT", WebPushKey::check_subject);
-        let is_given = self.variables.get("VAPID_PRIVATE_KEY").is_some_and(|text| !text.trim().is_empty());
-        let subject = if is_given && subject.is_none() {
-            self.required("VAPID_SUBJECT", WebPushKey::check_subject)
-        } else {
-            subject
-        };
+        let subject = self.needed(self.is_set("VAPID_PRIVATE_KEY"), "VAPID_SUBJECT", WebPushKey::check_subject);
         self.optional("VAPID_PRIVATE_KEY", |text| {
             WebPushKey::from_pem(&SecretString::from(text), subject.unwrap_or_default())
         })
@@ -166,13 +159,9 @@ impl Reader {
         }
         self.web_push_public(&mut reach);
         if needs.mail {
-            let from = self.optional("SMTP_FROM", Smtp::check_from);
-            if let Some(url) = self.optional("SMTP_URL", Smtp::check_url) {
-                match from {
-                    Some(from) => reach.smtp = Some(Smtp::new(url, from)),
-                    None => drop(self.required("SMTP_FROM", Smtp::check_from)),
-                }
-            }
+            let from = self.needed(self.is_set("SMTP_URL"), "SMTP_FROM", Smtp::check_from);
+            let url = self.optional("SMTP_URL", Smtp::check_url);
+            reach.smtp = url.zip(from).map(|(url, from)| Smtp::new(url, from));
         }
         reach
     }

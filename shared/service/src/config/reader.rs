@@ -11,6 +11,10 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.variables.get(name).is_some_and(|text| !text.trim().is_empty())
+    }
+
     pub(super) fn optional<T, E: Display>(
         &mut self,
         name: &str,
@@ -40,7 +44,7 @@ impl Reader {
         name: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
-        if self.variables.get(name).is_none_or(|text| text.trim().is_empty()) {
+        if !self.is_set(name) {
             self.faults.push(format!("{name} is required"));
         }
         self.optional(name, parse)

@@ -50,12 +50,6 @@ struct Inner {
     address: OnceLock<SocketAddr>,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new(Arc::default())
-    }
-}
-
 impl Metrics {
     /// Those of statements are measured by the stores.
     #[must_use]
@@ -69,12 +63,6 @@ impl Metrics {
             failed_looks: AtomicU64::new(0),
             address: OnceLock::new(),
         }))
-    }
-
-    /// What the stores measure.
-    #[must_use]
-    pub fn measures(&self) -> &Arc<Measures> {
-        &self.0.measures
     }
 
     /// A sweep has ended, well or not.

@@ -48,11 +48,12 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
     let each = scene.count.div_ceil(WIDTH as u64);
     let scene = &*scene;
     let finished = &AtomicU64::new(0);
-    let clients: Vec<_> = (0..=WIDTH).map(|_| scene.client(&service)).collect();
-    let handoffs = try_join_all(agents.iter().zip(&clients).enumerate().map(|(index, (agent, client))| async move {
+    let mut sweeper = scene.client(&service);
+    let address = sweeper.address();
+    let handoffs = try_join_all(agents.iter().enumerate().map(|(index, agent)| async move {
         let mut all = Done::default();
         for number in 0..each {
-            let done = hand_over(scene, client.address(), agent, &scene.operators[index], number).await?;
+            let done = hand_over(scene, address, agent, &scene.operators[index], number).await?;
             all.born += done.born;
             all.missed += done.missed;
             finished.fetch_add(1, Ordering::Relaxed);
@@ -65,7 +66,6 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
         killed = kill_now_and_then(&mut service, finished, &mut kills) => match killed? {},
     };
     // Events of a killed process go out when its claim on them has ended.
-    let mut sweeper = scene.client(&service);
     let sweeping = async {
         loop {
             sweeper.sweep(&scene.admin).await;
