@@ -123,7 +123,7 @@ test("an answer that is lost: the form and its reason stay, and pressing again d
   });
   await tab.keyboard.press(send);
   await tab.locator("#batch-error", { hasText: "Pressing again is safe" }).waitFor();
-  assert.equal(await tab.locator("#batch-reason").inputValue(), "not today");
+  await eventually(() => tab.locator("#batch-reason").inputValue(), "not today");
   await tab.locator("#batch-reason").press(send);
   await tab.getByRole("heading", { name: "2 of 2 requests answered" }).waitFor();
   assert.deepEqual(await results(tab), ["Rejected.", "Rejected."]);
@@ -232,7 +232,7 @@ test("without a connection nothing is sent, and the reason stays until it is bac
   assert.equal(sent.length, 0);
   gateway.restore();
   await eventually(() => tab.locator(".batch-form button[type=submit]").getAttribute("aria-disabled"), null);
-  assert.equal(await tab.locator("#batch-reason").inputValue(), "kept");
+  await eventually(() => tab.locator("#batch-reason").inputValue(), "kept");
   await tab.locator("#batch-reason").press(send);
   await tab.getByRole("heading", { name: "2 of 2 requests answered" }).waitFor();
   assert.deepEqual(await outcomes(asked), ["rejected", "rejected"]);

@@ -35,7 +35,7 @@ test("a lost connection is told, marks the list, keeps decisions back and typed 
   await eventually(() => tab.locator(".banner").count(), 0);
   await eventually(() => titles(tab), ["In question", "Another", "Asked meanwhile"]);
   assert.equal((await detail(id)).status, "pending");
-  assert.equal(await tab.locator("#reason").inputValue(), "typed before");
+  await eventually(() => tab.locator("#reason").inputValue(), "typed before");
   await tab.locator("#reason").press(send);
   await tab.locator(".toast").waitFor();
   assert.equal((await detail(id)).decision.reason, "typed before");
@@ -74,7 +74,7 @@ test("a 503 in the middle of a decision says that nothing is lost and that press
   await tab.locator("#reason").press(send);
   await error.filter({ hasText: "Pressing again is safe" }).waitFor();
   assert.match(await error.innerText(), /asks to wait 2 s.*0af7651916cd43dd8448eb211c80319c/);
-  assert.equal(await tab.locator("#reason").inputValue(), "kept through a 503");
+  await eventually(() => tab.locator("#reason").inputValue(), "kept through a 503");
   assert.equal((await detail(id)).status, "pending");
   await tab.locator("#reason").press(send);
   await tab.locator(".toast", { hasText: "Rejected In question" }).waitFor();
@@ -98,7 +98,7 @@ for (const [what, answer] of [
     assert.match(await tab.title(), /RelayTrace$/);
     gateway.restore();
     await eventually(() => tab.locator(".banner").count(), 0);
-    assert.equal(await tab.locator("#reason").inputValue(), "typed before");
+    await eventually(() => tab.locator("#reason").inputValue(), "typed before");
   });
 }
 

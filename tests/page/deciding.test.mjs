@@ -178,7 +178,7 @@ test("keys move and search; in a field they are letters; they can be switched of
   await heading("Ajar");
   await tab.keyboard.press("r");
   await tab.keyboard.type("jar, k? a/r");
-  assert.equal(await tab.locator("#reason").inputValue(), "jar, k? a/r");
+  await eventually(() => tab.locator("#reason").inputValue(), "jar, k? a/r");
   await tab.keyboard.press("Escape");
   assert.equal(await tab.locator(".composer").isVisible(), false);
   await tab.keyboard.press("?");
@@ -307,7 +307,7 @@ for (const [layout, [approve, reject, next, before]] of Object.entries({
     await strike(tab, ...reject);
     assert.equal(await focused(tab), "reason");
     await strike(tab, ...approve); // in a field it is a letter
-    assert.equal(await tab.locator("#reason").inputValue(), approve[0]);
+    await eventually(() => tab.locator("#reason").inputValue(), approve[0]);
     await tab.keyboard.press("Escape");
     await strike(tab, ...approve);
     await tab.locator(".composer").getByRole("heading", { name: "Approve" }).waitFor();
@@ -333,7 +333,7 @@ test("Enter and letters are text while a reason is typed", async (t) => {
   await strike(tab, "A", "KeyA");
   await strike(tab, "ф", "KeyA");
   await tab.keyboard.press("ControlOrMeta+a");
-  assert.equal(await tab.locator("#reason").inputValue(), "\nAф");
+  await eventually(() => tab.locator("#reason").inputValue(), "\nAф");
   assert.equal((await detail(asked.request_id)).status, "pending");
 });
 
@@ -377,21 +377,21 @@ test("a late failure is told at its own request, whichever is open by then; seve
   await told.waitFor();
   assert.match(await told.innerText(), /Not approved.*Alpha[^]*Time ran out/);
   assert.equal(await tab.locator(".composer-error").innerText(), "");
-  assert.equal(await tab.locator("#reason").inputValue(), "beta's reason");
+  await eventually(() => tab.locator("#reason").inputValue(), "beta's reason");
   assert.equal(await tab.locator(".composer button[type=submit]").getAttribute("aria-disabled"), null);
   gateway.answer(c);
   await tab.locator(".toast", { hasText: "Approved Gamma" }).waitFor();
   assert.equal((await detail(c.request_id)).decision.outcome, "approved");
-  assert.equal(await tab.locator("#reason").inputValue(), "beta's reason");
+  await eventually(() => tab.locator("#reason").inputValue(), "beta's reason");
   assert.equal(await tab.locator("#detail-title").innerText(), "Beta");
   // At its own request the message and what was typed are still there.
   await told.getByRole("button", { name: "Open" }).click();
   await tab.getByRole("heading", { name: "Alpha", exact: true }).waitFor();
-  assert.equal(await tab.locator("#reason").inputValue(), "alpha's note");
+  await eventually(() => tab.locator("#reason").inputValue(), "alpha's note");
   assert.match(await tab.locator(".composer-error").innerText(), /Time ran out/);
   await tab.keyboard.press("Escape");
   await row(tab, "Beta").click();
-  assert.equal(await tab.locator("#reason").inputValue(), "beta's reason");
+  await eventually(() => tab.locator("#reason").inputValue(), "beta's reason");
   assert.equal((await detail(b.request_id)).status, "pending");
 });
 

@@ -114,7 +114,7 @@ test("a notification opens its request, keeps what was typed, and two taps decid
   await tab.locator(".composer button[type=submit]").tap();
   await eventually(async () => (await detail(second.request_id)).outcome, "approved");
   await tab.goto(`${stack.base_url}/?id=${first.request_id}#token=${stack.operator.token}`);
-  assert.equal(await tab.locator("#reason").inputValue(), "Half a reason");
+  await eventually(() => tab.locator("#reason").inputValue(), "Half a reason");
 });
 
 test("a later message of the same request takes the place of the first, and what cannot be read is no fault", async (t) => {

@@ -82,7 +82,7 @@ test("two people in two browsers: who writes an answer is seen by the other, as 
   assert.equal((await detail(request.request_id)).claimed_by.id, mine.id);
   await theirs.locator("#take-over").click();
   await eventually(async () => (await fact(tab, "claimed").allInnerTexts()).map((words) => words.startsWith(other.name)), [true]);
-  assert.equal(await tab.locator("#reason").inputValue(), "half");
+  await eventually(() => tab.locator("#reason").inputValue(), "half");
   await row(theirs, "Quiet").click();
   await eventually(async () => (await detail(request.request_id)).claimed_by?.id ?? null, mine.id, "still written here, and free again");
   await tab.keyboard.press("Escape");

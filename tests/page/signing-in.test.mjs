@@ -96,7 +96,7 @@ test("before a token ends the page says so, and takes a new one without losing p
   await tab.getByLabel("New token").fill(personToken());
   await tab.keyboard.press("Enter");
   await eventually(() => tab.locator(".banner").count(), 0);
-  assert.equal(await tab.locator("#reason").inputValue(), "half a sent");
+  await eventually(() => tab.locator("#reason").inputValue(), "half a sent");
   assert.equal(new URL(tab.url()).searchParams.get("id"), asked.request_id);
 });
 
@@ -194,7 +194,7 @@ test("another person at the same tab finds nothing that was typed", async (t) =>
   await tab.getByLabel("Token").fill(stack.operators[2].token);
   await tab.keyboard.press("Enter");
   await tab.locator("#reject").click();
-  assert.equal(await tab.locator("#reason").inputValue(), "");
+  await eventually(() => tab.locator("#reason").inputValue(), "");
   assert.ok(!(await stored(tab)).includes("grounds"));
 });
 
@@ -266,7 +266,7 @@ test("a tab whose sign-in has ended goes on with the newer one of another tab, i
   const other = await tabBeside(tab, `#token=${personToken()}`);
   await other.locator("#operator").waitFor();
   await tab.getByRole("heading", { name: "Half typed" }).waitFor();
-  assert.equal(await tab.locator("#reason").inputValue(), "under the old token");
+  await eventually(() => tab.locator("#reason").inputValue(), "under the old token");
 });
 
 test("over plain http the page says that the digest cannot be checked, and holds approving back; so does the sign-in", async (t) => {
