@@ -1,5 +1,6 @@
 """The hooks of the Claude Agent SDK, driven directly: the SDK has no fake model."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -91,6 +92,32 @@ async def test_the_same_call_after_still_pending_finds_its_question(agent: Agent
         [item] = people.pending(agent.agent_id)
         people.decide(item["request_id"])
         assert (await harness.before("t-2", "ls"))["permissionDecision"] == "allow"
+
+
+async def test_a_deferred_call_goes_on_in_another_process(agent: Agent, people: People) -> None:
+    """The harness fires the hooks again for the call that it kept. Where it cannot keep one, it is asked to ask."""
+
+    async def fire(made: Any, **more: Any) -> list[str]:
+        given = {
+            "session_id": "s-1",
+            "tool_name": "Bash",
+            "tool_input": {"command": "ls"},
+            "tool_use_id": "t-1",
+            **more,
+        }
+        fired = (hook(given, "t-1", {"signal": None}) for hook in made["PreToolUse"][0].hooks)
+        outputs = [answer.get("hookSpecificOutput", {}) for answer in await asyncio.gather(*fired)]
+        return [output.get("permissionDecision", "-") for output in outputs]
+
+    async with agent.async_relay() as relay:
+        assert await fire(hooks(relay, "Bash", defers=True)) == ["defer", "ask"]
+        assert await fire(hooks(relay, "Bash", defers=True)) == ["defer", "ask"]
+        # The subagent of a run that has ended would have nobody to go on for.
+        assert await fire(hooks(relay, "Bash", defers=True), agent_id="a-1") == ["deny", "-"]
+        [item] = people.pending(agent.agent_id)
+        people.decide(item["request_id"])
+        assert await fire(hooks(relay, "Bash", defers=True)) == ["allow", "-"]
+        assert await fire(hooks(relay, "Bash", defers=True)) == ["deny", "-"]
 
 
 async def test_a_relay_that_is_down_denies(agent: Agent) -> None:

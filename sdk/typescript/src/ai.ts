@@ -2,7 +2,7 @@
 
 import { asSchema, type ToolApprovalStatus, type ToolSet } from "ai";
 import { ALL_ANSWERS, Calls, keyOf } from "./adapter.js";
-import { RelayError, Responded, textForModel } from "./errors.js";
+import { RelayError, Responded, StillPending, textForModel } from "./errors.js";
 import type { JsonObject } from "./json.js";
 import type { AskOptions, Relay } from "./relay.js";
 
@@ -15,6 +15,11 @@ export interface ApprovalOptions {
   }) => Omit<AskOptions, "key" | "parse"> | false;
   /** The chat or workflow: with the id of the tool call it names the request, so that a restart finds it again. */
   scope: string;
+  /**
+   * Do not wait in this process: a call that nobody has decided ends the run as `user-approval`. Keep the messages, append
+   * a `tool-approval-response` in any process, and run again. What it says counts for nothing: the relay is asked again.
+   */
+  interrupts?: boolean;
 }
 
 interface ExecutionOptions {
@@ -31,11 +36,13 @@ interface ExecutionOptions {
 export function approvals<TOOLS extends ToolSet>(
   relay: Relay,
   tools: TOOLS,
-  { scope, ask = () => ({}) }: ApprovalOptions,
+  { scope, ask = () => ({}), interrupts = false }: ApprovalOptions,
 ) {
   const calls = new Calls(relay);
-  const optionsOf = (toolName: string, toolCallId: string, input: unknown) =>
-    ask({ toolName, toolCallId, input: input as JsonObject });
+  const optionsOf = (toolName: string, toolCallId: string, input: unknown) => {
+    const options = ask({ toolName, toolCallId, input: input as JsonObject });
+    return options && interrupts ? { ...options, waitSeconds: 0 } : options;
+  };
 
   const guarded = Object.entries(tools).map(([toolName, tool]) => {
     const { execute, inputSchema } = tool;
@@ -82,6 +89,7 @@ export function approvals<TOOLS extends ToolSet>(
     } catch (error) {
       // The answer is the tool's result: `execute` returns it.
       if (error instanceof Responded) return "approved";
+      if (interrupts && error instanceof StillPending) return "user-approval";
       return { type: "denied", reason: textForModel(error) };
     }
   };

@@ -1,7 +1,7 @@
 /** For the OpenAI Agents SDK (npm `@openai/agents`): a function tool that a person approves. */
 
 import { type RunContext, tool } from "@openai/agents";
-import { Calls } from "./adapter.js";
+import { ALL_ANSWERS, Calls, keyOf } from "./adapter.js";
 import { RelayError, Responded, textForModel } from "./errors.js";
 import type { JsonObject } from "./json.js";
 import type { AskOptions, Relay } from "./relay.js";
@@ -14,6 +14,11 @@ export interface ApprovedToolOptions {
   ask?: (input: JsonObject) => Omit<AskOptions, "key" | "parse">;
   /** The run or session: with the id of the tool call it names the request, so that a restart finds it again. */
   scope: string | ((context: RunContext<unknown> | undefined) => string);
+  /**
+   * Do not wait in this process: a call that nobody has decided interrupts the run. Keep its state, approve its interruptions
+   * in any process, and run again. That approval counts for nothing: the relay is asked again.
+   */
+  interrupts?: boolean;
 }
 
 /** The schema's own check of Zod and of other Standard Schema libraries. */
@@ -30,24 +35,42 @@ type StandardResult = { value: unknown; issues?: undefined } | { issues: readonl
 export function approvedTool<T = ReturnType<typeof tool>>(
   relay: Relay,
   options: ToolOptions,
-  { ask = () => ({}), scope }: ApprovedToolOptions,
+  { ask = () => ({}), scope, interrupts = false }: ApprovedToolOptions,
 ): T {
   const { execute, parameters } = options as { execute: (...args: unknown[]) => unknown; parameters: unknown };
   const name = (options as { name?: string }).name ?? execute.name;
   const calls = new Calls(relay);
+  const scopeOf = (context?: RunContext<unknown>) => (typeof scope === "function" ? scope(context) : scope);
+  const isUndecided = async (context: RunContext<unknown>, input: unknown, callId?: string) => {
+    const args = (input ?? {}) as JsonObject;
+    try {
+      const key = await keyOf({ scope: scopeOf(context), callId, name, args });
+      return !(await relay.submit(name, args, { answers: ALL_ANSWERS, ...ask(args), key })).decision;
+    } catch (error) {
+      // A relay that cannot be asked interrupts the run: nothing runs.
+      if (error instanceof RelayError) return true;
+      throw error;
+    }
+  };
   const asking = async (input: unknown, context?: RunContext<unknown>, details?: Details) => {
     const args = (input ?? {}) as JsonObject;
     return calls.run<unknown>({
       name,
       args,
-      scope: typeof scope === "function" ? scope(context) : scope,
+      scope: scopeOf(context),
       callId: details?.toolCall?.callId,
-      options: { ...ask(args), parse: parser(name, parameters), signal: details?.signal },
+      options: {
+        ...ask(args),
+        ...(interrupts && { waitSeconds: 0 }),
+        parse: parser(name, parameters),
+        signal: details?.signal,
+      },
       run: (permit) => execute(permit.arguments, context, details),
       refuse: (error) => (error instanceof Responded ? error.value : textForModel(error)),
     });
   };
-  return tool({ ...options, name, execute: asking } as ToolOptions) as unknown as T;
+  const needsApproval = interrupts && { needsApproval: isUndecided };
+  return tool({ ...options, ...needsApproval, name, execute: asking } as ToolOptions) as unknown as T;
 }
 
 /** Edited arguments have to fit the tool, too. */

@@ -12,7 +12,7 @@ import {
   START,
   StateGraph,
 } from "@langchain/langgraph";
-import { Agent, Runner } from "@openai/agents";
+import { Agent, Runner, RunState } from "@openai/agents";
 import { generateText, isStepCount, tool as aiTool } from "ai";
 import { MockLanguageModelV4 } from "ai/test";
 import { AIMessage, createAgent, fakeModel, tool as langchainTool } from "langchain";
@@ -20,11 +20,12 @@ import { z } from "zod";
 import * as ai from "../dist/ai.js";
 import * as langchain from "../dist/langchain.js";
 import { approvedTool } from "../dist/openai-agents.js";
-import { StillPending } from "../dist/index.js";
-import { allOf, decide, detail, newRelay } from "./stack.mjs";
+import { Relay, StillPending } from "../dist/index.js";
+import { allOf, decide, detail, newAgent, newRelay } from "./stack.mjs";
 
 const input = { amount: "12.40" };
 const schema = z.object({ amount: z.string() });
+const noUsage = { requests: 1, inputTokens: 0, outputTokens: 0, totalTokens: 0 };
 const usage = {
   inputTokens: { total: 1, noCache: 1, cacheRead: 0, cacheWrite: 0 },
   outputTokens: { total: 1, text: 1, reasoning: 0 },
@@ -56,7 +57,6 @@ const frameworks = {
       { name: "refund", description: "Refund", parameters: schema, execute: (args) => ran(args) },
       { scope: randomUUID() },
     );
-    const empty = { requests: 1, inputTokens: 0, outputTokens: 0, totalTokens: 0 };
     const answers = [
       {
         type: "function_call",
@@ -70,7 +70,7 @@ const frameworks = {
     const model = {
       async getResponse(request) {
         told.push(request.input);
-        return { usage: empty, output: [answers.shift()] };
+        return { usage: noUsage, output: [answers.shift()] };
       },
     };
     await new Runner({ tracingDisabled: true }).run(new Agent({ name: "billing", model, tools: [refund] }), "refund");
@@ -141,6 +141,74 @@ test("LangChain: a graph that was interrupted believes the relay, not the value 
   await decide(relay, "reject");
   const { messages } = await agent.invoke(new Command({ resume: true }), config);
   assert.match(messages.find((message) => message.type === "tool").content, /a person .*not today/);
+});
+
+test("AI SDK: a run that was interrupted goes on in another process, and believes the relay, not its messages", async () => {
+  const options = await newAgent();
+  const scope = randomUUID();
+  const ran = [];
+  const model = new MockLanguageModelV4({
+    async doGenerate({ prompt }) {
+      const has = prompt.some(({ role }) => role === "tool");
+      const call = { type: "tool-call", toolCallId: "call-1", toolName: "refund", input: JSON.stringify(input) };
+      const content = [has ? { type: "text", text: "done" } : call];
+      return { content, finishReason: { unified: has ? "stop" : "tool-calls" }, usage, warnings: [] };
+    },
+  });
+  const process = (messages) => {
+    const refund = aiTool({ inputSchema: schema, execute: (args) => ran.push(args) && "refunded" });
+    const guarded = ai.approvals(new Relay(options), { refund }, { scope, interrupts: true });
+    return generateText({ model, messages, ...guarded, stopWhen: isStepCount(3) });
+  };
+  const asked = [{ role: "user", content: "refund" }];
+  const paused = await process(asked);
+  const { approvalId } = paused.content.find(({ type }) => type === "tool-approval-request");
+  const said = { role: "tool", content: [{ type: "tool-approval-response", approvalId, approved: true }] };
+  const stored = [...asked, ...JSON.parse(JSON.stringify(paused.response.messages)), said];
+  await process(stored);
+  assert.deepEqual(ran, []);
+  assert.match(JSON.stringify(model.doGenerateCalls.at(-1).prompt), /a person has not answered/);
+  await decide(options, "approve");
+  await process(stored);
+  assert.deepEqual(ran, [input]);
+  assert.equal((await allOf(options)).length, 1);
+});
+
+test("OpenAI Agents: a run that was interrupted goes on in another process, and believes the relay, not its state", async () => {
+  const options = await newAgent();
+  const scope = randomUUID();
+  const ran = [];
+  const told = [];
+  const model = {
+    async getResponse(request) {
+      const results = request.input.filter?.(({ type }) => type === "function_call_result") ?? [];
+      told.push(...results.map(({ output }) => JSON.stringify(output)));
+      const call = { type: "function_call", callId: "call-1", name: "refund", arguments: JSON.stringify(input) };
+      const done = { type: "message", role: "assistant", content: [{ type: "output_text", text: "done" }] };
+      return { usage: noUsage, output: [{ ...(results.length > 0 ? done : call), status: "completed" }] };
+    },
+  };
+  const runner = new Runner({ tracingDisabled: true });
+  const newBilling = () => {
+    const execute = (args) => ran.push(args) && "refunded";
+    const tool = { name: "refund", description: "Refund", parameters: schema, execute };
+    const refund = approvedTool(new Relay(options), tool, { scope, interrupts: true });
+    return new Agent({ name: "billing", model, tools: [refund] });
+  };
+  const stored = (await runner.run(newBilling(), "refund")).state.toString();
+  const goOn = async () => {
+    const billing = newBilling();
+    const state = await RunState.fromString(billing, stored);
+    for (const item of state.getInterruptions()) state.approve(item);
+    await runner.run(billing, state);
+  };
+  await goOn();
+  assert.deepEqual(ran, []);
+  assert.match(told.at(-1), /a person has not answered/);
+  await decide(options, "approve");
+  await goOn();
+  assert.deepEqual(ran, [input]);
+  assert.equal((await allOf(options)).length, 1);
 });
 
 const refundModel = () =>
