@@ -1,6 +1,7 @@
 //! What the deployments say of routes, compared with what the functions serve.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Debug;
 
 use axum::Router;
 use axum::body::Body;
@@ -43,6 +44,17 @@ fn documented(document: &Value) -> BTreeSet<Route> {
         methods.map(|method| (method.to_uppercase(), path.clone())).collect::<Vec<_>>()
     };
     paths.iter().flat_map(of_path).collect()
+}
+
+/// Two lists of all routes tell nobody which one is forgotten: what `place` lacks of `served`, and what it has beyond it.
+fn assert_same<T: Debug + Ord>(place: &str, found: impl IntoIterator<Item = T>, served: impl IntoIterator<Item = T>) {
+    let (found, served): (BTreeSet<T>, BTreeSet<T>) = (found.into_iter().collect(), served.into_iter().collect());
+    let lacks: Vec<_> = served.difference(&found).collect();
+    let beyond: Vec<_> = found.difference(&served).collect();
+    assert!(
+        lacks.is_empty() && beyond.is_empty(),
+        "{place} lacks {lacks:?}, and has {beyond:?}, which is not served so"
+    );
 }
 
 /// Whose each route is, by the functions' own documents. `decide` has what is everybody's.
@@ -138,7 +150,7 @@ fn the_document_has_every_functions_routes() {
     let text = std::fs::read_to_string("../contract/openapi.json").expect("the document");
     let document = serde_json::from_str(&text).expect("JSON");
     let served = owners().into_keys().filter(|(_, path)| !PAGE.contains(&path.as_str()));
-    assert_eq!(documented(&document), served.collect());
+    assert_same("contract/openapi.json (`make generate` writes it)", documented(&document), served);
 }
 
 /// Whose each route of an API is, by template.yaml.
@@ -170,8 +182,8 @@ fn the_template_has_the_functions_routes_and_keeps_internal_ones_off_the_public_
     let (internal, mut public): (BTreeMap<_, _>, BTreeMap<_, _>) =
         owners().into_iter().partition(|(route, _)| is_internal(route));
     public.insert(("ANY".into(), "$default".into()), "decide".into());
-    assert_eq!(in_template("PublicApi"), public);
-    assert_eq!(in_template("InternalApi"), internal);
+    assert_same("PublicApi of template.yaml", in_template("PublicApi"), public);
+    assert_same("InternalApi of template.yaml", in_template("InternalApi"), internal);
 }
 
 #[test]
@@ -181,7 +193,7 @@ fn the_emulator_sends_each_route_to_its_function() {
     let router = manifest["workspace"]["metadata"]["lambda"]["watch"]["router"].as_table().expect("a router");
     let mut owners = owners();
     let paths: BTreeSet<&str> = owners.keys().map(|(_, path)| path.as_str()).chain(["/{*rest}"]).collect();
-    assert_eq!(router.keys().map(String::as_str).collect::<BTreeSet<_>>(), paths);
+    assert_same("the emulator's router of Cargo.toml", router.keys().map(String::as_str), paths);
     for (path, target) in router {
         let methods: Vec<_> = owners.keys().filter(|route| route.1 == *path).cloned().collect();
         for route in methods {
