@@ -15,6 +15,9 @@ pub const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 /// And what that can do.
 pub const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
+/// The extension by which a server answers a call with a task (MCP 2026-07-28, "Tasks").
+pub const TASKS: &str = "io.modelcontextprotocol/tasks";
+
 /// Whether a request with this `_meta` is of revision 2026-07-28 or newer.
 pub fn is_stateless(meta: &Members<'_>) -> bool {
     meta.get(PROTOCOL_VERSION).is_some()
@@ -29,6 +32,8 @@ pub struct Caller {
     pub version: String,
     /// It opens links that a server asks it to open (URL elicitation).
     pub opens_links: bool,
+    /// It takes a task for the answer to a call ([`TASKS`]).
+    pub takes_tasks: bool,
     /// It speaks revision 2026-07-28 or newer: results have a `resultType`, and servers cannot call clients.
     pub is_stateless: bool,
     /// Whose calls these are: equal calls of two principals are two questions.
@@ -56,10 +61,12 @@ impl Caller {
     fn of(info: Option<&Members<'_>>, capabilities: Option<&Members<'_>>) -> Self {
         let text = |name| info.and_then(|info| info.text(name)).unwrap_or_default();
         let elicitation = capabilities.and_then(|capabilities| capabilities.inner("elicitation"));
+        let extensions = capabilities.and_then(|capabilities| capabilities.inner("extensions"));
         Self {
             name: text("name"),
             version: text("version"),
             opens_links: elicitation.is_some_and(|elicitation| elicitation.get("url").is_some()),
+            takes_tasks: extensions.is_some_and(|extensions| extensions.get(TASKS).is_some()),
             ..Self::default()
         }
     }
@@ -113,7 +120,10 @@ mod tests {
         assert_eq!(introduced.or_of_request(Members::look("{}").as_ref()), introduced);
         let meta = format!(r#"{{"{PROTOCOL_VERSION}":"2026-07-28","{CLIENT_INFO}":{{"name":"x"}}}}"#);
         let said = introduced.or_of_request(Members::look(&meta).as_ref());
-        assert!(said.is_stateless && !said.opens_links && said.name == "x");
+        assert!(said.is_stateless && !said.opens_links && !said.takes_tasks && said.name == "x");
         assert_eq!(said.can_wait(true), Duration::from_secs(45));
+        let declared = format!(r#"{{"extensions":{{"{TASKS}":{{}}}}}}"#);
+        let meta = format!(r#"{{"{PROTOCOL_VERSION}":"2026-07-28","{CLIENT_CAPABILITIES}":{declared}}}"#);
+        assert!(introduced.or_of_request(Members::look(&meta).as_ref()).takes_tasks);
     }
 }

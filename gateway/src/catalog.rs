@@ -2,12 +2,17 @@
 
 use std::collections::HashMap;
 
+use aws_lc_rs::digest::{Context, SHA256};
 use serde_json::Value;
 
 use crate::message::Members;
 
 /// Most tools that are remembered; more are asked about as if nothing were known of them.
 const MOST_TOOLS: usize = 10_000;
+/// Longest annotations that count, in bytes: longer ones are as good as none.
+const LONGEST_ANNOTATIONS: usize = 16 << 10;
+/// What a call means, and what its operator is shown.
+const DEFINITION: [&str; 3] = ["annotations", "inputSchema", "outputSchema"];
 
 /// What a server says of a tool. A server may say anything: only `readOnlyHint` has an effect, and it can be overruled
 /// with `--ask all`.
@@ -17,6 +22,10 @@ pub struct Tool {
     pub annotations: Option<Value>,
     /// It promises structured results: a result without them is not valid.
     pub is_structured: bool,
+    /// It runs as a task where its client wants that (MCP 2025-11-25, "Tool-Level Negotiation").
+    pub runs_as_task: bool,
+    /// SHA-256 of its definition, in hexadecimal digits; empty of a tool that nothing is known of.
+    pub digest: String,
 }
 
 impl Tool {
@@ -27,8 +36,17 @@ impl Tool {
 
     fn of(members: &Members<'_>) -> Self {
         let json = |name| members.get(name).and_then(|value| serde_json::from_str(value.get()).ok());
+        let support = members.inner("execution").and_then(|execution| execution.text("taskSupport"));
+        let mut context = Context::new(&SHA256);
+        for member in DEFINITION.map(|name| members.get(name).map_or("", |value| value.get())) {
+            context.update(&(member.len() as u64).to_be_bytes());
+            context.update(member.as_bytes());
+        }
+        let is_short = members.get("annotations").is_some_and(|value| value.get().len() <= LONGEST_ANNOTATIONS);
         Self {
-            annotations: json("annotations"),
+            annotations: is_short.then(|| json("annotations")).flatten(),
+            runs_as_task: support.is_some_and(|support| support != "forbidden"),
+            digest: hex::encode(context.finish()),
             is_structured: members.get("outputSchema").is_some_and(|schema| schema.get() != "null"),
         }
     }
@@ -98,5 +116,24 @@ mod tests {
         assert!(catalog.get("other").is_none());
         catalog.complete();
         assert!(!catalog.get("other").unwrap().is_read_only());
+        catalog.forget();
+        let long = format!(r#"{{"readOnlyHint":true,"x":"{}"}}"#, "x".repeat(LONGEST_ANNOTATIONS));
+        assert!(catalog.learn(&Members::look(&list(&long)).unwrap()).is_none());
+        assert!(catalog.get("t").is_some_and(|tool| !tool.is_read_only() && tool.annotations.is_none()));
+    }
+
+    #[test]
+    fn another_definition_is_another_tool() {
+        let of = |members: &str| {
+            let mut catalog = Catalog::default();
+            let list = format!(r#"{{"tools":[{{"name":"t"{members}}}]}}"#);
+            catalog.learn(&Members::look(&list).unwrap());
+            catalog.get("t").unwrap()
+        };
+        assert_eq!(of("").digest, of(r#","description":"d""#).digest);
+        for other in [r#","inputSchema":{}"#, r#","outputSchema":{}"#, r#","annotations":{}"#] {
+            assert_ne!(of("").digest, of(other).digest, "{other}");
+        }
+        assert!(of(r#","execution":{"taskSupport":"optional"}"#).runs_as_task && !of("").runs_as_task);
     }
 }

@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::io::BufReader;
@@ -13,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::heads::Heads;
 use crate::lines;
 
 /// How long a server may take to end by itself, and again after SIGTERM.
@@ -22,11 +25,28 @@ const OURS: &str = "RELAYTRACE_";
 /// Messages that wait for a slow reader.
 pub const CHANNEL: usize = 64;
 
+/// A message for a server.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The message.
+    pub text: String,
+    /// What its client shows for authorization with it; None: what the server accepted last (HTTP).
+    pub shown: Option<HeaderValue>,
+}
+
+impl From<Outgoing> for String {
+    fn from(outgoing: Outgoing) -> Self {
+        outgoing.text
+    }
+}
+
 /// A way to a server. Dropping it ends nothing: [`Server::end`] does.
 #[derive(Debug)]
 pub struct Server {
     /// Messages to it go there.
-    pub to_server: mpsc::Sender<String>,
+    pub to_server: mpsc::Sender<Outgoing>,
+    /// How it takes each request (HTTP).
+    pub heads: Arc<Heads>,
     /// It is told to end.
     pub ending: CancellationToken,
     /// Ends with it; says how.
@@ -36,7 +56,7 @@ pub struct Server {
 impl Server {
     /// Ends it, and waits until it has.
     pub async fn end(self) -> String {
-        let Self { to_server, ending, ended } = self;
+        let Self { to_server, ending, ended, .. } = self;
         ending.cancel();
         drop(to_server);
         ended.await.unwrap_or_else(|error| error.to_string())
@@ -62,7 +82,7 @@ pub fn start(command: &[OsString], from_server: mpsc::Sender<String>) -> std::io
     let writing = tokio::spawn(ending.clone().run_until_cancelled_owned(lines::write(messages, stdin)));
     let reading = tokio::spawn(lines::read(BufReader::new(stdout), from_server));
     let ended = tokio::spawn(supervise(child, ending.clone(), writing, reading));
-    Ok(Server { to_server, ending, ended })
+    Ok(Server { to_server, heads: Arc::default(), ending, ended })
 }
 
 async fn supervise(

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use relaytrace_client::{Client, Decision, Ended, Envelope, Error, NotApproved, PermitInUse, RequestState, Said, Why};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval_at, timeout_at};
+use tokio::time::{Instant, interval_at, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::caller::Caller;
 use crate::catalog::Tool;
 use crate::message::Members;
-use crate::question::{Asking, Call};
+use crate::question::{Asking, Call, resumed};
 use crate::told::{self, About};
 
 /// Between two signs of life of a call that is held.
@@ -25,7 +25,7 @@ const MARGIN: Duration = Duration::from_secs(8);
 /// How many of the newest equal calls are looked at for one that was not told its answer.
 const LOOK_BACK: u32 = 8;
 /// How often a call whose approval another one used first is asked anew.
-const MOST_TURNS: usize = 8;
+const MOST_TURNS: u32 = 8;
 /// How many equal calls are looked at before one is refused.
 const MOST_EQUAL: usize = 256;
 /// Code of the refusal of a key that stands for another envelope.
@@ -83,9 +83,14 @@ impl Run {
         }
     }
 
-    /// Its client or its server has gone after the approval was used up: nothing ran.
-    pub async fn give_up(&self) {
-        self.ended(Ended::Failed, Some("It did not run: its client or its server had gone.")).await;
+    /// The approval was used up, and nothing ran.
+    pub async fn give_up(&self, why: &str) {
+        self.ended(Ended::Failed, Some(&format!("It did not run: {why}."))).await;
+    }
+
+    /// The question that was approved.
+    pub fn request_id(&self) -> Uuid {
+        self.permit.request.request_id
     }
 
     /// Says how it ended. What is lost is on record as unknown.
@@ -109,13 +114,16 @@ pub struct Guard {
 }
 
 /// One of several equal calls, while this process works on it.
-struct Turn {
-    request: RequestState,
+#[derive(Debug)]
+pub struct Turn {
+    /// Its question.
+    pub request: RequestState,
     ordinal: u32,
-    _live: Live,
+    _live: Option<Live>,
 }
 
 /// The key of a call that this process works on.
+#[derive(Debug)]
 struct Live(Arc<Mutex<HashSet<String>>>, String);
 
 impl Drop for Live {
@@ -125,11 +133,14 @@ impl Drop for Live {
 }
 
 /// How a call is held.
+#[derive(Clone, Copy)]
 pub struct Line<'a> {
     /// Messages to the client go there.
     pub to_client: &'a mpsc::Sender<String>,
     /// The client takes the call back.
     pub stopped: &'a CancellationToken,
+    /// The task by which the client waits, if it does.
+    pub task: Option<&'a str>,
 }
 
 impl Guard {
@@ -150,16 +161,8 @@ impl Guard {
         let until = Instant::now() + limit;
         let envelope = call.envelope(&self.asking, caller, tool);
         let permit = timeout_at(until + MARGIN, self.permit(call, caller, &envelope, until, &line));
-        let too_late = || Err(Error::Configuration("the relay did not answer in time".to_owned()).into());
-        match permit.await.unwrap_or_else(|_| too_late()) {
-            Ok(permit) => Verdict::Run(Box::new(Run { permit })),
-            Err(Stop::Withdrawn) => Verdict::Withdrawn,
-            Err(Stop::Shown(result)) => Verdict::Answer(result),
-            Err(Stop::Error(error)) => {
-                tracing::info!(tool = call.tool, "not run: {error}");
-                Verdict::Answer(told::refusal(&error, |id| self.link(id), caller))
-            }
-        }
+        let used = permit.await.unwrap_or_else(|_| Err(too_late().into()));
+        self.verdict(used, &call.tool, caller)
     }
 
     async fn permit(
@@ -171,35 +174,109 @@ impl Guard {
         line: &Line<'_>,
     ) -> Result<PermitInUse, Stop> {
         let mut last = 0;
-        let mut turns = 0;
-        loop {
+        for turns in 1.. {
             let turn = self.turn(envelope, last).await?;
-            (last, turns) = (turn.ordinal, turns + 1);
-            let request = &turn.request;
-            let decision = match &request.decision {
-                Some(decision) => decision.clone(),
-                None => self.decided(call, caller, request, until, line).await?,
-            };
-            if let Some(why) = Why::of(&decision) {
-                self.settle(&decision).await;
-                return Err(not_approved(request, why, Some(decision)).into());
+            last = turn.ordinal;
+            match self.used(call, caller, &turn.request, Some(until), line).await {
+                Err(Stop::Error(Error::NotApproved(refused)))
+                    if turns < MOST_TURNS && matches!(refused.why, Why::AlreadyUsed | Why::PermitExpired) => {}
+                used => return used,
             }
-            if line.stopped.is_cancelled() {
-                return Err(Stop::Withdrawn);
+        }
+        Err(Stop::Withdrawn)
+    }
+
+    /// Waits for the answer to this question, and uses the approval up.
+    async fn used(
+        &self,
+        call: &Call,
+        caller: &Caller,
+        request: &RequestState,
+        until: Option<Instant>,
+        line: &Line<'_>,
+    ) -> Result<PermitInUse, Stop> {
+        let decision = match &request.decision {
+            Some(decision) => decision.clone(),
+            None => self.decided(call, caller, request, until, line).await?,
+        };
+        if let Some(why) = Why::of(&decision) {
+            self.settle(&decision).await;
+            return Err(not_approved(request, why, Some(decision)).into());
+        }
+        if line.stopped.is_cancelled() {
+            return Err(Stop::Withdrawn);
+        }
+        let used = self.client.consume(request, &decision, &call.action).await;
+        if let Err(Error::NotApproved(refused)) = &used
+            && matches!(refused.why, Why::PermitExpired | Why::PermitRevoked(_))
+        {
+            // It cannot be used any more: nobody needs to be told of it again.
+            self.settle(&decision).await;
+        }
+        Ok(used?)
+    }
+
+    /// Asks about a call whose client waits by a task: [`Guard::go_on`] waits for the answer.
+    pub(crate) async fn begin(&self, call: &Call, caller: &Caller, tool: &Tool) -> Result<Turn, Error> {
+        let envelope = call.envelope(&self.asking, caller, tool);
+        timeout(MARGIN, self.turn(&envelope, 0)).await.unwrap_or_else(|_| Err(too_late()))
+    }
+
+    /// Waits for the answer to a question that was asked by [`Guard::begin`], as long as people have for it.
+    pub(crate) async fn go_on(&self, call: &Call, caller: &Caller, turn: &Turn, line: Line<'_>) -> Verdict {
+        let used = self.used(call, caller, &turn.request, None, &line).await;
+        self.verdict(used, &call.tool, caller)
+    }
+
+    /// A question of which this process knows nothing but its id; None: there is none.
+    pub(crate) async fn recall(&self, request_id: Uuid) -> Result<Option<Turn>, Error> {
+        match timeout(MARGIN, self.client.request(request_id)).await.unwrap_or_else(|_| Err(too_late())) {
+            Ok(request) => {
+                let live = self.live(&request.client_request_key);
+                Ok(Some(Turn { request, ordinal: 0, _live: live }))
             }
-            match self.client.consume(request, &decision, &call.action).await {
-                Ok(permit) => return Ok(permit),
-                Err(Error::NotApproved(refused)) => {
-                    if matches!(refused.why, Why::PermitExpired | Why::PermitRevoked(_)) {
-                        // It cannot be used any more: nobody needs to be told of it again.
-                        self.settle(&decision).await;
-                    }
-                    let is_asked_anew = matches!(refused.why, Why::AlreadyUsed | Why::PermitExpired);
-                    if !is_asked_anew || turns == MOST_TURNS {
-                        return Err(Error::NotApproved(refused).into());
-                    }
-                }
-                Err(refused) => return Err(refused.into()),
+            Err(Error::Refused(problem)) if problem.status == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits for the answer to a question that was recalled. The call comes back with it, if it is one of this principal's
+    /// to this server: its params, and the digest of the tool that was asked about.
+    pub(crate) async fn go_on_recalled(
+        &self,
+        turn: &Turn,
+        caller: &Caller,
+        line: Line<'_>,
+    ) -> (Verdict, Option<(String, String)>) {
+        let request = &turn.request;
+        let decision = match &request.decision {
+            Some(decision) => Ok(decision.clone()),
+            None => self.waited(request, None, &line, &mut |_| {}).await,
+        };
+        let decision = match decision {
+            Ok(decision) => decision,
+            Err(stop) => return (self.verdict(Err(stop), "", caller), None),
+        };
+        let resumed = resumed(decision.resume.as_ref());
+        let call = resumed.as_ref().and_then(|(params, _)| Members::look(params));
+        let call = call.and_then(|params| Call::read(&self.asking, &params, true).ok());
+        let base = request.client_request_key.rsplit_once(':').map(|(base, _)| base);
+        let Some(call) = call.filter(|call| Some(call.key(&self.asking, &caller.principal).as_str()) == base) else {
+            return (Verdict::Answer(told::forgotten(caller)), None);
+        };
+        let decided = RequestState { decision: Some(decision), ..request.clone() };
+        let used = self.used(&call, caller, &decided, None, &line).await;
+        (self.verdict(used, &call.tool, caller), resumed)
+    }
+
+    fn verdict(&self, used: Result<PermitInUse, Stop>, tool: &str, caller: &Caller) -> Verdict {
+        match used {
+            Ok(permit) => Verdict::Run(Box::new(Run { permit })),
+            Err(Stop::Withdrawn) => Verdict::Withdrawn,
+            Err(Stop::Shown(result)) => Verdict::Answer(result),
+            Err(Stop::Error(error)) => {
+                tracing::info!(tool, "not run: {error}");
+                Verdict::Answer(told::refusal(&error, |id| self.link(id), caller))
             }
         }
     }
@@ -210,43 +287,74 @@ impl Guard {
         call: &Call,
         caller: &Caller,
         request: &RequestState,
-        until: Instant,
+        until: Option<Instant>,
         line: &Line<'_>,
     ) -> Result<Decision, Stop> {
         let link = self.link(request.request_id);
         let about = About { request_id: request.request_id, link: &link };
         tracing::info!(request.id = %request.request_id, tool = call.tool, "waiting for a person: {link}");
         let was_shown = call.state.as_deref().is_some_and(told::is_own_state);
-        if caller.opens_links && caller.is_stateless && !was_shown {
+        if caller.opens_links && caller.is_stateless && !was_shown && line.task.is_none() {
             return Err(Stop::Shown(told::input_required(about)));
         }
-        let opened = (caller.opens_links && !caller.is_stateless).then(|| elicitation(about, line.to_client));
-        let wait = self.client.wait(request, Some(until.saturating_duration_since(Instant::now())));
-        let mut wait = std::pin::pin!(wait);
-        let mut ticks = interval_at(Instant::now(), TICK);
-        let mut ticked = 0;
-        let decision = loop {
-            tokio::select! {
-                decision = &mut wait => break decision.map_err(Stop::from),
-                () = line.stopped.cancelled() => {
-                    tracing::info!(request.id = %request.request_id, "taken back by its client");
-                    drop(self.client.withdraw(request).await);
-                    break Err(Stop::Withdrawn);
-                }
-                _ = ticks.tick() => {
-                    ticked += 1;
-                    if let Some(token) = &call.progress_token {
-                        // A client that does not read misses some.
-                        drop(line.to_client.try_send(told::progress(token, ticked, about)));
-                    }
-                }
+        let opened = (caller.opens_links && !caller.is_stateless).then(|| elicitation(about, line));
+        // A task of revision 2026-07-28 has no progress.
+        let token = call.progress_token.as_ref().filter(|_| !(caller.is_stateless && line.task.is_some()));
+        let mut tell = |ticked: u32| {
+            if let Some(token) = token {
+                // A client that does not read misses some.
+                drop(line.to_client.try_send(told::progress(token, ticked, about)));
             }
         };
+        let decision = self.waited(request, until, line, &mut tell).await;
         if opened.is_some() && decision.is_ok() {
             let done = told::elicitation_complete(about);
             drop(line.to_client.try_send(done));
         }
         decision
+    }
+
+    /// Waits until it is decided, until then, or until the client takes it back.
+    async fn waited(
+        &self,
+        request: &RequestState,
+        until: Option<Instant>,
+        line: &Line<'_>,
+        tell: &mut (dyn FnMut(u32) + Send),
+    ) -> Result<Decision, Stop> {
+        let mut wait = std::pin::pin!(self.answer(request, until));
+        let mut ticks = interval_at(Instant::now(), TICK);
+        let mut ticked = 0;
+        loop {
+            tokio::select! {
+                decision = &mut wait => return decision.map_err(Stop::from),
+                () = line.stopped.cancelled() => {
+                    tracing::info!(request.id = %request.request_id, "taken back by its client");
+                    drop(self.client.withdraw(request).await);
+                    return Err(Stop::Withdrawn);
+                }
+                _ = ticks.tick() => {
+                    ticked += 1;
+                    tell(ticked);
+                }
+            }
+        }
+    }
+
+    /// The decision on a question. Where nobody waits for the response, the relay may be away for a while.
+    async fn answer(&self, request: &RequestState, until: Option<Instant>) -> Result<Decision, Error> {
+        let Some(until) = until else {
+            loop {
+                match self.client.wait(request, None).await {
+                    Err(Error::NoAnswer { last, .. }) => {
+                        tracing::warn!(request.id = %request.request_id, "the relay does not answer: {last}");
+                        sleep(TICK).await;
+                    }
+                    answered => return answered,
+                }
+            }
+        };
+        self.client.wait(request, Some(until.saturating_duration_since(Instant::now()))).await
     }
 
     /// The next of the equal calls that is this one's to wait for or to use: one that is open and that nobody here works
@@ -259,7 +367,7 @@ impl Guard {
             if let Some(live) = self.live(&client_request_key) {
                 let asked = Envelope { client_request_key, ..envelope.clone() };
                 if let Some(request) = self.open(&asked).await? {
-                    return Ok(Turn { request, ordinal, _live: live });
+                    return Ok(Turn { request, ordinal, _live: Some(live) });
                 }
             }
             ordinal =
@@ -323,20 +431,25 @@ impl Guard {
         }
     }
 
-    fn link(&self, request_id: Uuid) -> String {
+    /// The page of a question.
+    pub(crate) fn link(&self, request_id: Uuid) -> String {
         format!("{}/?id={request_id}", self.page)
     }
 }
 
 /// Asks the client to show a person the page. Its answer changes nothing: the relay's counts.
-fn elicitation(about: About<'_>, to_client: &mpsc::Sender<String>) {
+fn elicitation(about: About<'_>, line: &Line<'_>) {
     let request = format!(
         r#"{{"jsonrpc":"2.0","id":"{}{}","method":"elicitation/create","params":{}}}"#,
         crate::OWN_ID,
         Uuid::new_v4().simple(),
-        told::link_elicitation(about)
+        told::link_elicitation(about, line.task)
     );
-    drop(to_client.try_send(request));
+    drop(line.to_client.try_send(request));
+}
+
+fn too_late() -> Error {
+    Error::Configuration("the relay did not answer in time".to_owned())
 }
 
 fn not_approved(request: &RequestState, why: Why, decision: Option<Decision>) -> Error {

@@ -62,6 +62,8 @@ impl Mirrored {
             }
             Some("prompts/get") => put(NAME, text("name")),
             Some("resources/read") => put(NAME, text("uri")),
+            // The extension for tasks, "Streamable HTTP: Routing Headers".
+            Some("tasks/get" | "tasks/update" | "tasks/cancel") => put(NAME, text("taskId")),
             _ => {}
         }
         let meta = params.as_ref().and_then(|params| params.inner("_meta"));
@@ -123,6 +125,8 @@ mod tests {
         for (name, value) in expected {
             assert_eq!(headers[name], value, "{name}");
         }
+        let task = r#"{"method":"tasks/get","params":{"taskId":"t-1"}}"#;
+        assert_eq!(known.headers(&Members::look(task).unwrap())["mcp-name"], "t-1");
         assert_eq!(encoded("=?base64?literal?="), "=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?=");
         assert_eq!(encoded(" padded "), "=?base64?IHBhZGRlZCA=?=");
     }

@@ -14,6 +14,7 @@ mod catalog;
 mod child;
 mod guard;
 mod headers;
+mod heads;
 mod lines;
 mod listen;
 mod message;
@@ -21,6 +22,7 @@ mod question;
 mod routes;
 mod session;
 mod stdio;
+mod tasks;
 mod told;
 mod upstream;
 
@@ -31,8 +33,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -104,22 +105,35 @@ impl Way {
         format!("{name} sha256:{}", hex::encode(context.finish()))
     }
 
+    /// For a client on standard input: it cannot be told that its session is lost, so that another one begins by itself.
     fn start(&self, from_server: mpsc::Sender<String>) -> std::io::Result<child::Server> {
-        self.start_for(&HeaderMap::new(), from_server)
+        self.begin(None, true, from_server)
     }
 
-    /// For a client that came with these headers: what it shows for authorization is the server's to judge.
-    fn start_for(&self, client: &HeaderMap, from_server: mpsc::Sender<String>) -> std::io::Result<child::Server> {
+    /// For a client by HTTP, which showed this for authorization: it is the server's to judge.
+    fn start_for(
+        &self,
+        shown: Option<&HeaderValue>,
+        from_server: mpsc::Sender<String>,
+    ) -> std::io::Result<child::Server> {
+        self.begin(shown, false, from_server)
+    }
+
+    fn begin(
+        &self,
+        shown: Option<&HeaderValue>,
+        begins_again: bool,
+        from_server: mpsc::Sender<String>,
+    ) -> std::io::Result<child::Server> {
         match self {
             Self::Command(command) => child::start(command, from_server),
-            Self::Url(Remote { http, url, headers }) => {
-                let mut headers = headers.clone();
-                if let (Some(shown), None) = (client.get(AUTHORIZATION), headers.get(AUTHORIZATION)) {
-                    headers.insert(AUTHORIZATION, shown.clone());
-                }
-                Ok(upstream::connect(http.clone(), url.clone(), headers, from_server))
-            }
+            Self::Url(remote) => Ok(upstream::connect(remote.clone(), shown.cloned(), begins_again, from_server)),
         }
+    }
+
+    /// Whether the server is at an address.
+    fn is_remote(&self) -> bool {
+        matches!(self, Self::Url(_))
     }
 }
 

@@ -36,8 +36,12 @@ pub async fn read(mut reader: impl AsyncBufRead + Unpin, into: mpsc::Sender<Stri
 }
 
 /// Writes messages, each in a line, until there are no more.
-pub async fn write(mut messages: mpsc::Receiver<String>, mut writer: impl AsyncWrite + Unpin) -> Result<()> {
-    while let Some(mut message) = messages.recv().await {
+pub async fn write<M: Into<String>>(
+    mut messages: mpsc::Receiver<M>,
+    mut writer: impl AsyncWrite + Unpin,
+) -> Result<()> {
+    while let Some(message) = messages.recv().await {
+        let mut message: String = message.into();
         // JSON has line ends between its tokens only: text has them escaped.
         if message.contains(['\n', '\r']) {
             message = message.replace(['\n', '\r'], " ");
@@ -60,7 +64,7 @@ mod tests {
         assert_eq!(next(&mut reader).await.unwrap().as_deref(), Some("{\"b\":\"\\n\"}"));
         assert_eq!(next(&mut reader).await.unwrap().as_deref(), Some("{\"c\":1}"));
         assert_eq!(next(&mut reader).await.unwrap(), None);
-        let (sender, messages) = mpsc::channel(1);
+        let (sender, messages) = mpsc::channel::<String>(1);
         let mut written = Vec::new();
         sender.send("{\"a\":\n\"\\n\"}".to_owned()).await.unwrap();
         drop(sender);

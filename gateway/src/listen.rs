@@ -3,6 +3,8 @@
 //! Up to revision 2025-11-25 a client begins a session with `initialize`, and has a server of its own. Stateless clients
 //! (2026-07-28) of one principal, which the header `Authorization` tells apart, share one.
 
+mod response;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,10 +15,8 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::post;
-use futures_util::stream;
+use axum::routing::{any, post};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -27,14 +27,16 @@ use tokio_util::task::TaskTracker;
 use url::{Host, Url};
 use uuid::Uuid;
 
+use self::response::{Open, answered, events};
 use crate::Way;
 use crate::caller;
 use crate::child::{CHANNEL, Server};
 use crate::guard::Guard;
 use crate::headers::SESSION;
+use crate::heads::Heads;
 use crate::lines::LONGEST;
 use crate::message::{INVALID_REQUEST, Kind, Members, kind as kind_of, unbatched};
-use crate::routes::{Routes, cancelled};
+use crate::routes::Routes;
 use crate::session::Session;
 
 /// Most sessions; the one that was idle longest makes room.
@@ -46,17 +48,16 @@ const SWEEP_EVERY: Duration = Duration::from_secs(30);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(2);
 /// Messages that wait for the reader of a response. One more ends it.
 const STREAM: usize = 1_024;
-/// A response that comes within this time is sent whole, with a status of its own; later ones are streams.
-const AT_ONCE: Duration = Duration::from_millis(100);
-/// Between two signs of life of a stream.
-const ALIVE: Duration = Duration::from_secs(15);
 
 /// Serves clients until `stop`.
 pub async fn serve(guard: Arc<Guard>, way: Way, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
     let (watches, sessions) = (TaskTracker::new(), Mutex::default());
     let front = Arc::new(Front { guard, way, sessions, stop: stop.clone(), watches });
     let routes = post(posted).get(listened).delete(closed).layer(DefaultBodyLimit::max(LONGEST));
-    let app = Router::new().fallback_service(routes.with_state(front.clone())).layer(from_fn(only_from_here));
+    // A client looks there for who gives authorization: that is not here, and the server's own answer says where.
+    let nothing = any(|| async { StatusCode::NOT_FOUND });
+    let app = Router::new().route("/.well-known/{*path}", nothing);
+    let app = app.fallback_service(routes.with_state(front.clone())).layer(from_fn(only_from_here));
     let serving = axum::serve(listener, app).with_graceful_shutdown(stop.clone().cancelled_owned()).into_future();
     let ending = async {
         stop.cancelled().await;
@@ -109,7 +110,11 @@ struct Front {
 struct Conversation {
     session: Arc<Session>,
     routes: Mutex<Routes>,
+    /// How the server takes each request, where it is at an address.
+    heads: Option<Arc<Heads>>,
     is_stateless: bool,
+    /// Its client showed something for authorization, and does so with every message.
+    is_authorized: bool,
     used_at: Mutex<Instant>,
     ending: CancellationToken,
 }
@@ -134,7 +139,8 @@ impl Front {
         }
         let (to_client, mut told) = mpsc::channel(CHANNEL);
         let (from_server, mut said) = mpsc::channel::<String>(CHANNEL);
-        let server = self.way.start_for(headers, from_server).map_err(|error| {
+        let shown = headers.get(header::AUTHORIZATION);
+        let server = self.way.start_for(shown, from_server).map_err(|error| {
             tracing::error!("the server cannot be started: {error}");
             (StatusCode::BAD_GATEWAY, "the server cannot be started")
         })?;
@@ -143,7 +149,9 @@ impl Front {
         let conversation = Arc::new(Conversation {
             session: session.clone(),
             routes: Mutex::new(Routes::new(is_stateless)),
+            heads: self.way.is_remote().then(|| server.heads.clone()),
             is_stateless,
+            is_authorized: shown.is_some(),
             used_at: Mutex::new(Instant::now()),
             ending: self.stop.child_token(),
         });
@@ -206,7 +214,7 @@ impl Front {
         if sessions.len() < MOST_SESSIONS {
             return true;
         }
-        let idle = sessions.iter().filter(|(_, known)| known.routes().is_idle());
+        let idle = sessions.iter().filter(|(_, known)| known.is_idle());
         let oldest = idle.min_by_key(|(_, known)| known.used_at()).map(|(id, _)| id.clone());
         let oldest = oldest.and_then(|id| sessions.remove(&id));
         oldest.inspect(|oldest| oldest.ending.cancel()).is_some()
@@ -216,7 +224,7 @@ impl Front {
     async fn sweep(&self) {
         loop {
             sleep(SWEEP_EVERY).await;
-            let is_over = |known: &Conversation| known.routes().is_idle() && known.used_at().elapsed() > MOST_IDLE;
+            let is_over = |known: &Conversation| known.is_idle() && known.used_at().elapsed() > MOST_IDLE;
             for (_, over) in self.sessions().extract_if(|_, known| is_over(known)) {
                 over.ending.cancel();
             }
@@ -246,6 +254,16 @@ impl Conversation {
     fn routes(&self) -> MutexGuard<'_, Routes> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Whether no response is open, and no approved call runs.
+    fn is_idle(&self) -> bool {
+        self.routes().is_idle() && !self.session.is_busy()
+    }
+
+    /// Whether who sends these headers may speak in it: a session id alone is no authorization.
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        !self.is_authorized || headers.contains_key(header::AUTHORIZATION)
+    }
 }
 
 /// A message of a client.
@@ -273,28 +291,30 @@ async fn posted(State(front): State<Arc<Front>>, headers: HeaderMap, body: Bytes
         None if named.is_some() => return (StatusCode::NOT_FOUND, "there is no such session").into_response(),
         None => return refused("a session begins with initialize"),
     };
+    if !conversation.admits(&headers) {
+        return unauthorized();
+    }
+    let shown = headers.get(header::AUTHORIZATION);
     let Kind::Request { id: of_client, .. } = kind else {
         let translated = conversation.routes().translated(text);
         if let Some(text) = translated {
-            conversation.session.asked(&text).await;
+            conversation.session.asked(&text, shown).await;
         }
         return StatusCode::ACCEPTED.into_response();
     };
-    let (to, mut from) = mpsc::channel(STREAM);
+    let (to, from) = mpsc::channel(STREAM);
     let (text, own) = conversation.routes().enter(&members, &of_client, to);
+    let head = conversation.heads.as_ref().map(|heads| heads.expect(&own));
     let open = Open { conversation: conversation.clone(), own };
-    conversation.session.asked(&text).await;
-    let mut response = match timeout(AT_ONCE, from.recv()).await {
-        Ok(Some(text))
-            if Members::look(&text).is_some_and(|members| matches!(kind_of(&members), Kind::Response { .. })) =>
-        {
-            (status_of(&text), [(header::CONTENT_TYPE, "application/json")], text).into_response()
-        }
-        Ok(None) => (StatusCode::BAD_GATEWAY, "the server has ended").into_response(),
-        first => events(first.ok().flatten(), from, Some(open)),
-    };
-    if is_first && let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(SESSION, id);
+    conversation.session.asked(&text, shown).await;
+    let mut response = answered(open, from, head).await;
+    if !is_first {
+        return response;
+    }
+    match HeaderValue::from_str(&id) {
+        Ok(id) if response.status().is_success() => drop(response.headers_mut().insert(SESSION, id)),
+        // What has not begun has no session.
+        _ => conversation.ending.cancel(),
     }
     response
 }
@@ -304,6 +324,9 @@ async fn listened(State(front): State<Arc<Front>>, headers: HeaderMap) -> Respon
     let Some(conversation) = named(&front, &headers) else {
         return (StatusCode::METHOD_NOT_ALLOWED, "there is no such session").into_response();
     };
+    if !conversation.admits(&headers) {
+        return unauthorized();
+    }
     let (to, from) = mpsc::channel(STREAM);
     conversation.routes().listen(to);
     events(None, from, None)
@@ -314,6 +337,9 @@ async fn closed(State(front): State<Arc<Front>>, headers: HeaderMap) -> Response
     let Some(conversation) = named(&front, &headers) else {
         return (StatusCode::NOT_FOUND, "there is no such session").into_response();
     };
+    if !conversation.admits(&headers) {
+        return unauthorized();
+    }
     conversation.ending.cancel();
     StatusCode::OK.into_response()
 }
@@ -327,52 +353,9 @@ fn shared(headers: &HeaderMap) -> String {
     format!("\0{}", principal(headers))
 }
 
-/// A response that is on its way. Where it is dropped before its end, its client has gone.
-struct Open {
-    conversation: Arc<Conversation>,
-    own: String,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let Self { conversation, own } = self;
-        conversation.touch();
-        if !conversation.routes().leave(own) {
-            return;
-        }
-        if conversation.is_stateless {
-            // Closing the response is how these take a request back.
-            let (session, cancelled) = (conversation.session.clone(), cancelled(own));
-            tokio::spawn(async move { session.asked(&cancelled).await });
-        } else {
-            conversation.session.abandon(own);
-        }
-    }
-}
-
-/// A stream of messages, until there are no more.
-fn events(first: Option<String>, from: mpsc::Receiver<String>, open: Option<Open>) -> Response {
-    let events = stream::unfold((first, from, open), |(mut first, mut from, open)| async move {
-        let text = match first.take() {
-            Some(text) => text,
-            None => from.recv().await?,
-        };
-        // A line end is not part of a message: a client joins the lines again.
-        let event = Event::default().event("message").data(text.replace(['\r', '\n'], " "));
-        Some((Ok::<_, std::convert::Infallible>(event), (None, from, open)))
-    });
-    let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE));
-    ([("x-accel-buffering", "no")], stream).into_response()
-}
-
-/// The status of a response that is sent whole (MCP 2026-07-28, "Streamable HTTP").
-fn status_of(text: &str) -> StatusCode {
-    let error = Members::look(text).and_then(|members| members.inner("error"));
-    let code = error.and_then(|error| error.get("code")).and_then(|code| code.get().parse::<i32>().ok());
-    match code {
-        Some(-32_022..=-32_020) => StatusCode::BAD_REQUEST,
-        _ => StatusCode::OK,
-    }
+/// A session that began with authorization goes on with it (MCP 2025-11-25, "Access Token Usage").
+fn unauthorized() -> Response {
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], "Authorization is missing").into_response()
 }
 
 fn refused(why: &'static str) -> Response {

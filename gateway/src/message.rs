@@ -217,6 +217,11 @@ pub fn error(id: &str, code: i32, message: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":{}}}}}"#, quoted(message))
 }
 
+/// The response to a request that ended with this error (JSON).
+pub fn failed(id: &str, error: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)
+}
+
 /// Names, in the data of an error that the gateway itself made, what it knows of a call that had been passed on.
 const OUTCOME: &str = "relaytrace/outcome";
 

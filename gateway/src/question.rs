@@ -22,6 +22,10 @@ const OF_PROTOCOL: [&str; 4] = [PROTOCOL_VERSION, CLIENT_INFO, CLIENT_CAPABILITI
 const TOOL_USE: &str = "claudecode/toolUseId";
 /// Longest id of a call, in bytes of JSON.
 const LONGEST_ID: usize = 514;
+/// Longest call that is kept with its question, for a gateway that has lost its memory, in bytes.
+const LONGEST_RESUME: usize = 64 << 10;
+/// The gateway's member of `resume`.
+const RESUME: &str = "mcp";
 
 /// How calls are asked about.
 #[derive(Clone, Debug)]
@@ -59,11 +63,15 @@ pub struct Call {
     is_exact: bool,
     arguments: Json,
     comparable: Vec<u8>,
+    /// The params as they were sent, all but those of the one message; equal calls have the same. None: too long.
+    params: Option<String>,
 }
 
 impl Call {
     /// Reads the params of a call.
-    pub fn read(asking: &Asking, params: &Members<'_>) -> Result<Self, Unreadable> {
+    ///
+    /// `is_task`: its client waits for it as a task of the gateway's, so `task` says nothing of the call itself.
+    pub fn read(asking: &Asking, params: &Members<'_>, is_task: bool) -> Result<Self, Unreadable> {
         let unreadable = |what: &str| Unreadable(format!("params of tools/call: {what}"));
         let tool = params.text("name").ok_or_else(|| unreadable("name is no string"))?;
         let text = params.get("arguments").map_or("{}", |arguments| arguments.get());
@@ -72,7 +80,7 @@ impl Call {
         if !matches!(arguments, Json::Object(_)) {
             return Err(unreadable("arguments are no object"));
         }
-        let beside = shown_exactly("params", &beside(params)?)?;
+        let beside = shown_exactly("params", &beside(params, is_task)?)?;
         let mut comparable = Vec::new();
         arguments.write_comparable(&mut comparable);
         comparable.push(0);
@@ -85,6 +93,7 @@ impl Call {
         let progress_token = meta.and_then(|meta| meta.get("progressToken").map(|token| token.get().to_owned()));
         let action = Action::new(&kind, value);
         let state = params.text("requestState");
+        let sent = as_sent(&tool, &arguments, &beside);
         Ok(Self {
             tool,
             action,
@@ -94,6 +103,7 @@ impl Call {
             is_exact,
             arguments: exact,
             comparable,
+            params: Some(sent).filter(|sent| sent.len() <= LONGEST_RESUME),
         })
     }
 
@@ -117,6 +127,8 @@ impl Call {
             context.insert("annotations".to_owned(), annotations.clone());
         }
         envelope.context = Some(json!({"mcp": context}));
+        let resume = self.params.as_ref().map(|params| json!({RESUME: {"params": params, "tool": tool.digest}}));
+        envelope.resume = resume;
         envelope.on_behalf_of = asking.on_behalf_of.clone().map(|id| OnBehalfOf { id, name: None });
         if asking.edit && self.is_exact {
             envelope.answers.push(AnswerKind::Edit);
@@ -159,13 +171,54 @@ impl Call {
     }
 }
 
+/// The call that a decision is about, from its `resume`: the params (JSON), and the digest of the tool's definition.
+pub fn resumed(resume: Option<&Value>) -> Option<(String, String)> {
+    let text = |name: &str| resume?[RESUME][name].as_str().map(str::to_owned);
+    Some((text("params")?, text("tool")?))
+}
+
+/// The params of a call as JSON, with members in byte order of their names and numbers as they were written.
+fn as_sent(tool: &str, arguments: &Json, beside: &Json) -> String {
+    let own = [("name", Json::String(tool.to_owned())), ("arguments", arguments.clone())];
+    let mut members: Vec<_> = own.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    if let Json::Object(beside) = beside {
+        members.extend(beside.iter().cloned());
+    }
+    let mut written = Vec::new();
+    sorted(Json::Object(members)).write(&mut written);
+    String::from_utf8(written).unwrap_or_default()
+}
+
+fn sorted(json: Json) -> Json {
+    match json {
+        Json::Array(items) => Json::Array(items.into_iter().map(sorted).collect()),
+        Json::Object(members) => {
+            let mut members: Vec<_> = members.into_iter().map(|(name, value)| (name, sorted(value))).collect();
+            members.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+            Json::Object(members)
+        }
+        scalar => scalar,
+    }
+}
+
+/// Whether `task` says only how long a client would like a task to be kept (MCP 2025-11-25, "Tasks").
+fn is_only_ttl(task: &str) -> bool {
+    let ttl = |members: &Members<'_>| members.all().all(|(name, value)| name == "ttl" && is_number(value.get()));
+    Members::read(task).is_ok_and(|members| ttl(&members))
+}
+
+fn is_number(json: &str) -> bool {
+    json.starts_with(|first: char| first == '-' || first.is_ascii_digit())
+}
+
 /// The params that are neither the tool's name nor its arguments, nor say only which call this is and who calls (JSON).
-fn beside(params: &Members<'_>) -> Result<String, Unreadable> {
+fn beside(params: &Members<'_>, is_task: bool) -> Result<String, Unreadable> {
     let mut rest = vec![];
     for (name, value) in params.all() {
         match name {
             // What the client says to go on is known to the session, or refused there.
             "name" | "arguments" | "requestState" | "inputResponses" => {}
+            "task" if is_task && is_only_ttl(value.get()) => {}
             "_meta" if value.get() == "null" => {}
             "_meta" => {
                 let meta = Members::read(value.get())?;
@@ -264,7 +317,7 @@ mod tests {
     }
 
     fn call(params: &str) -> Result<Call, Unreadable> {
-        Call::read(&asking(), &Members::read(params).unwrap())
+        Call::read(&asking(), &Members::read(params).unwrap(), false)
     }
 
     #[test]
@@ -352,5 +405,22 @@ mod tests {
             assert_eq!(context["params"], shown, "{rest}");
         }
         assert!(call(r#"{"name":"t","_meta":{"a":1,"A":2}}"#).is_err());
+    }
+
+    #[test]
+    fn equal_calls_are_kept_as_the_same_text_and_find_their_key_again() {
+        let of = |params: &str| Call::read(&asking(), &Members::read(params).unwrap(), true).unwrap();
+        let first = of(r#"{"name":"t","arguments":{"b":[1.50,1e400],"a":{"y":1,"x":2}},"task":{"ttl":1}}"#);
+        let other = of(r#"{"_meta":{"progressToken":1},"arguments":{"a":{"x":2,"y":1},"b":[1.50,1e400]},"name":"t"}"#);
+        let kept = |call: &Call| call.envelope(&asking(), &Caller::default(), &Tool::default()).resume.unwrap();
+        assert_eq!(kept(&first), kept(&other));
+        let (params, _) = resumed(Some(&kept(&first))).unwrap();
+        assert_eq!(params, r#"{"arguments":{"a":{"x":2,"y":1},"b":[1.50,1e400]},"name":"t"}"#);
+        assert_eq!(of(&params).key(&asking(), ""), first.key(&asking(), ""));
+        for other in [r#"{"name":"t","task":{"ttl":1,"x":2}}"#, r#"{"name":"t","task":{"ttl":"1"}}"#] {
+            assert_ne!(of(other).key(&asking(), ""), of(r#"{"name":"t"}"#).key(&asking(), ""), "{other}");
+        }
+        let long = format!(r#"{{"name":"t","arguments":{{"a":"{}"}}}}"#, "x".repeat(LONGEST_RESUME));
+        assert!(of(&long).envelope(&asking(), &Caller::default(), &Tool::default()).resume.is_none());
     }
 }

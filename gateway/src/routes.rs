@@ -19,6 +19,8 @@ const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 #[derive(Debug, Default)]
 pub struct Routes {
     posts: HashMap<String, Post>,
+    /// The client's progress tokens of calls that go on as tasks, by the gateway's.
+    of_tasks: VecDeque<(String, String)>,
     listener: Option<mpsc::Sender<String>>,
     kept: VecDeque<String>,
     last: u64,
@@ -126,12 +128,22 @@ impl Routes {
                     tracing::debug!("a response comes too late");
                     return None;
                 };
+                if let Some(token) = post.token.filter(|_| is_task(&members)) {
+                    if self.of_tasks.len() == MOST_KEPT {
+                        self.of_tasks.pop_front();
+                    }
+                    self.of_tasks.push_back((id, token));
+                }
                 Some((post.to, members.with("id", &post.id)))
             }
             Kind::Notification { method } if method == "notifications/progress" => {
                 let params = params?;
                 let own = params.get("progressToken")?.get();
-                let post = self.posts.get(own)?;
+                let Some(post) = self.posts.get(own) else {
+                    let (_, token) = self.of_tasks.iter().find(|(of_task, _)| of_task == own)?;
+                    let text = members.with("params", &params.with("progressToken", token));
+                    return self.elsewhere(text);
+                };
                 let text = members.with("params", &params.with("progressToken", post.token.as_deref()?));
                 Some((post.to.clone(), text))
             }
@@ -165,6 +177,12 @@ impl Routes {
             }
         }
     }
+}
+
+/// Whether a response says that the call goes on as a task (MCP 2025-11-25).
+fn is_task(response: &Members<'_>) -> bool {
+    let task = response.inner("result").and_then(|result| result.inner("task"));
+    task.is_some_and(|task| task.get("taskId").is_some())
 }
 
 fn is_progress(text: &str) -> bool {
@@ -214,6 +232,20 @@ mod tests {
         assert!(stream.try_recv().is_ok());
         assert!(routes.way(format!(r#"{{"id":{second},"result":{{}}}}"#)).is_none());
         assert!(routes.leave(&first) && routes.is_idle());
+    }
+
+    #[test]
+    fn progress_of_a_call_that_goes_on_as_a_task_keeps_its_token() {
+        let mut routes = Routes::default();
+        let call = r#"{"id":1,"params":{"_meta":{"progressToken":"t"}}}"#;
+        let (_, own, _answer) = entered(&mut routes, call, "1");
+        let (to, mut stream) = mpsc::channel(4);
+        routes.listen(to);
+        routes.deliver(format!(r#"{{"id":{own},"result":{{"task":{{"taskId":"s"}}}}}}"#));
+        let progress =
+            |token: &str| format!(r#"{{"method":"notifications/progress","params":{{"progressToken":{token}}}}}"#);
+        routes.deliver(progress(&own));
+        assert_eq!(stream.try_recv().unwrap(), progress("\"t\""));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub async fn serve(guard: Arc<Guard>, way: &Way, stop: &CancellationToken) -> st
         tokio::select! {
             text = asked.recv() => match text {
                 Some(text) => tokio::select! {
-                    () = session.asked(&text) => {}
+                    () = session.asked(&text, None) => {}
                     () = stop.cancelled() => break Ended::Stopped,
                 },
                 None => break Ended::ByClient,

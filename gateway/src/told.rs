@@ -9,6 +9,9 @@ use crate::caller::Caller;
 /// Prefix of the gateway's members of `_meta`.
 const PREFIX: &str = "relaytrace";
 
+/// Names the task that a message belongs to, in `_meta` (MCP 2025-11-25, "Tasks").
+pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
+
 /// A question that a text is about.
 #[derive(Clone, Copy, Debug)]
 pub struct About<'a> {
@@ -65,7 +68,7 @@ fn pending(about: About<'_>, caller: &Caller) -> String {
 pub fn input_required(about: About<'_>) -> String {
     json!({
         "resultType": "input_required",
-        "inputRequests": {PREFIX: {"method": "elicitation/create", "params": link_elicitation(about)}},
+        "inputRequests": {PREFIX: {"method": "elicitation/create", "params": link_elicitation(about, None)}},
         "requestState": state_of(about.request_id),
         "_meta": meta("pending", Some(about)),
     })
@@ -83,10 +86,33 @@ pub fn is_own_state(state: &str) -> bool {
     state.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with(':'))
 }
 
-/// Params of `elicitation/create` that has a person open the page of a request.
-pub fn link_elicitation(about: About<'_>) -> Value {
+/// The text of such a result.
+pub fn text_of(result: &str) -> String {
+    let result: Value = serde_json::from_str(result).unwrap_or_default();
+    result["content"][0]["text"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Params of `elicitation/create` that has a person open the page of a request, for a call or for a task.
+pub fn link_elicitation(about: About<'_>, task: Option<&str>) -> Value {
     let message = "A person has to approve this tool call. Open the page to look at it and decide.";
-    json!({"mode": "url", "message": message, "url": about.link, "elicitationId": about.request_id})
+    let mut params = json!({"mode": "url", "message": message, "url": about.link, "elicitationId": about.request_id});
+    if let Some(task) = task {
+        params["_meta"] = json!({RELATED_TASK: {"taskId": task}});
+    }
+    params
+}
+
+/// The result of a call that an operator has not decided on in this process, and that cannot be found again.
+pub fn forgotten(caller: &Caller) -> String {
+    let text = "Not run: nothing is known of this task any more. Call the tool again with the same arguments.";
+    result(text, "unobtainable", None, true, caller)
+}
+
+/// The result of an approved call whose tool is another one than that which was asked about.
+pub fn changed(request_id: Uuid, link: &str, caller: &Caller) -> String {
+    let text =
+        "Not run: the server changed the definition of this tool after it was asked about. Calling it again asks anew.";
+    result(text, "changed", Some(About { request_id, link }), true, caller)
 }
 
 /// Tells the client that the page that it showed is done with.

@@ -69,8 +69,8 @@ class Node:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connected(cls, target: Any, _mode: str, _elicits: bool):
-        program = ["node", str(HERE / "client.mjs"), json.dumps(target)]
+    async def connected(cls, target: Any, _mode: str, _elicits: bool, program: str = "client.mjs"):
+        program = ["node", str(HERE / program), json.dumps(target)]
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(*program, stdin=pipe, stdout=pipe, cwd=HERE, limit=1 << 24)
         client = cls(process)

@@ -104,7 +104,10 @@ async def test_numbers_run_as_they_were_sent_and_are_asked_about_to_the_last_dig
         exact = {"a": "9007199254740993", "b": "0.1234567890123456789", "c": 1.5, "d": "1E400"}
         assert detail["action"] == {"type": "t", "arguments": exact}
         await gateway.decide(item["request_id"])
-        assert json.loads(await raw.next())["params"]["line"] == call + "\n"
+        line = json.loads(await raw.next())["params"]["line"]
+        own = json.loads(line)["id"]
+        assert own.startswith("relaytrace-") and line == call.replace('"id":7', f'"id":"{own}"') + "\n"
+        assert json.loads(await raw.next()) == {"jsonrpc": "2.0", "id": 7, "result": {"content": []}}
 
 
 async def test_the_server_gets_none_of_the_agents_variables(gateway):

@@ -1,6 +1,7 @@
 use relaytrace_client::{Client, Credentials, Priority};
 
 use super::*;
+use crate::child::Outgoing;
 use crate::{Asking, Asks};
 
 /// Of a relay that does not answer.
@@ -20,7 +21,7 @@ pub fn guard() -> Arc<Guard> {
 }
 
 /// A session with such a relay, and both of its ends.
-fn session() -> (Arc<Session>, mpsc::Receiver<String>, mpsc::Receiver<String>) {
+fn session() -> (Arc<Session>, mpsc::Receiver<String>, mpsc::Receiver<Outgoing>) {
     let (to_client, told) = mpsc::channel(8);
     let (to_server, passed) = mpsc::channel(8);
     (Session::new(guard(), String::new(), to_client, to_server), told, passed)
@@ -29,8 +30,8 @@ fn session() -> (Arc<Session>, mpsc::Receiver<String>, mpsc::Receiver<String>) {
 #[tokio::test]
 async fn a_message_that_some_servers_read_as_a_call_is_answered_and_does_not_pass() {
     let (session, mut told, mut passed) = session();
-    session.asked(r#"{"jsonrpc":"2.0","id":1,"Method":"tools/call","params":{"name":"t"},"result":{}}"#).await;
-    session.asked(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","param\u017f":{}}"#).await;
+    session.asked(r#"{"jsonrpc":"2.0","id":1,"Method":"tools/call","params":{"name":"t"},"result":{}}"#, None).await;
+    session.asked(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","param\u017f":{}}"#, None).await;
     for _ in 0..2 {
         assert!(told.recv().await.unwrap().contains(r#""id":1,"error":{"code":-32600"#));
     }
@@ -40,12 +41,12 @@ async fn a_message_that_some_servers_read_as_a_call_is_answered_and_does_not_pas
 #[tokio::test]
 async fn a_call_that_goes_on_with_none_that_was_approved_is_refused() {
     let (session, mut told, mut passed) = session();
-    session.asked(r#"{"id":1,"method":"tools/list"}"#).await;
+    session.asked(r#"{"id":1,"method":"tools/list"}"#, None).await;
     assert!(passed.recv().await.is_some());
     session.said(r#"{"id":1,"result":{"tools":[{"name":"t"}]}}"#).await;
     assert!(told.recv().await.is_some());
     for rest in [r#""requestState":"other""#, r#""inputResponses":{}"#] {
-        session.asked(&format!(r#"{{"id":2,"method":"tools/call","params":{{"name":"t",{rest}}}}}"#)).await;
+        session.asked(&format!(r#"{{"id":2,"method":"tools/call","params":{{"name":"t",{rest}}}}}"#), None).await;
         let answer = told.recv().await.unwrap();
         assert!(answer.contains(r#""id":2,"error":{"code":-32602"#), "{answer}");
     }
@@ -55,8 +56,8 @@ async fn a_call_that_goes_on_with_none_that_was_approved_is_refused() {
 #[tokio::test]
 async fn a_tool_is_looked_up_also_where_all_is_asked_and_a_call_ends_with_its_server() {
     let (session, mut told, mut passed) = session();
-    session.asked(r#"{"id":7,"method":"tools/call","params":{"name":"t"}}"#).await;
-    assert!(passed.recv().await.unwrap().contains(r#""method":"tools/list""#));
+    session.asked(r#"{"id":7,"method":"tools/call","params":{"name":"t"}}"#, None).await;
+    assert!(passed.recv().await.unwrap().text.contains(r#""method":"tools/list""#));
     session.lose_server().await;
     let answer = told.recv().await.unwrap();
     assert!(message::is_lost(&Members::look(&answer).unwrap()) && answer.contains(r#""id":7"#), "{answer}");

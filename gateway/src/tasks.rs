@@ -1,0 +1,415 @@
+//! Tasks of the gateway: a client calls a guarded tool, gets a task at once, and asks for its result later.
+//!
+//! Two forms of them exist: those of revision 2025-11-25, where a client asks for one (`task`), and the extension of
+//! revision 2026-07-28, where the server decides. Both stand for one question at the relay, whose id is in the task's.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::message::{Members, quoted};
+use crate::told::RELATED_TASK;
+
+/// Prefix of the ids of the gateway's tasks.
+const PREFIX: &str = "relaytrace-task-";
+/// Between two looks of a client, in milliseconds.
+const POLL_INTERVAL_MS: u64 = 1_000;
+/// How long a result is kept.
+const KEPT: Duration = Duration::from_hours(1);
+/// Most bytes of results that are kept; the oldest go first.
+const MOST_KEPT: usize = 64 << 20;
+/// What a result takes at the least, in bytes: it limits their number.
+const LEAST_KEPT: usize = 64 << 10;
+/// What hosts tell a model while a task goes on (MCP 2025-11-25, "Creating Tasks").
+const IMMEDIATE: &str = "io.modelcontextprotocol/model-immediate-response";
+
+/// How a client knows tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Revision 2025-11-25.
+    Core,
+    /// The extension of revision 2026-07-28.
+    Extension,
+}
+
+/// How far a task is.
+#[derive(Clone, Debug)]
+pub enum Phase {
+    /// A person thinks.
+    Waiting {
+        /// The page of the question.
+        link: String,
+        /// The client was asked to open it, and has answered.
+        was_shown: bool,
+    },
+    /// It was approved, and the server works on it.
+    Running,
+    /// The server wants input of the client (revision 2026-07-28).
+    Asks {
+        /// `inputRequests`, as JSON.
+        requests: String,
+        /// `requestState`, as JSON.
+        state: Option<String>,
+    },
+    /// The server has made a task of its own of it, with this id.
+    Passed(String),
+    /// It is over, with this result (JSON).
+    Completed(String),
+    /// It is over, with this JSON-RPC error (JSON).
+    Failed(String),
+    /// Its client has taken it back.
+    Cancelled,
+}
+
+impl Phase {
+    /// Whether nothing will change any more.
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Completed(_) | Self::Failed(_) | Self::Cancelled)
+    }
+
+    fn bytes(&self) -> usize {
+        if let Self::Completed(kept) | Self::Failed(kept) = self { kept.len() } else { 0 }
+    }
+}
+
+/// A call that its client comes back for.
+#[derive(Debug)]
+pub struct Task {
+    /// As its client names it.
+    pub id: String,
+    /// How its client knows it.
+    pub form: Form,
+    /// How far it is.
+    pub phase: Phase,
+    /// The call as it was approved (JSON), once it runs.
+    pub call: String,
+    /// The client takes it back.
+    pub stop: CancellationToken,
+    /// Wakes who waits for its result.
+    pub changed: Arc<Notify>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    ttl_ms: u64,
+    ended: Option<Instant>,
+}
+
+impl Task {
+    /// Of a question that may be answered until then.
+    pub fn new(request_id: Uuid, form: Form, link: &str, respond_by: DateTime<Utc>) -> Self {
+        let now = now();
+        let open = (respond_by - now).to_std().unwrap_or_default() + KEPT;
+        Self {
+            id: id_of(request_id),
+            form,
+            phase: Phase::Waiting { link: link.to_owned(), was_shown: false },
+            call: String::new(),
+            stop: CancellationToken::new(),
+            changed: Arc::default(),
+            created_at: now,
+            updated_at: now,
+            ttl_ms: u64::try_from(open.as_millis()).unwrap_or(u64::MAX),
+            ended: None,
+        }
+    }
+
+    /// Goes on to another phase, unless it is over.
+    pub fn enter(&mut self, phase: Phase) -> bool {
+        if self.phase.is_over() {
+            return false;
+        }
+        self.ended = phase.is_over().then(Instant::now);
+        (self.phase, self.updated_at) = (phase, now());
+        self.changed.notify_waiters();
+        true
+    }
+
+    /// The result of the call that began it (JSON).
+    pub fn created(&self) -> String {
+        let mut task = self.shown();
+        if self.form == Form::Extension {
+            task["resultType"] = json!("task");
+            return task.to_string();
+        }
+        let text = format!("{} It goes on as the task {}.", message_of(&self.phase), self.id);
+        json!({"task": task, "_meta": {IMMEDIATE: text}}).to_string()
+    }
+
+    /// The result of `tasks/get` (JSON), and of `tasks/cancel` of revision 2025-11-25. `asks_link`: what the client is to
+    /// show to a person meanwhile.
+    pub fn state(&self, asks_link: Option<Value>) -> String {
+        let mut task = self.shown();
+        if self.form == Form::Core {
+            return task.to_string();
+        }
+        task["resultType"] = json!("complete");
+        if let (Phase::Waiting { was_shown: false, .. }, Some(asked)) = (&self.phase, asks_link) {
+            task["status"] = json!("input_required");
+            task["inputRequests"] = json!({PREFIX.trim_end_matches('-'): asked});
+        }
+        let (name, value) = match &self.phase {
+            Phase::Completed(result) => ("result", result),
+            Phase::Failed(error) => ("error", error),
+            Phase::Asks { requests, .. } => ("inputRequests", requests),
+            _ => return task.to_string(),
+        };
+        Members::look(&task.to_string()).map(|members| members.with(name, value)).unwrap_or_default()
+    }
+
+    fn shown(&self) -> Value {
+        let status = match &self.phase {
+            Phase::Waiting { .. } | Phase::Running | Phase::Passed(_) => "working",
+            Phase::Asks { .. } => "input_required",
+            // A result that says `isError` is one, too: clients fetch results of completed tasks only.
+            Phase::Completed(_) => "completed",
+            Phase::Failed(_) => "failed",
+            Phase::Cancelled => "cancelled",
+        };
+        let at = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
+        let (ttl, interval) = match self.form {
+            Form::Core => ("ttl", "pollInterval"),
+            Form::Extension => ("ttlMs", "pollIntervalMs"),
+        };
+        json!({
+            "taskId": self.id,
+            "status": status,
+            "statusMessage": message_of(&self.phase),
+            "createdAt": at(self.created_at),
+            "lastUpdatedAt": at(self.updated_at),
+            (ttl): self.ttl_ms,
+            (interval): POLL_INTERVAL_MS,
+        })
+    }
+}
+
+fn message_of(phase: &Phase) -> String {
+    match phase {
+        Phase::Waiting { link, .. } => format!("A person has to approve this call: {link}."),
+        Phase::Running | Phase::Passed(_) => "It was approved, and the server works on it.".to_owned(),
+        Phase::Asks { .. } => "The server wants further input.".to_owned(),
+        Phase::Completed(_) => "It is over: its result says how.".to_owned(),
+        Phase::Failed(error) => {
+            let message = Members::look(error).and_then(|error| error.text("message"));
+            message.unwrap_or_else(|| "It failed.".to_owned())
+        }
+        Phase::Cancelled => "Its client has taken it back.".to_owned(),
+    }
+}
+
+/// The result of `tasks/result` (JSON): that of the call, with the task's id.
+pub fn with_related(result: &str, id: &str) -> String {
+    let Some(members) = Members::look(result) else { return result.to_owned() };
+    let related = json!({"taskId": id}).to_string();
+    let meta = members.get("_meta").map_or("{}", |meta| meta.get());
+    let meta = Members::look(meta).unwrap_or_default().with(RELATED_TASK, &related);
+    members.with("_meta", &meta)
+}
+
+fn id_of(request_id: Uuid) -> String {
+    format!("{PREFIX}{}", request_id.simple())
+}
+
+/// Whether a task is the gateway's.
+pub fn is_own(id: &str) -> bool {
+    id.starts_with(PREFIX)
+}
+
+/// The question that a task of the gateway's stands for.
+pub fn request_of(id: &str) -> Option<Uuid> {
+    let request_id = Uuid::try_parse(id.strip_prefix(PREFIX)?).ok()?;
+    (id_of(request_id) == id).then_some(request_id)
+}
+
+/// The tasks of a session.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    all: HashMap<String, Task>,
+    /// Ours by the server's.
+    names: HashMap<String, String>,
+}
+
+impl Tasks {
+    /// The task of this id.
+    pub fn get(&self, id: &str) -> Option<&Task> {
+        self.all.get(id)
+    }
+
+    /// The task of this id, to change it.
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut Task> {
+        self.all.get_mut(id)
+    }
+
+    /// Adds a task, unless it is there, and drops results that are too old or too many.
+    pub fn add(&mut self, task: Task) -> bool {
+        self.tidy();
+        if self.all.contains_key(&task.id) {
+            return false;
+        }
+        self.all.insert(task.id.clone(), task);
+        true
+    }
+
+    /// How many are not over.
+    pub fn live(&self) -> usize {
+        self.all.values().filter(|task| !task.phase.is_over()).count()
+    }
+
+    /// All that the server does not list itself.
+    pub fn own(&self) -> impl Iterator<Item = &Task> {
+        self.all.values().filter(|task| !matches!(task.phase, Phase::Passed(_)))
+    }
+
+    /// The server has made a task of its own of this one.
+    pub fn pass(&mut self, id: &str, of_server: &str) -> bool {
+        let is_live = self.all.get_mut(id).is_some_and(|task| task.enter(Phase::Passed(of_server.to_owned())));
+        if is_live {
+            self.names.insert(of_server.to_owned(), id.to_owned());
+        }
+        is_live
+    }
+
+    /// A message of the server with the client's names of tasks; None: it is the same.
+    pub fn to_client(&self, members: &Members<'_>) -> Option<String> {
+        if self.names.is_empty() { None } else { renamed(members, |id| self.names.get(id).cloned()) }
+    }
+
+    /// A message of the client with the server's names of tasks; None: it is the same.
+    pub fn to_server(&self, members: &Members<'_>) -> Option<String> {
+        let of_server = |id: &str| match &self.all.get(id)?.phase {
+            Phase::Passed(of_server) => Some(of_server.clone()),
+            _ => None,
+        };
+        if self.names.is_empty() { None } else { renamed(members, of_server) }
+    }
+
+    /// A task of the server's with its client's name; None: it has none.
+    pub fn named(&self, task: &Members<'_>) -> Option<String> {
+        let ours = self.names.get(&task.text("taskId")?)?;
+        Some(task.with("taskId", &quoted(ours)))
+    }
+
+    fn tidy(&mut self) {
+        self.all.retain(|_, task| task.ended.is_none_or(|ended| ended.elapsed() < KEPT));
+        let mut over: Vec<_> =
+            self.all.values().filter_map(|task| Some((task.ended?, task.id.clone(), task.phase.bytes()))).collect();
+        over.sort_unstable_by_key(|(ended, ..)| std::cmp::Reverse(*ended));
+        let mut kept = 0;
+        for (_, id, bytes) in over {
+            kept += bytes.max(LEAST_KEPT);
+            if kept > MOST_KEPT {
+                self.all.remove(&id);
+            }
+        }
+        self.names.retain(|_, id| self.all.contains_key(id));
+    }
+}
+
+/// A message with the ids of tasks in it replaced, where they stand by the protocol.
+fn renamed(members: &Members<'_>, name: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let mut text = None;
+    for part in ["params", "result"] {
+        let Some(inner) = members.inner(part) else { continue };
+        let mut changed: Option<String> = None;
+        if let Some(id) = inner.text("taskId").and_then(|id| name(&id)) {
+            changed = Some(inner.with("taskId", &quoted(&id)));
+        }
+        let related = inner.inner("_meta").and_then(|meta| Some((meta.inner(RELATED_TASK)?, meta)));
+        if let Some((related, meta)) = related
+            && let Some(id) = related.text("taskId").and_then(|id| name(&id))
+        {
+            let meta = meta.with(RELATED_TASK, &related.with("taskId", &quoted(&id)));
+            let now = changed.as_deref().map_or_else(|| Some(inner.clone()), Members::look);
+            changed = now.map(|inner| inner.with("_meta", &meta));
+        }
+        if let Some(changed) = changed {
+            text = Some(members.with(part, &changed));
+        }
+    }
+    text
+}
+
+#[expect(clippy::disallowed_methods, reason = "a client compares it with its own clock")]
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(form: Form) -> Task {
+        Task::new(Uuid::from_u128(7), form, "http://relay/?id=7", now())
+    }
+
+    fn parsed(text: &str) -> Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_task_ends_once_and_is_told_in_the_form_of_its_client() {
+        let mut core = task(Form::Core);
+        let created = parsed(&core.created());
+        assert_eq!((&created["task"]["status"], &created["task"]["pollInterval"]), (&json!("working"), &json!(1_000)));
+        assert!(created["task"]["ttl"].as_u64().unwrap() >= 3_599_000);
+        assert!(created["_meta"][IMMEDIATE].as_str().unwrap().contains("http://relay/?id=7"));
+        assert!(core.enter(Phase::Completed(r#"{"content":[],"_meta":{"n":1.0}}"#.to_owned())));
+        assert!(!core.enter(Phase::Cancelled));
+        assert_eq!(parsed(&core.state(None))["status"], "completed");
+        let mut extension = task(Form::Extension);
+        assert_eq!(parsed(&extension.created())["resultType"], "task");
+        let asked = json!({"method": "elicitation/create"});
+        assert_eq!(parsed(&extension.state(Some(asked.clone())))["status"], "input_required");
+        assert!(extension.enter(Phase::Completed(r#"{"content":[1.0]}"#.to_owned())));
+        let state = extension.state(Some(asked));
+        assert!(
+            state.contains(r#""result":{"content":[1.0]}"#) && state.contains(r#""status":"completed""#),
+            "{state}"
+        );
+        assert_eq!(request_of(&extension.id), Some(Uuid::from_u128(7)));
+        assert_eq!(request_of("relaytrace-task-7"), None);
+    }
+
+    #[test]
+    fn a_result_names_its_task_and_stays_as_it_was() {
+        let result = r#"{"content":[1.0],"_meta":{"n":1e0}}"#;
+        let related = format!(r#"{{"content":[1.0],"_meta":{{"n":1e0,"{RELATED_TASK}":{{"taskId":"t"}}}}}}"#);
+        assert_eq!(with_related(result, "t"), related);
+    }
+
+    #[test]
+    fn a_task_of_the_server_has_another_name_for_its_client() {
+        let mut tasks = Tasks::default();
+        let ours = task(Form::Core).id;
+        assert!(tasks.add(task(Form::Core)) && !tasks.add(task(Form::Core)));
+        assert!(tasks.pass(&ours, "s"));
+        for text in [
+            r#"{"id":1,"result":{"taskId":"ID","status":"working"}}"#.to_owned(),
+            r#"{"method":"notifications/tasks/status","params":{"taskId":"ID"}}"#.to_owned(),
+            format!(r#"{{"id":1,"result":{{"content":[],"_meta":{{"a":1,"{RELATED_TASK}":{{"taskId":"ID"}}}}}}}}"#),
+            format!(r#"{{"id":1,"method":"e","params":{{"_meta":{{"{RELATED_TASK}":{{"taskId":"ID"}}}}}}}}"#),
+        ] {
+            let (of_server, of_client) = (text.replace("ID", "s"), text.replace("ID", &ours));
+            assert_eq!(tasks.to_client(&Members::look(&of_server).unwrap()), Some(of_client.clone()));
+            assert_eq!(tasks.to_server(&Members::look(&of_client).unwrap()), Some(of_server));
+        }
+        assert_eq!(tasks.to_client(&Members::look(r#"{"params":{"taskId":"other"}}"#).unwrap()), None);
+    }
+
+    #[test]
+    fn what_is_kept_of_results_has_a_limit() {
+        let mut tasks = Tasks::default();
+        for number in 0..3 {
+            let mut task = Task::new(Uuid::from_u128(number), Form::Core, "", now());
+            assert!(task.enter(Phase::Completed("x".repeat(MOST_KEPT / 2 + 1))));
+            tasks.add(task);
+        }
+        tasks.add(Task::new(Uuid::from_u128(9), Form::Core, "", now()));
+        assert_eq!((tasks.all.len(), tasks.live()), (2, 1));
+    }
+}
