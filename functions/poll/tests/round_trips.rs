@@ -146,6 +146,36 @@ async fn an_empty_poll_looks_at_few_blocks_whatever_analyze_found(owner: PgPool)
     assert!(blocks < 60, "{blocks} blocks a poll");
 }
 
+/// Where ANALYZE found nothing pending, or nothing yet, the planner looked through all that is pending for each decision.
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_decision_looks_at_no_more_blocks_beside_many_pending_requests(owner: PgPool) {
+    sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&owner).await.expect("the extension");
+    let app = TestApp::new(&owner, ingest::router().merge(decide::router()));
+    let agent = app.agent("a").await;
+    sqlx::query("ANALYZE").execute(&owner).await.expect("analyzed while nothing is there");
+    let (alone, beside_many) = (app.submit(&agent, "alone").await, app.submit(&agent, "beside-many").await);
+    operator_is_known(&[&app]).await;
+    let blocks = async |id: &str| {
+        statements(&owner).await;
+        assert_eq!(decide(&app, id, &json!({"decision": "approve"})).await, 201);
+        let blocks: i64 = sqlx::query_scalar(
+            "SELECT (shared_blks_hit + shared_blks_read)::bigint FROM pg_stat_statements
+            WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND query LIKE '/* relaytrace: decide */%'",
+        )
+        .fetch_one(&owner)
+        .await
+        .expect("blocks");
+        blocks
+    };
+    let few = blocks(&alone).await;
+    for number in 0..300 {
+        app.submit(&agent, &format!("pending-{number}")).await;
+    }
+    let many = blocks(&beside_many).await;
+    assert!(many < few + 100, "{few} blocks, and {many} beside 300 pending requests");
+}
+
 /// A poll that names its requests finds them by their key: what else is due for the agent is not looked at.
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_poll_by_request_id_looks_at_as_few_blocks_beside_16000_due_as_beside_100(owner: PgPool) {

@@ -12,17 +12,7 @@
 -- $21 protocol of a bridge (null: none), $22 seconds after which its agent wants no answer any more (null: the policy's),
 -- never refused,
 -- $23 what rules say (null: nothing of any), a JSON object by request_id (`judging.rs`); not an array, as few have rules
-WITH input AS (
-    SELECT i.*, CASE WHEN $23::jsonb IS NOT NULL THEN $23::jsonb -> i.request_id::text END AS rule FROM UNNEST(
-        $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::smallint[], $8::text[], $9::text[],
-        $10::bytea[], $11::timestamptz[], $12::bytea[], $13::bytea[], $14::text[], $16::text[], $17::text[],
-        $18::text[], $19::integer[], $21::text[], $22::bigint[]
-    ) AS i (
-        request_id, agent_id, key_id, client_request_key, fingerprint, priority, title, action_type,
-        action_digest, requested_respond_by, envelope, resume, traceparent, answers, group_key, on_behalf_of,
-        asked_permit_seconds, protocol, respond_within_seconds
-    )
-), timed AS (
+WITH timed AS MATERIALIZED (
     SELECT i.request_id, i.agent_id, i.key_id, i.client_request_key, i.fingerprint, i.priority, i.title, i.action_type,
         i.action_digest, i.envelope, i.resume, i.traceparent, i.answers, i.group_key, i.on_behalf_of, i.protocol, i.rule,
         COALESCE(
@@ -45,7 +35,19 @@ WITH input AS (
         at_or_now($1) + make_interval(
             secs => COALESCE((i.rule ->> 'respond_within_seconds')::integer, p.respond_within_seconds)
         ) AS latest
-    FROM input i
+    FROM (
+        SELECT i.*, CASE WHEN $23::jsonb IS NOT NULL THEN $23::jsonb -> i.request_id::text END AS rule FROM (
+            -- In step, and without storing them, as UNNEST over all in FROM would.
+            SELECT UNNEST($2::uuid[]) AS request_id, UNNEST($3::text[]) AS agent_id, UNNEST($4::text[]) AS key_id,
+                UNNEST($5::text[]) AS client_request_key, UNNEST($6::bytea[]) AS fingerprint,
+                UNNEST($7::smallint[]) AS priority, UNNEST($8::text[]) AS title, UNNEST($9::text[]) AS action_type,
+                UNNEST($10::bytea[]) AS action_digest, UNNEST($11::timestamptz[]) AS requested_respond_by,
+                UNNEST($12::bytea[]) AS envelope, UNNEST($13::bytea[]) AS resume, UNNEST($14::text[]) AS traceparent,
+                UNNEST($16::text[]) AS answers, UNNEST($17::text[]) AS group_key, UNNEST($18::text[]) AS on_behalf_of,
+                UNNEST($19::integer[]) AS asked_permit_seconds, UNNEST($21::text[]) AS protocol,
+                UNNEST($22::bigint[]) AS respond_within_seconds
+        ) i
+    ) i
     -- By the version of the rules that stands, or not at all: who was behind starts again.
     JOIN active_keys k ON k.key_id = i.key_id AND k.agent_id = i.agent_id
         AND (k.rules_version IS NOT DISTINCT FROM (i.rule ->> 'version')::integer OR i.rule ? 'is_last')
@@ -71,58 +73,37 @@ WITH input AS (
             WHERE h.request_id = d.request_id AND h.decided_at <= at_or_now($1) - interval '24 hours'
         )
     RETURNING d.request_id
-), judged AS (
-    SELECT t.*, LEAST(t.latest, t.requested_respond_by) AS respond_by,
-        -- Nothing is approved by a timeout that had less than the policy's full time, or whose agent takes no approval, or
-        -- where a rule asks for more than anybody's yes.
-        CASE WHEN t.policy_on_timeout = 'auto_approve'
-            AND (t.requested_respond_by < t.latest OR t.answers NOT LIKE '%approve%' OR t.rule ?| '{is_strict,consume}'
-                OR t.approvals > 1)
-            THEN 'auto_reject' ELSE t.policy_on_timeout END AS on_timeout
-    FROM timed t JOIN accepted USING (request_id)
-), entries AS MATERIALIZED (
-    SELECT t.*, chain_genesis(t.request_id) AS prev_hash,
-        chain_entry(t.request_id, 1, 'submitted', t.created_at, chain_actor('agent', t.agent_id, NULL),
-            '"client_request_key":"' || t.client_request_key
-            || '","action_type":"' || t.action_type
-            || '","envelope_sha256":"' || digest_text(sha256(t.envelope))
-            || '","action_digest":"' || digest_text(t.action_digest)
-            || '","priority":"P' || t.priority
-            || '","respond_by":"' || rfc3339(t.respond_by)
-            || '","policy_id":"' || t.policy_id || '","on_timeout":"' || t.on_timeout
-            || '"' || COALESCE(',"permit_seconds":' || t.permit_seconds, '')
-            || CASE WHEN t.consume_required THEN ',"consume":"required"' ELSE '' END
-            || CASE WHEN t.approvals > 1 THEN ',"approvals":' || t.approvals ELSE '' END
-            || COALESCE(',"protocol":"' || t.protocol || '"', '')
-            || COALESCE(',' || (t.rule ->> 'entry'), '')
-            || ',"key_id":"' || t.key_id || '"') AS entry
-    FROM judged t
-), linked AS MATERIALIZED (
-    SELECT e.*, sha256(e.prev_hash || e.entry) AS hash FROM entries e
 ), events AS MATERIALIZED (
+    -- One subquery within the other, as in decide.sql.
     SELECT l.*, handoff_event('requested', l.request_id, 1, l.created_at, l.agent_id, l.client_request_key,
         l.priority, l.action_digest, l.hash, NULL, NULL, l.tenant_id) AS payload
-    FROM linked l
-), caps AS (
-    -- Locked before anything is computed from it: an expression of the UPDATE is evaluated on the counts that this
-    -- statement saw first, also where another one changes them meanwhile. An agent without a cap is not locked.
-    SELECT c.agent_id, c.max_pending, c.max_pending_p1, c.pending, c.pending_p1,
-        n.pending AS more, n.pending_p1 AS more_p1
     FROM (
-        SELECT agent_id, count(*)::integer AS pending, (count(*) FILTER (WHERE priority = 1))::integer AS pending_p1
-        FROM events GROUP BY agent_id
-    ) n
-    JOIN agent_caps c ON c.agent_id = n.agent_id AND (c.max_pending IS NOT NULL OR c.max_pending_p1 IS NOT NULL)
-    ORDER BY c.agent_id
-    FOR NO KEY UPDATE OF c
-), counted AS (
-    -- What is over a cap refuses the whole statement.
-    UPDATE agent_caps c
-    SET pending = within_cap(l.pending + l.more, l.max_pending, 'max_pending'),
-        pending_p1 = CASE WHEN l.more_p1 = 0 THEN l.pending_p1
-            ELSE within_cap(l.pending_p1 + l.more_p1, l.max_pending_p1, 'max_pending_p1') END
-    FROM caps l WHERE c.agent_id = l.agent_id
-    RETURNING c.agent_id
+        SELECT e.*, sha256(e.prev_hash || e.entry) AS hash FROM (
+            SELECT t.*, chain_genesis(t.request_id) AS prev_hash,
+                chain_entry(t.request_id, 1, 'submitted', t.created_at, chain_actor('agent', t.agent_id, NULL),
+                    format('"client_request_key":"%s","action_type":"%s","envelope_sha256":"sha256:%s"'
+                        ',"action_digest":"sha256:%s","priority":"P%s","respond_by":"%s","policy_id":"%s"'
+                        ',"on_timeout":"%s"%s%s%s%s%s,"key_id":"%s"',
+                        t.client_request_key, t.action_type, encode(sha256(t.envelope), 'hex'),
+                        encode(t.action_digest, 'hex'), t.priority, rfc3339(t.respond_by), t.policy_id, t.on_timeout,
+                        ',"permit_seconds":' || t.permit_seconds,
+                        CASE WHEN t.consume_required THEN ',"consume":"required"' END,
+                        CASE WHEN t.approvals > 1 THEN ',"approvals":' || t.approvals END,
+                        ',"protocol":"' || t.protocol || '"', ',' || (t.rule ->> 'entry'), t.key_id)) AS entry
+            FROM (
+                SELECT t.*, LEAST(t.latest, t.requested_respond_by) AS respond_by,
+                    -- Nothing is approved by a timeout that had less than the policy's full time, or whose agent takes no
+                    -- approval, or where a rule asks for more than anybody's yes.
+                    CASE WHEN t.policy_on_timeout = 'auto_approve'
+                        AND (t.requested_respond_by < t.latest OR t.answers NOT LIKE '%approve%'
+                            OR t.rule ?| '{is_strict,consume}' OR t.approvals > 1)
+                        THEN 'auto_reject' ELSE t.policy_on_timeout END AS on_timeout
+                FROM timed t JOIN accepted USING (request_id)
+            ) t
+            OFFSET 0
+        ) e
+        OFFSET 0
+    ) l
 ), requests AS (
     INSERT INTO hitl_requests (
         request_id, tenant_id, agent_id, client_request_key, priority, title, action_type, action_digest, created_at,
@@ -133,7 +114,14 @@ WITH input AS (
     SELECT request_id, tenant_id, agent_id, client_request_key, priority, title, action_type, action_digest,
         created_at, respond_by, requested_respond_by, on_timeout,
         created_at + (respond_by - created_at) * escalate_after_percent / 100, created_at, 1, hash,
-        agent_id IN (SELECT agent_id FROM counted), permit_seconds, consume_required,
+        -- What is over a cap refuses the whole statement. An agent without a cap is not locked.
+        COALESCE(agent_id = ANY ((
+            SELECT count_pending(array_agg(e.agent_id), array_agg(e.priority)) FROM events e
+            WHERE EXISTS (
+                SELECT FROM agent_caps c
+                WHERE c.agent_id = e.agent_id AND (c.max_pending IS NOT NULL OR c.max_pending_p1 IS NOT NULL)
+            )
+        )::text[]), false), permit_seconds, consume_required,
         approvals, string_to_array(answers, ','), group_key, on_behalf_of, protocol,
         (rule ->> 'version')::integer, rule ->> 'name', rule -> 'terms', (rule ->> 'groups')::text[],
         (rule ->> 'operators')::text[]

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::batches::{Row, column, in_order};
+use crate::batches::{Row, column, in_key_order, in_order};
 use crate::database::Database;
 use crate::measures::BatchKind;
 use crate::{Caller, OutboxEvent};
@@ -55,19 +55,20 @@ impl Row for Ack {
 
     /// The one statement of an acknowledgement. Written over arrays; on Lambda they hold one.
     async fn write(database: &Database, rows: &[&Self]) -> Result<Vec<Option<Acked>>> {
+        let sent = &in_key_order(rows);
         let acked = database
             .all(|| {
                 sqlx::query_file!(
                     "sql/acknowledge.sql",
                     database.clock().for_database(),
-                    &column(rows, |row| row.request_id.0),
-                    &column(rows, |row| row.delivery_id) as &[Option<Uuid>],
-                    &column(rows, |row| row.caller.agent_id.as_str()) as &[&str],
-                    &column(rows, |row| row.caller.key_id.as_str()) as &[&str],
-                    &column(rows, |row| row.result) as &[AckResult],
-                    &column(rows, |row| row.error_code.as_deref()) as &[Option<&str>],
-                    &column(rows, |row| row.error_message.as_deref()) as &[Option<&str>],
-                    &column(rows, |row| row.traceparent.as_deref()) as &[Option<&str>],
+                    &column(sent, |row| row.request_id.0),
+                    &column(sent, |row| row.delivery_id) as &[Option<Uuid>],
+                    &column(sent, |row| row.caller.agent_id.as_str()) as &[&str],
+                    &column(sent, |row| row.caller.key_id.as_str()) as &[&str],
+                    &column(sent, |row| row.result) as &[AckResult],
+                    &column(sent, |row| row.error_code.as_deref()) as &[Option<&str>],
+                    &column(sent, |row| row.error_message.as_deref()) as &[Option<&str>],
+                    &column(sent, |row| row.traceparent.as_deref()) as &[Option<&str>],
                     database.rules.max_attempts,
                     Failure::DeliveryRetried.pause().as_secs_f64(),
                 )

@@ -147,6 +147,16 @@ pub(super) async fn alone<R: Row>(database: &Database, row: &R) -> Result<Option
     Ok(R::write(database, &[row]).await?.pop().flatten())
 }
 
+/// The rows as a statement takes them that locks one row after the other, as they stand in its arrays: many in key order.
+pub(super) fn in_key_order<'a, R: Row>(rows: &[&'a R]) -> Vec<&'a R>
+where
+    R::Key<'a>: Ord,
+{
+    let mut rows = rows.to_vec();
+    rows.sort_unstable_by_key(|row| row.key());
+    rows
+}
+
 /// One parameter of the statement: a value of each row.
 pub(super) fn column<'a, R, T>(rows: &[&'a R], value: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(|row| value(row)).collect()

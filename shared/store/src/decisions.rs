@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use relaytrace_domain::signing::{Attestor, Statement};
 
-use crate::batches::{Row, column, in_order, sparse};
+use crate::batches::{Row, column, in_key_order, in_order, sparse};
 use crate::chain::digest;
 use crate::database::Database;
 use crate::deliveries::{Delivered, Leased};
@@ -310,15 +310,16 @@ impl Row for Attested {
 
     /// The one statement of decisions. Written over arrays; on Lambda they hold one.
     async fn write(database: &Database, rows: &[&Self]) -> Result<Vec<Option<Decided>>> {
-        let actors = column(rows, |row| row.deciding.by.actor());
-        let people = column(rows, |row| row.deciding.by.person().to_string());
-        let actions = sparse(rows, |row| row.action().map(|(action, _)| action));
-        let action_digests = sparse(rows, |row| row.action().map(|(_, digest)| digest));
-        let responses = sparse(rows, |row| row.response().map(|(response, _)| response));
-        let response_digests = sparse(rows, |row| row.response().map(|(_, digest)| digest));
-        let stops = sparse(rows, |row| row.deciding.by.freeze_id());
-        let takers = sparse(rows, |row| row.taker.as_ref().map(|(key_id, _)| key_id.as_str()));
-        let delivery_ids = sparse(rows, |row| row.taker.as_ref().map(|(_, delivery_id)| *delivery_id));
+        let sent = &in_key_order(rows);
+        let actors = column(sent, |row| row.deciding.by.actor());
+        let people = column(sent, |row| row.deciding.by.person().to_string());
+        let actions = sparse(sent, |row| row.action().map(|(action, _)| action));
+        let action_digests = sparse(sent, |row| row.action().map(|(_, digest)| digest));
+        let responses = sparse(sent, |row| row.response().map(|(response, _)| response));
+        let response_digests = sparse(sent, |row| row.response().map(|(_, digest)| digest));
+        let stops = sparse(sent, |row| row.deciding.by.freeze_id());
+        let takers = sparse(sent, |row| row.taker.as_ref().map(|(key_id, _)| key_id.as_str()));
+        let delivery_ids = sparse(sent, |row| row.taker.as_ref().map(|(_, delivery_id)| *delivery_id));
         let made = database
             .all(|| {
                 sqlx::query_file_as!(
@@ -326,21 +327,21 @@ impl Row for Attested {
                     "sql/decide.sql",
                     database.clock().for_database(),
                     database.rules.max_age_seconds,
-                    &column(rows, |row| row.deciding.request_id.0),
-                    &column(rows, |row| row.deciding.outcome) as &[Outcome],
-                    &column(rows, |row| row.deciding.by.cause()) as &[Cause],
-                    &column(rows, |row| row.deciding.reason.as_deref()) as &[Option<&str>],
-                    &column(rows, |row| row.deciding.action_digest.as_ref().map(|digest| digest.0.as_slice()))
+                    &column(sent, |row| row.deciding.request_id.0),
+                    &column(sent, |row| row.deciding.outcome) as &[Outcome],
+                    &column(sent, |row| row.deciding.by.cause()) as &[Cause],
+                    &column(sent, |row| row.deciding.reason.as_deref()) as &[Option<&str>],
+                    &column(sent, |row| row.deciding.action_digest.as_ref().map(|digest| digest.0.as_slice()))
                         as &[Option<&[u8]>],
                     &actors.iter().map(|actor| actor.kind).collect::<Vec<_>>() as &[ActorKind],
                     &actors.iter().map(|actor| actor.id.as_str()).collect::<Vec<_>>() as &[&str],
                     &actors.iter().map(|actor| actor.name.as_deref()).collect::<Vec<_>>() as &[Option<&str>],
-                    &column(rows, |row| row.deciding.traceparent.as_deref()) as &[Option<&str>],
-                    &column(rows, |row| row.deciding.by.key_id()) as &[Option<&str>],
-                    &column(rows, |row| row.deciding.by.tenant().map(TenantId::as_str)) as &[Option<&str>],
-                    &column(rows, |row| row.attestation.as_str()) as &[&str],
+                    &column(sent, |row| row.deciding.traceparent.as_deref()) as &[Option<&str>],
+                    &column(sent, |row| row.deciding.by.key_id()) as &[Option<&str>],
+                    &column(sent, |row| row.deciding.by.tenant().map(TenantId::as_str)) as &[Option<&str>],
+                    &column(sent, |row| row.attestation.as_str()) as &[&str],
                     database.permits.permit_seconds,
-                    &column(rows, |row| row.deciding.answer()) as &[Option<Answer>],
+                    &column(sent, |row| row.deciding.answer()) as &[Option<Answer>],
                     &people,
                     actions.as_deref() as Option<&[Option<&[u8]>]>,
                     action_digests.as_deref() as Option<&[Option<&[u8]>]>,
