@@ -89,7 +89,7 @@ test("what is admitted is this origin, these headers, the operators' routes and 
   assert.deepEqual(admitted.headers.get("access-control-allow-headers").split(",").sort(), ["authorization", "content-type", "if-match", "if-none-match"]);
   assert.deepEqual(admitted.headers.get("access-control-allow-methods").split(",").sort(), ["DELETE", "GET", "POST", "PUT"]);
   assert.equal(admitted.headers.get("access-control-allow-credentials"), null);
-  for (const path of ["/v1/admin/rules", "/v1/admin/rules/1", "/v1/admin/rules/try"]) assert.equal((await ask(path, ours)).headers.get("access-control-allow-origin"), ours, path);
+  for (const path of ["/v1/admin/rules", "/v1/admin/rules/1", "/v1/admin/rules/try", "/v1/admin/reports/sla"]) assert.equal((await ask(path, ours)).headers.get("access-control-allow-origin"), ours, path);
   const answer = await ask("/v1/hitl/requests", ours, "GET");
   assert.deepEqual(answer.headers.get("access-control-expose-headers").split(",").sort(), ["date", "etag", "retry-after"]);
   for (const [path, origin] of [["/v1/hitl/requests", `http://localhost:${PORT}`], ["/v1/hitl/requests", "null"], ["/v1/hitl/requests", "https://evil.example"],

@@ -183,4 +183,10 @@ await draw("rules-conflict", { ...opened, act: async (tab) => {
   await tab.locator("#rules-save").click();
   await tab.getByText("See what they changed").click();
 } });
+
+// The report.
+const head = personToken({ sub: "report-head", name: "Hedda Lind", roles: ["operator", "admin"], groups: ["ops"] });
+const table = (tab) => tab.locator(".report-table").waitFor();
+await draw("report", { as: head, viewport: roomy, hash: "#report?by=agent", ready: table });
+await draw("report-phone", { as: head, phone: true, colorScheme: "dark", hash: "#report", ready: table });
 await browser.close();

@@ -98,6 +98,7 @@ const isDelegation = (one) => isObject(one) && isText(one.delegation_id) && Arra
 const isRules = (document) => isObject(document) && Number.isInteger(document.version) && Array.isArray(document.rules);
 const isTrial = (page) => isObject(page) && Number.isInteger(page.tried) && isObject(page.counts) && Array.isArray(page.examples)
   && page.examples.every((example) => isObject(example) && isText(example.request_id));
+const isReport = isList((line) => isObject(line) && ['asked', 'decided_in_time', 'timed_out', 'cancelled', 'pending'].every((name) => Number.isInteger(line[name])));
 const isAnything = () => true; // the status says it all
 
 function remember(path, entry) {
@@ -151,6 +152,9 @@ export const getRules = (version) => send(version === undefined ? RULES : `${RUL
 export const putRules = (version, body) => send(RULES, isRules, { method: 'PUT', body, ifMatch: version, timeout: 30_000 });
 export const tryRules = (body, signal) => send(`${RULES}/try`, isTrial, { method: 'POST', body, signal, timeout: 60_000 });
 export const suggestRule = (id) => send(`${RULES}/suggest`, isObject, { method: 'POST', body: { request_id: id } });
+
+/** How what was asked in a period was answered: {items}, by what the query says. */
+export const getReport = (query) => send(`/v1/admin/reports/sla?${query}`, isReport, { timeout: 30_000 });
 
 /** Whether the server answers. Two misses in a row are a lost connection; one good answer ends it. */
 export const connection = { lost: false, why: '', lastGood: 0, misses: 0 };

@@ -1,8 +1,8 @@
 // The entry: holds the page's state, and ties address, API, views and keys together.
 
-import { byId, h, safeText, setAttr, setText } from './dom.js';
+import { byId, h, safeText, setAttr } from './dom.js';
 import * as api from './api.js';
-import { afterDecision, decisionWords, filtered, isPending, listKey, neighbour, noFilters, parseView, viewUrl } from './state.js';
+import { afterDecision, decisionWords, doneWords, filtered, isPending, listKey, neighbour, noFilters, NOT_DONE, parseView, viewUrl } from './state.js';
 import { createQueue, orderOf } from './queue.js';
 import { canDecide, dropSession, isAdmin, keepSession, noteSignedOut, readToken, restoreSession, wasSignedOut } from './session.js';
 import { createTabs } from './tabs.js';
@@ -16,6 +16,8 @@ import { createPeople } from './people.js';
 import { createClaims } from './claims.js';
 import { rerouteDialog } from './reroute.js';
 import { createRules } from './rules.js';
+import { createReport } from './report.js';
+import { createAreas } from './areas.js';
 import { delegationsDialog } from './delegations.js';
 import { actingFor, claimedByOther, mayMyself, stopOf, TIME_IS_OVER } from './may.js';
 import { onNames } from './names.js';
@@ -51,7 +53,9 @@ const batch = createBatch(detailView.batchPlace, { me, show: detailView.showBatc
 const picks = createPicks({ answer: openBatch, changed: () => draw() });
 const group = createGroup({ open: (id) => open(id, true), answer: openBatch });
 const claims = createClaims({ me, changed: () => loop.now() });
-const rules = createRules({ open: (id) => { go({ ...noFilters, status: 'all', id }); detailView.focusDetail(); }, arrived: () => draw() });
+const openAny = (id) => { go({ ...noFilters, status: 'all', id }); detailView.focusDetail(); };
+const rules = createRules({ open: openAny, arrived: () => draw() });
+const areas = createAreas({ rules, report: createReport({ open: openAny, show: go }) });
 const people = createPeople({ reroute: openReroute, takeOver: () => claims.takeOver(state.detail) });
 const loop = createLoop(refresh, { pause: () => (state.gate ? Infinity : state.wait), misses: () => api.connection.misses });
 
@@ -145,7 +149,6 @@ async function send(detail, body) {
   draw();
   return loop.now();
 }
-const NOT_DONE = { approve: 'Not approved:', edit: 'Not approved:', respond: 'Not answered:', reject: 'Not rejected:' };
 
 /** The answer to several at once, in place of the open request. */
 function openBatch(mode, items) {
@@ -218,8 +221,6 @@ async function always(detail) {
   return rules.suggest(rule);
 }
 
-const DONE = (decision) => { const words = decision.cause === 'operator' ? decisionWords(decision) : decision.outcome; return words[0].toUpperCase() + words.slice(1); };
-
 function settle(detail, decision) {
   const next = afterDecision(state.items, detail.request_id);
   const place = detailView.hasFocus() ? 'detail' : 'list';
@@ -228,7 +229,7 @@ function settle(detail, decision) {
   if (api.isVote(decision)) settleVote(detail, decision);
   else {
     keepDecision(detail, decision);
-    toast(h('strong', {}, DONE(decision)), ' ', h('bdi', {}, safeText(detail.title)));
+    toast(h('strong', {}, doneWords(decision)), ' ', h('bdi', {}, safeText(detail.title)));
   }
   state.items = itemsOf(state.queue, state.view);
   if (state.view.id !== detail.request_id || (!next && isPending(state.detail))) { draw(); return loop.now(); }
@@ -319,11 +320,10 @@ function escape() {
 
 function draw() {
   const { view, session, items, detail } = state;
-  const inRules = rules.draw({ person: session?.sub ?? '', mayLook: isAdmin(session), lost: api.connection.lost, isShut: Boolean(state.gate) && state.gate !== 'forbidden' });
-  if (state.gate && !inRules) { showGate(state.gate, { session, local, fault: state.gateFault, use: signIn }); setAttr(document.body, 'data-gate', '1'); return; }
-  if (inRules) hideGate();
-  byId('main').hidden = inRules;
-  setText(byId('skip'), inRules ? 'Skip to the rule' : 'Skip to the request');
+  const area = areas.draw({ person: session?.sub ?? '', mayLook: isAdmin(session), mayDecide: canDecide(session), lost: api.connection.lost, isShut: Boolean(state.gate) && state.gate !== 'forbidden' });
+  if (state.gate && !area) { showGate(state.gate, { session, local, fault: state.gateFault, use: signIn }); setAttr(document.body, 'data-gate', '1'); return; }
+  if (area) hideGate();
+  byId('main').hidden = Boolean(area);
   setAttr(document.body, 'data-gate', null);
   const at = items.findIndex((i) => i.request_id === state.cursorId);
   if (at >= 0) state.cursorIndex = at;
@@ -345,7 +345,7 @@ function draw() {
   batch.update(held());
   claims.follow(shown, composer.isOpen());
   if (inBar && detail?.decision && detailView.barPlace.hidden) byId('outcome')?.focus();
-  drawTop(state, { retry: () => loop.now(), renew, inRules, mayRule: isAdmin(session) });
+  drawTop(state, { retry: () => loop.now(), renew, area, mayRule: isAdmin(session) });
 }
 
 const mayPick = () => canDecide(state.session) && state.view.status !== 'decided';
@@ -469,13 +469,12 @@ byId('operator').addEventListener('click', () => showSettings(state.session, { s
 function openDelegations() { delegationsDialog({ id: me(), groups: state.session.groups ?? [] }); }
 const help = () => showKeys({ on: letterKeys.on, set: (on) => { letterKeys.on = on; } });
 byId('show-keys').addEventListener('click', help);
-byId('skip').addEventListener('click', (event) => { event.preventDefault(); if (rules.isOpen()) rules.focus(); else detailView.focusDetail(); });
+byId('skip').addEventListener('click', (event) => { event.preventDefault(); if (areas.isOpen()) areas.focus(); else detailView.focusDetail(); });
 detailView.onDigestChecked(() => draw());
 onNames(() => draw());
 addEventListener('popstate', () => { batch.close(); const before = state.view; state.view = parseView(location.search); arrive(before); });
-/** What a key does in the queue, and in the rules. */
-const whenIn = (fn, inRules = () => false) => (...args) => (rules.isOpen() ? inRules(...args) : state.gate ? false : fn(...args));
-// A new link in the same tab, or the rules.
+const whenIn = areas.whenIn(() => state.gate);
+// A new link in the same tab, or an area.
 addEventListener('hashchange', () => { const given = location.hash.includes('token=') && restoreSession(); if (given) signIn(given); else draw(); });
 listenToKeys({
   move: whenIn(move, rules.step), help, escape: whenIn(escape, rules.escape),

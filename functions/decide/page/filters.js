@@ -3,6 +3,7 @@
 
 import { byId, h, safeText, setAttr, setText } from './dom.js';
 import { counted, isFailed, listedByPriority, OUTCOMES, PRIORITIES } from './state.js';
+import { dayOf, timeOf } from './time.js';
 
 const text = byId('filter-q');
 const agent = byId('filter-agent');
@@ -10,24 +11,10 @@ const chips = byId('filter-priority');
 const outcomes = byId('filter-outcome');
 const days = byId('filter-days');
 const others = byId('filter-others');
-const DAY = 86_400_000;
 const OTHERS = [['type', 'type'], ['decidedBy', 'decided by'], ['group', 'group']];
 const mine = byId('filter-mine');
 const TYPING = 250; // ms of rest before a typed filter is applied
 const seen = new Set();
-
-const two = (n) => String(n).padStart(2, '0');
-/** The day that a time belongs to here, as a date field wants it; `to` names the first moment after its day. */
-function dayOf(iso, isEnd) {
-  if (!iso) return '';
-  const at = new Date(Date.parse(iso) - (isEnd ? 1 : 0));
-  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
-}
-/** The first moment of a day here, or after it. */
-function timeOf(day, isEnd) {
-  const [year, month, date] = day.split('-').map(Number);
-  return year ? new Date(year, month - 1, date + (isEnd ? 1 : 0)).toISOString() : '';
-}
 
 function bindHistory({ go, view }) {
   for (const outcome of [...OUTCOMES, 'failed']) {

@@ -52,7 +52,7 @@ export function showGate(kind, { session, local, fault, use }) {
   gate.replaceChildren(h('div', { class: 'gate-card' },
     h('h2', {}, title), h('p', {}, words(session)),
     local && kind !== 'forbidden' ? h('p', { class: 'muted' }, 'This is a local development stack: the address it printed when it started signs you in.') : '',
-    kind === 'forbidden' && isAdmin(session) ? h('p', {}, h('a', { href: '#rules', id: 'gate-rules' }, 'Go to the rules'), ', which are for administrators.') : '',
+    kind === 'forbidden' && isAdmin(session) ? h('p', {}, h('a', { href: '#rules', id: 'gate-rules' }, 'Go to the rules'), ' or ', h('a', { href: '#report', id: 'gate-report' }, 'to the report'), ', which are for administrators.') : '',
     h('div', { class: 'ways-in' }, nodes),
     canDigest ? '' : h('p', { class: 'caution', role: 'note' },
       'This page came over plain http. Here the browser cannot check what you approve, so approving will be held back, and your token can be read on its way. Open the page over https.'),

@@ -95,6 +95,12 @@ export function afterDecision(items, id) {
 /** The same of a whole decision: an approval of another action than the asked one says so. */
 export const decisionWords = ({ outcome, cause, edited }) => `${outcomeWords(outcome, cause)}${edited && outcome === 'approved' ? ' with changes' : ''}`;
 
+/** The same as what an operator is told who has just made it. */
+export const doneWords = (decision) => { const words = decision.cause === 'operator' ? decisionWords(decision) : decision.outcome; return words[0].toUpperCase() + words.slice(1); };
+
+/** What did not happen, by the answer that was sent. */
+export const NOT_DONE = { approve: 'Not approved:', edit: 'Not approved:', respond: 'Not answered:', reject: 'Not rejected:' };
+
 /** Outcome and cause in words that never present a timeout as a person's "no". */
 export function outcomeWords(outcome, cause) {
   if (cause === 'timeout') return outcome === 'approved' ? 'approved by timeout' : outcome === 'rejected' ? 'timed out' : `${outcome} by timeout`;

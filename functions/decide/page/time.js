@@ -69,6 +69,19 @@ export function exact(iso) {
   return t.toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' }) + ` (${t.toISOString()})`;
 }
 
+const two = (n) => String(n).padStart(2, '0');
+/** The day that a time belongs to here, as a date field wants it; `to` names the first moment after its day. */
+export function dayOf(iso, isEnd) {
+  if (!iso) return '';
+  const at = new Date(Date.parse(iso) - (isEnd ? 1 : 0));
+  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+}
+/** The first moment of a day here, or after it. */
+export function timeOf(day, isEnd) {
+  const [year, month, date] = day.split('-').map(Number);
+  return year ? new Date(year, month - 1, date + (isEnd ? 1 : 0)).toISOString() : '';
+}
+
 /** <time> that `tick` keeps true: relative in the text, exact on hover. */
 export function timeNode(iso) {
   const el = document.createElement('time');

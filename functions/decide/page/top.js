@@ -12,14 +12,16 @@ const clock = (ms) => new Date(ms).toLocaleTimeString();
 
 const views = () => byId('tabs').querySelectorAll('[data-status]');
 
-/** `inRules`: the rules are looked at; `mayRule`: this person may. */
-export function drawTop({ session, counts, view }, { retry, renew, inRules, mayRule }) {
+/** `area`: rules or report where it is looked at; `mayRule`: this person may look at them. */
+export function drawTop({ session, counts, view }, { retry, renew, area, mayRule }) {
   setText(byId('operator'), session?.name ?? '');
   setText(byId('pending-count'), counts ? atLeast(counts.pending, counts) : '');
-  byId('rules-tab').hidden = !mayRule;
-  setAttr(byId('rules-tab'), 'aria-current', inRules ? 'page' : null);
+  for (const name of ['rules', 'report']) {
+    byId(`${name}-tab`).hidden = !mayRule;
+    setAttr(byId(`${name}-tab`), 'aria-current', area === name ? 'page' : null);
+  }
   for (const tab of views()) {
-    setAttr(tab, 'aria-current', !inRules && tab.dataset.status === view.status ? 'page' : null);
+    setAttr(tab, 'aria-current', !area && tab.dataset.status === view.status ? 'page' : null);
     setAttr(tab, 'href', viewUrl(forTab(view, tab.dataset.status)));
   }
   const { lost, why, lastGood } = connection;

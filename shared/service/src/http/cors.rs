@@ -1,6 +1,6 @@
 //! Which pages on other origins may read answers (the Fetch standard, "CORS protocol").
 //!
-//! The operator page may be served from elsewhere; it needs the operators' routes and those of rules. Tokens travel in a
+//! The operator page may be served from elsewhere; it needs the operators' routes, those of rules, and the report. Tokens travel in a
 //! header that the page sets itself, never in a cookie, so credentials stay off.
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, header, request};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 /// The operators' routes, and of the administrators' those that the page calls.
-const PATHS: [&str; 2] = ["/v1/hitl/", "/v1/admin/rules"];
+const PATHS: [&str; 3] = ["/v1/hitl/", "/v1/admin/rules", "/v1/admin/reports/"];
 /// How long a browser may remember the answer to its question before the request; no browser takes longer.
 const MAX_AGE: Duration = Duration::from_hours(2);
 
