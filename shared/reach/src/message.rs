@@ -226,10 +226,12 @@ fn in_words(left: TimeDelta) -> String {
 /// A text of an agent's in which no program finds a link, a mention or another direction of writing.
 ///
 /// Programs that show messages make links of `scheme://`, of names with dots in them and of addresses of mail. So a space
-/// comes after each `:` before `//`, and after each dot between a letter or digit and a letter.
+/// comes after each `:` before `//`, and after each dot that stands between a character and a letter: names have emoji and
+/// combining marks in them, too.
 #[must_use]
 pub fn without_links(text: &str) -> String {
-    const DOTS: [char; 4] = ['.', '\u{3002}', '\u{ff0e}', '\u{ff61}'];
+    // All of them are a dot in a name (Unicode Technical Standard 46).
+    const DOTS: [char; 6] = ['.', '\u{2024}', '\u{3002}', '\u{fe52}', '\u{ff0e}', '\u{ff61}'];
     let visible: Vec<char> = text.chars().filter(|character| !is_invisible(*character)).collect();
     let mut broken = String::with_capacity(visible.len() + 8);
     for (index, &character) in visible.iter().enumerate() {
@@ -237,7 +239,7 @@ pub fn without_links(text: &str) -> String {
         let before = index.checked_sub(1).map(|before| visible[before]);
         let (next, after) = (visible.get(index + 1).copied(), visible.get(index + 2).copied());
         let is_dot = DOTS.contains(&character)
-            && before.is_some_and(char::is_alphanumeric)
+            && before.is_some_and(|before| !before.is_whitespace())
             && next.is_some_and(char::is_alphabetic);
         let is_scheme = character == ':' && next == Some('/') && after == Some('/');
         let is_mention = matches!(character, '@' | '<') && next.is_some_and(|next| !next.is_whitespace());
@@ -248,13 +250,17 @@ pub fn without_links(text: &str) -> String {
     broken
 }
 
-/// What is not seen and changes how the rest reads: directions, joiners, separators of lines.
+/// What is not seen and changes how the rest reads: directions, separators of lines, and whatever a name is the same with
+/// and without (Unicode, `Default_Ignorable_Code_Point`).
 fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+                | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
         )
 }
 
@@ -275,6 +281,16 @@ mod tests {
             ("\u{202e}txt.exe", "txt. exe"),
             ("Version 2.0 is out. Deploy?", "Version 2.0 is out. Deploy?"),
             ("1.a", "1. a"),
+            // What a name ignores, what it counts as a dot, and what is no letter and still part of one.
+            ("evil\u{34f}.example", "evil. example"),
+            ("evil.\u{fe0f}example", "evil. example"),
+            ("evil\u{e0100}.\u{3164}example", "evil. example"),
+            ("evil\u{fe52}example\u{2024}com", "evil\u{fe52} example\u{2024} com"),
+            ("cafe\u{301}.example", "cafe\u{301}. example"),
+            ("i\u{2764}.example", "i\u{2764}. example"),
+            ("evil-.example", "evil-. example"),
+            ("Read .env, then ../notes", "Read .env, then ../notes"),
+            ("Refund\r\nBcc: all@evil.example", "RefundBcc: all@ evil. example"),
         ] {
             assert_eq!(without_links(title), told);
         }
