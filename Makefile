@@ -51,6 +51,12 @@ test-mcp: ## Prove the MCP gateway with clients and servers of the official SDKs
 	@local/setup test
 	tests/with-stack tests/mcp/run
 
+.PHONY: conformance
+conformance: ## Play the table of frameworks and situations (ROW='langgraph crash', RECORD=1); half an hour
+	@local/setup test
+	tests/conformance/install
+	RECORD=$(RECORD) tests/with-stack tests/conformance/run $(ROW)
+
 .PHONY: quick
 quick: ## Prove the core in minutes: the Rust workspace without the simulator, and the contract's handoff
 	@local/setup test
@@ -93,6 +99,7 @@ check: check-tools ## Format, lints, dependencies, statements, what is generated
 	python3 tests/documents/test_agents.py --quiet
 	python3 tests/documents/check.py
 	python3 tests/documents/observe.py --names
+	python3 tests/conformance/test_table.py --quiet
 	@if [ -n "$$(git status --porcelain)" ]; then echo 'the tree is not clean:'; git status --short; exit 1; fi
 
 .PHONY: check-tools
