@@ -47,6 +47,7 @@ WITH timed AS MATERIALIZED (
                 UNNEST($19::integer[]) AS asked_permit_seconds, UNNEST($21::text[]) AS protocol,
                 UNNEST($22::bigint[]) AS respond_within_seconds
         ) i
+        OFFSET 0
     ) i
     -- By the version of the rules that stands, or not at all: who was behind starts again.
     JOIN active_keys k ON k.key_id = i.key_id AND k.agent_id = i.agent_id
