@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use relaytrace_domain::{Error, Notice, Priority, Result, Status};
+use relaytrace_domain::{Error, Notice, Priority, Result, Status, TenantId};
 use relaytrace_reach::{
     About, Failed, Handling, Message, PushSecrets, Resolved, Subscription, Target, channel_place, channel_target,
     instance_place, push_place,
 };
 use relaytrace_service::AppState;
-use relaytrace_store::{ListenerKind, Notification, RESOLVED, Then, Tried};
+use relaytrace_store::{ListenerKind, Notification, RESOLVED, Then, Tried, Turn};
 use serde_json::Value;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::NotifyReport;
@@ -24,6 +25,12 @@ const RESTORED: i64 = 10;
 const UNDER_WAY: usize = 64;
 /// Of these to one listener: one that does not answer leaves room for others.
 const OF_EACH: usize = 8;
+/// A tenant that has so many takes no more: many that do not answer leave room for other tenants.
+const OF_TENANT: usize = 32;
+/// Tries that one statement takes at the most.
+const AT_ONCE: usize = 16;
+/// Pause between two looks for browsers whose owners have not been seen for long.
+const END_EVERY: Duration = Duration::from_secs(60);
 /// How long others leave a try alone. Longer than any try takes.
 const LEASE_SECONDS: f64 = 60.0;
 /// From then on a message is not tried again, but a dead letter.
@@ -37,15 +44,27 @@ pub struct Teller {
     /// Events that the next statement deals out.
     batch: i64,
     under_way: JoinSet<Tried>,
-    /// How many of them each listener has.
-    busy: HashMap<Uuid, usize>,
+    /// How many of them each listener has, and whose it is.
+    busy: HashMap<Uuid, (TenantId, usize)>,
+    /// The listener whose turn was last.
+    after: Uuid,
     ended: Vec<Tried>,
+    /// When browsers of people who were not seen for long are ended next.
+    end_at: Instant,
 }
 
 impl Teller {
     /// Nothing is under way.
     pub fn new(state: AppState) -> Self {
-        Self { state, batch: DEALT, under_way: JoinSet::new(), busy: HashMap::new(), ended: Vec::new() }
+        Self {
+            state,
+            batch: DEALT,
+            under_way: JoinSet::new(),
+            busy: HashMap::new(),
+            after: Uuid::nil(),
+            ended: Vec::new(),
+            end_at: Instant::now(),
+        }
     }
 
     /// Notes what has ended, deals events out, and takes what is due where it may: what it did, and whether something is
@@ -81,6 +100,10 @@ impl Teller {
     /// How many events it dealt out, and whether fewer are to be tried at once: the database had no time for so many. What
     /// was dealt out before is told all the same.
     async fn deal_out(&mut self) -> Result<(u64, bool)> {
+        if Instant::now() >= self.end_at {
+            self.state.store.end_browsers().await?;
+            self.end_at = Instant::now() + END_EVERY;
+        }
         match self.state.store.deal_out(self.batch).await {
             Ok(dealt_out) => {
                 self.batch = (self.batch + RESTORED).min(DEALT);
@@ -99,10 +122,10 @@ impl Teller {
     fn note(&mut self, joined: std::result::Result<Tried, tokio::task::JoinError>) {
         match joined {
             Ok(tried) => {
-                if let Some(count) = self.busy.get_mut(&tried.listener_id) {
+                if let Some((_, count)) = self.busy.get_mut(&tried.listener_id) {
                     *count -= 1;
                 }
-                self.busy.retain(|_, count| *count > 0);
+                self.busy.retain(|_, (_, count)| *count > 0);
                 self.ended.push(tried);
             }
             // Its lease ends, and it is tried again.
@@ -128,20 +151,44 @@ impl Teller {
 
     /// Takes what is due, as far as there is room.
     async fn take(&mut self) -> Result<usize> {
-        let room = UNDER_WAY.saturating_sub(self.under_way.len());
-        if room == 0 {
-            return Ok(0);
+        let mut count = 0;
+        loop {
+            let room = UNDER_WAY.saturating_sub(self.under_way.len()).min(AT_ONCE);
+            if room == 0 {
+                return Ok(count);
+            }
+            let taken = self.take_some(room).await?;
+            count += taken;
+            if taken < room {
+                return Ok(count);
+            }
         }
-        let full = |(listener, count): (&Uuid, &usize)| (*count > 0).then_some(*listener);
-        let busy: Vec<_> = self.busy.iter().filter_map(full).collect();
+    }
+
+    async fn take_some(&mut self, room: usize) -> Result<usize> {
+        let turn = self.turn();
         let (room, of_each) = (i64::try_from(room).unwrap_or(1), i64::try_from(OF_EACH).unwrap_or(1));
-        let taken = self.state.store.claim_notifications(room, of_each, LEASE_SECONDS, &busy).await?;
+        let taken = self.state.store.claim_notifications(room, of_each, LEASE_SECONDS, &turn).await?;
+        // The furthest from the one before, round the end.
+        let turns = taken.iter().map(|notification| notification.listener_id);
+        self.after = turns.max_by_key(|id| (*id <= turn.after, *id)).unwrap_or(turn.after);
         let count = taken.len();
         for notification in taken {
-            *self.busy.entry(notification.listener_id).or_default() += 1;
+            let whose = || (notification.tenant_id.clone(), 0);
+            self.busy.entry(notification.listener_id).or_insert_with(whose).1 += 1;
             self.under_way.spawn(attempt(self.state.clone(), notification));
         }
         Ok(count)
+    }
+
+    fn turn(&self) -> Turn {
+        let mut of_tenants: HashMap<&TenantId, usize> = HashMap::new();
+        for (tenant, count) in self.busy.values() {
+            *of_tenants.entry(tenant).or_default() += count;
+        }
+        let full = of_tenants.into_iter().filter(|(_, count)| *count >= OF_TENANT);
+        let full = full.map(|(tenant, _)| tenant.to_string()).collect();
+        Turn { after: self.after, busy: self.busy.keys().copied().collect(), full }
     }
 }
 

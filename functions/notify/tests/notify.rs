@@ -3,7 +3,7 @@
 mod support;
 
 use axum::http::StatusCode;
-use relaytrace_store::MIGRATOR;
+use relaytrace_store::{MIGRATOR, Turn};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use support::{Receiver, admin_of, app, publish_all, rows, tell_all, webhook};
@@ -202,6 +202,40 @@ async fn a_removed_channel_is_told_nothing_any_more(owner: PgPool) {
     assert_eq!(receiver.received().len(), 0);
     let sealed: Option<Vec<u8>> = sqlx::query_scalar("SELECT sealed FROM listeners").fetch_one(&owner).await.unwrap();
     assert_eq!(sealed, None);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn listeners_take_turns_whatever_waits_for_each_of_them(owner: PgPool) {
+    const CHANNELS: usize = 12;
+    let app = app(&owner);
+    let agent = app.agent("billing").await;
+    for number in 0..CHANNELS {
+        webhook(&app, &format!("ops-{number}"), "http://127.0.0.1:9/never", &json!({})).await;
+    }
+    for number in 0..20 {
+        app.submit(&agent, &format!("key-{number}")).await;
+    }
+    publish_all(&app).await;
+    app.state.store.deal_out(500).await.unwrap();
+    // Nothing is ever told: more is due of each than one statement takes of all.
+    let mut turn = Turn::default();
+    let mut turns = Vec::new();
+    for _ in 0..CHANNELS {
+        let taken = app.state.store.claim_notifications(8, 8, 60.0, &turn).await.unwrap();
+        assert_eq!(taken.len(), 8);
+        turn.after = taken[0].listener_id;
+        turns.push(turn.after);
+    }
+    let mut each = turns.clone();
+    each.sort_unstable();
+    each.dedup();
+    assert_eq!(each.len(), CHANNELS, "each once: {turns:?}");
+    // Those that have enough under way, and whole tenants that have, are left out.
+    turn.busy = each[1..].to_vec();
+    let taken = app.state.store.claim_notifications(64, 8, 60.0, &turn).await.unwrap();
+    assert!(!taken.is_empty() && taken.iter().all(|notification| notification.listener_id == each[0]));
+    let full = Turn { full: vec!["default".to_owned()], ..Turn::default() };
+    assert!(app.state.store.claim_notifications(64, 8, 60.0, &full).await.unwrap().is_empty());
 }
 
 /// Ten thousand messages, a receiver that takes every other one, and two notifiers.

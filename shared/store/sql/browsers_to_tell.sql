@@ -1,6 +1,7 @@
 /* relaytrace: browsers_to_tell */
 -- Which browsers are told of these events: of people who may act on the request now, themselves or for somebody, whom we
--- know well enough: seen within 14 days, not blocked. What is over is told to nobody.
+-- know well enough: seen within 14 days, not blocked. What is over is told to nobody. Of a tenant's browsers only those of
+-- these people are looked at.
 --
 -- $1 now (null: the database's clock)
 -- Arrays, one element for each event: $2 request_id, $3 seq, $4 kind
@@ -10,26 +11,30 @@ WITH asked AS MATERIALIZED (
         dense_rank() OVER (ORDER BY r.tenant_id, r.assigned_groups, r.assigned_operators) AS assignment
     FROM UNNEST($2::uuid[], $3::integer[], $4::text[]) AS q (request_id, seq, kind)
     JOIN hitl_requests r ON r.request_id = q.request_id AND r.status = 'pending'
-), wanted AS MATERIALIZED (
-    SELECT l.listener_id, l.operator_id, a.request_id, a.seq, a.kind, a.assignment
-    FROM asked a
-    JOIN listeners l ON l.tenant_id = a.tenant_id AND l.kind = 'browser' AND l.removed_at IS NULL
-        AND a.kind = ANY (l.event_kinds)
-    WHERE (l.matching -> 'priorities' IS NULL OR l.matching -> 'priorities' ? ('P' || a.priority))
-        AND (l.matching -> 'groups' IS NULL OR EXISTS (
-            SELECT FROM unnest(a.assigned_groups) AS g (name) WHERE l.matching -> 'groups' ? g.name
-        ))
+), owners AS MATERIALIZED (
+    SELECT o.tenant_id, o.operator_id, o.groups FROM operators o
+    WHERE o.tenant_id IN (SELECT tenant_id FROM asked)
+        AND o.status = 'active' AND o.seen_at > at_or_now($1) - interval '14 days'
+        AND EXISTS (
+            SELECT FROM listeners l
+            WHERE l.tenant_id = o.tenant_id AND l.operator_id = o.operator_id AND l.removed_at IS NULL
+        )
 ), people AS MATERIALIZED (
     -- The dear question, once for each person and assignment, whatever their browsers, events and requests are.
-    SELECT w.assignment, w.operator_id
-    FROM (SELECT DISTINCT assignment, operator_id FROM wanted) w
-    JOIN (SELECT DISTINCT assignment, tenant_id, assigned_groups, assigned_operators FROM asked) a USING (assignment)
-    JOIN operators o ON o.tenant_id = a.tenant_id AND o.operator_id = w.operator_id
-        AND o.status = 'active' AND o.seen_at > at_or_now($1) - interval '14 days'
+    SELECT a.assignment, o.tenant_id, o.operator_id
+    FROM (SELECT DISTINCT assignment, tenant_id, assigned_groups, assigned_operators FROM asked) a
+    JOIN owners o USING (tenant_id)
     WHERE may_act_on(
         a.tenant_id, a.assigned_groups, a.assigned_operators,
         jsonb_build_object('id', o.operator_id, 'groups', o.groups), at_or_now($1)
     )
 )
-SELECT w.listener_id, w.request_id AS "request_id!: RequestId", w.seq AS "seq!", w.kind AS "kind!"
-FROM wanted w JOIN people p USING (assignment, operator_id)
+SELECT l.listener_id, a.request_id AS "request_id!: RequestId", a.seq AS "seq!", a.kind AS "kind!"
+FROM people p
+JOIN asked a USING (assignment)
+JOIN listeners l ON l.tenant_id = p.tenant_id AND l.operator_id = p.operator_id AND l.kind = 'browser'
+    AND l.removed_at IS NULL AND a.kind = ANY (l.event_kinds)
+WHERE (l.matching -> 'priorities' IS NULL OR l.matching -> 'priorities' ? ('P' || a.priority))
+    AND (l.matching -> 'groups' IS NULL OR EXISTS (
+        SELECT FROM unnest(a.assigned_groups) AS g (name) WHERE l.matching -> 'groups' ? g.name
+    ))

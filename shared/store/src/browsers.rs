@@ -144,13 +144,18 @@ impl Database {
         standing.map(drop).ok_or(Error::NotFound)
     }
 
-    /// The browsers that are told of these events (request, entry, kind). Those whose owners were not seen for 14 days end.
+    /// Ends the push subscriptions whose owners were not seen for 14 days.
+    pub async fn end_browsers(&self) -> Result<()> {
+        self.execute(|| sqlx::query_file!("sql/end_browsers.sql", self.clock().for_database())).await?;
+        Ok(())
+    }
+
+    /// The browsers that are told of these events (request, entry, kind).
     pub(crate) async fn browsers_to_tell(&self, events: &[(RequestId, i32, &str)]) -> Result<Vec<BrowserTold>> {
         let asked: Vec<_> = events.iter().filter(|(_, _, kind)| TOLD.contains(kind)).collect();
         if asked.is_empty() {
             return Ok(Vec::new());
         }
-        self.execute(|| sqlx::query_file!("sql/end_browsers.sql", self.clock().for_database())).await?;
         let ids: Vec<_> = asked.iter().map(|(id, _, _)| id.0).collect();
         let seqs: Vec<_> = asked.iter().map(|(_, seq, _)| *seq).collect();
         let kinds: Vec<_> = asked.iter().map(|(_, _, kind)| (*kind).to_owned()).collect();

@@ -90,7 +90,7 @@ pub use instances::{InstanceRecord, NewInstance, Provisioned};
 pub use leases::OnItsWay;
 pub use listeners::{ChannelRecord, NewChannel, PushRecord};
 pub use measures::{CALL_SECONDS, Histogram, Measures, Seen};
-pub use notifications::{ListenerKind, Notification, RESOLVED, Then, Tried};
+pub use notifications::{ListenerKind, Notification, RESOLVED, Then, Tried, Turn};
 pub use operators::{OperatorPage, OperatorRecord, OperatorSeen};
 pub use outbox::{FOR_POLLS, OutboxEvent};
 pub use own_requests::{PendingPage, PendingPosition};

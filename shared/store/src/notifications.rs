@@ -93,6 +93,17 @@ impl Notification {
     }
 }
 
+/// Whose turn it is.
+#[derive(Clone, Debug, Default)]
+pub struct Turn {
+    /// The listener whose turn was last.
+    pub after: Uuid,
+    /// Listeners that have enough under way.
+    pub busy: Vec<Uuid>,
+    /// Tenants that have enough under way.
+    pub full: Vec<String>,
+}
+
 /// What became of a try.
 #[derive(Clone, Debug)]
 pub struct Tried {
@@ -244,14 +255,14 @@ impl Database {
         Ok(events.len() as u64)
     }
 
-    /// Takes up to `limit` notifications that are due, of each listener at most `of_each`, for `lease_seconds`; none of
-    /// those listeners in `busy`.
+    /// Takes up to `limit` notifications that are due, of each listener at most `of_each`, for `lease_seconds`. Listeners
+    /// have their turns in the order of their ids, from the one after `turn.after` on.
     pub async fn claim_notifications(
         &self,
         limit: i64,
         of_each: i64,
         lease_seconds: f64,
-        busy: &[Uuid],
+        turn: &Turn,
     ) -> Result<Vec<Notification>> {
         self.all(|| {
             sqlx::query_file_as!(
@@ -261,7 +272,9 @@ impl Database {
                 limit,
                 of_each,
                 lease_seconds,
-                busy,
+                &turn.busy,
+                turn.after,
+                &turn.full,
             )
         })
         .await
