@@ -13,6 +13,7 @@ mod lambda;
 mod load;
 mod permits;
 mod proxy;
+mod receivers;
 mod registry;
 mod rules;
 pub mod scene;

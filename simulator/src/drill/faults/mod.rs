@@ -15,6 +15,7 @@ mod nats_outage;
 mod postgres_restarts;
 mod publisher_killed;
 mod silent_issuer;
+mod told_in_time;
 mod wiped_stream;
 
 use super::registry::Drill;
@@ -80,6 +81,16 @@ pub const DRILLS: &[Drill] = &[
         full: 120,
         short: 5,
         run: |scene| Box::pin(nats_outage::run(scene)),
+    },
+    Drill {
+        name: "told-in-time",
+        promise: "People are told by webhook, mail and push service, in the median within a second of the 201; without NATS \
+                  within one sweep.",
+        does: "Submits with a receiver of each kind, then kills NATS, submits as much again, and sweeps once.",
+        unit: "requests each",
+        full: 200,
+        short: 8,
+        run: |scene| Box::pin(told_in_time::run(scene)),
     },
     Drill {
         name: "wiped-stream",
