@@ -12,10 +12,11 @@ use opentelemetry::trace::{
     Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags, TraceId,
     TraceState, Tracer as _, TracerProvider as _,
 };
-use opentelemetry::{Context, KeyValue};
+use opentelemetry::{Context, Key, KeyValue};
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::resource::{EnvResourceDetector, ResourceDetector as _};
 use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, Span};
 use relaytrace_domain::Error;
 use tokio::runtime::Handle;
@@ -29,6 +30,8 @@ use crate::telemetry::{Parent, TraceContext};
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest that stopping waits for the last spans to be taken.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// The attribute of a resource that names its service.
+const SERVICE_NAME: Key = Key::from_static_str("service.name");
 
 /// Where spans go, and which (`OTEL_*`).
 #[derive(Clone, Debug, PartialEq)]
@@ -159,17 +162,22 @@ fn exporting(settings: &TraceSettings) -> anyhow::Result<Exporting> {
         .build()?;
     let of_share = Sampler::TraceIdRatioBased(settings.share);
     let sampler = if settings.follows_caller { Sampler::ParentBased(Box::new(of_share)) } else { of_share };
-    // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say more.
-    let named = std::env::var_os("OTEL_SERVICE_NAME").is_some_and(|name| !name.is_empty());
-    let resource = Resource::builder();
-    let resource = if named { resource } else { resource.with_service_name("relaytrace") };
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter)
         .with_sampler(sampler)
-        .with_resource(resource.build())
+        .with_resource(resource())
         .build();
     let tracer = provider.tracer("relaytrace");
     Ok(Exporting { provider, tracer })
+}
+
+/// Whose spans they are. `OTEL_SERVICE_NAME` names the service, else `service.name` of `OTEL_RESOURCE_ATTRIBUTES`
+/// (OpenTelemetry, "General SDK Configuration"; the SDK has the two the other way round).
+fn resource() -> Resource {
+    let own = std::env::var("OTEL_SERVICE_NAME").ok().filter(|name| !name.is_empty());
+    let of_attributes = || EnvResourceDetector::new().detect().get(&SERVICE_NAME).map(|name| name.to_string());
+    let name = own.or_else(of_attributes).filter(|name| !name.is_empty()).unwrap_or_else(|| "relaytrace".to_owned());
+    Resource::builder().with_service_name(name).build()
 }
 
 /// Posts for a thread that is not of the runtime.
@@ -189,5 +197,37 @@ impl HttpClient for Posting {
             Ok::<_, HttpError>(Response::builder().status(status).body(response.bytes().await?)?)
         };
         self.runtime.spawn(posting).await?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What another process of this test has to find: the environment is the whole process's.
+    const EXPECTED: &str = "EXPECTED_SERVICE_NAME";
+
+    #[test]
+    fn a_service_is_named_by_its_own_variable_then_by_its_attributes() {
+        let attribute = |name: &str| resource().get(&Key::new(name.to_owned())).map(|value| value.to_string());
+        if let Ok(expected) = std::env::var(EXPECTED) {
+            assert_eq!(attribute("service.name"), Some(expected));
+            assert_eq!(attribute("team").as_deref(), Some("ops"));
+            return;
+        }
+        for (name, attributes, expected) in [
+            ("", "team=ops", "relaytrace"),
+            ("", "service.name=,team=ops", "relaytrace"),
+            ("", "service.name=approvals,team=ops", "approvals"),
+            ("relay-eu", "team=ops", "relay-eu"),
+            ("relay-eu", "service.name=approvals,team=ops", "relay-eu"),
+        ] {
+            let output = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "traces::tests::a_service_is_named_by_its_own_variable_then_by_its_attributes"])
+                .envs([("OTEL_SERVICE_NAME", name), ("OTEL_RESOURCE_ATTRIBUTES", attributes), (EXPECTED, expected)])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{name:?} {attributes:?}: {}", String::from_utf8_lossy(&output.stdout));
+        }
     }
 }
