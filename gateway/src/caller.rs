@@ -97,11 +97,13 @@ struct Limits {
 /// program says so.
 const DEFAULT: Limits = Limits { name: "", silent: 45, with_progress: 45 };
 
-/// Clients that are known to wait longer. Where these figures come from is said in docs/guides/mcp.md, "How long a call is
+/// Clients that are known to wait otherwise. Where these figures come from is said in docs/guides/mcp.md, "How long a call is
 /// held".
-const LIMITS: [Limits; 2] = [
+const LIMITS: [Limits; 3] = [
     // 300 s without a sign of life; progress is one.
     Limits { name: "claude-code", silent: 270, with_progress: 1_740 },
+    // 30 s, which each sign of progress begins anew.
+    Limits { name: "opencode", silent: 20, with_progress: 1_740 },
     // What the Python SDK calls itself: its client waits without a limit unless its program sets one.
     Limits { name: "mcp", silent: 270, with_progress: 1_740 },
 ];

@@ -47,8 +47,10 @@ async function carryOut(order) {
       return tasks.cancelTask(order.task);
     case "list":
       return tasks.listTasks();
-    case "call":
-      return client.callTool(call, undefined, order.options);
+    case "call": {
+      const { progress, ...options } = order.options ?? {};
+      return client.callTool(call, undefined, { ...options, onprogress: progress ? () => {} : undefined });
+    }
     case "server":
       return client.getServerCapabilities();
     case "tools":
