@@ -33,10 +33,17 @@ def told(played: Played, *texts: str) -> None:
         needs(any(text in one for one in played.told), f"The model is not told {text!r}, but {played.told}.")
 
 
+def on_record(scene: Scene, execution: str) -> None:
+    """Where there is a relay, it knows how the one approved call ended."""
+    found = [] if scene.is_own else [one for one in map(scene.people.execution, scene.requests()) if one not in (None, "none")]
+    needs(scene.is_own or found == [execution], f"The relay has {found} on record.")
+
+
 def approve(scene: Scene) -> None:
     played = scene.answered(answers={"12.40": APPROVE})
     ran(scene, "12.40")
     told(played, "refunded 12.40")
+    on_record(scene, "succeeded")
 
 
 def reject(scene: Scene) -> None:
@@ -98,6 +105,7 @@ def crash(scene: Scene) -> None:
     ran(scene, "12.40")
     scene.resume()
     ran(scene, "12.40")
+    on_record(scene, "consumed")
 
 
 def process(scene: Scene) -> None:

@@ -68,14 +68,14 @@ ROWS = (
 )  # fmt: skip
 
 COLUMNS = (
-    Column("approve", "approve", "The call runs once, with its own arguments, and the model has its result."),
+    Column("approve", "approve", "The call runs once, with its own arguments, and the model has its result; with a relay, its success is on record."),
     Column("reject", "reject with reason", "Nothing runs, and the model is told the person's reason."),
     Column("edit", "edit", "A person changes the arguments: the changed call runs once, and nothing else."),
     Column("respond", "respond", "A person answers in place of the call: nothing runs, and the model has the answer."),
     Column("timeout", "time out", "Nobody answers by the deadline: nothing runs, and the model is told that, not that a person said no."),
     Column("parallel", "parallel calls, one rejected", "Of three calls of one turn the second is rejected: the others run once each, and the model has three results, each with its own call."),
     Column("nested", "nested agent", "An agent that is another agent's tool calls the guarded tool: its approved call runs once, and the outer run ends."),
-    Column("crash", "crash between approval and end of run", "`kill -9` as the approved tool has begun. The agent is started again and goes on: the tool is not run a second time."),
+    Column("crash", "crash between approval and end of run", "`kill -9` as the approved tool has begun. The agent is started again and goes on: the tool is not run a second time. With a relay, its record says used, and not how it ended."),
     Column("process", "resume in another process", "The process ends while a person thinks. Another one goes on and runs the approved call once."),
     Column("day8", "resume on day 8", "The same, with 8 days in between: the same question is approved, and runs once."),
     Column("down", "relay down", "Nothing runs, and the model is told that no decision could be had."),
