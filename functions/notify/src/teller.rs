@@ -30,7 +30,7 @@ const OF_TENANT: usize = 32;
 /// Tries that one statement takes at the most.
 const AT_ONCE: usize = 16;
 /// Pause between two looks for browsers whose owners have not been seen for long.
-const END_EVERY: Duration = Duration::from_secs(60);
+const END_EVERY: Duration = Duration::from_mins(1);
 /// How long others leave a try alone. Longer than any try takes.
 const LEASE_SECONDS: f64 = 60.0;
 /// From then on a message is not tried again, but a dead letter.
