@@ -8,10 +8,13 @@ use std::collections::{HashMap, VecDeque};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::lines::LONGEST;
 use crate::message::{Kind, Members, kind, lost, quoted};
 
 /// Most messages that are kept for a client that has no stream open.
 const MOST_KEPT: usize = 256;
+/// Most bytes of them: the longest message has room, and the oldest go first.
+const MOST_KEPT_BYTES: usize = LONGEST;
 /// Names the request that a notification belongs to (MCP 2026-07-28, "Subscriptions").
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
@@ -169,10 +172,11 @@ impl Routes {
             Some(post) if !self.is_shared || self.posts.len() == 1 => Some((post.to.clone(), text)),
             _ if self.is_shared => None,
             _ => {
-                if self.kept.len() == MOST_KEPT {
-                    self.kept.pop_front();
-                }
                 self.kept.push_back(text);
+                let mut bytes: usize = self.kept.iter().map(String::len).sum();
+                while self.kept.len() > MOST_KEPT || bytes > MOST_KEPT_BYTES {
+                    bytes -= self.kept.pop_front().map_or(bytes, |oldest| oldest.len());
+                }
                 None
             }
         }
@@ -232,6 +236,19 @@ mod tests {
         assert!(stream.try_recv().is_ok());
         assert!(routes.way(format!(r#"{{"id":{second},"result":{{}}}}"#)).is_none());
         assert!(routes.leave(&first) && routes.is_idle());
+    }
+
+    #[test]
+    fn what_is_kept_for_a_stream_has_a_limit_in_bytes() {
+        let mut routes = Routes::default();
+        for number in 0..3 {
+            let long = "x".repeat(MOST_KEPT_BYTES / 2);
+            routes.deliver(format!(r#"{{"method":"notifications/message","params":{{"n":{number},"x":"{long}"}}}}"#));
+        }
+        assert_eq!(routes.kept.len(), 1);
+        routes.deliver(r#"{"method":"notifications/message"}"#.to_owned());
+        assert!(routes.kept.iter().map(String::len).sum::<usize>() <= MOST_KEPT_BYTES);
+        assert_eq!(routes.kept.len(), 2);
     }
 
     #[test]
