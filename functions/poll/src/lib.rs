@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use http::HeaderMap;
 use relaytrace_domain::{AgentId, Faults, RequestId, Result, Timestamp};
 use relaytrace_service::auth::{Agent, Ask};
 use relaytrace_service::events::WaitsFor;
-use relaytrace_service::http::{DecisionView, Problem, Query, Routes, clamped, parse_list};
+use relaytrace_service::http::{DecisionView, PreferredWait, Problem, Query, Routes, clamped, parse_list};
 use relaytrace_service::wait::{At, Look, Looking, wait_seconds};
 use relaytrace_service::{AppState, DatabaseAuthority};
 use relaytrace_store::{Caller, Delivered, LeaseOrder, Leased};
@@ -56,10 +55,10 @@ struct Asked {
 }
 
 impl PollQuery {
-    fn parse(self, headers: &HeaderMap) -> Result<Asked> {
+    fn parse(self, preferred: PreferredWait) -> Result<Asked> {
         const MOST_REQUESTS: usize = 100;
         let mut faults = Faults::default();
-        let wait_seconds = wait_seconds(&mut faults, self.wait_seconds, headers);
+        let wait_seconds = wait_seconds(&mut faults, self.wait_seconds, preferred);
         let limit = clamped(&mut faults, "limit", self.limit.as_deref(), 10, 1, 100);
         let request_ids = parse_list(&mut faults, "request_id", &self.request_id);
         if request_ids.len() > MOST_REQUESTS {
@@ -101,10 +100,10 @@ struct Polled {
 async fn poll(
     Agent(caller, _): Agent<Ask>,
     State(state): State<AppState>,
-    headers: HeaderMap,
+    preferred: PreferredWait,
     Query(query): Query<PollQuery>,
 ) -> Result<Json<Polled>> {
-    let asked = query.parse(&headers)?;
+    let asked = query.parse(preferred)?;
     let wait_seconds = asked.wait_seconds.min(state.store.rules().max_wait_seconds);
     let leased = lease_or_wait(&state, &caller, &asked, Duration::from_secs(wait_seconds)).await?;
     let (leased, decisions) = leased;

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use http::HeaderMap;
 use relaytrace_domain::{AgentId, ClientRequestKey, Faults, GroupKey, Priority, RequestId, Result, Timestamp};
 use relaytrace_service::AppState;
 use relaytrace_service::auth::{Agent, Ask};
 use relaytrace_service::events::WaitsFor;
-use relaytrace_service::http::{Cursor, Path, Problem, Query, RequestView, clamped, parse_one};
+use relaytrace_service::http::{Cursor, Path, PreferredWait, Problem, Query, RequestView, clamped, parse_one};
 use relaytrace_service::wait::{Look, Looking, look_or_wait, wait_seconds};
 use relaytrace_store::{Caller, PendingPosition};
 use serde::{Deserialize, Serialize};
@@ -39,11 +38,11 @@ pub async fn request(
     Agent(caller, _): Agent<Ask>,
     Path((_, request_id)): Path<(String, RequestId)>,
     State(state): State<AppState>,
-    headers: HeaderMap,
+    preferred: PreferredWait,
     Query(query): Query<RequestQuery>,
 ) -> Result<Json<RequestView>> {
     let mut faults = Faults::default();
-    let seconds = wait_seconds(&mut faults, query.wait_seconds, &headers);
+    let seconds = wait_seconds(&mut faults, query.wait_seconds, preferred);
     if !faults.is_empty() {
         return Err(faults.into());
     }

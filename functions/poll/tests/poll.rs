@@ -231,6 +231,11 @@ async fn a_changed_entry_is_not_signed(owner: PgPool) {
     let (app, agent) = app(owner).await;
     let id = app.submit(&agent, "k").await;
     decide(&app, &id).await;
+    let look = async || app.get(&format!("/v1/agents/a/requests/{id}"), &agent.token()).await;
+    let receipt = async || look().await.json()["decision"]["receipt"].as_str().map(str::to_owned);
+    // From now on this process knows the receipt's signature.
+    assert!(receipt().await.is_some_and(|made| made.len() > 100));
+    assert_eq!(receipt().await, receipt().await, "one decision, one receipt");
     // What only the database's owner can do, after taking every guard away.
     for statement in [
         "ALTER TABLE approval_chain DISABLE TRIGGER ALL",
@@ -244,7 +249,7 @@ async fn a_changed_entry_is_not_signed(owner: PgPool) {
     decide(&app, &beside).await;
     let given = poll(&app, &agent, "limit=100").await;
     assert_eq!(given.iter().map(|delivery| delivery["request_id"].as_str()).collect::<Vec<_>>(), [Some(&*beside)]);
-    let answer = app.get(&format!("/v1/agents/a/requests/{id}"), &agent.token()).await;
+    let answer = look().await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (500, "internal"));
 }
 

@@ -3,11 +3,9 @@
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
-
 use crate::AppState;
 use crate::events::WaitsFor;
-use crate::http::{clamped, preferred_wait};
+use crate::http::{PreferredWait, clamped};
 use relaytrace_domain::{AgentId, Faults, KeyId, Result};
 use relaytrace_store::{Caller, Leased, OnItsWay};
 
@@ -20,8 +18,8 @@ const LOOK_AGAIN_WITHOUT_NATS: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How many seconds a call is to wait: as the parameter says, else as `Prefer: wait=n` does, else not at all.
-pub fn wait_seconds(faults: &mut Faults, parameter: Option<String>, headers: &HeaderMap) -> u64 {
-    let asked = parameter.or_else(|| preferred_wait(headers));
+pub fn wait_seconds(faults: &mut Faults, parameter: Option<String>, preferred: PreferredWait) -> u64 {
+    let asked = parameter.or(preferred.0);
     clamped(faults, "wait_seconds", asked.as_deref(), 0, 0, LONGEST_SECONDS)
 }
 
@@ -121,24 +119,21 @@ async fn wait_for<'a, T>(
 mod tests {
     use super::*;
 
-    fn waiting(parameter: Option<&str>, prefer: &[&str]) -> (u64, usize) {
-        let mut headers = HeaderMap::new();
-        for value in prefer {
-            headers.append("prefer", value.parse().unwrap());
-        }
+    fn waiting(parameter: Option<&str>, preferred: Option<&str>) -> (u64, usize) {
         let mut faults = Faults::default();
-        let seconds = wait_seconds(&mut faults, parameter.map(str::to_owned), &headers);
+        let preferred = PreferredWait(preferred.map(str::to_owned));
+        let seconds = wait_seconds(&mut faults, parameter.map(str::to_owned), preferred);
         (seconds, faults.listed().len())
     }
 
     #[test]
     fn the_parameter_wins_over_the_preference() {
-        assert_eq!(waiting(None, &[]), (0, 0));
-        assert_eq!(waiting(None, &["respond-async, wait=30"]), (30, 0));
-        assert_eq!(waiting(None, &["wait=900"]), (55, 0));
-        assert_eq!(waiting(Some("7"), &["wait=30"]), (7, 0));
-        assert_eq!(waiting(Some("0"), &["wait=30"]), (0, 0));
-        assert_eq!(waiting(Some("99"), &[]), (55, 0));
-        assert_eq!(waiting(Some("seven"), &["wait=30"]), (0, 1));
+        assert_eq!(waiting(None, None), (0, 0));
+        assert_eq!(waiting(None, Some("30")), (30, 0));
+        assert_eq!(waiting(None, Some("900")), (55, 0));
+        assert_eq!(waiting(Some("7"), Some("30")), (7, 0));
+        assert_eq!(waiting(Some("0"), Some("30")), (0, 0));
+        assert_eq!(waiting(Some("99"), None), (55, 0));
+        assert_eq!(waiting(Some("seven"), Some("30")), (0, 1));
     }
 }

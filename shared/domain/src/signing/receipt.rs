@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::attestation::{Attestation, AttestationKeys};
-use super::made::Made;
+use super::made::{self, Made, Signature};
 use crate::{
     Actor, AgentId, Cause, ClientRequestKey, DecidedEntry, Digest, Outcome, Permit, RequestId, SubmittedEntry,
     Timestamp, VoteEntry, Written,
@@ -67,6 +67,13 @@ struct Signer {
     key: ReceiptKey,
     /// Base64url of the JWS header: the same for every receipt of this key.
     header: String,
+}
+
+impl Signer {
+    fn sign(&self, message: &[u8]) -> Signature {
+        let signature = self.key.pair.sign(message);
+        signature.as_ref().try_into().expect("Ed25519 signatures have one length")
+    }
 }
 
 /// The key that receipts are signed with, the public halves of older ones, and the keys that attest decisions: no receipt
@@ -193,11 +200,29 @@ impl ReceiptKeys {
     pub fn receipt(&self, stored: &StoredDecision<'_>, agent_id: &AgentId) -> Result<(DecidedEntry, String)> {
         let signer = self.signer.as_ref();
         let signer = signer.ok_or_else(|| wrong(stored.request_id, "is asked for where no receipt key is"))?;
-        self.made.receipt(stored, agent_id, || self.make(signer, stored, agent_id))
+        let name = made::name(stored, agent_id);
+        let known = self.made.signature(&name);
+        // What it was made of was checked then, and is the same.
+        let (submitted, decided) = if known.is_some() { read(stored)? } else { self.check(stored, agent_id)? };
+        let mut receipt = self.unsigned(signer, stored, &submitted, &decided)?;
+        let signature = known.unwrap_or_else(|| {
+            let signature = signer.sign(receipt.as_bytes());
+            self.made.add(name, signature);
+            signature
+        });
+        receipt.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut receipt);
+        Ok((decided, receipt))
     }
 
-    fn make(&self, signer: &Signer, stored: &StoredDecision<'_>, agent_id: &AgentId) -> Result<(DecidedEntry, String)> {
-        let (submitted, decided) = self.read(stored, agent_id)?;
+    /// Header and claims: what is signed.
+    fn unsigned(
+        &self,
+        signer: &Signer,
+        stored: &StoredDecision<'_>,
+        submitted: &SubmittedEntry,
+        decided: &DecidedEntry,
+    ) -> Result<String> {
         let claims = Claims {
             iss: &self.issuer,
             sub: decided.request_id,
@@ -221,11 +246,12 @@ impl ReceiptKeys {
             iat: decided.at.0.timestamp(),
         };
         let claims = serde_json::to_vec(&claims).map_err(Error::internal)?;
-        let mut receipt = format!("{}.{}", signer.header, BASE64_URL_SAFE_NO_PAD.encode(claims));
-        let signature = signer.key.pair.sign(receipt.as_bytes());
-        receipt.push('.');
-        receipt.push_str(&BASE64_URL_SAFE_NO_PAD.encode(signature));
-        Ok((decided, receipt))
+        // Room for the signature, too.
+        let mut unsigned = String::with_capacity(signer.header.len() + claims.len() * 4 / 3 + 96);
+        unsigned.push_str(&signer.header);
+        unsigned.push('.');
+        BASE64_URL_SAFE_NO_PAD.encode_string(claims, &mut unsigned);
+        Ok(unsigned)
     }
 
     /// The entry of a decision that a receipt could be signed of: for functions that tell decisions and sign no receipts.
@@ -233,10 +259,10 @@ impl ReceiptKeys {
     /// # Errors
     /// As of [`ReceiptKeys::receipt`].
     pub fn checked(&self, stored: &StoredDecision<'_>, agent_id: &AgentId) -> Result<DecidedEntry> {
-        self.read(stored, agent_id).map(|(_, decided)| decided)
+        self.check(stored, agent_id).map(|(_, decided)| decided)
     }
 
-    fn read(&self, stored: &StoredDecision<'_>, agent_id: &AgentId) -> Result<(SubmittedEntry, DecidedEntry)> {
+    fn check(&self, stored: &StoredDecision<'_>, agent_id: &AgentId) -> Result<(SubmittedEntry, DecidedEntry)> {
         let wrong = |what: &str| wrong(stored.request_id, what);
         if chain_hash(stored.prev_hash, stored.entry) != stored.hash
             || chain_hash(chain_genesis(stored.request_id), stored.submitted) != stored.submitted_hash
@@ -249,8 +275,7 @@ impl ReceiptKeys {
             Attestation::Absent => return Err(wrong("has no attestation")),
             Attestation::Invalid(why) => return Err(wrong(&format!("has an attestation that {why}"))),
         }
-        let submitted: SubmittedEntry = serde_json::from_slice(stored.submitted).map_err(Error::internal)?;
-        let decided: DecidedEntry = serde_json::from_slice(stored.entry).map_err(Error::internal)?;
+        let (submitted, decided) = read(stored)?;
         if submitted.request_id != stored.request_id || decided.request_id != stored.request_id {
             return Err(wrong("has an entry of another request"));
         }
@@ -282,6 +307,13 @@ impl ReceiptKeys {
         }
         Ok((submitted, decided))
     }
+}
+
+/// The entries that its receipt is made of.
+fn read(stored: &StoredDecision<'_>) -> Result<(SubmittedEntry, DecidedEntry)> {
+    let submitted = serde_json::from_slice(stored.submitted).map_err(Error::internal)?;
+    let decided = serde_json::from_slice(stored.entry).map_err(Error::internal)?;
+    Ok((submitted, decided))
 }
 
 fn wrong(request_id: RequestId, what: &str) -> Error {

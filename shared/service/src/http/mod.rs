@@ -25,7 +25,7 @@ pub use dialect::{Dialect, InProblems, Told};
 pub use edge::Trace;
 pub use health::Readiness;
 pub use operators::OperatorView;
-pub use params::{Cursor, Page, Path, Query, clamped, keep_short, parse_list, parse_one, preferred_wait};
+pub use params::{Cursor, Page, Path, PreferredWait, Query, clamped, keep_short, parse_list, parse_one};
 pub use problem::Problem;
 pub(crate) use routes::Endpoint;
 pub use routes::Routes;

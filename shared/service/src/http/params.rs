@@ -1,5 +1,6 @@
 //! Paths, queries and cursors.
 
+use std::convert::Infallible;
 use std::str::FromStr;
 
 use axum::extract::FromRequestParts;
@@ -58,8 +59,20 @@ pub fn clamped(faults: &mut Faults, name: &str, text: Option<&str>, default: u64
 
 /// How long a caller would wait, in seconds, by `Prefer: wait=n` (RFC 7240, section 4.3): the parameter `wait_seconds` in
 /// other words, which wins where both are given. A preference that cannot be read is none.
-#[must_use]
-pub fn preferred_wait(headers: &HeaderMap) -> Option<String> {
+///
+/// A handler that waits takes this and not all headers: it would hold them, and the buffer that they were read into.
+#[derive(Clone, Debug, Default)]
+pub struct PreferredWait(pub Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for PreferredWait {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
+        Ok(Self(preferred_wait(&parts.headers)))
+    }
+}
+
+fn preferred_wait(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).find_map(|preference| {
         // What comes after a semicolon are parameters, of which `wait` has none.

@@ -15,12 +15,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::ReadBuf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep};
@@ -74,7 +75,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, limits: ServerL
     // Once: a router without its state is built anew for each connection (48 KiB).
     let router: Router = router.with_state(());
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
+    // Whether a caller is still there while its call waits is asked by `Watched`: hyper asks with a buffer of 8 KiB.
+    http.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD).half_close(true);
     let room = Arc::new(Semaphore::new(limits.max_connections));
     let (stage, _) = watch::channel(Stage::Serving);
     let accepting = async {
@@ -124,10 +126,8 @@ impl Connection {
         let activity = Arc::new(Activity::new(limits));
         let calls = activity.clone();
         let service = service_fn(move |request: http::Request<Incoming>| {
-            calls.call_begins();
             let (router, calls) = (router.clone(), calls.clone());
-            let deadline = Instant::now() + limits.body_timeout;
-            let request = request.map(|body| Body::new(TimedBody { body, deadline, sleep: None }));
+            let request = request.map(|body| TimedBody::of_call(body, &calls));
             async move {
                 let response = router.oneshot(request).await;
                 calls.call_ends();
@@ -157,7 +157,9 @@ enum Waiting {
     Idle(Instant),
     /// For the rest of a request's head.
     Head(Instant),
-    /// For ourselves.
+    /// For the rest of a request's body, which has a deadline of its own.
+    Body,
+    /// For ourselves: a caller who hangs up now has no use for the answer.
     Call,
 }
 
@@ -177,8 +179,15 @@ impl Activity {
         *waiting = to(*waiting);
     }
 
-    fn call_begins(&self) {
-        self.change(|_| Waiting::Call);
+    fn call_begins(&self, has_body: bool) {
+        self.change(|_| if has_body { Waiting::Body } else { Waiting::Call });
+    }
+
+    fn body_ends(&self) {
+        self.change(|waiting| match waiting {
+            Waiting::Body => Waiting::Call,
+            other => other,
+        });
     }
 
     fn call_ends(&self) {
@@ -199,15 +208,20 @@ impl Activity {
         });
     }
 
+    fn waiting(&self) -> Waiting {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn deadline(&self) -> Option<Instant> {
-        match *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) {
+        match self.waiting() {
             Waiting::Idle(deadline) | Waiting::Head(deadline) => Some(deadline),
-            Waiting::Call => None,
+            Waiting::Body | Waiting::Call => None,
         }
     }
 }
 
-/// A connection's socket, which fails when the deadline of its current wait has passed.
+/// A connection's socket, which fails when the deadline of its current wait has passed, and when its caller hangs up
+/// during a call.
 struct Watched {
     io: TokioIo<TcpStream>,
     activity: Arc<Activity>,
@@ -235,6 +249,19 @@ impl Watched {
             }
         }
         outcome
+    }
+
+    /// Whether the caller has hung up during its call; else the task is woken then. A caller that sends on is there.
+    fn has_hung_up(&self, context: &mut Context<'_>) -> bool {
+        if !matches!(self.activity.waiting(), Waiting::Call) {
+            return false;
+        }
+        let mut byte = [0];
+        match self.io.inner().poll_peek(context, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Ok(sent)) => sent == 0,
+            Poll::Ready(Err(_)) => true,
+            Poll::Pending => false,
+        }
     }
 }
 
@@ -283,7 +310,11 @@ impl Write for Watched {
         self.io.is_write_vectored()
     }
 
+    /// Asked for whenever the connection's task has nothing more to do.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_hung_up(context) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.io).poll_flush(context)
     }
 
@@ -295,8 +326,22 @@ impl Write for Watched {
 /// A request's body, which fails once it has taken too long.
 struct TimedBody {
     body: Incoming,
+    activity: Arc<Activity>,
     deadline: Instant,
     sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl TimedBody {
+    /// The body of a call that begins.
+    fn of_call(body: Incoming, activity: &Arc<Activity>) -> Body {
+        let has_body = !body.is_end_stream();
+        activity.call_begins(has_body);
+        if !has_body {
+            return Body::empty();
+        }
+        let deadline = Instant::now() + activity.limits.body_timeout;
+        Body::new(Self { body, activity: activity.clone(), deadline, sleep: None })
+    }
 }
 
 impl http_body::Body for TimedBody {
@@ -309,7 +354,12 @@ impl http_body::Body for TimedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::BoxError>>> {
         let this = &mut *self;
         match Pin::new(&mut this.body).poll_frame(context) {
-            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+            Poll::Ready(frame) => {
+                if frame.is_none() || this.body.is_end_stream() {
+                    this.activity.body_ends();
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
             Poll::Pending if is_over(&mut this.sleep, this.deadline, context) => {
                 Poll::Ready(Some(Err("the body did not arrive in time".into())))
             }

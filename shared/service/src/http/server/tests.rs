@@ -1,9 +1,9 @@
 //! Callers that stall, by real sockets: each loses its connection, and none holds up the end. Nobody's time is measured:
 //! where a limit is missing, a test waits for ever and fails by [`PATIENCE`].
 
-use axum::routing::post;
+use axum::routing::{MethodRouter, any, post};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -25,12 +25,16 @@ struct Server {
 }
 
 impl Server {
+    /// The handler reads its body, or says that it could not.
     async fn start(limits: ServerLimits) -> Self {
+        Self::of(limits, post(async |body: Result<Bytes, _>| body.map_or("cut", |_| "read"))).await
+    }
+
+    async fn of(limits: ServerLimits, handler: MethodRouter) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        // The handler reads its body, or says that it could not.
-        let router = Router::new().route("/", post(async |body: Result<Bytes, _>| body.map_or("cut", |_| "read")));
+        let router = Router::new().route("/", handler);
         let serving = tokio::spawn(serve(listener, router, limits, async { drop(stopped.await) }));
         Self { address, stop, serving }
     }
@@ -84,6 +88,56 @@ async fn a_body_that_never_ends_has_a_limit() {
     let ended = tokio::time::timeout(PATIENCE, answer.read_to_end(&mut all)).await;
     drop(ended.expect("the server hung up"));
     tokio::time::timeout(PATIENCE, endless).await.expect("nobody reads any more").unwrap();
+}
+
+/// Says when a call begins, and when it ends.
+struct Called(mpsc::UnboundedSender<&'static str>);
+
+impl Called {
+    fn begin(says: &mpsc::UnboundedSender<&'static str>) -> Self {
+        says.send("begun").unwrap();
+        Self(says.clone())
+    }
+}
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        self.0.send("ended").unwrap_or_default();
+    }
+}
+
+#[tokio::test]
+async fn a_call_ends_with_its_caller() {
+    let (says, mut said) = mpsc::unbounded_channel();
+    let never_answers = any(move |_: Bytes| {
+        let called = Called::begin(&says);
+        async move {
+            std::future::pending::<()>().await;
+            drop(called);
+        }
+    });
+    let server = Server::of(LIMITS, never_answers).await;
+    for call in ["GET / HTTP/1.1\r\nhost: x\r\n\r\n", A_CALL] {
+        for is_half_closed in [false, true] {
+            let mut stream = server.connect(call).await;
+            assert_eq!(said.recv().await, Some("begun"));
+            if is_half_closed {
+                stream.shutdown().await.unwrap();
+            } else {
+                drop(stream);
+            }
+            let ended = tokio::time::timeout(PATIENCE, said.recv()).await.expect("the call ended");
+            assert_eq!(ended, Some("ended"), "{call}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_ends_in_the_middle_of_a_body_is_told() {
+    let server = Server::start(LIMITS).await;
+    let mut stream = server.connect(HALF_A_BODY).await;
+    stream.shutdown().await.unwrap();
+    assert!(heard(stream).await.ends_with("cut"));
 }
 
 #[tokio::test]
