@@ -144,7 +144,8 @@ impl<R: Row> Batches<R> {
 /// Writes a row with a statement of its own.
 pub(super) async fn alone<R: Row>(database: &Database, row: &R) -> Result<Option<R::Written>> {
     database.measures.sent(R::KIND, 1);
-    Ok(R::write(database, &[row]).await?.pop().flatten())
+    // Boxed: few rows are written so, and every one that waits would hold 12 KiB of room for it.
+    Ok(Box::pin(R::write(database, &[row])).await?.pop().flatten())
 }
 
 /// The rows as a statement takes them that locks one row after the other, as they stand in its arrays: many in key order.

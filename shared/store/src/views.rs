@@ -203,3 +203,19 @@ impl Database {
 fn seen(found: Option<Seen>) -> Result<Seen> {
     found.ok_or(Error::Unauthenticated("the key is revoked or its agent disabled"))
 }
+
+#[cfg(test)]
+mod tests {
+    use relaytrace_domain::Clock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_waits_for_others_holds_no_room_for_a_statement() {
+        let store = Store::connect_lazily("postgres://127.0.0.1:9".parse().unwrap(), 1, Clock::system()).in_batches();
+        let caller = Caller { agent_id: "agent".parse().unwrap(), key_id: "key".parse().unwrap() };
+        let look = store.request_of(&caller, RequestId::mint(store.clock().now()));
+        let size = size_of_val(&look);
+        assert!(size < 2_048, "{size} bytes");
+    }
+}

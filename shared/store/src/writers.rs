@@ -226,7 +226,7 @@ impl Store {
         let attested = Arc::new(self.attest(deciding.clone()).await?.taken_by(taker));
         match self.write(|batched| &batched.deciding, &attested).await? {
             Some(decided) => Ok(decided),
-            None => self.decided_before(&deciding).await,
+            None => Box::pin(self.decided_before(&deciding)).await,
         }
     }
 
@@ -239,7 +239,7 @@ impl Store {
         let ack = Arc::new(ack);
         match self.write(|batched| &batched.acknowledging, &ack).await? {
             Some(acked) => Ok(acked),
-            None => self.acknowledged_before(&ack).await,
+            None => Box::pin(self.acknowledged_before(&ack)).await,
         }
     }
 
@@ -256,7 +256,7 @@ impl Store {
             if let Some(consumed) = self.write(|batched| &batched.consuming, &consuming).await? {
                 return Ok(consumed);
             }
-            if let Some(consumed) = self.consumed_before(&consuming).await? {
+            if let Some(consumed) = Box::pin(self.consumed_before(&consuming)).await? {
                 return Ok(consumed);
             }
         }
@@ -275,7 +275,7 @@ impl Store {
             if let Some(noted) = self.write(|batched| &batched.reporting, &reporting).await? {
                 return Ok(noted);
             }
-            if let Some(noted) = self.reported_before(&reporting).await? {
+            if let Some(noted) = Box::pin(self.reported_before(&reporting)).await? {
                 return Ok(noted);
             }
         }
