@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use relaytrace_service::http::Routes;
 use relaytrace_store::MIGRATOR;
-use relaytrace_testing::{Answer, TestAgent, TestApp};
+use relaytrace_testing::{Answer, TestAgent, TestApp, until};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -143,6 +143,34 @@ async fn a_new_cap_counts_what_is_pending_and_one_taken_away_refuses_nothing(own
     assert_eq!(counted(&app, &agent).await, (pending - 1, 0));
     cap(&app, &agent, &capped).await;
     assert_eq!(counted(&app, &agent).await, (pending, 0), "one more and one less");
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_new_cap_waits_for_submissions_under_way(owner: PgPool) {
+    let app = TestApp::new(&owner, routes());
+    let agent = app.agent("a").await;
+    // As a submission does that has seen no cap: its rows are to be counted, and nobody sees them yet.
+    let mut under_way = app.owner.begin().await.expect("a transaction");
+    sqlx::query("INSERT INTO hitl_requests SELECT * FROM hitl_requests WHERE false")
+        .execute(&mut *under_way)
+        .await
+        .expect("a writer");
+    let looked = "SELECT count(*) > 0 FROM pg_stat_activity
+        WHERE query LIKE '/* relaytrace: writers_of_requests */%' AND state = 'idle' AND datname = current_database()";
+    let capped = json!({"max_pending": 3});
+    let ended = std::cell::Cell::new(false);
+    let set = async {
+        let set = cap(&app, &agent, &capped).await;
+        assert!(ended.get(), "the cap did not wait");
+        set
+    };
+    let end = async {
+        until(async || sqlx::query_scalar(looked).fetch_one(&app.owner).await.expect("an answer")).await;
+        ended.set(true);
+        under_way.rollback().await.expect("the end");
+    };
+    let (set, ()) = tokio::join!(set, end);
+    assert_eq!(set.status, 200);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

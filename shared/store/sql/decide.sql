@@ -3,7 +3,8 @@
 -- that takes its request back, the sweep. A row that is not returned was not decided; a second statement finds out why.
 --
 -- $1 now (null: the database's clock), $2 age in seconds at which a delivery is given up
--- Arrays, one element for each decision, in the order of $3, in which the requests are locked: $3 request_id, $4 outcome, $5 cause, $6 reason (null: none),
+-- Arrays, one element for each decision, in the order of $3, in which the requests are locked; no request twice:
+-- $3 request_id, $4 outcome, $5 cause, $6 reason (null: none),
 -- $7 action_digest that was seen (null: not said), $8 actor_kind, $9 actor_id, $10 actor_name (null: none),
 -- $11 traceparent (null: none), $12 key_id (of an agent), $13 tenant_id (of a person), $14 attestation (JSON text),
 -- $15 how long an approval may be used where the request does not say, in seconds (not an array),

@@ -1,6 +1,6 @@
 /* relaytrace: writers_of_requests */
--- Transactions that may write requests, by their locks: every statement that approves or uses an approval takes the lock
--- of the table before it takes its snapshot, and keeps it to its end. What only reads has none. Locks, unlike sessions,
+-- Transactions that may write requests, by their locks: every statement that submits, approves or uses an approval takes the
+-- lock of the table before it takes its snapshot, and keeps it to its end. What only reads has none. Locks, unlike sessions,
 -- are shown to every role.
 --
 -- $1 only these (null: all)

@@ -1,7 +1,5 @@
 //! Agents and their keys.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 
 use crate::Scope;
@@ -11,8 +9,6 @@ use relaytrace_domain::{Error, Result};
 
 /// Rows that one statement counts.
 const COUNTED_AT_ONCE: i64 = 1_000;
-/// Pause between two looks at transactions under way.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 const NO_ROOM: &str = "the tenant has as many agents as its limit lets it have";
 
 /// A key as it is looked up to verify a token. All but the last two never change.
@@ -301,26 +297,10 @@ impl Database {
         }
         // After the caps: what is submitted from now on counts itself, and what was under way has ended.
         if change.max_pending.flatten().or(change.max_pending_p1.flatten()).is_some() {
-            self.statements_end().await?;
+            self.writers_end().await?;
             while self.count_pending(agent_id).await? == COUNTED_AT_ONCE {}
         }
         Ok(true)
-    }
-
-    /// Waits until every statement that may have read the caps before has ended. The server ends each after its time.
-    async fn statements_end(&self) -> Result<()> {
-        let mut under_way = self.caps_under_way(None).await?;
-        while !under_way.is_empty() {
-            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
-            under_way = self.caps_under_way(Some(&under_way)).await?;
-        }
-        Ok(())
-    }
-
-    /// Statements under way that may have read the caps, of `among` if given.
-    async fn caps_under_way(&self, among: Option<&[String]>) -> Result<Vec<String>> {
-        let rows = self.all(|| sqlx::query_file!("sql/caps_under_way.sql", among)).await?;
-        Ok(rows.into_iter().map(|row| row.virtual_transaction).collect())
     }
 
     /// Counts a batch of the agent's pending requests for its caps. Returns the number of rows.

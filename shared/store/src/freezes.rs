@@ -143,15 +143,17 @@ impl Database {
     /// # Errors
     /// [`Error::Unsettled`] where one has not ended `within` this time.
     pub async fn settle(&self, within: Duration) -> Result<()> {
-        let waiting = async {
-            let mut there = self.writers_of_requests(None).await?;
-            while !there.is_empty() {
-                tokio::time::sleep(LOOK_EVERY).await;
-                there = self.writers_of_requests(Some(&there)).await?;
-            }
-            Ok(())
-        };
-        tokio::time::timeout(within, waiting).await.unwrap_or(Err(Error::Unsettled))
+        tokio::time::timeout(within, self.writers_end()).await.unwrap_or(Err(Error::Unsettled))
+    }
+
+    /// Waits until every transaction has ended that is there now and may write requests, however long that takes.
+    pub(crate) async fn writers_end(&self) -> Result<()> {
+        let mut there = self.writers_of_requests(None).await?;
+        while !there.is_empty() {
+            tokio::time::sleep(LOOK_EVERY).await;
+            there = self.writers_of_requests(Some(&there)).await?;
+        }
+        Ok(())
     }
 
     /// Transactions that may write requests; of `only` these, those that are still there.
