@@ -334,7 +334,9 @@ pub fn document() -> String {
         | what failed | answer | tried again by | when | how often | then |\n|---|---|---|---|---|---|\n",
     );
     for failure in Failure::all() {
-        let what = failure.get_documentation().unwrap_or_default();
+        // A comment of several lines is one cell.
+        let words: Vec<_> = failure.get_documentation().unwrap_or_default().split_whitespace().collect();
+        let what = words.join(" ");
         let answer = failure.answer().map_or_else(String::new, |answer| format!("{} `{}`", answer.status, answer.code));
         let (by, pause, most) = match failure.retry() {
             Some(retry) => (retry.by, retry.pause.to_string(), retry.most.to_string()),
@@ -344,4 +346,17 @@ pub fn document() -> String {
         let _ = writeln!(text, "| {what} | {answer} | {by} | {pause} | {most} | {outcome} |");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_row_of_the_table() {
+        let text = document();
+        let rows = text.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+        assert_eq!(rows.clone().count(), Failure::all().count());
+        assert!(rows.clone().all(|row| row.starts_with("| ") && row.ends_with(" |")), "{text}");
+    }
 }
