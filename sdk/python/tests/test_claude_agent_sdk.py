@@ -4,11 +4,16 @@ import asyncio
 from typing import Any
 
 import pytest
-from claude_agent_sdk import ClaudeAgentOptions
+from claude_agent_sdk import (
+    ClaudeAgentOptions,
+    PermissionResultAllow,
+    PermissionResultDeny,
+    ToolPermissionContext,
+)
 
 from conftest import Agent, Json, People, approve, reject
-from relaytrace import AsyncRelay
-from relaytrace.claude_agent_sdk import hooks
+from relaytrace import AsyncRelay, ConfigurationError
+from relaytrace.claude_agent_sdk import deferring, hooks
 from test_relay import edited
 
 
@@ -94,30 +99,103 @@ async def test_the_same_call_after_still_pending_finds_its_question(agent: Agent
         assert (await harness.before("t-2", "ls"))["permissionDecision"] == "allow"
 
 
+def fresh(relay: Any) -> Any:
+    """The options of a process of its own."""
+    return deferring(ClaudeAgentOptions(can_use_tool=allows), relay, "Bash")
+
+
+async def allows(*_: Any) -> PermissionResultAllow:
+    return PermissionResultAllow()
+
+
+def given(tool_use: str, command: str, **more: Any) -> Json:
+    call = {"tool_name": "Bash", "tool_input": {"command": command}, "tool_use_id": tool_use}
+    return {"session_id": "s-1", **call, **more}
+
+
+async def fire(made: Any, tool_use: str = "t-1", command: str = "ls", **more: Any) -> list[str]:
+    """What the two hooks say."""
+    call = given(tool_use, command, **more)
+    fired = (hook(call, tool_use, {"signal": None}) for hook in made.hooks["PreToolUse"][0].hooks)
+    outputs = [answer.get("hookSpecificOutput", {}) for answer in await asyncio.gather(*fired)]
+    return [output.get("permissionDecision", "-") for output in outputs]
+
+
 async def test_a_deferred_call_goes_on_in_another_process(agent: Agent, people: People) -> None:
     """The harness fires the hooks again for the call that it kept. Where it cannot keep one, it is asked to ask."""
-
-    async def fire(made: Any, **more: Any) -> list[str]:
-        given = {
-            "session_id": "s-1",
-            "tool_name": "Bash",
-            "tool_input": {"command": "ls"},
-            "tool_use_id": "t-1",
-            **more,
-        }
-        fired = (hook(given, "t-1", {"signal": None}) for hook in made["PreToolUse"][0].hooks)
-        outputs = [answer.get("hookSpecificOutput", {}) for answer in await asyncio.gather(*fired)]
-        return [output.get("permissionDecision", "-") for output in outputs]
-
     async with agent.async_relay() as relay:
-        assert await fire(hooks(relay, "Bash", defers=True)) == ["defer", "ask"]
-        assert await fire(hooks(relay, "Bash", defers=True)) == ["defer", "ask"]
+        assert await fire(fresh(relay)) == ["defer", "ask"]
+        assert await fire(fresh(relay)) == ["defer", "ask"]
         # The subagent of a run that has ended would have nobody to go on for.
-        assert await fire(hooks(relay, "Bash", defers=True), agent_id="a-1") == ["deny", "-"]
+        assert await fire(fresh(relay), agent_id="a-1") == ["deny", "-"]
         [item] = people.pending(agent.agent_id)
         people.decide(item["request_id"])
-        assert await fire(hooks(relay, "Bash", defers=True)) == ["allow", "-"]
-        assert await fire(hooks(relay, "Bash", defers=True)) == ["deny", "-"]
+        assert await fire(fresh(relay)) == ["allow", "-"]
+        assert await fire(fresh(relay)) == ["deny", "-"]
+
+
+async def test_of_a_turn_one_call_is_deferred_and_the_others_are_told(agent: Agent, people: People) -> None:
+    """The harness would lose the others, and their approvals."""
+    async with agent.async_relay() as relay:
+        made = fresh(relay)
+        said = await asyncio.gather(fire(made, "t-1", "one"), fire(made, "t-2", "two"))
+        assert [*said] == [["defer", "ask"], ["deny", "-"]]
+        [item] = people.pending(agent.agent_id)
+        people.decide(item["request_id"])
+        # Another process goes on, and the model makes the other call again.
+        later = fresh(relay)
+        assert await fire(later, "t-1", "one") == ["allow", "-"]
+        assert await fire(later, "t-3", "two") == ["defer", "ask"]
+        # A prompt begins another turn.
+        [begin] = later.hooks["UserPromptSubmit"][0].hooks
+        await begin(given("-", "-"), None, {"signal": None})
+        assert await fire(later, "t-4", "four") == ["defer", "ask"]
+
+
+async def test_the_same_call_of_a_subagent_finds_its_question(agent: Agent, people: People) -> None:
+    async with agent.async_relay() as relay:
+        made = fresh(relay)
+        assert await fire(made, "t-1", agent_id="a-1") == ["deny", "-"]
+        [item] = people.pending(agent.agent_id)
+        assert await fire(made, "t-2", agent_id="a-1") == ["deny", "-"]
+        # The question of another call would be asked anew in another process.
+        assert await fire(made, "t-3") == ["deny", "-"]
+        people.decide(item["request_id"])
+        assert await fire(made, "t-4", agent_id="a-1") == ["allow", "-"]
+    assert not people.pending(agent.agent_id)
+
+
+async def test_a_program_cannot_allow_a_deferred_call(agent: Agent, people: People) -> None:
+    """A harness that ignores the deferral asks the program."""
+    async with agent.async_relay() as relay:
+        made = fresh(relay)
+        assert await fire(made) == ["defer", "ask"]
+        denied = await made.can_use_tool("Bash", {"command": "ls"}, ToolPermissionContext(tool_use_id="t-1"))
+        assert isinstance(denied, PermissionResultDeny)
+        assert "the same call again finds it" in denied.message
+        other = await made.can_use_tool("Read", {"path": "x"}, ToolPermissionContext(tool_use_id="t-9"))
+        assert isinstance(other, PermissionResultAllow)
+        [item] = people.pending(agent.agent_id)
+        people.decide(item["request_id"])
+        assert await fire(made, "t-2") == ["allow", "-"]
+        with pytest.raises(ConfigurationError, match="permission_prompt_tool_name"):
+            deferring(ClaudeAgentOptions(permission_prompt_tool_name="mcp__x__allow"), relay)
+
+
+async def test_a_hook_that_is_cancelled_leaves_the_next_firing_alone(agent: Agent, people: People) -> None:
+    async with agent.async_relay() as relay:
+        made = fresh(relay)
+        before, beside = made.hooks["PreToolUse"][0].hooks
+        call = given("t-1", "ls")
+        waiting = asyncio.create_task(beside(call, "t-1", {"signal": None}))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        # `before` without the other, whose answer nobody takes.
+        await before(call, "t-1", {"signal": None})
+        [item] = people.pending(agent.agent_id)
+        people.decide(item["request_id"])
+        assert await fire(made) == ["allow", "-"]
 
 
 async def test_a_relay_that_is_down_denies(agent: Agent) -> None:

@@ -17,7 +17,8 @@ export interface ApprovalOptions {
   scope: string;
   /**
    * Do not wait in this process: a call that nobody has decided ends the run as `user-approval`. Keep the messages, append
-   * a `tool-approval-response` in any process, and run again. What it says counts for nothing: the relay is asked again.
+   * a `tool-approval-response` in any process, and run again. With `approved: false` the call does not run. With
+   * `approved: true` the relay is asked again: the response is no approval.
    */
   interrupts?: boolean;
 }

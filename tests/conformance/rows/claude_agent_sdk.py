@@ -84,10 +84,12 @@ def said(decision: str, **more: Any) -> Any:
 
 async def relaytrace(plan: Plan) -> Result:
     from relaytrace import AsyncRelay
-    from relaytrace.claude_agent_sdk import hooks
+    from relaytrace.claude_agent_sdk import deferring, hooks
 
     async with AsyncRelay(**plan.relay or {}) as relay:
-        guard = hooks(relay, TOOL, timeout=plan.thinks_for, defers=plan.pause)
+        if plan.pause:
+            return await play(plan, lambda made: deferring(made, relay, TOOL))
+        guard = hooks(relay, TOOL, timeout=plan.thinks_for)
         return await play(plan, lambda made: replace(made, hooks=guard))
 
 
