@@ -11,6 +11,7 @@ from agents import Model, ModelResponse, RunConfig, Runner, RunState, Usage, fun
 from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
 
 from conftest import Agent, Json, People, approve, reject
+from relaytrace import AsyncRelay
 from relaytrace.openai_agents import approved, settle
 from test_relay import edited
 
@@ -111,6 +112,17 @@ async def test_an_interrupted_run_goes_on_in_another_process(agent: Agent, peopl
     assert done.final_output == "done"
     assert ledger.ran == ["5"]
     assert people.execution(item["request_id"]) == "succeeded"
+
+
+async def test_a_relay_that_is_down_pauses_no_run(agent: Agent) -> None:
+    """The model is told; a person could not answer what was never asked."""
+    ledger, model = Ledger(), FakeModel({"amount": "5"})
+    async with AsyncRelay("http://127.0.0.1:1", **agent.settings, patience=0.2) as relay:
+        tool = approved(relay, ledger.tool, interrupts=True, timeout=0)
+        done = await Runner.run(Assistant(name="a", model=model, tools=[tool]), "refund", run_config=QUIET)
+    assert not done.interruptions
+    assert "no valid decision could be obtained" in model.told[0]
+    assert ledger.ran == []
 
 
 class NestedModel(FakeModel):

@@ -47,8 +47,8 @@ export function approvedTool<T = ReturnType<typeof tool>>(
       const key = await keyOf({ scope: scopeOf(context), callId, name, args });
       return !(await relay.submit(name, args, { answers: ALL_ANSWERS, ...ask(args), key })).decision;
     } catch (error) {
-      // A relay that cannot be asked interrupts the run: nothing runs.
-      if (error instanceof RelayError) return true;
+      // What was not asked pauses no run: `execute` asks itself, and the model is told.
+      if (error instanceof RelayError) return false;
       throw error;
     }
   };

@@ -195,6 +195,11 @@ test("OpenAI Agents: a run that was interrupted goes on in another process, and 
     const refund = approvedTool(new Relay(options), tool, { scope, interrupts: true });
     return new Agent({ name: "billing", model, tools: [refund] });
   };
+  const address = options.url;
+  Object.assign(options, { url: "http://127.0.0.1:1", patienceSeconds: 0.2 });
+  assert.deepEqual((await runner.run(newBilling(), "refund")).interruptions, [], "what was never asked pauses no run");
+  assert.match(told.at(-1), /did not run: no valid decision/);
+  Object.assign(options, { url: address, patienceSeconds: 30 });
   const stored = (await runner.run(newBilling(), "refund")).state.toString();
   const goOn = async () => {
     const billing = newBilling();

@@ -71,14 +71,14 @@ def approved(
             return result
 
     async def needs_approval(_: RunContextWrapper[Any], arguments: dict[str, Any], call_id: str) -> bool:
-        """Whether nobody has decided yet. A relay that cannot be asked pauses the run; nothing runs."""
+        """Whether nobody has decided yet. Where the relay cannot be asked, the tool asks: the model is told."""
         options = asked(arguments, call_id)
         options.pop("timeout")
         try:
             async with awaiting(policy.relay) as own:
                 return (await own.submit(tool.name, arguments, **options)).pending
         except RelayError:
-            return True
+            return False
 
     guarded.on_invoke_tool = invoke
     if interrupts:
