@@ -149,7 +149,8 @@ express the situation; its note names what was looked at in the package of this 
   adapter of PyPI's `agentapprovalprotocol` at the relay's `/aap`, with a timeout of 240 h.
 - *Crash*: with a relay a call runs at most once. Killed after its approval was used and before the tool took effect, it does not run
   either; the model is told that nobody knows, and a person may approve it anew.
-- *Parallel calls*: LangChain for Node drops the approved calls of a turn in which one is rejected (langchainjs#11437).
+- *Parallel calls*: LangChain for Node drops the approved calls of a turn in which one is rejected (langchainjs#11437). These cells
+  wait in one process. Claude keeps the last of a turn's deferred calls only; a test of the Python SDK has a turn of two that pauses.
 - *Relay down* does not apply to a framework by itself: it asks nobody.
 - *Day 8*: for a framework by itself the process that resumes has its clock 8 days ahead. With a relay, the relay's stored end of
   the question's key is moved 8 days back, under a timeout policy of 30 days.

@@ -1,6 +1,9 @@
-"""The hooks of the Claude Agent SDK, driven directly: the SDK has no fake model."""
+"""The hooks of the Claude Agent SDK, driven directly: the SDK has no fake model. One test has a scripted one."""
 
 import asyncio
+import importlib
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from claude_agent_sdk import (
     ToolPermissionContext,
 )
 
-from conftest import Agent, Json, People, approve, reject
+from conftest import ROOT, Agent, Json, People, approve, reject
 from relaytrace import AsyncRelay, ConfigurationError
 from relaytrace.claude_agent_sdk import deferring, hooks
 from test_relay import edited
@@ -150,6 +153,30 @@ async def test_of_a_turn_one_call_is_deferred_and_the_others_are_told(agent: Age
         [begin] = later.hooks["UserPromptSubmit"][0].hooks
         await begin(given("-", "-"), None, {"signal": None})
         assert await fire(later, "t-4", "four") == ["defer", "ask"]
+
+
+async def test_the_bundled_harness_loses_no_call_of_a_turn(
+    agent: Agent, people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real command line, with the scripted model of the conformance table. It calls once only."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests/conformance"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    played, row = importlib.import_module("play"), importlib.import_module("rows.claude_agent_sdk")
+    async with agent.async_relay() as relay:
+
+        async def process(resume: bool) -> Any:
+            plan = played.Plan(folder=tmp_path, run=agent.agent_id, calls=["1", "2"], resume=resume)
+            return await row.play(plan, lambda made: deferring(replace(made, can_use_tool=allows), relay, row.TOOL))
+
+        assert (await process(resume=False))[0], "the run does not pause"
+        [item] = people.pending(agent.agent_id)
+        people.decide(item["request_id"])
+        paused, told = await process(resume=True)
+    assert not paused
+    assert sorted("again later" in text for text in told) == [False, True]
+    assert "refunded 1" in " ".join(told)
+    assert (tmp_path / "ledger").read_text().split() == ["1"]
+    assert people.execution(item["request_id"]) == "succeeded"
 
 
 async def test_the_same_call_of_a_subagent_finds_its_question(agent: Agent, people: People) -> None:

@@ -110,3 +110,4 @@ def scripted(tool: str, amounts: list[str], nested: bool) -> Iterator[Scripted]:
         yield server
     finally:
         server.shutdown()
+        server.server_close()
