@@ -15,7 +15,8 @@ use uuid::Uuid;
 use crate::caller::Caller;
 use crate::catalog::Tool;
 use crate::message::Members;
-use crate::question::{Asking, Call, resumed};
+use crate::question::{Asking, Call, keys_of, resumed};
+use crate::tasks::kept_for;
 use crate::told::{self, About};
 
 /// Between two signs of life of a call that is held.
@@ -228,9 +229,11 @@ impl Guard {
         self.verdict(used, &call.tool, caller)
     }
 
-    /// A question of which this process knows nothing but its id; None: there is none.
-    pub(crate) async fn recall(&self, request_id: Uuid) -> Result<Option<Turn>, Error> {
+    /// A question of which this process knows nothing but its id; None: there is none of this caller's to this server.
+    pub(crate) async fn recall(&self, request_id: Uuid, caller: &Caller) -> Result<Option<Turn>, Error> {
+        let keys = keys_of(&self.asking, &caller.principal);
         match timeout(MARGIN, self.client.request(request_id)).await.unwrap_or_else(|_| Err(too_late())) {
+            Ok(request) if !request.client_request_key.starts_with(&keys) => Ok(None),
             Ok(request) => {
                 let live = self.live(&request.client_request_key);
                 Ok(Some(Turn { request, ordinal: 0, _live: live }))
@@ -240,8 +243,8 @@ impl Guard {
         }
     }
 
-    /// Waits for the answer to a question that was recalled. The call comes back with it, if it is one of this principal's
-    /// to this server: its params, and the digest of the tool that was asked about.
+    /// Waits for the answer to a question that was recalled. The call comes back with it, if it is kept with its question:
+    /// its params, and the digest of the tool that was asked about.
     pub(crate) async fn go_on_recalled(
         &self,
         turn: &Turn,
@@ -262,11 +265,24 @@ impl Guard {
         let call = call.and_then(|params| Call::read(&self.asking, &params, true).ok());
         let base = request.client_request_key.rsplit_once(':').map(|(base, _)| base);
         let Some(call) = call.filter(|call| Some(call.key(&self.asking, &caller.principal).as_str()) == base) else {
-            return (Verdict::Answer(told::forgotten(caller)), None);
+            return (self.not_kept(request, decision, caller).await, None);
         };
         let decided = RequestState { decision: Some(decision), ..request.clone() };
         let used = self.used(&call, caller, &decided, None, &line).await;
         (self.verdict(used, &call.tool, caller), resumed)
+    }
+
+    /// The decision on a call that is not kept with its question.
+    async fn not_kept(&self, request: &RequestState, decision: Decision, caller: &Caller) -> Verdict {
+        if let Some(why) = Why::of(&decision) {
+            self.settle(&decision).await;
+            return self.verdict(Err(not_approved(request, why, Some(decision)).into()), "", caller);
+        }
+        let now = timeout(MARGIN, self.client.request(request.request_id)).await;
+        let execution = now.map(|now| now.map(|now| now.execution).unwrap_or_default()).unwrap_or_default();
+        let link = self.link(request.request_id);
+        let about = About { request_id: request.request_id, link: &link };
+        Verdict::Answer(told::not_kept(about, &execution, caller))
     }
 
     fn verdict(&self, used: Result<PermitInUse, Stop>, tool: &str, caller: &Caller) -> Verdict {
@@ -344,9 +360,10 @@ impl Guard {
     /// The decision on a question. Where nobody waits for the response, the relay may be away for a while.
     async fn answer(&self, request: &RequestState, until: Option<Instant>) -> Result<Decision, Error> {
         let Some(until) = until else {
+            let last_try = Instant::now() + kept_for(request.respond_by);
             loop {
                 match self.client.wait(request, None).await {
-                    Err(Error::NoAnswer { last, .. }) => {
+                    Err(Error::NoAnswer { last, .. }) if Instant::now() < last_try => {
                         tracing::warn!(request.id = %request.request_id, "the relay does not answer: {last}");
                         sleep(TICK).await;
                     }

@@ -1,15 +1,21 @@
 //! How a server at an address takes the requests of a client by HTTP: its status and what it says for authorization go
 //! back as they came.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tokio::sync::oneshot;
+
+use crate::message::Members;
 
 /// Headers of a refusal that go back to the client.
 const PASSED: [header::HeaderName; 3] = [header::WWW_AUTHENTICATE, header::CONTENT_TYPE, header::RETRY_AFTER];
+
+/// Most authorizations of a session that count as accepted: a client that has a new one still sends some with the old.
+const MOST_ACCEPTED: usize = 4;
 
 /// A refusal of a server.
 #[derive(Clone, Debug)]
@@ -35,6 +41,25 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// The refusal of the gateway's own request `own`, as that of the client's request of this id.
+    #[must_use]
+    pub fn of(mut self, own: &str, id: &str) -> Self {
+        let members = std::str::from_utf8(&self.body).ok().and_then(Members::look);
+        let members = members.filter(|members| members.get("id").is_some_and(|id| id.get() == own));
+        if let Some(named) = members.map(|members| members.with("id", id)) {
+            self.body = named.into();
+        }
+        self
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.status, self.headers, self.body).into_response()
+    }
+}
+
 /// How a request was taken.
 #[derive(Debug)]
 pub enum Head {
@@ -44,9 +69,14 @@ pub enum Head {
     Refused(Refusal),
 }
 
-/// Requests whose clients wait for a status, by their ids.
+/// What a server says of a session's requests before it answers them.
 #[derive(Debug, Default)]
-pub struct Heads(Mutex<HashMap<String, Expected>>);
+pub struct Heads {
+    /// Requests whose clients wait for a status, by their ids.
+    expected: Mutex<HashMap<String, Expected>>,
+    /// What it accepted for authorization and has not refused since, the newest last.
+    accepted: Mutex<VecDeque<HeaderValue>>,
+}
 
 #[derive(Debug)]
 struct Expected {
@@ -87,7 +117,29 @@ impl Heads {
         self.lock().remove(id);
     }
 
+    /// The server has accepted what a client showed for authorization, or does not any more.
+    pub fn judge(&self, shown: &HeaderValue, is_accepted: bool) {
+        let mut accepted = self.accepted();
+        accepted.retain(|known| known != shown);
+        if is_accepted {
+            if accepted.len() == MOST_ACCEPTED {
+                accepted.pop_front();
+            }
+            accepted.push_back(shown.clone());
+        }
+    }
+
+    /// Whether the server accepts this in this session. None: nobody had to show anything so far.
+    pub fn accepts(&self, shown: Option<&HeaderValue>) -> bool {
+        let accepted = self.accepted();
+        shown.map_or(accepted.is_empty(), |shown| accepted.contains(shown))
+    }
+
+    fn accepted(&self) -> MutexGuard<'_, VecDeque<HeaderValue>> {
+        self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Expected>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -33,7 +33,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -134,6 +134,11 @@ impl Way {
     /// Whether the server is at an address.
     fn is_remote(&self) -> bool {
         matches!(self, Self::Url(_))
+    }
+
+    /// Whether the server judges what clients show for authorization: it gets that, and no other (`--header`).
+    fn judges(&self) -> bool {
+        matches!(self, Self::Url(remote) if !remote.headers.contains_key(header::AUTHORIZATION))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Up to revision 2025-11-25 a client begins a session with `initialize`, and has a server of its own. Stateless clients
 //! (2026-07-28) of one principal, which the header `Authorization` tells apart, share one.
 
+mod admission;
 mod response;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use url::{Host, Url};
 use uuid::Uuid;
 
+use self::admission::{NO_SESSION, acted_on, shown};
 use self::response::{Open, answered, events};
 use crate::Way;
 use crate::caller;
@@ -113,8 +115,10 @@ struct Conversation {
     /// How the server takes each request, where it is at an address.
     heads: Option<Arc<Heads>>,
     is_stateless: bool,
-    /// Its client showed something for authorization, and does so with every message.
-    is_authorized: bool,
+    /// What its client showed for authorization when it began.
+    shown: Option<HeaderValue>,
+    /// The server judges what clients show for authorization.
+    is_judged: bool,
     used_at: Mutex<Instant>,
     ending: CancellationToken,
 }
@@ -139,8 +143,8 @@ impl Front {
         }
         let (to_client, mut told) = mpsc::channel(CHANNEL);
         let (from_server, mut said) = mpsc::channel::<String>(CHANNEL);
-        let shown = headers.get(header::AUTHORIZATION);
-        let server = self.way.start_for(shown, from_server).map_err(|error| {
+        let shown = shown(headers);
+        let server = self.way.start_for(shown.as_ref(), from_server).map_err(|error| {
             tracing::error!("the server cannot be started: {error}");
             (StatusCode::BAD_GATEWAY, "the server cannot be started")
         })?;
@@ -151,7 +155,8 @@ impl Front {
             routes: Mutex::new(Routes::new(is_stateless)),
             heads: self.way.is_remote().then(|| server.heads.clone()),
             is_stateless,
-            is_authorized: shown.is_some(),
+            shown,
+            is_judged: self.way.judges(),
             used_at: Mutex::new(Instant::now()),
             ending: self.stop.child_token(),
         });
@@ -259,11 +264,6 @@ impl Conversation {
     fn is_idle(&self) -> bool {
         self.routes().is_idle() && !self.session.is_busy()
     }
-
-    /// Whether who sends these headers may speak in it: a session id alone is no authorization.
-    fn admits(&self, headers: &HeaderMap) -> bool {
-        !self.is_authorized || headers.contains_key(header::AUTHORIZATION)
-    }
 }
 
 /// A message of a client.
@@ -288,17 +288,17 @@ async fn posted(State(front): State<Arc<Front>>, headers: HeaderMap, body: Bytes
             Ok(conversation) => conversation,
             Err(refused) => return refused.into_response(),
         },
-        None if named.is_some() => return (StatusCode::NOT_FOUND, "there is no such session").into_response(),
+        None if named.is_some() => return (StatusCode::NOT_FOUND, NO_SESSION).into_response(),
         None => return refused("a session begins with initialize"),
     };
-    if !conversation.admits(&headers) {
-        return unauthorized();
+    if let Some(refusal) = conversation.refusal(&headers, acted_on(&kind).map(|id| (id, meta.as_ref()))).await {
+        return refusal;
     }
-    let shown = headers.get(header::AUTHORIZATION);
+    let shown = shown(&headers);
     let Kind::Request { id: of_client, .. } = kind else {
         let translated = conversation.routes().translated(text);
         if let Some(text) = translated {
-            conversation.session.asked(&text, shown).await;
+            conversation.session.asked(&text, shown.as_ref()).await;
         }
         return StatusCode::ACCEPTED.into_response();
     };
@@ -306,7 +306,7 @@ async fn posted(State(front): State<Arc<Front>>, headers: HeaderMap, body: Bytes
     let (text, own) = conversation.routes().enter(&members, &of_client, to);
     let head = conversation.heads.as_ref().map(|heads| heads.expect(&own));
     let open = Open { conversation: conversation.clone(), own };
-    conversation.session.asked(&text, shown).await;
+    conversation.session.asked(&text, shown.as_ref()).await;
     let mut response = answered(open, from, head).await;
     if !is_first {
         return response;
@@ -322,10 +322,10 @@ async fn posted(State(front): State<Arc<Front>>, headers: HeaderMap, body: Bytes
 /// The stream of what the server says unasked.
 async fn listened(State(front): State<Arc<Front>>, headers: HeaderMap) -> Response {
     let Some(conversation) = named(&front, &headers) else {
-        return (StatusCode::METHOD_NOT_ALLOWED, "there is no such session").into_response();
+        return (StatusCode::METHOD_NOT_ALLOWED, NO_SESSION).into_response();
     };
-    if !conversation.admits(&headers) {
-        return unauthorized();
+    if let Some(refusal) = conversation.refusal(&headers, Some(("null", None))).await {
+        return refusal;
     }
     let (to, from) = mpsc::channel(STREAM);
     conversation.routes().listen(to);
@@ -335,10 +335,10 @@ async fn listened(State(front): State<Arc<Front>>, headers: HeaderMap) -> Respon
 /// The end of a session.
 async fn closed(State(front): State<Arc<Front>>, headers: HeaderMap) -> Response {
     let Some(conversation) = named(&front, &headers) else {
-        return (StatusCode::NOT_FOUND, "there is no such session").into_response();
+        return (StatusCode::NOT_FOUND, NO_SESSION).into_response();
     };
-    if !conversation.admits(&headers) {
-        return unauthorized();
+    if let Some(refusal) = conversation.refusal(&headers, Some(("null", None))).await {
+        return refusal;
     }
     conversation.ending.cancel();
     StatusCode::OK.into_response()
@@ -351,11 +351,6 @@ fn named(front: &Front, headers: &HeaderMap) -> Option<Arc<Conversation>> {
 /// The name of the conversation that the stateless clients of one principal share. No session id is like it.
 fn shared(headers: &HeaderMap) -> String {
     format!("\0{}", principal(headers))
-}
-
-/// A session that began with authorization goes on with it (MCP 2025-11-25, "Access Token Usage").
-fn unauthorized() -> Response {
-    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], "Authorization is missing").into_response()
 }
 
 fn refused(why: &'static str) -> Response {

@@ -143,19 +143,13 @@ impl Call {
         envelope
     }
 
-    /// Equal calls of one principal have one key: of the server, how is asked, the tool, and its params with their numbers
-    /// as they were written.
+    /// Equal calls of one principal have one key: of [`keys_of`] it, the tool, and its params with their numbers as they
+    /// were written.
     pub fn key(&self, asking: &Asking, principal: &str) -> String {
         let mut context = Context::new(&SHA256);
-        context.update(&[asking.edit.into(), asking.respond.into()]);
-        let (server, person) = (asking.server.as_deref(), asking.on_behalf_of.as_deref());
-        for part in [Some(principal), Some(&asking.target), server, person, Some(&self.tool)] {
-            // The length of a part that is not there is none of a text.
-            context.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
-            context.update(part.unwrap_or_default().as_bytes());
-        }
+        update(&mut context, Some(&self.tool));
         context.update(&self.comparable);
-        format!("mcp:{}", hex::encode(&context.finish().as_ref()[..KEPT_OF_DIGEST]))
+        format!("{}{}", keys_of(asking, principal), kept_of(context))
     }
 
     fn title(&self, asking: &Asking) -> String {
@@ -169,6 +163,27 @@ impl Call {
         let client = if caller.name.is_empty() { "an MCP client" } else { &caller.name };
         format!("`{}` wants to call the tool `{}`{}.", plain(client), plain(&self.tool), server.unwrap_or_default())
     }
+}
+
+/// What the keys of all calls of one principal to this server begin with, and those of no other.
+pub fn keys_of(asking: &Asking, principal: &str) -> String {
+    let mut context = Context::new(&SHA256);
+    context.update(&[asking.edit.into(), asking.respond.into()]);
+    let (server, person) = (asking.server.as_deref(), asking.on_behalf_of.as_deref());
+    for part in [Some(principal), Some(&asking.target), server, person] {
+        update(&mut context, part);
+    }
+    format!("mcp:{}-", kept_of(context))
+}
+
+fn update(context: &mut Context, part: Option<&str>) {
+    // The length of a part that is not there is none of a text.
+    context.update(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+    context.update(part.unwrap_or_default().as_bytes());
+}
+
+fn kept_of(context: Context) -> String {
+    hex::encode(&context.finish().as_ref()[..KEPT_OF_DIGEST])
 }
 
 /// The call that a decision is about, from its `resume`: the params (JSON), and the digest of the tool's definition.

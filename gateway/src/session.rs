@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -30,6 +30,8 @@ const INVALID_PARAMS: i32 = -32602;
 const MOST_CALLS: usize = 1_000;
 /// Most requests of a client at a time whose responses the gateway reads.
 const MOST_READ: usize = 1_000;
+/// How long the server may take to answer a call that its client has cancelled: it need not answer at all.
+const CANCELLED_FOR: Duration = Duration::from_secs(30);
 /// How long the ends of calls may take to be reported when the session is over.
 const REPORT_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -65,10 +67,17 @@ struct State {
     /// Approved calls that the server works on, by the ids under which it got them.
     running: HashMap<String, Running>,
     /// Approved calls for which the server wants further input of the client, by key and `requestState`.
-    continued: HashMap<(String, Option<String>), Running>,
+    continued: HashMap<(String, Option<String>), Kept<Running>>,
     tasks: Tasks,
     /// Approved calls that the server has made tasks of, by its ids.
-    passed: HashMap<String, Box<Run>>,
+    passed: HashMap<String, Kept<Box<Run>>>,
+}
+
+/// What is remembered until then.
+#[derive(Debug)]
+struct Kept<T> {
+    what: T,
+    until: Instant,
 }
 
 /// What a response is read for.
@@ -82,8 +91,10 @@ enum Read {
     Tools,
     /// Its tasks.
     Tasks,
-    /// The state or the result of this task of the server's.
+    /// The state of this task of the server's, where it says one.
     Task(String),
+    /// The result of this task of the server's.
+    Result(String),
 }
 
 /// A guarded call, or a client that waits for the result of one.
@@ -100,6 +111,8 @@ struct Running {
     run: Box<Run>,
     key: String,
     to: To,
+    /// Its client has cancelled it: until then the server may still say how it ended.
+    until: Option<Instant>,
 }
 
 /// Who gets the response to an approved call.
@@ -222,7 +235,10 @@ impl Session {
                 TakenBack::Here
             }
             // A server need not answer what was cancelled; if it does, the end is on record.
-            Some(InHand { runs_as: Some(own), .. }) => TakenBack::Runs(own),
+            Some(InHand { runs_as: Some(own), .. }) => {
+                state.cancelled(&own);
+                TakenBack::Runs(own)
+            }
             None => TakenBack::Unknown,
         }
     }
@@ -259,7 +275,9 @@ impl Session {
 
     /// Whether the server works on an approved call.
     pub fn is_busy(&self) -> bool {
-        !self.state().running.is_empty()
+        let mut state = self.state();
+        state.tidy();
+        !state.running.is_empty()
     }
 
     /// The session is over: what has run is reported.
@@ -276,6 +294,13 @@ impl Session {
         drop(self.to_server.send(Outgoing { text, shown: shown.cloned() }).await);
     }
 
+    /// Asks the server for its list of tools, to see how it takes what a client shows for authorization.
+    pub async fn try_out(&self, own: &str, meta: Option<&Members<'_>>, shown: &HeaderValue) {
+        let meta = meta.map(|meta| format!("\"_meta\":{}", meta.without("progressToken"))).unwrap_or_default();
+        let text = format!(r#"{{"jsonrpc":"2.0","id":{own},"method":"tools/list","params":{{{meta}}}}}"#);
+        self.pass(text, Some(shown)).await;
+    }
+
     async fn tell(&self, text: String) {
         drop(self.to_client.send(text).await);
     }
@@ -290,6 +315,32 @@ impl Session {
 }
 
 impl State {
+    /// The client has cancelled the call that runs under this id.
+    fn cancelled(&mut self, own: &str) {
+        if let Some(running) = self.running.get_mut(own) {
+            running.until = Some(Instant::now() + CANCELLED_FOR);
+        }
+    }
+
+    /// How many calls wait, run, or go on later.
+    fn under_way(&mut self) -> usize {
+        self.tidy();
+        let (running, going_on) = (self.running.len(), self.continued.len() + self.passed.len());
+        self.calls.len() + running + going_on + self.tasks.live()
+    }
+
+    /// Drops what was remembered long enough: the ends of these calls stay on record as unknown.
+    fn tidy(&mut self) {
+        let now = Instant::now();
+        let running = self.running.extract_if(|_, running| running.until.is_some_and(|until| until < now));
+        let continued = self.continued.extract_if(|_, kept| kept.until < now);
+        let passed = self.passed.extract_if(|_, kept| kept.until < now);
+        let dropped = running.map(|(_, running)| running.run).chain(continued.map(|(_, kept)| kept.what.run));
+        for run in dropped.chain(passed.map(|(_, kept)| kept.what)) {
+            tracing::warn!(request.id = %run.request_id(), "the server did not say in time how a call ended");
+        }
+    }
+
     /// Whether a request with this id has no response so far, as far as that matters here.
     fn is_open(&self, id: &str) -> bool {
         self.calls.contains_key(id) || self.read.contains_key(id)
@@ -320,7 +371,7 @@ pub fn is_own(id: &str) -> bool {
 }
 
 /// A new id of the gateway's own, as JSON.
-fn own_id() -> String {
+pub fn own_id() -> String {
     format!("\"{OWN_ID}{}\"", Uuid::new_v4().simple())
 }
 

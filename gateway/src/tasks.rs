@@ -21,8 +21,10 @@ use crate::told::RELATED_TASK;
 const PREFIX: &str = "relaytrace-task-";
 /// Between two looks of a client, in milliseconds.
 const POLL_INTERVAL_MS: u64 = 1_000;
-/// How long a result is kept.
-const KEPT: Duration = Duration::from_hours(1);
+/// How long a result is kept, and how long a client may take to bring what the server wants.
+pub const KEPT: Duration = Duration::from_hours(1);
+/// How long the end of a task of the server's is waited for.
+pub const PASSED_FOR: Duration = Duration::from_hours(24);
 /// Most bytes of results that are kept; the oldest go first.
 const MOST_KEPT: usize = 64 << 20;
 /// What a result takes at the least, in bytes: it limits their number.
@@ -74,6 +76,20 @@ impl Phase {
         matches!(self, Self::Completed(_) | Self::Failed(_) | Self::Cancelled)
     }
 
+    /// Whether it is this gateway that works on it.
+    fn is_live(&self) -> bool {
+        matches!(self, Self::Waiting { .. } | Self::Running | Self::Asks { .. })
+    }
+
+    /// How long it is remembered; None: as long as it lasts.
+    fn kept_for(&self) -> Option<Duration> {
+        match self {
+            Self::Waiting { .. } | Self::Running => None,
+            Self::Passed(_) => Some(PASSED_FOR),
+            Self::Asks { .. } | Self::Completed(_) | Self::Failed(_) | Self::Cancelled => Some(KEPT),
+        }
+    }
+
     fn bytes(&self) -> usize {
         if let Self::Completed(kept) | Self::Failed(kept) = self { kept.len() } else { 0 }
     }
@@ -97,14 +113,15 @@ pub struct Task {
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
     ttl_ms: u64,
-    ended: Option<Instant>,
+    /// It is forgotten then.
+    until: Option<Instant>,
 }
 
 impl Task {
     /// Of a question that may be answered until then.
     pub fn new(request_id: Uuid, form: Form, link: &str, respond_by: DateTime<Utc>) -> Self {
         let now = now();
-        let open = (respond_by - now).to_std().unwrap_or_default() + KEPT;
+        let open = kept_for(respond_by);
         Self {
             id: id_of(request_id),
             form,
@@ -115,7 +132,7 @@ impl Task {
             created_at: now,
             updated_at: now,
             ttl_ms: u64::try_from(open.as_millis()).unwrap_or(u64::MAX),
-            ended: None,
+            until: None,
         }
     }
 
@@ -124,7 +141,10 @@ impl Task {
         if self.phase.is_over() {
             return false;
         }
-        self.ended = phase.is_over().then(Instant::now);
+        self.until = phase.kept_for().map(|kept| Instant::now() + kept);
+        if !phase.is_live() {
+            self.call.clear();
+        }
         (self.phase, self.updated_at) = (phase, now());
         self.changed.notify_waiters();
         true
@@ -211,6 +231,11 @@ pub fn with_related(result: &str, id: &str) -> String {
     members.with("_meta", &meta)
 }
 
+/// How long a task is kept whose question may be answered until then.
+pub fn kept_for(respond_by: DateTime<Utc>) -> Duration {
+    (respond_by - now()).to_std().unwrap_or_default() + KEPT
+}
+
 fn id_of(request_id: Uuid) -> String {
     format!("{PREFIX}{}", request_id.simple())
 }
@@ -255,9 +280,9 @@ impl Tasks {
         true
     }
 
-    /// How many are not over.
+    /// How many are neither over nor the server's.
     pub fn live(&self) -> usize {
-        self.all.values().filter(|task| !task.phase.is_over()).count()
+        self.all.values().filter(|task| task.phase.is_live()).count()
     }
 
     /// All that the server does not list itself.
@@ -272,6 +297,13 @@ impl Tasks {
             self.names.insert(of_server.to_owned(), id.to_owned());
         }
         is_live
+    }
+
+    /// A task of the server's is over; its client may still ask for the result.
+    pub fn passed_is_over(&mut self, of_server: &str) {
+        if let Some(task) = self.names.get(of_server).and_then(|id| self.all.get_mut(id)) {
+            task.until = Some(Instant::now() + KEPT);
+        }
     }
 
     /// A message of the server with the client's names of tasks; None: it is the same.
@@ -295,12 +327,16 @@ impl Tasks {
     }
 
     fn tidy(&mut self) {
-        self.all.retain(|_, task| task.ended.is_none_or(|ended| ended.elapsed() < KEPT));
-        let mut over: Vec<_> =
-            self.all.values().filter_map(|task| Some((task.ended?, task.id.clone(), task.phase.bytes()))).collect();
-        over.sort_unstable_by_key(|(ended, ..)| std::cmp::Reverse(*ended));
+        let now = Instant::now();
+        for (_, task) in self.all.extract_if(|_, task| task.until.is_some_and(|until| until < now)) {
+            task.changed.notify_waiters();
+        }
+        let done = self.all.values().filter(|task| !task.phase.is_live());
+        let mut done: Vec<_> =
+            done.filter_map(|task| Some((task.until?, task.id.clone(), task.phase.bytes()))).collect();
+        done.sort_unstable_by_key(|(until, ..)| std::cmp::Reverse(*until));
         let mut kept = 0;
-        for (_, id, bytes) in over {
+        for (_, id, bytes) in done {
             kept += bytes.max(LEAST_KEPT);
             if kept > MOST_KEPT {
                 self.all.remove(&id);

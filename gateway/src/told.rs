@@ -50,7 +50,9 @@ pub fn refusal(error: &Error, link: impl Fn(Uuid) -> String, caller: &Caller) ->
         Why::Frozen => ("frozen", "Call it again later with the same arguments."),
         Why::UnknownOutcome => ("unknown", ""),
     };
-    let text = format!("Not run: {}. {advice}", not_approved.why);
+    // What used the approval before may have been this very call, by another process or in another session.
+    let begin = if matches!(not_approved.why, Why::AlreadyUsed) { "Not run again" } else { "Not run" };
+    let text = format!("{begin}: {}. {advice}", not_approved.why);
     result(text.trim_end(), status, Some(about), true, caller)
 }
 
@@ -102,10 +104,21 @@ pub fn link_elicitation(about: About<'_>, task: Option<&str>) -> Value {
     params
 }
 
-/// The result of a call that an operator has not decided on in this process, and that cannot be found again.
-pub fn forgotten(caller: &Caller) -> String {
-    let text = "Not run: nothing is known of this task any more. Call the tool again with the same arguments.";
-    result(text, "unobtainable", None, true, caller)
+/// The result of an approved call that is not kept with its question. `execution`: how far its use is (contract,
+/// "Permits").
+pub fn not_kept(about: About<'_>, execution: &str, caller: &Caller) -> String {
+    let text = match execution {
+        "waiting" => {
+            "Not run so far: the call was approved, and is not kept with its question. Calling the tool again with exactly \
+             the same arguments uses this approval."
+        }
+        "unused" => "Not run: the approval was not used in time. Calling the tool again asks anew.",
+        _ => {
+            "The call was approved, and may have run: this gateway does not know how it ended. Do not call the tool again \
+             before you have found out."
+        }
+    };
+    result(&format!("{text} The record: {}", about.link), "unobtainable", Some(about), true, caller)
 }
 
 /// The result of an approved call whose tool is another one than that which was asked about.

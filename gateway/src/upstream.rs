@@ -384,9 +384,14 @@ impl Upstream {
         let Remote { http, url, .. } = &self.remote;
         let post = http.post(url.clone()).headers(headers).header(header::ACCEPT, BOTH);
         let response = post.header(header::CONTENT_TYPE, "application/json").body(text.to_owned()).send().await?;
-        if let Some(shown) = shown.filter(|_| response.status().is_success()) {
-            self.state().shown = Some(shown.clone());
-            self.accepted.notify_waiters();
+        match shown {
+            Some(shown) if response.status().is_success() => {
+                self.state().shown = Some(shown.clone());
+                self.heads.judge(shown, true);
+                self.accepted.notify_waiters();
+            }
+            Some(shown) if response.status() == StatusCode::UNAUTHORIZED => self.heads.judge(shown, false),
+            _ => {}
         }
         Ok(response)
     }

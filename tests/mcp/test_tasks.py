@@ -130,8 +130,8 @@ async def test_a_task_is_found_again_only_by_its_own_principal_at_its_own_server
         [item] = await gateway.pending()
     await gateway.decide(item["request_id"])
     async with tasker(gateway.target(server="node")) as peer:
-        result = await order(peer, "result", task=task["taskId"])
-        assert result["isError"] is True and "nothing is known of this task" in text(result)
+        with pytest.raises(RuntimeError, match="no such task of this principal at this server"):
+            await order(peer, "result", task=task["taskId"])
     assert gateway.done() == []
     async with tasker(gateway.target()) as peer:
         assert text(await order(peer, "result", task=task["taskId"])) == "paid 12.5 to maria"

@@ -18,7 +18,7 @@ use crate::routes::cancelled;
 /// A response that comes within this time is sent whole, with a status of its own; later ones are streams.
 const AT_ONCE: Duration = Duration::from_millis(100);
 /// How long a server at an address may take to say how it takes a request; after that, its response is a stream.
-const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// Between two signs of life of a stream.
 const ALIVE: Duration = Duration::from_secs(15);
 

@@ -59,11 +59,8 @@ impl Session {
             self.pass(text.to_owned(), shown).await;
             return Ok(());
         }
-        {
-            let state = self.state();
-            if state.calls.len() + state.running.len() + state.tasks.live() >= MOST_CALLS {
-                return Err(Unreadable(format!("{MOST_CALLS} calls are under way")));
-            }
+        if self.state().under_way() >= MOST_CALLS {
+            return Err(Unreadable(format!("{MOST_CALLS} calls are under way")));
         }
         let taken_back = self.take_in_hand(&id);
         let (session, text, of, shown) = (self.clone(), text.to_owned(), id.clone(), shown.cloned());
@@ -120,7 +117,7 @@ impl Session {
                 }
             }
             Ok(Next::Continued(running)) => {
-                self.forward(&text, Running { to: To::Client(id), ..running }, "").await;
+                self.forward(&text, Running { to: To::Client(id), until: None, ..running }, "").await;
             }
             Ok(Next::Ask(question)) => match form {
                 Some(form) => self.begin_task(text, id, form, *question).await,
@@ -158,7 +155,7 @@ impl Session {
             // What goes on with a call that was approved runs with it; nobody could judge it alone.
             let continued = self.state().continued.remove(&(key, call.state));
             let why = "it goes on with a call that was not approved here: call the tool without requestState";
-            return continued.map(Next::Continued).ok_or_else(|| Unreadable(why.to_owned()));
+            return continued.map(|kept| Next::Continued(kept.what)).ok_or_else(|| Unreadable(why.to_owned()));
         }
         Ok(Next::Ask(Box::new(Question { call, caller, tool, key })))
     }
@@ -171,7 +168,7 @@ impl Session {
             Verdict::Run(run) => {
                 let meta = params_of(text).and_then(|params| params.inner("_meta"));
                 if self.looked_up(&call.tool, meta.as_ref()).await.digest == tool.digest {
-                    return self.forward(text, Running { run, key, to: To::Client(id) }, "").await;
+                    return self.forward(text, Running { run, key, to: To::Client(id), until: None }, "").await;
                 }
                 run.give_up("the server had changed the tool").await;
                 let request_id = run.request_id();

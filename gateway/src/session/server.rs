@@ -2,12 +2,13 @@
 
 use relaytrace_client::Ended;
 use serde_json::json;
+use tokio::time::Instant;
 
-use super::{InHand, MOST_CALLS, Read, Running, Session, State, To, is_own};
+use super::{InHand, Kept, Read, Running, Session, State, To, is_own};
 use crate::caller::TASKS;
 use crate::guard::{Guard, Run};
 use crate::message::{self, Kind, Members, kind, quoted, unbatched};
-use crate::tasks::Phase;
+use crate::tasks::{KEPT, PASSED_FOR, Phase};
 
 /// Revision of the protocol that has tasks in its core.
 const WITH_TASKS: &str = "2025-11-25";
@@ -100,9 +101,7 @@ impl Session {
         match result.as_ref().map(further) {
             Some(Further::Input(request_state)) => {
                 // The same call comes again with what its client was asked for: it is still the one that was approved.
-                if state.continued.len() < MOST_CALLS {
-                    state.continued.insert((running.key.clone(), request_state), running);
-                }
+                state.keep_continued((running.key.clone(), request_state), running);
                 told(response, call)
             }
             Some(Further::Task(task)) => {
@@ -135,8 +134,8 @@ impl Session {
                 let requests = result.as_ref().and_then(|result| result.get("inputRequests"));
                 let requests = requests.map_or("{}", |requests| requests.get()).to_owned();
                 let phase = Phase::Asks { requests, state: request_state.map(|state| quoted(&state)) };
-                if state.tasks.get_mut(id).is_some_and(|task| task.enter(phase)) && state.continued.len() < MOST_CALLS {
-                    state.continued.insert((id.to_owned(), None), running);
+                if state.tasks.get_mut(id).is_some_and(|task| task.enter(phase)) {
+                    state.keep_continued((id.to_owned(), None), running);
                 }
             }
             _ => {
@@ -163,16 +162,8 @@ impl Session {
 
     /// A response to a request of the client's that is looked into.
     fn response(&self, state: &mut State, members: &Members<'_>, read: Read) -> Seen {
-        let Some(result) = members.inner("result") else {
-            // The error that a task ended with.
-            if let Read::Task(task) = read
-                && let Some(run) = state.passed.remove(&task)
-            {
-                let (ended, note) = Run::end_of(members);
-                self.report(run, ended, note);
-            }
-            return Seen::Same;
-        };
+        // An error to a request about a task is not the end of the task.
+        let Some(result) = members.inner("result") else { return Seen::Same };
         let other = match read {
             Read::Initialize => {
                 state.version = result.text("protocolVersion");
@@ -192,25 +183,35 @@ impl Session {
                 self.observed(state, &task, &result);
                 None
             }
+            Read::Result(task) => {
+                let is_error = is_true(&result, "isError");
+                self.over(state, &task, if is_error { Ended::Failed } else { Ended::Succeeded }, None);
+                None
+            }
         };
         other.map_or(Seen::Same, |result| Seen::Other(members.with("result", &result)))
     }
 
-    /// The end of a task of the server's, as its state or its result tells it.
+    /// The end of a task of the server's, where its state tells one.
     fn observed(&self, state: &mut State, task: &str, told: &Members<'_>) {
-        let Some(run) = state.passed.remove(task) else { return };
-        let message = || told.text("statusMessage");
+        let message = told.text("statusMessage");
+        let is_error = told.inner("result").is_some_and(|result| is_true(&result, "isError"));
         match told.text("status").as_deref() {
-            Some("working" | "input_required") => drop(state.passed.insert(task.to_owned(), run)),
-            Some("failed") => self.report(run, Ended::Failed, message()),
-            Some("cancelled") => self.report(run, Ended::Failed, message().or(Some("It was cancelled.".to_owned()))),
-            Some(_) => {
-                let is_error = told.inner("result").is_some_and(|result| is_true(&result, "isError"));
-                self.report(run, if is_error { Ended::Failed } else { Ended::Succeeded }, message());
+            Some("completed") if !is_error => self.over(state, task, Ended::Succeeded, message),
+            Some("completed" | "failed") => self.over(state, task, Ended::Failed, message),
+            Some("cancelled") => {
+                self.over(state, task, Ended::Failed, message.or(Some("It was cancelled.".to_owned())));
             }
-            // The result itself.
-            None if is_true(told, "isError") => self.report(run, Ended::Failed, None),
-            None => self.report(run, Ended::Succeeded, None),
+            // It goes on, or this says nothing of it: an acknowledgement has no status.
+            _ => {}
+        }
+    }
+
+    /// A task of the server's has ended so.
+    fn over(&self, state: &mut State, task: &str, ended: Ended, note: Option<String>) {
+        state.tasks.passed_is_over(task);
+        if let Some(Kept { what: run, .. }) = state.passed.remove(task) {
+            self.report(run, ended, note);
         }
     }
 
@@ -222,9 +223,12 @@ impl Session {
 impl State {
     /// An approved call goes on as a task of the server's, whose end is seen later.
     fn keep_passed(&mut self, task: String, run: Box<Run>) {
-        if self.passed.len() < MOST_CALLS {
-            self.passed.insert(task, run);
-        }
+        self.passed.insert(task, Kept { what: run, until: Instant::now() + PASSED_FOR });
+    }
+
+    /// An approved call goes on once its client has brought what the server wants.
+    fn keep_continued(&mut self, key: (String, Option<String>), running: Running) {
+        self.continued.insert(key, Kept { what: running, until: Instant::now() + KEPT });
     }
 }
 

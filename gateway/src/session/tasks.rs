@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::guarded::{Question, params_of};
-use super::{INVALID_PARAMS, MOST_CALLS, Read, Running, Session, To};
+use super::{INVALID_PARAMS, MOST_CALLS, MOST_READ, Read, Running, Session, To};
 use crate::caller::Caller;
 use crate::guard::{Line, Turn, Verdict};
 use crate::message::{self, INTERNAL_ERROR, Members, Unreadable, response};
@@ -90,7 +90,7 @@ impl Session {
         }
         let passes_task = tool.runs_as_task && self.state().server_has_tasks;
         self.enter(task, Phase::Running);
-        let running = Running { run, key: task.to_owned(), to: To::Task(task.to_owned()) };
+        let running = Running { run, key: task.to_owned(), to: To::Task(task.to_owned()), until: None };
         self.forward(text, running, if passes_task && !caller.is_stateless { "" } else { "task" }).await;
     }
 
@@ -123,6 +123,9 @@ impl Session {
         if form == Form::Extension && !caller.takes_tasks {
             self.tell(message::error(&id, MISSING_CAPABILITY, "it needs the extension for tasks")).await;
             return Ok(());
+        }
+        if self.state().calls.len() >= MOST_CALLS + MOST_READ {
+            return Err(Unreadable(format!("{} requests have no response", MOST_CALLS + MOST_READ)));
         }
         let (text, method, shown) = (text.to_owned(), method.to_owned(), shown.cloned());
         let asked = Asked { text, id, method, task, form, caller, shown };
@@ -165,12 +168,17 @@ impl Session {
             let of_server = state.tasks.get(&asked.task).map(|task| task.phase.clone());
             let Some(Phase::Passed(of_server)) = of_server else { return false };
             let text = Members::look(&asked.text).and_then(|members| state.tasks.to_server(&members));
-            if state.calls.remove(&asked.id).is_none() || state.read(asked.id.clone(), Read::Task(of_server)).is_err() {
+            if state.calls.remove(&asked.id).is_none() {
                 return true;
             }
-            text
+            let is_result = asked.method == "tasks/result";
+            let read = if is_result { Read::Result(of_server) } else { Read::Task(of_server) };
+            state.read(asked.id.clone(), read).map(|()| text.unwrap_or_else(|| asked.text.clone()))
         };
-        self.pass(text.unwrap_or_else(|| asked.text.clone()), asked.shown.as_ref()).await;
+        match text {
+            Ok(text) => self.pass(text, asked.shown.as_ref()).await,
+            Err(Unreadable(why)) => self.tell(message::error(&asked.id, INTERNAL_ERROR, &why)).await,
+        }
         true
     }
 
@@ -201,6 +209,9 @@ impl Session {
             let mut state = self.state();
             let is_it = |running: &Running| matches!(&running.to, To::Task(id) if *id == asked.task);
             let runs_as = state.running.iter().find(|(_, running)| is_it(running)).map(|(own, _)| own.clone());
+            if let Some(own) = &runs_as {
+                state.cancelled(own);
+            }
             let task = state.tasks.get_mut(&asked.task);
             let cancelled = task.map(|task| {
                 let was_live = task.enter(Phase::Cancelled);
@@ -224,17 +235,18 @@ impl Session {
 
     /// `tasks/result`: as soon as there is one.
     async fn wait_for_task(&self, asked: &Asked, taken_back: &CancellationToken) {
+        let changed = self.state().tasks.get(&asked.task).map(|task| task.changed.clone()).unwrap_or_default();
         loop {
+            // Whatever changes after this look at it wakes.
+            let mut notified = std::pin::pin!(changed.notified());
+            notified.as_mut().enable();
             if self.passed_on(asked).await {
                 return;
             }
-            let found = self.state().tasks.get(&asked.task).map(|task| (task.changed.clone(), task.phase.clone()));
-            let Some((changed, phase)) = found else {
+            let phase = self.state().tasks.get(&asked.task).map(|task| task.phase.clone());
+            let Some(phase) = phase else {
                 return self.refuse(&asked.id, INVALID_PARAMS, "the task has expired").await;
             };
-            let notified = changed.notified();
-            let mut notified = std::pin::pin!(notified);
-            notified.as_mut().enable();
             match phase {
                 Phase::Completed(result) => return self.reply(&asked.id, &with_related(&result, &asked.task)).await,
                 Phase::Failed(error) => {
@@ -244,17 +256,15 @@ impl Session {
                     return;
                 }
                 Phase::Cancelled => return self.refuse(&asked.id, INVALID_PARAMS, "the task was cancelled").await,
-                Phase::Waiting { .. } | Phase::Running | Phase::Asks { .. } | Phase::Passed(_) => {}
+                // It was passed on after the first look.
+                Phase::Passed(_) => continue,
+                Phase::Waiting { .. } | Phase::Running | Phase::Asks { .. } => {}
             }
-            // It may have changed before somebody waited.
-            let is_same = self.state().tasks.get(&asked.task).is_some_and(|task| !task.phase.is_over());
-            if is_same {
-                tokio::select! {
-                    () = notified => {}
-                    () = taken_back.cancelled() => {
-                        self.let_go(&asked.id);
-                        return;
-                    }
+            tokio::select! {
+                () = notified => {}
+                () = taken_back.cancelled() => {
+                    self.let_go(&asked.id);
+                    return;
                 }
             }
         }
@@ -269,24 +279,20 @@ impl Session {
         let answers = answers.map_or("{}", |answers| answers.get());
         let goes_on = {
             let mut state = self.state();
-            let wanted = match state.tasks.get_mut(&asked.task) {
-                Some(task) => match &task.phase {
-                    Phase::Waiting { link, .. } => {
-                        let link = link.clone();
-                        task.enter(Phase::Waiting { link, was_shown: true });
-                        None
-                    }
-                    Phase::Asks { state, .. } => {
-                        let text = with_input(&task.call, answers, state.as_deref());
-                        task.enter(Phase::Running);
-                        Some(text)
-                    }
-                    _ => None,
-                },
-                None => None,
-            };
-            let running = wanted.is_some().then(|| state.continued.remove(&(asked.task.clone(), None))).flatten();
-            running.zip(wanted)
+            let kept = state.continued.remove(&(asked.task.clone(), None));
+            match state.tasks.get_mut(&asked.task).map(|task| (task.phase.clone(), task)) {
+                Some((Phase::Waiting { link, .. }, task)) => {
+                    task.enter(Phase::Waiting { link, was_shown: true });
+                    None
+                }
+                Some((Phase::Asks { state, .. }, task)) => {
+                    let text = with_input(&task.call, answers, state.as_deref());
+                    let error = json!({"code": INTERNAL_ERROR, "message": "the input came too late"}).to_string();
+                    task.enter(if kept.is_some() { Phase::Running } else { Phase::Failed(error) });
+                    kept.map(|kept| (kept.what, text))
+                }
+                _ => None,
+            }
         };
         self.reply(&asked.id, r#"{"resultType":"complete"}"#).await;
         if let Some((running, text)) = goes_on {
@@ -296,15 +302,25 @@ impl Session {
 
     /// Finds the question of a task of which this session knows nothing, and goes on waiting for it.
     async fn recall_task(self: &Arc<Self>, asked: &Asked) -> Result<(), String> {
-        let unknown = || "there is no such task".to_owned();
+        // Whose it is, is not told: but it may be this client's own, by a token that it has no more.
+        let unknown = || {
+            "there is no such task of this principal at this server; if there was, its call may have run: find out before \
+             you call the tool again"
+                .to_owned()
+        };
         let request_id = request_of(&asked.task).ok_or_else(unknown)?;
-        let turn = self.guard.recall(request_id).await.map_err(|error| error.to_string())?.ok_or_else(unknown)?;
+        let turn = self
+            .guard
+            .recall(request_id, &asked.caller)
+            .await
+            .map_err(|error| error.to_string())?
+            .ok_or_else(unknown)?;
         let link = self.guard.link(request_id);
         let task = Task::new(request_id, asked.form, &link, turn.request.respond_by);
         let stop = task.stop.clone();
         {
             let mut state = self.state();
-            if state.calls.len() + state.tasks.live() >= MOST_CALLS {
+            if state.under_way() >= MOST_CALLS {
                 return Err(format!("{MOST_CALLS} calls are under way"));
             }
             // Another request has just recalled it.
