@@ -24,7 +24,7 @@ pub struct Tool {
     pub is_structured: bool,
     /// It runs as a task where its client wants that (MCP 2025-11-25, "Tool-Level Negotiation").
     pub runs_as_task: bool,
-    /// SHA-256 of its definition, in hexadecimal digits; empty of a tool that nothing is known of.
+    /// SHA-256 of its definition in canonical JSON, in hexadecimal digits; empty of a tool that nothing is known of.
     pub digest: String,
 }
 
@@ -38,9 +38,9 @@ impl Tool {
         let json = |name| members.get(name).and_then(|value| serde_json::from_str(value.get()).ok());
         let support = members.inner("execution").and_then(|execution| execution.text("taskSupport"));
         let mut context = Context::new(&SHA256);
-        for member in DEFINITION.map(|name| members.get(name).map_or("", |value| value.get())) {
+        for member in DEFINITION.map(|name| members.get(name).map(|value| canonical(value.get())).unwrap_or_default()) {
             context.update(&(member.len() as u64).to_be_bytes());
-            context.update(member.as_bytes());
+            context.update(&member);
         }
         let is_short = members.get("annotations").is_some_and(|value| value.get().len() <= LONGEST_ANNOTATIONS);
         Self {
@@ -50,6 +50,14 @@ impl Tool {
             is_structured: members.get("outputSchema").is_some_and(|schema| schema.get() != "null"),
         }
     }
+}
+
+/// JSON in its canonical form (RFC 8785), or as it was written where it has none: a server may list the members of a schema
+/// in another order each time.
+fn canonical(written: &str) -> Vec<u8> {
+    let value = serde_json::from_str::<Value>(written).ok();
+    let canonical = value.and_then(|value| serde_json_canonicalizer::to_vec(&value).ok());
+    canonical.unwrap_or_else(|| written.as_bytes().to_vec())
 }
 
 /// The tools of a server, as far as they are known.
@@ -131,6 +139,12 @@ mod tests {
             catalog.get("t").unwrap()
         };
         assert_eq!(of("").digest, of(r#","description":"d""#).digest);
+        let schema = |written: &str| of(&format!(r#","inputSchema":{written}"#)).digest;
+        assert_eq!(
+            schema(r#"{"type":"object","x":[1,{"a":1,"b":2}]}"#),
+            schema(r#"{"x": [1.0,{"b":2,"a":1}], "type":"object"}"#)
+        );
+        assert_ne!(schema(r#"{"x":[1,2]}"#), schema(r#"{"x":[2,1]}"#));
         for other in [r#","inputSchema":{}"#, r#","outputSchema":{}"#, r#","annotations":{}"#] {
             assert_ne!(of("").digest, of(other).digest, "{other}");
         }
