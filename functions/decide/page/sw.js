@@ -15,7 +15,12 @@ const offline = () => new Response(OFFLINE, { status: 503, headers: {
   'Content-Type': 'text/html; charset=utf-8', 'Cache-Control': 'no-store', 'Content-Security-Policy': "default-src 'none'; style-src 'unsafe-inline'",
 } });
 
-self.addEventListener('install', () => self.skipWaiting());
+self.addEventListener('install', (event) => {
+  self.skipWaiting();
+  // What is no page goes past this worker, which may be asleep: a call that a page makes while it is left would be dropped until
+  // it wakes. Browsers that know no routes ask the worker.
+  event.addRoutes?.({ condition: { or: ['cors', 'same-origin', 'no-cors'].map((requestMode) => ({ requestMode })) }, source: 'network' })?.catch(() => {});
+});
 self.addEventListener('activate', (event) => event.waitUntil(self.clients.claim()));
 self.addEventListener('fetch', (event) => {
   if (event.request.mode === 'navigate') event.respondWith(fetch(event.request).catch(offline));
