@@ -63,7 +63,7 @@ test("tabs, filters and the open request are in the address, and an address open
 
   const colleague = await openPage(t, address.search, { as: stack.operators[3].token });
   await colleague.getByRole("heading", { name: "Gamma beta" }).waitFor();
-  assert.deepEqual(await titles(colleague), ["Gamma beta"]);
+  await eventually(() => titles(colleague), ["Gamma beta"]);
   assert.equal(await colleague.getByLabel("Search text").inputValue(), "beta");
   await colleague.getByRole("link", { name: "Decided" }).click();
   await colleague.goBack();
