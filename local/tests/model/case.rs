@@ -10,7 +10,7 @@ use chrono::DateTime;
 use relaytrace_domain::Timestamp;
 use relaytrace_service::config::TimeoutRules;
 use relaytrace_service::http::Routes;
-use relaytrace_testing::{Answer, TestAgent, TestApp};
+use relaytrace_testing::{Answer, TestAgent, TestApp, until};
 use relaytrace_verify::{attestation_keys, verify_attestations, verify_chain};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -114,6 +114,10 @@ fn title(number: usize) -> String {
 impl Case<'_> {
     async fn step(&mut self, command: &Command, fault: Fault) -> Result<()> {
         let owner = &self.app.owner;
+        // A session that dies holds its rows a moment longer than its client hears of it, and the sweep's next part, like any
+        // poll, passes over rows that are held. What an interrupted sweep leaves, the drills look at.
+        let fault =
+            if matches!((command, fault), (Command::Sweep, Fault::ConnectionLost)) { Fault::Aborted } else { fault };
         match fault {
             Fault::None => {}
             // The scheduler and whoever publishes wait for no answer.
@@ -126,6 +130,7 @@ impl Case<'_> {
                 observed::arm(owner, fault).await?;
                 let refused = self.send(command).await;
                 observed::disarm(owner).await?;
+                until(async || observed::is_at_rest(owner).await.expect("an answer")).await;
                 self.check_refused(command, fault, refused?)?;
                 self.compare().await.context("after it failed")?;
             }

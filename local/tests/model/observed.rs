@@ -172,6 +172,13 @@ pub async fn disarm(owner: &PgPool) -> Result<()> {
     Ok(())
 }
 
+/// Whether no other session writes: one that was ended holds its rows until it is gone.
+pub async fn is_at_rest(owner: &PgPool) -> Result<bool> {
+    let writing = "SELECT EXISTS (SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND backend_xid IS NOT NULL AND pid <> pg_backend_pid())";
+    Ok(!sqlx::query_scalar::<_, bool>(writing).fetch_one(owner).await?)
+}
+
 /// Reads the state of everything.
 pub async fn observe(owner: &PgPool) -> Result<Observed> {
     let text: String = sqlx::query_scalar(OBSERVE).fetch_one(owner).await?;
