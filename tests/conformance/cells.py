@@ -22,8 +22,7 @@ def ran(scene: Scene, *amounts: str) -> None:
     found = scene.ran()
     if sorted(found) == sorted(amounts):
         return
-    twice = sorted({one for one in found if found.count(one) > 1})
-    if twice:
+    if len(set(found)) < len(found):
         raise Lost("The tool ran twice.")
     raise Lost(f"The tool ran with {', '.join(found) or 'nothing'}, and not with {', '.join(amounts) or 'nothing'}.")
 

@@ -2,7 +2,7 @@
 
     play.py MODULE:FUNCTION < plan.json
 
-The plan is described in README.md. `rows/play.mjs` is the same for Node.
+The plan is `Plan` below; README.md says how it is used. `rows/play.mjs` is the same for Node.
 """
 
 import asyncio

@@ -80,13 +80,13 @@ def record(rows: list[table.Row], cells: dict[str, dict[str, Cell]]) -> int:
     """Write down the rows that were played to their last cell, and the report once it is whole."""
     results = json.loads(table.RESULTS.read_text()) if table.RESULTS.exists() else {"rows": {}}
     node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip().lstrip("v")
+    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     for row in rows:
         language = {"npm:Node": node} if ".mjs" in row.program else {"Python": platform.python_version()}
         versions = language | {package: version(package) for package in row.packages}
-        today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
         made = {"date": today, "versions": versions, "cells": cells[row.name]}
-        faults = [cell for cell in cells[row.name].values() if cell["verdict"] not in table.VERDICTS]
-        if faults or len(cells[row.name]) < len(CELLS):
+        is_known = all(cell["verdict"] in table.VERDICTS for cell in cells[row.name].values())
+        if not is_known or len(cells[row.name]) < len(CELLS):
             print(f"not recorded: {row.name}")
         else:
             results["rows"][row.name] = made

@@ -55,6 +55,8 @@ class Scene:
     answers: dict[str, Answer] = field(default_factory=dict)
     """What a person has said to a paused run: given to the resume of a framework by itself."""
     down: bool = False
+    not_offered: str | None = None
+    """An answer that a person wanted to give, and that the request did not offer."""
 
     @property
     def is_own(self) -> bool:
@@ -153,8 +155,6 @@ class Scene:
         if answer["decision"] == "edit":
             return edited(detail, {"amount": answer["amount"]})
         return answer["decision"], {name: answer[name] for name in ("reason", "response") if name in answer}
-
-    not_offered: str | None = None
 
     def pause(self) -> None:
         """A first process asks, and ends while a person thinks."""

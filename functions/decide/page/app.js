@@ -345,7 +345,7 @@ function draw() {
   batch.update(held());
   claims.follow(shown, composer.isOpen());
   if (inBar && detail?.decision && detailView.barPlace.hidden) byId('outcome')?.focus();
-  drawTop(state, { retry: () => loop.now(), renew, area, mayRule: isAdmin(session) });
+  drawTop(state, { retry: () => loop.now(), renew, area, mayLook: isAdmin(session) });
 }
 
 const mayPick = () => canDecide(state.session) && state.view.status !== 'decided';

@@ -1,6 +1,6 @@
 // An answer to several requests in one call: every action in sight, one reason, and what became of each.
 
-import { byId, h, safeText, setAttr, setText } from './dom.js';
+import { byId, h, onPlainClick, safeText, setAttr, setText } from './dom.js';
 import * as api from './api.js';
 import { actionBox } from './changes.js';
 import { key, sendKey } from './composer.js';
@@ -80,11 +80,7 @@ export function createBatch(bar, { me, show, open, took, answered, leave, closed
   const failureOf = (failure) => (failure instanceof api.Problem ? failure.message : 'It could not be loaded.');
 
   function link({ request_id: id, title }) {
-    return h('a', { href: viewUrl({ ...PLAIN, status: 'all', id }), onclick: (event) => {
-      if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
-      event.preventDefault();
-      close(id);
-    } }, h('bdi', {}, safeText(title)));
+    return h('a', { href: viewUrl({ ...PLAIN, status: 'all', id }), onclick: onPlainClick(() => close(id)) }, h('bdi', {}, safeText(title)));
   }
 
   const head = (detail) => h('p', { class: 'group-head' }, h('span', { class: 'priority', 'data-priority': detail.priority }, detail.priority), link(detail), h('span', { class: 'group-state' }, 'asked by ', h('bdi', {}, safeText(detail.agent_id))));

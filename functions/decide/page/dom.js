@@ -14,6 +14,13 @@ export function h(tag, props, ...children) {
   return el;
 }
 
+/** For links: a plain click does `fn` here; with a modifier it opens a tab, as the browser does. */
+export const onPlainClick = (fn) => (event) => {
+  if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
+  event.preventDefault();
+  fn(event);
+};
+
 export const byId = (id) => document.getElementById(id);
 
 /** Sets text only when it differs, so that nothing is repainted or announced twice. */

@@ -1,6 +1,6 @@
 // Requests of one group (the parallel calls of one turn of an agent), shown together where one of them is read.
 
-import { h, safeText, setAttr, setText } from './dom.js';
+import { h, onPlainClick, safeText, setAttr, setText } from './dom.js';
 import * as api from './api.js';
 import { actionBox } from './changes.js';
 import { digestOf } from './digest.js';
@@ -45,11 +45,7 @@ export function createGroup({ open, answer }) {
     const detail = details.get(id);
     const state = h('span', { class: 'group-state' });
     const link = h('a', { href: viewUrl({ ...PLAIN, status: 'all', id }) }, h('bdi', {}, safeText(detail.title)));
-    link.addEventListener('click', (event) => {
-      if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
-      event.preventDefault();
-      open(id);
-    });
+    link.addEventListener('click', onPlainClick(() => open(id)));
     const el = h('li', {}, h('p', { class: 'group-head' }, h('span', { class: 'priority', 'data-priority': detail.priority }, detail.priority), link, state),
       actionBox(detail.action), detail.fits || !detail.action ? '' : h('p', { class: 'check', 'data-state': 'mismatch' }, 'its digest does not match what is shown: it is not part of an approval of all'));
     return { el, state };

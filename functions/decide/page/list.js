@@ -1,7 +1,7 @@
 // The queue as rows. All are equally high, and only those near what is in sight exist: ten thousand scroll like thirty.
 // Rows are kept by request_id, so that live changes neither lose focus nor move what is being read.
 
-import { h, byId, markedText, safeText, setAttr, setText } from './dom.js';
+import { byId, h, markedText, onPlainClick, safeText, setAttr, setText } from './dom.js';
 import { countdown, countdownWords, exact, moment, now, urgency, urgencyWord } from './time.js';
 import { claimedByOther } from './may.js';
 import { NEAR } from './queue.js';
@@ -23,11 +23,7 @@ function createRow(id, isFresh) {
     left: h('span', { class: 'left', 'aria-hidden': 'true' }), spoken: h('span', { class: 'sr' }),
   };
   const link = h('a', { class: 'row', tabindex: '-1' }, h('span', { class: 'head' }, parts.title, parts.when), h('span', { class: 'line' }, parts.priority, parts.facts, parts.left, parts.spoken));
-  link.addEventListener('click', (event) => {
-    if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return; // a new tab is a new tab
-    event.preventDefault();
-    shown.open(id, event.detail === 0);
-  });
+  link.addEventListener('click', onPlainClick((event) => shown.open(id, event.detail === 0)));
   const pick = h('input', { type: 'checkbox', class: 'pick' });
   pick.addEventListener('change', () => { if (!shown.picks.toggle(rows.get(id).item, pick.checked)) pick.checked = !pick.checked; });
   return { el: h('li', { class: isFresh ? 'fresh' : null }, pick, link), link, pick, item: null, parts };

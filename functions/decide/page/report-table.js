@@ -1,8 +1,8 @@
 // The report as nodes: the sum, a line for each priority, agent, group or operator, and what runs out of time now.
 
-import { copyButton, h, isolated, safeText } from './dom.js';
+import { copyButton, h, isolated, onPlainClick, safeText } from './dom.js';
 import { nameOf } from './names.js';
-import { csvOf, GROUPINGS, inOrder, KEYLESS, lasted, shareOf, shareWords, sumOf } from './report-view.js';
+import { csvOf, GROUPINGS, KEYLESS, lasted, shareOf, shareWords, sumOf } from './report-view.js';
 import { noFilters, viewUrl } from './state.js';
 import { timeNode, urgency } from './time.js';
 
@@ -36,7 +36,7 @@ export function sumShare(all) {
 const NAMED = 30; // operators whose names are asked for: those of the most requests
 
 /** Names for the first lines, as far as they are known by now; the key where there is none. */
-export const named = (by, items) => inOrder(by, items).map(({ key }, n) => (by === 'operator' && key !== null && n < NAMED ? nameOf(key) : key));
+export const named = (by, items) => items.map(({ key }, n) => (by === 'operator' && key !== null && n < NAMED ? nameOf(key) : key));
 
 function keyNodes(by, key, name) {
   if (key === null || key === undefined) return [h('span', { class: 'muted' }, KEYLESS[by] ?? 'None')];
@@ -51,7 +51,7 @@ function pendingNodes(by, line, show) {
   const patch = { ...noFilters, status: 'pending', id: '', ...filter(line.key) };
   return [h('a', {
     href: viewUrl(patch), 'data-focus': `pending ${line.key}`, 'aria-label': `${count(line.pending)} pending: open them`,
-    onclick: (event) => { if (event.metaKey || event.ctrlKey || event.shiftKey) return; event.preventDefault(); show(patch); },
+    onclick: onPlainClick(() => show(patch)),
   }, count(line.pending))];
 }
 
@@ -65,13 +65,13 @@ export function tableOf(by, items, names, show) {
   ];
   return h('table', { class: 'report-table', role: 'table', 'aria-label': `By ${label.toLowerCase()}` },
     h('thead', { role: 'rowgroup' }, h('tr', { role: 'row' }, h('th', { role: 'columnheader', scope: 'col' }, label), columns.map(([name]) => h('th', { role: 'columnheader', scope: 'col' }, name)))),
-    h('tbody', { role: 'rowgroup' }, inOrder(by, items).map((line, n) => h('tr', { role: 'row' },
+    h('tbody', { role: 'rowgroup' }, items.map((line, n) => h('tr', { role: 'row' },
       h('th', { role: 'rowheader', scope: 'row' }, keyNodes(by, line.key, names[n])),
       columns.map(([name, nodes, kind]) => h('td', { role: 'cell', 'data-label': name, 'data-kind': kind, 'data-some': kind === 'late' && line.timed_out > 0 }, nodes(line)))))));
 }
 
 /** Takes the lines along. */
-export const copyCsv = (by, items) => copyButton('Copy as CSV', () => csvOf(by, inOrder(by, items)), { id: 'report-csv', 'data-focus': 'csv' });
+export const copyCsv = (by, items) => copyButton('Copy as CSV', () => csvOf(by, items), { id: 'report-csv', 'data-focus': 'csv' });
 
 /** What runs out of time now, of the first pending ones: nodes, none where nothing does. `open(id)` goes to a request. */
 export function endingNodes(waiting, open) {
@@ -80,10 +80,6 @@ export function endingNodes(waiting, open) {
   return [h('h3', {}, `Running out of time now: ${ending.length}`),
     h('ul', { class: 'ending' }, ending.slice(0, 10).map((item) => h('li', {},
       h('span', { class: 'priority', 'data-priority': item.priority }, item.priority), ' ',
-      h('a', { href: viewUrl({ ...noFilters, status: 'all', id: item.request_id }), 'data-focus': item.request_id, onclick: (event) => {
-        if (event.metaKey || event.ctrlKey || event.shiftKey) return;
-        event.preventDefault();
-        open(item.request_id);
-      } }, h('bdi', {}, safeText(item.title))), ' ', h('span', { class: 'muted' }, isolated(item.agent_id), ', answer due ', timeNode(item.respond_by)))),
+      h('a', { href: viewUrl({ ...noFilters, status: 'all', id: item.request_id }), 'data-focus': item.request_id, onclick: onPlainClick(() => open(item.request_id)) }, h('bdi', {}, safeText(item.title))), ' ', h('span', { class: 'muted' }, isolated(item.agent_id), ', answer due ', timeNode(item.respond_by)))),
     ending.length > 10 ? h('li', { class: 'muted' }, `and ${ending.length - 10} more`) : '')];
 }

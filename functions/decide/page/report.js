@@ -3,7 +3,7 @@
 import { byId, h, setAttr, setText } from './dom.js';
 import * as api from './api.js';
 import { copyCsv, endingNodes, named, sumShare, sumWords, tableOf } from './report-table.js';
-import { GROUPINGS, parseReport, PERIODS, reportQuery, reportUrl } from './report-view.js';
+import { GROUPINGS, inOrder, parseReport, PERIODS, reportQuery, reportUrl } from './report-view.js';
 import { PLAIN } from './state.js';
 import { dayOf, now, timeNode, timeOf } from './time.js';
 
@@ -71,7 +71,7 @@ export function createReport({ show, open }) {
     try {
       const [own, all, queue] = await Promise.all([ask(view.by), view.by === 'priority' ? null : ask('priority'), mayDecide ? api.getList(PLAIN, null, FIRST) : null]);
       if (mine !== turn) return;
-      [found, failure] = [{ by: view.by, lines: own.items, all: (all ?? own).items, waiting: queue?.items ?? [], at }, ''];
+      [found, failure] = [{ by: view.by, lines: inOrder(view.by, own.items), all: (all ?? own).items, waiting: queue?.items ?? [], at }, ''];
     } catch (error) {
       if (mine !== turn) return;
       if (!(error instanceof api.Problem || error instanceof api.Lost)) throw error;
@@ -113,7 +113,7 @@ export function createReport({ show, open }) {
   return {
     isOpen: () => isOpen,
     focus: () => heading.focus(),
-    /** Follows the address, the person and the connection; whether the report is what is looked at. */
+    /** Follows the address and the person; whether the report is what is looked at. */
     draw(how) {
       const wanted = parseReport(location.hash) !== null && !how.isShut;
       if (wanted !== isOpen) byId('report').replaceChildren(...(wanted ? [nodes] : []));

@@ -1,7 +1,7 @@
 // Trying the draft on what people decided before: from when to when, how far it is, what it would have done, and examples,
 // the dangerous ones first. Tried again after each change, so that one sees at once what a wider rule would have done.
 
-import { h, isolated, safeText, setAttr, setText } from './dom.js';
+import { h, isolated, onPlainClick, safeText, setAttr, setText } from './dom.js';
 import * as api from './api.js';
 import { isDangerous, tryOut } from './rules-trial.js';
 import { nameOf } from './rules-words.js';
@@ -134,7 +134,7 @@ export function createTry({ draft, refused, open }) {
   function example(one) {
     const { request_id: id, was, would, rule } = one;
     const link = h('a', { href: `?status=all&id=${encodeURIComponent(id)}` }, told.get(id)?.title ?? id);
-    link.addEventListener('click', (event) => { if (event.metaKey || event.ctrlKey || event.shiftKey) return; event.preventDefault(); open(id); });
+    link.addEventListener('click', onPlainClick(() => open(id)));
     return h('li', { 'data-id': id, 'data-dangerous': isDangerous(one) },
       h('p', {}, link),
       h('p', { class: 'said' }, told.get(id)?.was ?? WAS[was] ?? safeText(String(was)), ', ', h('strong', {}, WOULD[would] ?? safeText(String(would))),

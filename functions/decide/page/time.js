@@ -70,7 +70,7 @@ export function exact(iso) {
 }
 
 const two = (n) => String(n).padStart(2, '0');
-/** The day that a time belongs to here, as a date field wants it; `to` names the first moment after its day. */
+/** The day that a time belongs to here, as a date field wants it. `isEnd`: the time is the first moment after its day. */
 export function dayOf(iso, isEnd) {
   if (!iso) return '';
   const at = new Date(Date.parse(iso) - (isEnd ? 1 : 0));

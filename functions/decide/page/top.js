@@ -1,6 +1,6 @@
 // The page's edge: operator, tabs with the count of what waits, connection, banners, title and icon.
 
-import { byId, setAttr, setText } from './dom.js';
+import { byId, onPlainClick, setAttr, setText } from './dom.js';
 import { connection } from './api.js';
 import { atLeast, forTab, noFilters, viewUrl } from './state.js';
 import { now } from './time.js';
@@ -12,12 +12,12 @@ const clock = (ms) => new Date(ms).toLocaleTimeString();
 
 const views = () => byId('tabs').querySelectorAll('[data-status]');
 
-/** `area`: rules or report where it is looked at; `mayRule`: this person may look at them. */
-export function drawTop({ session, counts, view }, { retry, renew, area, mayRule }) {
+/** `area`: rules or report where it is looked at; `mayLook`: this person may look at them. */
+export function drawTop({ session, counts, view }, { retry, renew, area, mayLook }) {
   setText(byId('operator'), session?.name ?? '');
   setText(byId('pending-count'), counts ? atLeast(counts.pending, counts) : '');
   for (const name of ['rules', 'report']) {
-    byId(`${name}-tab`).hidden = !mayRule;
+    byId(`${name}-tab`).hidden = !mayLook;
     setAttr(byId(`${name}-tab`), 'aria-current', area === name ? 'page' : null);
   }
   for (const tab of views()) {
@@ -40,16 +40,8 @@ export function drawTop({ session, counts, view }, { retry, renew, area, mayRule
 
 /** Links to views; a plain click changes the view without loading the page again. */
 export function bindTabs(go, view) {
-  document.querySelector('.mark a').addEventListener('click', (event) => {
-    if (event.metaKey || event.ctrlKey || event.shiftKey) return;
-    event.preventDefault();
-    go({ ...noFilters, status: 'pending', id: '' });
-  });
+  document.querySelector('.mark a').addEventListener('click', onPlainClick(() => go({ ...noFilters, status: 'pending', id: '' })));
   for (const tab of views()) {
-    tab.addEventListener('click', (event) => {
-      if (event.metaKey || event.ctrlKey || event.shiftKey) return;
-      event.preventDefault();
-      go(forTab(view(), tab.dataset.status));
-    });
+    tab.addEventListener('click', onPlainClick(() => go(forTab(view(), tab.dataset.status))));
   }
 }

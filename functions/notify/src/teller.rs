@@ -27,7 +27,7 @@ const UNDER_WAY: usize = 64;
 const OF_EACH: usize = 8;
 /// A tenant that has so many takes no more: many that do not answer leave room for other tenants.
 const OF_TENANT: usize = 32;
-/// Tries that one statement takes at the most.
+/// Tries that one statement takes at the most: before the next one it is seen which tenants have enough.
 const AT_ONCE: usize = 16;
 /// Pause between two looks for browsers whose owners have not been seen for long.
 const END_EVERY: Duration = Duration::from_mins(1);
@@ -76,6 +76,7 @@ impl Teller {
         let mut report = self.settle().await?;
         let mut has_more = false;
         if may_take {
+            self.end_browsers().await?;
             let (dealt_out, is_again) = self.deal_out().await?;
             report.dealt_out = dealt_out;
             let taken = self.take().await?;
@@ -97,13 +98,18 @@ impl Teller {
         }
     }
 
-    /// How many events it dealt out, and whether fewer are to be tried at once: the database had no time for so many. What
-    /// was dealt out before is told all the same.
-    async fn deal_out(&mut self) -> Result<(u64, bool)> {
+    /// Ends browsers whose owners have not been seen for long, now and then.
+    async fn end_browsers(&mut self) -> Result<()> {
         if Instant::now() >= self.end_at {
             self.state.store.end_browsers().await?;
             self.end_at = Instant::now() + END_EVERY;
         }
+        Ok(())
+    }
+
+    /// How many events it dealt out, and whether fewer are to be tried at once: the database had no time for so many. What
+    /// was dealt out before is told all the same.
+    async fn deal_out(&mut self) -> Result<(u64, bool)> {
         match self.state.store.deal_out(self.batch).await {
             Ok(dealt_out) => {
                 self.batch = (self.batch + RESTORED).min(DEALT);

@@ -2,7 +2,6 @@
 //! and freezes the process the moment its response has arrived.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,9 +12,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
-use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -25,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::scene::Scene;
+use super::serve;
 use super::service::Service;
 use crate::agent::{Agent, Asked, Nonces};
 use crate::http::Answer;
@@ -57,7 +55,11 @@ impl Environment {
         let shared = Shared { waiting: AsyncMutex::new(waiting), answers: Mutex::default(), pid: Mutex::default() };
         let shared = Arc::new(shared);
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, shared.clone()));
+        let served = shared.clone();
+        tasks.spawn(serve::http(listener, move |request| {
+            let shared = served.clone();
+            async move { shared.answer(request).await.unwrap_or_else(|error| refuse(&error)) }
+        }));
         let mut variables = variables.to_vec();
         variables.extend([
             ("AWS_LAMBDA_RUNTIME_API", api.as_str()),
@@ -118,20 +120,6 @@ fn answer_of(said: &Value) -> Result<Answer> {
     let body =
         if said["isBase64Encoded"] == true { BASE64_STANDARD.decode(body)?.into() } else { body.to_owned().into() };
     Ok(Answer { status: StatusCode::from_u16(u16::try_from(status)?)?, headers, body })
-}
-
-async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        let shared = shared.clone();
-        let service = service_fn(move |request| {
-            let shared = shared.clone();
-            async move { Ok::<_, Infallible>(shared.answer(request).await.unwrap_or_else(|error| refuse(&error))) }
-        });
-        connections.spawn(async move {
-            drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
-        });
-    }
 }
 
 fn refuse(error: &anyhow::Error) -> Response<Full<Bytes>> {

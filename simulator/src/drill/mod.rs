@@ -17,6 +17,7 @@ mod receivers;
 mod registry;
 mod rules;
 pub mod scene;
+mod serve;
 pub mod service;
 mod stream;
 mod uses;
@@ -53,6 +54,12 @@ pub struct Options {
     /// Where the history and the logs of a failed drill are kept.
     #[arg(long, value_name = "DIR", default_value = ".local/drills")]
     kept: PathBuf,
+}
+
+/// The middle one; of none: nothing.
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
 /// A drill's judgement: a sentence with its numbers, or why the promise was not kept.

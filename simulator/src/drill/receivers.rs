@@ -1,7 +1,6 @@
 //! Receivers that write down when they were told of a request: a webhook, a browser's push service, a mail server.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -10,12 +9,12 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+
+use super::serve;
 
 /// How somebody is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,7 +58,8 @@ impl Receivers {
             (TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?, TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?);
         let (at, mail_at) = (http.local_addr()?, smtp.local_addr()?);
         let (told, mut tasks) = (Told::default(), JoinSet::new());
-        tasks.spawn(serve_http(http, told.clone()));
+        let noted = told.clone();
+        tasks.spawn(serve::http(http, move |request| take(request, noted.clone())));
         tasks.spawn(serve_smtp(smtp, told.clone()));
         Ok(Self { http: at, smtp: mail_at, told, _tasks: tasks })
     }
@@ -80,29 +80,20 @@ fn request_of(message_id: &str) -> Option<String> {
     message_id.split('_').nth(2).map(str::to_owned)
 }
 
-async fn serve_http(listener: TcpListener, told: Told) {
-    let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        let told = told.clone();
-        let service = service_fn(move |request| take(request, told.clone()));
-        connections.spawn(async move {
-            drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
-        });
-    }
-}
-
-async fn take(request: Request<Incoming>, told: Told) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn take(request: Request<Incoming>, told: Told) -> Response<Full<Bytes>> {
     let (parts, body) = request.into_parts();
     drop(body.collect().await);
     let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    // What a push service is told is encrypted for the browser; the topic names the request.
-    let request_id =
-        if parts.uri.path() == "/push" { Some(header("topic").to_owned()) } else { request_of(header("webhook-id")) };
-    let by = if parts.uri.path() == "/push" { By::PushService } else { By::Webhook };
+    let (by, request_id) = if parts.uri.path() == "/push" {
+        // What a push service is told is encrypted for the browser; the topic names the request.
+        (By::PushService, Some(header("topic").to_owned()))
+    } else {
+        (By::Webhook, request_of(header("webhook-id")))
+    };
     if let Some(request_id) = request_id {
         note(&told, by, request_id);
     }
-    Ok(Response::new(Full::default()))
+    Response::new(Full::default())
 }
 
 async fn serve_smtp(listener: TcpListener, told: Told) {

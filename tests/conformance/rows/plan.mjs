@@ -1,4 +1,4 @@
-// What one process of one agent on Node is to do, as play.py says it to Python: it comes by standard input (README.md).
+// What one process of one agent on Node is to do: `Plan` of play.py, by standard input.
 
 import { appendFileSync, readFileSync } from "node:fs";
 

@@ -46,7 +46,6 @@ from ._wire import Json
 log = logging.getLogger("relaytrace")
 
 WAIT_SECONDS = 600.0
-NOT_KEPT = "Not run yet: a person has not decided so far. The question stands; the same call again finds it."
 
 
 def hooks(
@@ -164,7 +163,7 @@ class _Hooks:
                 return await own(name, given, context)
             # It is not kept, so another call may be.
             del self._deferred[deferred[0]]
-            return PermissionResultDeny(message=NOT_KEPT)
+            return PermissionResultDeny(message=StillPending("its deferral was ignored").for_model)
 
         return can_use_tool
 

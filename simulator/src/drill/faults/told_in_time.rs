@@ -14,7 +14,7 @@ use crate::agent::Agent;
 use crate::drill::client::{Caller, Client};
 use crate::drill::receivers::{By, Receivers};
 use crate::drill::scene::Scene;
-use crate::drill::{PATIENCE, Verdict};
+use crate::drill::{PATIENCE, Verdict, median};
 
 /// The median from the 201, by each way, while NATS is there.
 const PROMISED: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ pub async fn run(scene: &mut Scene<'_>) -> Verdict {
 
     let asked = ask(scene, &mut client, agent, "with-nats").await;
     wait_until_told(&receivers, &asked).await?;
-    let medians = By::ALL.map(|by| (by, median(&receivers, by, &asked)));
+    let medians = By::ALL.map(|by| (by, median_of(&receivers, by, &asked)));
 
     block_in_place(|| scene.nats.kill())?;
     let without = ask(scene, &mut client, agent, "without-nats").await;
@@ -110,10 +110,8 @@ async fn wait_until_told(receivers: &Receivers, asked: &[(String, Instant)]) -> 
     }
 }
 
-/// From the 201 to the first time that it was told; before it: none.
-fn median(receivers: &Receivers, by: By, asked: &[(String, Instant)]) -> Duration {
+/// Median from the 201 to the first time that it was told; before it: none.
+fn median_of(receivers: &Receivers, by: By, asked: &[(String, Instant)]) -> Duration {
     let told = |(id, at): &(String, Instant)| Some(receivers.told(by, id).first()?.saturating_duration_since(*at));
-    let mut all: Vec<_> = asked.iter().filter_map(told).collect();
-    all.sort_unstable();
-    all.get(all.len() / 2).copied().unwrap_or_default()
+    median(asked.iter().filter_map(told).collect())
 }

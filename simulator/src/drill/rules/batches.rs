@@ -1,18 +1,18 @@
 //! A hundred answers in one call beside a hundred calls: the same answers, and how long they take.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::agent::Agent;
-use crate::drill::Verdict;
 use crate::drill::client::{Caller, Client, action_digest, text};
 use crate::drill::crowd::{Crowd, settle, take_all};
 use crate::drill::history::Record;
 use crate::drill::judge::judge;
 use crate::drill::scene::{Person, Scene};
+use crate::drill::{Verdict, median};
 
 /// Answers of a call.
 const ANSWERS: usize = 100;
@@ -75,7 +75,7 @@ pub async fn beside_single_calls(scene: &mut Scene<'_>) -> Verdict {
     }
     settle(scene, &mut client).await?;
     let findings = judge(scene).await?;
-    let [together, in_a_row, at_once] = [together, in_a_row, at_once].map(median);
+    let [together, in_a_row, at_once] = [together, in_a_row, at_once].map(|times| median(times).as_millis());
     findings.verdict(&format!(
         "{} × {ANSWERS} answers alike; medians: one call {together} ms, {ANSWERS} calls {in_a_row} ms in a row, {at_once} ms \
          on {CONNECTIONS} connections",
@@ -154,10 +154,4 @@ fn told(client: &Client, operator: &Person, request_id: &str, status: u64, body:
     };
     let what = if kind == "problem" { text(body, "code") } else { text(body, "outcome") };
     Ok((status, kind, what, body["approvals"].clone()))
-}
-
-/// In milliseconds.
-fn median(mut times: Vec<Duration>) -> u128 {
-    times.sort_unstable();
-    times.get(times.len() / 2).map_or(0, Duration::as_millis)
 }
