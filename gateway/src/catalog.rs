@@ -35,16 +35,15 @@ impl Tool {
     }
 
     fn of(members: &Members<'_>) -> Self {
-        let json = |name| members.get(name).and_then(|value| serde_json::from_str(value.get()).ok());
         let support = members.inner("execution").and_then(|execution| execution.text("taskSupport"));
         let mut context = Context::new(&SHA256);
         for member in DEFINITION.map(|name| members.get(name).map(|value| canonical(value.get())).unwrap_or_default()) {
             context.update(&(member.len() as u64).to_be_bytes());
             context.update(&member);
         }
-        let is_short = members.get("annotations").is_some_and(|value| value.get().len() <= LONGEST_ANNOTATIONS);
+        let annotations = members.get("annotations").filter(|value| value.get().len() <= LONGEST_ANNOTATIONS);
         Self {
-            annotations: is_short.then(|| json("annotations")).flatten(),
+            annotations: annotations.and_then(|value| serde_json::from_str(value.get()).ok()),
             runs_as_task: support.is_some_and(|support| support != "forbidden"),
             digest: hex::encode(context.finish()),
             is_structured: members.get("outputSchema").is_some_and(|schema| schema.get() != "null"),

@@ -1,6 +1,6 @@
 //! Whether a tool call runs: asks the relay, waits as long as the client can, uses the approval up.
 //!
-//! A call runs after [`Guard::ask`] returned [`Verdict::Run`], and only then. Whatever fails is a refusal.
+//! A guarded call runs after [`Verdict::Run`] was returned for it, and only then. Whatever fails is a refusal.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::caller::Caller;
 use crate::catalog::Tool;
 use crate::message::Members;
+use crate::own_id;
 use crate::question::{Asking, Call, keys_of, resumed};
 use crate::tasks::kept_for;
 use crate::told::{self, About};
@@ -73,9 +74,8 @@ impl Run {
     /// How a call ended, as the server's response says it.
     pub fn end_of(response: &Members<'_>) -> (Ended, Option<String>) {
         let result = response.inner("result");
-        let is_error = |result: &Members<'_>| result.get("isError").is_some_and(|it| it.get() == "true");
         match result {
-            Some(result) if !is_error(&result) => (Ended::Succeeded, None),
+            Some(result) if !result.is_true("isError") => (Ended::Succeeded, None),
             Some(_) => (Ended::Failed, Some("The tool returned an error (isError).".to_owned())),
             None => {
                 let error = response.inner("error").and_then(|error| error.text("message"));
@@ -174,17 +174,16 @@ impl Guard {
         until: Instant,
         line: &Line<'_>,
     ) -> Result<PermitInUse, Stop> {
-        let mut last = 0;
-        for turns in 1.. {
+        let (mut last, mut turns) = (0, 0);
+        loop {
             let turn = self.turn(envelope, last).await?;
-            last = turn.ordinal;
+            (last, turns) = (turn.ordinal, turns + 1);
             match self.used(call, caller, &turn.request, Some(until), line).await {
                 Err(Stop::Error(Error::NotApproved(refused)))
                     if turns < MOST_TURNS && matches!(refused.why, Why::AlreadyUsed | Why::PermitExpired) => {}
                 used => return used,
             }
         }
-        Err(Stop::Withdrawn)
     }
 
     /// Waits for the answer to this question, and uses the approval up.
@@ -200,10 +199,7 @@ impl Guard {
             Some(decision) => decision.clone(),
             None => self.decided(call, caller, request, until, line).await?,
         };
-        if let Some(why) = Why::of(&decision) {
-            self.settle(&decision).await;
-            return Err(not_approved(request, why, Some(decision)).into());
-        }
+        let decision = self.approved(request, decision).await?;
         if line.stopped.is_cancelled() {
             return Err(Stop::Withdrawn);
         }
@@ -215,6 +211,18 @@ impl Guard {
             self.settle(&decision).await;
         }
         Ok(used?)
+    }
+
+    /// The decision on this question, if it is an approval; else its delivery ends.
+    async fn approved(&self, request: &RequestState, decision: Decision) -> Result<Decision, Stop> {
+        let Some(why) = Why::of(&decision) else { return Ok(decision) };
+        self.settle(&decision).await;
+        Err(Stop::Error(Error::NotApproved(Box::new(NotApproved {
+            request_id: request.request_id,
+            client_request_key: request.client_request_key.clone(),
+            why,
+            decision: Some(decision),
+        }))))
     }
 
     /// Asks about a call whose client waits by a task: [`Guard::go_on`] waits for the answer.
@@ -274,9 +282,8 @@ impl Guard {
 
     /// The decision on a call that is not kept with its question.
     async fn not_kept(&self, request: &RequestState, decision: Decision, caller: &Caller) -> Verdict {
-        if let Some(why) = Why::of(&decision) {
-            self.settle(&decision).await;
-            return self.verdict(Err(not_approved(request, why, Some(decision)).into()), "", caller);
+        if let Err(stop) = self.approved(request, decision).await {
+            return self.verdict(Err(stop), "", caller);
         }
         let now = timeout(MARGIN, self.client.request(request.request_id)).await;
         let execution = now.map(|now| now.map(|now| now.execution).unwrap_or_default()).unwrap_or_default();
@@ -457,9 +464,8 @@ impl Guard {
 /// Asks the client to show a person the page. Its answer changes nothing: the relay's counts.
 fn elicitation(about: About<'_>, line: &Line<'_>) {
     let request = format!(
-        r#"{{"jsonrpc":"2.0","id":"{}{}","method":"elicitation/create","params":{}}}"#,
-        crate::OWN_ID,
-        Uuid::new_v4().simple(),
+        r#"{{"jsonrpc":"2.0","id":{},"method":"elicitation/create","params":{}}}"#,
+        own_id(),
         told::link_elicitation(about, line.task)
     );
     drop(line.to_client.try_send(request));
@@ -467,15 +473,6 @@ fn elicitation(about: About<'_>, line: &Line<'_>) {
 
 fn too_late() -> Error {
     Error::Configuration("the relay did not answer in time".to_owned())
-}
-
-fn not_approved(request: &RequestState, why: Why, decision: Option<Decision>) -> Error {
-    Error::NotApproved(Box::new(NotApproved {
-        request_id: request.request_id,
-        client_request_key: request.client_request_key.clone(),
-        why,
-        decision,
-    }))
 }
 
 /// Why a call does not run.

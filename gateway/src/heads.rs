@@ -39,9 +39,7 @@ impl Refusal {
         }
         Self { status, headers, body }
     }
-}
 
-impl Refusal {
     /// The refusal of the gateway's own request `own`, as that of the client's request of this id.
     #[must_use]
     pub fn of(mut self, own: &str, id: &str) -> Self {

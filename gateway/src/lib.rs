@@ -38,12 +38,23 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use url::Url;
+use uuid::Uuid;
 
 pub use guard::{Asks, Guard};
 pub use question::Asking;
 
 /// Prefix of the ids of the gateway's own requests.
 const OWN_ID: &str = "relaytrace-";
+
+/// Whether an id (JSON) is one of the gateway's own requests.
+fn is_own(id: &str) -> bool {
+    id.strip_prefix('"').is_some_and(|id| id.starts_with(OWN_ID))
+}
+
+/// A new id of the gateway's own, as JSON.
+fn own_id() -> String {
+    format!("\"{OWN_ID}{}\"", Uuid::new_v4().simple())
+}
 
 /// Where the server is.
 #[derive(Clone, Debug)]

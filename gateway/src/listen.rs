@@ -37,7 +37,7 @@ use crate::guard::Guard;
 use crate::headers::SESSION;
 use crate::heads::Heads;
 use crate::lines::LONGEST;
-use crate::message::{INVALID_REQUEST, Kind, Members, kind as kind_of, unbatched};
+use crate::message::{self, INVALID_REQUEST, Kind, Members, kind as kind_of, unbatched};
 use crate::routes::Routes;
 use crate::session::Session;
 
@@ -354,7 +354,7 @@ fn shared(headers: &HeaderMap) -> String {
 }
 
 fn refused(why: &'static str) -> Response {
-    let error = format!(r#"{{"jsonrpc":"2.0","id":null,"error":{{"code":{INVALID_REQUEST},"message":"{why}"}}}}"#);
+    let error = message::error("null", INVALID_REQUEST, why);
     (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], error).into_response()
 }
 

@@ -101,6 +101,11 @@ impl<'a> Members<'a> {
         serde_json::from_str(self.get(name)?.get()).ok()
     }
 
+    /// Whether a member is `true`.
+    pub fn is_true(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| value.get() == "true")
+    }
+
     /// The members of a member that is an object.
     pub fn inner(&self, name: &str) -> Option<Self> {
         Self::look(self.get(name)?.get())
@@ -194,6 +199,11 @@ pub fn kind(members: &Members<'_>) -> Kind {
         (Some(id), None) => Kind::Response { id },
         (None, None) => Kind::Other,
     }
+}
+
+/// Whether a text is a response.
+pub fn is_response(text: &str) -> bool {
+    Members::look(text).is_some_and(|members| matches!(kind(&members), Kind::Response { .. }))
 }
 
 /// The messages of a batch (revision 2025-03-26 has them), or the one that it is.

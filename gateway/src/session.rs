@@ -14,16 +14,17 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
-use crate::OWN_ID;
 use crate::caller::Caller;
 use crate::catalog::Catalog;
 use crate::child::Outgoing;
 use crate::guard::{Guard, Run};
 use crate::message::{self, INVALID_REQUEST, Kind, Members, Unreadable, kind, unbatched};
 use crate::tasks::{Tasks, is_own as is_own_task};
+use crate::{OWN_ID, is_own};
 
+/// Revision of the protocol that has tasks in its core.
+const WITH_TASKS: &str = "2025-11-25";
 /// JSON-RPC: the params of a request are not what its method takes.
 const INVALID_PARAMS: i32 = -32602;
 /// Most calls of a client that wait or run at a time.
@@ -296,9 +297,7 @@ impl Session {
 
     /// Asks the server for its list of tools, to see how it takes what a client shows for authorization.
     pub async fn try_out(&self, own: &str, meta: Option<&Members<'_>>, shown: &HeaderValue) {
-        let meta = meta.map(|meta| format!("\"_meta\":{}", meta.without("progressToken"))).unwrap_or_default();
-        let text = format!(r#"{{"jsonrpc":"2.0","id":{own},"method":"tools/list","params":{{{meta}}}}}"#);
-        self.pass(text, Some(shown)).await;
+        self.pass(list_of_tools(own, None, meta), Some(shown)).await;
     }
 
     async fn tell(&self, text: String) {
@@ -365,14 +364,12 @@ enum TakenBack {
     Unknown,
 }
 
-/// Whether an id is one of the gateway's own requests.
-pub fn is_own(id: &str) -> bool {
-    id.strip_prefix('"').is_some_and(|id| id.starts_with(OWN_ID))
-}
-
-/// A new id of the gateway's own, as JSON.
-pub fn own_id() -> String {
-    format!("\"{OWN_ID}{}\"", Uuid::new_v4().simple())
+/// A request for the server's list of tools, or for the page of it at `cursor`.
+fn list_of_tools(id: &str, cursor: Option<&str>, meta: Option<&Members<'_>>) -> String {
+    let cursor = cursor.map(|cursor| format!("\"cursor\":{}", message::quoted(cursor)));
+    let meta = meta.map(|meta| format!("\"_meta\":{}", meta.without("progressToken")));
+    let params = [cursor, meta].into_iter().flatten().collect::<Vec<_>>().join(",");
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list","params":{{{params}}}}}"#)
 }
 
 #[cfg(test)]

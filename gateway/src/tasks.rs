@@ -226,8 +226,7 @@ fn message_of(phase: &Phase) -> String {
 pub fn with_related(result: &str, id: &str) -> String {
     let Some(members) = Members::look(result) else { return result.to_owned() };
     let related = json!({"taskId": id}).to_string();
-    let meta = members.get("_meta").map_or("{}", |meta| meta.get());
-    let meta = Members::look(meta).unwrap_or_default().with(RELATED_TASK, &related);
+    let meta = members.inner("_meta").unwrap_or_default().with(RELATED_TASK, &related);
     members.with("_meta", &meta)
 }
 

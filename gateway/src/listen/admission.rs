@@ -8,7 +8,7 @@ use super::Conversation;
 use super::response::HEAD_DEADLINE;
 use crate::heads::{Head, Heads};
 use crate::message::{Kind, Members};
-use crate::session::own_id;
+use crate::own_id;
 
 /// A client begins another one then.
 pub const NO_SESSION: &str = "there is no such session";

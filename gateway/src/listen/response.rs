@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Conversation;
 use crate::heads::{Head, Refusal};
-use crate::message::{Kind, Members, kind as kind_of};
+use crate::message::{Members, is_response};
 use crate::routes::cancelled;
 
 /// A response that comes within this time is sent whole, with a status of its own; later ones are streams.
@@ -111,10 +111,6 @@ pub async fn answered(
             }
         }
     }
-}
-
-fn is_response(text: &str) -> bool {
-    Members::look(text).is_some_and(|members| matches!(kind_of(&members), Kind::Response { .. }))
 }
 
 /// What the server says instead of taking a request.

@@ -8,12 +8,13 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{INVALID_PARAMS, InHand, MOST_CALLS, Running, Session, To, own_id};
+use super::{INVALID_PARAMS, InHand, MOST_CALLS, Running, Session, To, WITH_TASKS, list_of_tools};
 use crate::caller::Caller;
 use crate::catalog::Tool;
 use crate::child::Outgoing;
-use crate::guard::{Line, Verdict};
+use crate::guard::{Line, Run, Verdict};
 use crate::message::{self, Members, Unreadable, response};
+use crate::own_id;
 use crate::question::Call;
 use crate::tasks::Form;
 use crate::told::{self, is_own_state};
@@ -22,8 +23,6 @@ use crate::told::{self, is_own_state};
 const LIST_DEADLINE: Duration = Duration::from_secs(10);
 /// Most pages of that list.
 const MOST_PAGES: usize = 100;
-/// Revision of the protocol that has tasks in its core.
-const WITH_TASKS: &str = "2025-11-25";
 
 /// A call that somebody is asked about.
 #[derive(Debug)]
@@ -106,11 +105,7 @@ impl Session {
         };
         let form = self.form_of_task(&params);
         match self.next(&params, tool, form).await {
-            Err(Unreadable(why)) => {
-                if self.let_go(&id) {
-                    self.tell(message::error(&id, INVALID_PARAMS, &why)).await;
-                }
-            }
+            Err(Unreadable(why)) => self.refuse(&id, INVALID_PARAMS, &why).await,
             Ok(Next::Unasked) => {
                 if self.let_go(&id) {
                     self.pass(text, shown.as_ref()).await;
@@ -167,12 +162,10 @@ impl Session {
         match self.guard.ask(&call, &caller, &tool, line).await {
             Verdict::Run(run) => {
                 let meta = params_of(text).and_then(|params| params.inner("_meta"));
-                if self.looked_up(&call.tool, meta.as_ref()).await.digest == tool.digest {
-                    return self.forward(text, Running { run, key, to: To::Client(id), until: None }, "").await;
+                match self.as_asked(&run, &call.tool, meta.as_ref(), &tool.digest, &caller).await {
+                    Ok(_) => self.forward(text, Running { run, key, to: To::Client(id), until: None }, "").await,
+                    Err(result) => self.answer(&id, &result).await,
                 }
-                run.give_up("the server had changed the tool").await;
-                let request_id = run.request_id();
-                self.answer(&id, &told::changed(request_id, &self.guard.link(request_id), &caller)).await;
             }
             Verdict::Answer(result) => self.answer(&id, &result).await,
             Verdict::Withdrawn => {
@@ -181,9 +174,34 @@ impl Session {
         }
     }
 
-    async fn answer(&self, id: &str, result: &str) {
+    /// The tool of an approved call, if it is still the one that was asked about; else the result of a call that does not
+    /// run.
+    pub(super) async fn as_asked(
+        &self,
+        run: &Run,
+        name: &str,
+        meta: Option<&Members<'_>>,
+        digest: &str,
+        caller: &Caller,
+    ) -> Result<Tool, String> {
+        let tool = self.looked_up(name, meta).await;
+        if tool.digest == digest {
+            return Ok(tool);
+        }
+        run.give_up("the server had changed the tool").await;
+        let request_id = run.request_id();
+        Err(told::changed(request_id, &self.guard.link(request_id), caller))
+    }
+
+    pub(super) async fn answer(&self, id: &str, result: &str) {
         if self.let_go(id) {
             self.tell(response(id, result)).await;
+        }
+    }
+
+    pub(super) async fn refuse(&self, id: &str, code: i32, why: &str) {
+        if self.let_go(id) {
+            self.tell(message::error(id, code, why)).await;
         }
     }
 
@@ -229,8 +247,7 @@ impl Session {
     }
 
     /// What the server says of a tool, read from its whole list.
-    pub(super) async fn looked_up(&self, name: &str, meta: Option<&Members<'_>>) -> Tool {
-        let meta = meta.map(|meta| meta.without("progressToken"));
+    async fn looked_up(&self, name: &str, meta: Option<&Members<'_>>) -> Tool {
         let _one = self.listing.lock().await;
         let known = self.state().catalog.get(name);
         if let Some(tool) = known {
@@ -239,7 +256,7 @@ impl Session {
         let deadline = Instant::now() + LIST_DEADLINE;
         let mut cursor = None;
         for _ in 0..MOST_PAGES {
-            let Some(result) = self.listed(cursor.take(), meta.as_deref(), deadline).await else {
+            let Some(result) = self.listed(cursor.take(), meta, deadline).await else {
                 tracing::warn!("the server does not list its tools: all are asked about");
                 break;
             };
@@ -253,14 +270,11 @@ impl Session {
         self.state().catalog.get(name).unwrap_or_default()
     }
 
-    async fn listed(&self, cursor: Option<String>, meta: Option<&str>, deadline: Instant) -> Option<String> {
+    async fn listed(&self, cursor: Option<String>, meta: Option<&Members<'_>>, deadline: Instant) -> Option<String> {
         let id = own_id();
         let (asked, answered) = oneshot::channel();
         self.state().own.insert(id.clone(), asked);
-        let cursor = cursor.map(|cursor| format!("\"cursor\":{}", message::quoted(&cursor)));
-        let meta = meta.map(|meta| format!("\"_meta\":{meta}"));
-        let params = [cursor, meta].into_iter().flatten().collect::<Vec<_>>().join(",");
-        self.pass(format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list","params":{{{params}}}}}"#), None).await;
+        self.pass(list_of_tools(&id, cursor.as_deref(), meta), None).await;
         let result = timeout_at(deadline, answered).await;
         self.state().own.remove(&id);
         result.ok()?.ok().filter(|result| !result.is_empty())
@@ -273,7 +287,7 @@ pub fn params_of(text: &str) -> Option<Members<'_>> {
 }
 
 /// The call as it runs: without what the gateway gave its client to send again, and with the arguments as approved.
-pub fn as_approved(text: &str, arguments: Option<&str>) -> String {
+fn as_approved(text: &str, arguments: Option<&str>) -> String {
     let Some(members) = Members::look(text) else { return text.to_owned() };
     let Some(params) = members.inner("params") else { return text.to_owned() };
     let is_ours = params.text("requestState").is_some_and(|state| is_own_state(&state));

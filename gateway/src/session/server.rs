@@ -4,14 +4,13 @@ use relaytrace_client::Ended;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{InHand, Kept, Read, Running, Session, State, To, is_own};
+use super::{InHand, Kept, Read, Running, Session, State, To, WITH_TASKS};
 use crate::caller::TASKS;
 use crate::guard::{Guard, Run};
+use crate::is_own;
 use crate::message::{self, Kind, Members, kind, quoted, unbatched};
 use crate::tasks::{KEPT, PASSED_FOR, Phase};
 
-/// Revision of the protocol that has tasks in its core.
-const WITH_TASKS: &str = "2025-11-25";
 /// Tells how a task is, in revision 2025-11-25 and in the extension.
 const TASK_STATUS: [&str; 2] = ["notifications/tasks/status", "notifications/tasks"];
 
@@ -41,10 +40,10 @@ impl Session {
     /// Learns from a message of the server.
     fn seen(&self, members: &Members<'_>) -> Seen {
         let mut state = self.state();
-        let seen = match kind(members) {
+        let other = match kind(members) {
             Kind::Notification { method } if method == "notifications/tools/list_changed" => {
                 state.catalog.forget();
-                Seen::Same
+                None
             }
             Kind::Notification { method } if TASK_STATUS.contains(&method.as_str()) => {
                 if let Some(params) = members.inner("params")
@@ -52,27 +51,24 @@ impl Session {
                 {
                     self.observed(&mut state, &task, &params);
                 }
-                Seen::Same
+                None
             }
             Kind::Response { id } if is_own(&id) => return self.own(&mut state, &id, members),
             Kind::Response { id } if state.calls.contains_key(&id) => {
                 tracing::warn!("the server answers a call that it has never got under this id: not passed on");
                 return Seen::Own;
             }
-            Kind::Response { id } => match state.read.remove(&id) {
-                Some(read) => self.response(&mut state, members, read),
-                None => Seen::Same,
-            },
-            Kind::Request { .. } | Kind::Notification { .. } | Kind::Other => Seen::Same,
-        };
-        match &seen {
-            Seen::Same => state.tasks.to_client(members).map_or(Seen::Same, Seen::Other),
-            Seen::Other(text) => {
-                let named = Members::look(text).and_then(|members| state.tasks.to_client(&members));
-                named.map_or(seen, Seen::Other)
+            Kind::Response { id } => {
+                let read = state.read.remove(&id);
+                read.and_then(|read| self.response(&mut state, members, read))
             }
-            Seen::Own => seen,
-        }
+            Kind::Request { .. } | Kind::Notification { .. } | Kind::Other => None,
+        };
+        let named = match &other {
+            None => state.tasks.to_client(members),
+            Some(text) => Members::look(text).and_then(|members| state.tasks.to_client(&members)),
+        };
+        named.or(other).map_or(Seen::Same, Seen::Other)
     }
 
     /// A response to what the gateway has asked, or passed on under an id of its own.
@@ -160,10 +156,10 @@ impl Session {
         }
     }
 
-    /// A response to a request of the client's that is looked into.
-    fn response(&self, state: &mut State, members: &Members<'_>, read: Read) -> Seen {
+    /// What passes on in place of a response to a request of the client's that is looked into; None: it is the same.
+    fn response(&self, state: &mut State, members: &Members<'_>, read: Read) -> Option<String> {
         // An error to a request about a task is not the end of the task.
-        let Some(result) = members.inner("result") else { return Seen::Same };
+        let result = members.inner("result")?;
         let other = match read {
             Read::Initialize => {
                 state.version = result.text("protocolVersion");
@@ -184,18 +180,18 @@ impl Session {
                 None
             }
             Read::Result(task) => {
-                let is_error = is_true(&result, "isError");
+                let is_error = result.is_true("isError");
                 self.over(state, &task, if is_error { Ended::Failed } else { Ended::Succeeded }, None);
                 None
             }
         };
-        other.map_or(Seen::Same, |result| Seen::Other(members.with("result", &result)))
+        other.map(|result| members.with("result", &result))
     }
 
     /// The end of a task of the server's, where its state tells one.
     fn observed(&self, state: &mut State, task: &str, told: &Members<'_>) {
         let message = told.text("statusMessage");
-        let is_error = told.inner("result").is_some_and(|result| is_true(&result, "isError"));
+        let is_error = told.inner("result").is_some_and(|result| result.is_true("isError"));
         match told.text("status").as_deref() {
             Some("completed") if !is_error => self.over(state, task, Ended::Succeeded, message),
             Some("completed" | "failed") => self.over(state, task, Ended::Failed, message),
@@ -249,10 +245,6 @@ fn further(result: &Members<'_>) -> Further {
         _ => result.inner("task").and_then(|task| task.text("taskId")),
     };
     task.map_or(Further::Nothing, Further::Task)
-}
-
-fn is_true(members: &Members<'_>, name: &str) -> bool {
-    members.get(name).is_some_and(|value| value.get() == "true")
 }
 
 /// Whether a server that says this of its tasks makes some of calls.
@@ -320,7 +312,7 @@ fn with_tasks(result: &Members<'_>, state: &State) -> Option<String> {
 }
 
 /// A response that says which arguments it is about, where an operator had changed them.
-pub fn with_edit(members: &Members<'_>, result: &Members<'_>, edited: &str) -> String {
+fn with_edit(members: &Members<'_>, result: &Members<'_>, edited: &str) -> String {
     let note = format!("An operator changed the arguments of this call. It ran with: {edited}");
     let block = format!(r#"{{"type":"text","text":{}}}"#, message::quoted(&note));
     let content = result.get("content").map_or("[]", |content| content.get()).trim();

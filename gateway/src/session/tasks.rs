@@ -81,13 +81,10 @@ impl Session {
             Verdict::Withdrawn => return self.cancel_task(task),
         };
         let name = params_of(text).and_then(|params| params.text("name")).unwrap_or_default();
-        let tool = self.looked_up(&name, meta.as_ref()).await;
-        if tool.digest != digest {
-            run.give_up("the server had changed the tool").await;
-            let request_id = run.request_id();
-            let result = told::changed(request_id, &self.guard.link(request_id), caller);
-            return self.enter(task, Phase::Completed(result));
-        }
+        let tool = match self.as_asked(&run, &name, meta.as_ref(), digest, caller).await {
+            Ok(tool) => tool,
+            Err(result) => return self.enter(task, Phase::Completed(result)),
+        };
         let passes_task = tool.runs_as_task && self.state().server_has_tasks;
         self.enter(task, Phase::Running);
         let running = Running { run, key: task.to_owned(), to: To::Task(task.to_owned()), until: None };
@@ -149,18 +146,6 @@ impl Session {
         }
     }
 
-    async fn refuse(&self, id: &str, code: i32, why: &str) {
-        if self.let_go(id) {
-            self.tell(message::error(id, code, why)).await;
-        }
-    }
-
-    async fn reply(&self, id: &str, result: &str) {
-        if self.let_go(id) {
-            self.tell(response(id, result)).await;
-        }
-    }
-
     /// Passes a request about a task on to the server whose task it has become; false: it has not.
     async fn passed_on(&self, asked: &Asked) -> bool {
         let text = {
@@ -188,7 +173,7 @@ impl Session {
         }
         let state = self.state().tasks.get(&asked.task).map(|task| task.state(self.link_to_show(task, &asked.caller)));
         match state {
-            Some(state) => self.reply(&asked.id, &state).await,
+            Some(state) => self.answer(&asked.id, &state).await,
             None => self.refuse(&asked.id, INVALID_PARAMS, "the task has expired").await,
         }
     }
@@ -227,8 +212,8 @@ impl Session {
             self.pass(text, asked.shown.as_ref()).await;
         }
         match (cancelled, asked.form) {
-            (Some((true, state)), Form::Core) => self.reply(&asked.id, &state).await,
-            (Some(_), Form::Extension) => self.reply(&asked.id, r#"{"resultType":"complete"}"#).await,
+            (Some((true, state)), Form::Core) => self.answer(&asked.id, &state).await,
+            (Some(_), Form::Extension) => self.answer(&asked.id, r#"{"resultType":"complete"}"#).await,
             _ => self.refuse(&asked.id, INVALID_PARAMS, "the task is over").await,
         }
     }
@@ -248,7 +233,7 @@ impl Session {
                 return self.refuse(&asked.id, INVALID_PARAMS, "the task has expired").await;
             };
             match phase {
-                Phase::Completed(result) => return self.reply(&asked.id, &with_related(&result, &asked.task)).await,
+                Phase::Completed(result) => return self.answer(&asked.id, &with_related(&result, &asked.task)).await,
                 Phase::Failed(error) => {
                     if self.let_go(&asked.id) {
                         self.tell(message::failed(&asked.id, &error)).await;
@@ -294,7 +279,7 @@ impl Session {
                 _ => None,
             }
         };
-        self.reply(&asked.id, r#"{"resultType":"complete"}"#).await;
+        self.answer(&asked.id, r#"{"resultType":"complete"}"#).await;
         if let Some((running, text)) = goes_on {
             self.forward(&text, running, "").await;
         }

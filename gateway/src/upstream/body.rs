@@ -9,7 +9,7 @@ use sse_stream::{Sse, SseByteStream};
 
 use super::said;
 use crate::lines::LONGEST;
-use crate::message::{Kind, Members, kind};
+use crate::message::is_response;
 
 /// The events of a stream. Its reader sets `unread` back with each; one that is longer than a message may be ends it.
 pub fn events(response: Response, unread: Arc<AtomicUsize>) -> impl Stream<Item = Result<Sse, sse_stream::Error>> {
@@ -27,9 +27,7 @@ pub fn events(response: Response, unread: Arc<AtomicUsize>) -> impl Stream<Item 
 pub async fn first_response(response: Response) -> Option<String> {
     let mut events = std::pin::pin!(events(response, Arc::default()));
     while let Some(Ok(event)) = events.next().await {
-        let data = event
-            .data
-            .filter(|data| Members::look(data).is_some_and(|members| matches!(kind(&members), Kind::Response { .. })));
+        let data = event.data.filter(|data| is_response(data));
         if data.is_some() {
             return data;
         }
