@@ -6,10 +6,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
 use relaytrace_servers::{Durability, Nats, Postgres};
 use relaytrace_service::{DatabaseAuthority, runtime, telemetry};
 
@@ -64,8 +60,7 @@ async fn run_functions(options: &RunOptions, postgres: &Postgres, nats: &Nats) -
     let state = prepared.state.clone();
 
     let listen = SocketAddr::from(([127, 0, 0, 1], options.port));
-    let router = relaytrace_service::http::service(openapi::routes(), state.clone())
-        .layer(axum::middleware::from_fn_with_state(options.port, only_our_host));
+    let router = relaytrace_service::http::service(openapi::routes(), state.clone());
     let ready = tokio::net::TcpListener::bind(listen).await.with_context(|| {
         format!("port {0} is taken: PORT={1} make run uses another", options.port, options.port + 1)
     })?;
@@ -111,18 +106,6 @@ async fn wait_until_ready(base_url: &str) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     anyhow::bail!("the stack did not become ready; see relaytrace.log in its folder")
-}
-
-/// A page elsewhere on the web must not reach the stack under a name of its own (DNS rebinding).
-async fn only_our_host(State(port): State<u16>, request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let ours =
-        ["127.0.0.1", "localhost"].iter().any(|name| host == format!("{name}:{port}") || (port == 80 && host == *name));
-    if ours {
-        next.run(request).await
-    } else {
-        (StatusCode::MISDIRECTED_REQUEST, "Host must be 127.0.0.1 or localhost\n").into_response()
-    }
 }
 
 /// Settings of Claude Code that ask a person. What fails blocks; the timeout is above the longest time that a hook is held.

@@ -153,15 +153,16 @@ impl Actor {
 
     /// As chain entries write it: no member is null.
     #[must_use]
-    pub fn in_entry(&self) -> serde_json::Value {
-        let mut actor = serde_json::json!({"kind": self.kind, "id": self.id});
-        if let Some(name) = &self.name {
-            actor["name"] = name.as_str().into();
-        }
-        if let Some(acts_for) = &self.acts_for {
-            actor["for"] = serde_json::json!(acts_for);
-        }
-        actor
+    pub fn in_entry(&self) -> Json {
+        let acts_for = |of: &ActedFor| {
+            Json::from([("id", Some(of.id.as_str().into())), ("name", Some(of.name.as_deref().into()))])
+        };
+        Json::from([
+            ("kind", Some(self.kind.as_str().into())),
+            ("id", Some(self.id.as_str().into())),
+            ("name", self.name.as_deref().map(Json::from)),
+            ("for", self.acts_for.as_ref().map(acts_for)),
+        ])
     }
 }
 

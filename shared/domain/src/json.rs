@@ -3,12 +3,12 @@
 //!
 //! `jiter` tokenises; `deserr` turns the tree into typed bodies and goes on after a fault.
 
+use std::cmp::Ordering;
+use std::fmt;
 use std::ops::ControlFlow;
 
 use deserr::{DeserializeError, Deserr, ErrorKind, IntoValue, MergeWithError, Value, ValueKind, ValuePointerRef};
 use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
-use serde::ser::{SerializeMap, SerializeSeq};
-use serde::{Serialize, Serializer};
 
 use super::faults::{Faults, Pointer};
 
@@ -84,26 +84,62 @@ impl Json {
         }
     }
 
+    /// The text, if this is a string.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        let Self::String(text) = self else { return None };
+        Some(text)
+    }
+
     /// Writes the value as JSON without white space: members in their order, numbers as they were written.
     pub fn write(&self, out: &mut Vec<u8>) {
-        fn separated<T>(items: &[T], out: &mut Vec<u8>, ends: [u8; 2], write: impl Fn(&T, &mut Vec<u8>)) {
-            out.push(ends[0]);
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                write(item, out);
-            }
-            out.push(ends[1]);
-        }
         match self {
             Self::Array(items) => separated(items, out, *b"[]", Self::write),
             Self::Object(members) => separated(members, out, *b"{}", |(name, value), out| {
-                write_string(name, out);
-                out.push(b':');
+                write_name(name, out);
                 value.write(out);
             }),
             // Their comparable form is plain JSON.
+            scalar => scalar.write_comparable(out),
+        }
+    }
+
+    /// The canonical form of an admitted value (RFC 8785): no white space, members by the UTF-16 code units of their names,
+    /// numbers as ECMAScript writes the double.
+    #[must_use]
+    pub fn canonical(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write_canonical(&mut out);
+        out
+    }
+
+    fn write_canonical(&self, out: &mut Vec<u8>) {
+        fn in_order(one: &(String, Json), other: &(String, Json)) -> Ordering {
+            one.0.encode_utf16().cmp(other.0.encode_utf16())
+        }
+        match self {
+            // The shortest integers are canonical as they were written, but for a zero with a sign.
+            Self::Number(literal) if literal.len() <= 15 && literal.bytes().all(|b| b.is_ascii_digit()) => {
+                out.extend_from_slice(literal.as_bytes());
+            }
+            Self::Number(literal) => {
+                let number: f64 = literal.parse().expect("a number was read");
+                let written = serde_json_canonicalizer::to_vec(&number).expect("an admitted number is finite");
+                out.extend_from_slice(&written);
+            }
+            Self::Array(items) => separated(items, out, *b"[]", Self::write_canonical),
+            Self::Object(members) => {
+                let write = |(name, value): &(String, Self), out: &mut Vec<u8>| {
+                    write_name(name, out);
+                    value.write_canonical(out);
+                };
+                if members.is_sorted_by(|one, other| in_order(one, other).is_le()) {
+                    return separated(members, out, *b"{}", write);
+                }
+                let mut sorted: Vec<_> = members.iter().collect();
+                sorted.sort_unstable_by(|one, other| in_order(one, other));
+                separated(&sorted, out, *b"{}", |member, out| write(member, out));
+            }
             scalar => scalar.write_comparable(out),
         }
     }
@@ -129,8 +165,7 @@ impl Json {
                 sorted.sort_unstable_by_key(|(name, _)| name);
                 out.push(b'{');
                 for (name, value) in sorted {
-                    write_string(name, out);
-                    out.push(b':');
+                    write_name(name, out);
                     value.write_comparable(out);
                     out.push(b',');
                 }
@@ -144,32 +179,54 @@ fn write_string(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a string is written to memory");
 }
 
-/// Numbers by their value, as RFC 8785 wants them.
-impl Serialize for Json {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Null => serializer.serialize_unit(),
-            Self::Bool(value) => serializer.serialize_bool(*value),
-            Self::Number(literal) => match literal.parse::<i64>() {
-                Ok(integer) => serializer.serialize_i64(integer),
-                Err(_) => serializer.serialize_f64(literal.parse().map_err(serde::ser::Error::custom)?),
-            },
-            Self::String(text) => serializer.serialize_str(text),
-            Self::Array(items) => {
-                let mut sequence = serializer.serialize_seq(Some(items.len()))?;
-                for item in items {
-                    sequence.serialize_element(item)?;
-                }
-                sequence.end()
-            }
-            Self::Object(members) => {
-                let mut map = serializer.serialize_map(Some(members.len()))?;
-                for (name, value) in members {
-                    map.serialize_entry(name, value)?;
-                }
-                map.end()
-            }
+fn write_name(name: &str, out: &mut Vec<u8>) {
+    write_string(name, out);
+    out.push(b':');
+}
+
+fn separated<T>(items: &[T], out: &mut Vec<u8>, ends: [u8; 2], write: impl Fn(&T, &mut Vec<u8>)) {
+    out.push(ends[0]);
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
         }
+        write(item, out);
+    }
+    out.push(ends[1]);
+}
+
+impl From<String> for Json {
+    fn from(text: String) -> Self {
+        Self::String(text)
+    }
+}
+
+impl From<&str> for Json {
+    fn from(text: &str) -> Self {
+        Self::String(text.to_owned())
+    }
+}
+
+impl<T: Into<Json>> From<Option<T>> for Json {
+    /// `None` is null.
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// An object's members, of which those that are `None` are not there.
+impl<const N: usize> From<[(&str, Option<Json>); N]> for Json {
+    fn from(members: [(&str, Option<Json>); N]) -> Self {
+        Self::Object(members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
+    }
+}
+
+/// As [`Json::write`].
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = Vec::new();
+        self.write(&mut out);
+        f.write_str(&String::from_utf8_lossy(&out))
     }
 }
 
@@ -538,6 +595,55 @@ mod tests {
                 Err(ParseError::Malformed(detail)) if !detail.starts_with("duplicate") => prop_assert!(theirs.is_err(), "{text} is JSON"),
                 Err(_) => {}
             }
+        }
+
+        /// The canonical form is the one of the crate that the other implementations of the contract's vectors agree with.
+        #[test]
+        fn the_canonical_form_is_the_librarys(value in any_value()) {
+            let text = value.to_string();
+            let ours = Json::parse(text.as_bytes()).unwrap().canonical();
+            let theirs = serde_json_canonicalizer::to_vec(&value).unwrap();
+            prop_assert_eq!(String::from_utf8(ours), String::from_utf8(theirs));
+        }
+    }
+
+    /// Values with names that UTF-8 and UTF-16 order differently, escapes, and numbers of every length.
+    fn any_value() -> impl Strategy<Value = serde_json::Value> {
+        use serde_json::Value;
+        let text = "[a-c\"\\\\/\u{1}\n\u{7f}é\u{ffff}\u{e000}\u{1f600}]{0,4}";
+        let scalar = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (-MAX_INTEGER..=MAX_INTEGER).prop_map(Value::from),
+            (-1_000_i64..1_000).prop_map(Value::from),
+            any::<f64>().prop_filter("JSON has finite numbers", |it| it.is_finite()).prop_map(Value::from),
+            Just(Value::from(-0.0)),
+            text.prop_map(Value::from),
+        ];
+        scalar.prop_recursive(3, 24, 5, move |inner| {
+            let object = prop::collection::btree_map(text, inner.clone(), 0..5);
+            prop_oneof![
+                prop::collection::vec(inner, 0..5).prop_map(Value::from),
+                object.prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    #[test]
+    fn integers_are_canonical_whatever_way_they_were_written() {
+        for (text, canonical) in [
+            ("-0", "0"),
+            ("0", "0"),
+            ("10.0", "10"),
+            ("1e2", "100"),
+            ("-5", "-5"),
+            ("999999999999999", "999999999999999"),
+            ("9007199254740991", "9007199254740991"),
+            ("1e21", "1e+21"),
+            ("0.10", "0.1"),
+        ] {
+            let json = Json::parse(text.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(json.canonical()).unwrap(), canonical, "{text}");
         }
     }
 }

@@ -79,6 +79,7 @@ impl Row for Voting {
     /// The one statement of votes. Written over arrays; on Lambda they hold one, or those of one call.
     async fn write(database: &Database, rows: &[&Self]) -> Result<Vec<Option<Self::Written>>> {
         let json = |of: &dyn Fn(&Self) -> serde_json::Value| column(rows, |row| of(row).to_string());
+        let actors = column(rows, |row| row.deciding.by.actor().in_entry().to_string());
         let noted = database
             .all(|| {
                 sqlx::query_file_as!(
@@ -87,7 +88,7 @@ impl Row for Voting {
                     database.clock().for_database(),
                     &column(rows, |row| row.deciding.request_id.0),
                     &column(rows, |row| row.deciding.by.tenant().map(TenantId::as_str)) as &[Option<&str>],
-                    &json(&|row| row.deciding.by.actor().in_entry()),
+                    &actors,
                     &json(&|row| row.deciding.by.persons().into()),
                     &json(&|row| row.deciding.by.person()),
                     &column(rows, |row| row.action_digest.0.as_slice()) as &[&[u8]],

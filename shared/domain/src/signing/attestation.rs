@@ -12,7 +12,7 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize as _;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::known::Known;
 use super::receipt::{public, thumbprint};
@@ -49,27 +49,23 @@ pub struct Statement<'a> {
 
 impl Statement<'_> {
     /// The signed members as the `decided` entry has them.
-    fn members(&self) -> Map<String, Value> {
-        let key_id = self.key_id.map(|key_id| ("key_id".to_owned(), json!(key_id)));
-        let freeze_id = self.freeze_id.map(|freeze_id| ("freeze_id".to_owned(), json!(freeze_id)));
+    fn members(&self) -> Json {
         let edited = self.written.and_then(Written::action).map(|(_, digest)| digest);
         let response = self.written.and_then(Written::response).map(|(_, digest)| digest);
-        let written = [
-            edited.map(|_| ("requested_action_digest".to_owned(), json!(self.action_digest))),
-            edited.map(|edited| ("edited".to_owned(), json!(edited != self.action_digest))),
-            response.map(|response| ("response_digest".to_owned(), json!(response))),
-        ];
-        let members = [
-            ("request_id", json!(self.request_id)),
-            ("kind", json!("decided")),
-            ("actor", self.actor.in_entry()),
-            ("outcome", json!(self.outcome)),
-            ("cause", json!(self.cause)),
-            ("action_digest", json!(edited.unwrap_or(self.action_digest))),
-            ("reason", json!(self.reason)),
-        ];
-        let members = members.map(|(name, value)| (name.to_owned(), value)).into_iter();
-        members.chain(key_id).chain(freeze_id).chain(written.into_iter().flatten()).collect()
+        Json::from([
+            ("request_id", Some(self.request_id.to_string().into())),
+            ("kind", Some("decided".into())),
+            ("actor", Some(self.actor.in_entry())),
+            ("outcome", Some(self.outcome.as_str().into())),
+            ("cause", Some(self.cause.as_str().into())),
+            ("action_digest", Some(edited.unwrap_or(self.action_digest).to_string().into())),
+            ("reason", Some(self.reason.into())),
+            ("key_id", self.key_id.map(Json::from)),
+            ("freeze_id", self.freeze_id.map(Json::from)),
+            ("requested_action_digest", edited.map(|_| self.action_digest.to_string().into())),
+            ("edited", edited.map(|edited| Json::Bool(edited != self.action_digest))),
+            ("response_digest", response.map(|response| response.to_string().into())),
+        ])
     }
 }
 
@@ -88,34 +84,40 @@ pub struct Ballot<'a> {
 
 impl Ballot<'_> {
     /// The signed members as the `voted` entry has them.
-    fn members(&self) -> Map<String, Value> {
-        let members = [("actor", self.actor.in_entry()), ("reason", json!(self.reason))];
-        let members = members.map(|(name, value)| (name.to_owned(), value)).into_iter();
-        members.chain(of_each_vote(json!(self.request_id), json!(self.action_digest))).collect()
+    fn members(&self) -> Json {
+        let own = Json::from([("actor", Some(self.actor.in_entry())), ("reason", Some(self.reason.into()))]);
+        with_those_of_each_vote(own, self.request_id.to_string().into(), self.action_digest.to_string().into())
     }
 }
 
-/// The signed members of a `voted` entry that the list of votes in a `decided` entry leaves out: those that all have alike.
-fn of_each_vote(request_id: Value, action_digest: Value) -> impl Iterator<Item = (String, Value)> {
-    let members = [
+/// A vote with the signed members that the list of votes in a `decided` entry leaves out: those that all have alike.
+fn with_those_of_each_vote(vote: Json, request_id: Json, action_digest: Json) -> Json {
+    let Json::Object(mut members) = vote else { return vote };
+    let all = [
         ("request_id", request_id),
-        ("kind", json!("voted")),
-        ("cause", json!(Cause::Operator)),
-        ("decision", json!("approve")),
+        ("kind", "voted".into()),
+        ("cause", Cause::Operator.as_str().into()),
+        ("decision", "approve".into()),
         ("action_digest", action_digest),
     ];
-    members.map(|(name, value)| (name.to_owned(), value)).into_iter()
+    // What the entry says of them all wins over what a vote says itself.
+    members.retain(|(name, _)| all.iter().all(|(of_all, _)| of_all != name));
+    members.extend(all.map(|(name, value)| (name.to_owned(), value)));
+    Json::Object(members)
 }
 
 /// The bytes that are signed: the RFC 8785 form of the entry's signed members and `typ`.
 ///
 /// # Errors
 /// [`Error::Internal`] where a `typ` is there already: replaced by this one, it would be a member that nobody signed.
-fn message(mut members: Map<String, Value>) -> Result<Vec<u8>> {
-    if members.insert("typ".into(), TYP.into()).is_some() {
-        return Err(Error::internal(anyhow::anyhow!("an attested entry has no member typ")));
+fn message(mut members: Json) -> Result<Vec<u8>> {
+    match &mut members {
+        Json::Object(members) if members.iter().all(|(name, _)| name != "typ") => {
+            members.push(("typ".to_owned(), TYP.into()));
+        }
+        _ => return Err(Error::internal(anyhow::anyhow!("an attested entry is an object without a member typ"))),
     }
-    serde_json_canonicalizer::to_vec(&Value::Object(members)).map_err(Error::internal)
+    Ok(members.canonical())
 }
 
 /// What an entry says of who attests it.
@@ -181,36 +183,35 @@ impl AttestationKeys {
     /// Checks the attestation in the bytes of a `decided` or `voted` entry, and those of the votes that it lists.
     #[must_use]
     pub fn check(&self, entry: &[u8]) -> Attestation {
-        // The profile first: of members of one name all but the last would be unsigned, and of numbers that a double does
-        // not hold the last digits.
-        let is_unambiguous = Json::parse(entry).is_ok();
-        let members = serde_json::from_slice(entry).ok().filter(|_| is_unambiguous);
-        let Some(Value::Object(members)) = members else {
+        // Not any JSON: of members of one name all but the last would be unsigned, and of numbers that a double does not
+        // hold the last digits.
+        let Ok(entry @ Json::Object(_)) = Json::parse(entry) else {
             return Attestation::Invalid("is in an entry that is no I-JSON object");
         };
-        match self.check_own(members.clone()) {
-            Attestation::Valid => self.check_votes(&members).map_or_else(Attestation::Invalid, |()| Attestation::Valid),
+        match self.check_own(entry.clone()) {
+            Attestation::Valid => self.check_votes(&entry).map_or_else(Attestation::Invalid, |()| Attestation::Valid),
             other => other,
         }
     }
 
     /// The votes that an entry lists: each attested, none twice, and of an approval the last is this decision itself.
-    fn check_votes(&self, entry: &Map<String, Value>) -> Result<(), &'static str> {
+    fn check_votes(&self, entry: &Json) -> Result<(), &'static str> {
         let Some(votes) = entry.get("votes") else { return Ok(()) };
-        let votes = votes.as_array().ok_or("is in an entry whose votes are no list")?;
-        let is_approval = entry.get("outcome").is_some_and(|outcome| outcome == Outcome::Approved.as_str());
+        let Json::Array(votes) = votes else { return Err("is in an entry whose votes are no list") };
+        let is_approval = text(entry, "outcome") == Some(Outcome::Approved.as_str());
         let (last, before) = if is_approval { split_last(votes) } else { (None, votes.as_slice()) };
         let is_itself =
-            |vote: &Value| ["seq", "at", "actor", "reason"].iter().all(|name| vote.get(name) == entry.get(*name));
+            |vote: &Json| ["seq", "at", "actor", "reason"].iter().all(|name| vote.get(name) == entry.get(name));
         if is_approval && !last.is_some_and(is_itself) {
             return Err("is in an entry whose last vote is another");
         }
-        let of_entry = |name: &str| entry.get(name).cloned().unwrap_or_default();
+        let of_entry = |name: &str| entry.get(name).cloned().into();
         for vote in before {
-            let Value::Object(vote) = vote else { return Err("is in an entry with a vote that is no object") };
-            // What the entry says of them all wins over what a vote says itself.
-            let all = of_each_vote(of_entry("request_id"), of_entry("action_digest"));
-            if self.check_own(vote.clone().into_iter().chain(all).collect()) != Attestation::Valid {
+            if !matches!(vote, Json::Object(_)) {
+                return Err("is in an entry with a vote that is no object");
+            }
+            let vote = with_those_of_each_vote(vote.clone(), of_entry("request_id"), of_entry("action_digest"));
+            if self.check_own(vote) != Attestation::Valid {
                 return Err("is in an entry with a vote whose attestation does not hold");
             }
         }
@@ -222,43 +223,49 @@ impl AttestationKeys {
     }
 
     /// Checks the attestation of an entry's own members.
-    fn check_own(&self, mut members: Map<String, Value>) -> Attestation {
-        let Some(attestation) = members.get("attestation") else { return Attestation::Absent };
-        let text = |name| attestation.get(name).and_then(Value::as_str);
-        let signature = text("sig").and_then(|sig| BASE64_URL_SAFE_NO_PAD.decode(sig).ok());
-        let (Some(key_id), Some(signature)) = (text("kid"), signature) else {
+    fn check_own(&self, mut entry: Json) -> Attestation {
+        let Some(attestation) = entry.get("attestation") else { return Attestation::Absent };
+        let signature = text(attestation, "sig").and_then(|sig| BASE64_URL_SAFE_NO_PAD.decode(sig).ok());
+        let (Some(key_id), Some(signature)) = (text(attestation, "kid"), signature) else {
             return Attestation::Invalid("has no kid or sig");
         };
         let Some(key) = self.listed.get(key_id) else { return Attestation::Invalid("is by a key that is not listed") };
-        let cause = members.get("cause").and_then(Value::as_str);
+        let cause = text(&entry, "cause");
         if !key.causes.iter().any(|may| Some(may.as_str()) == cause) {
             return Attestation::Invalid("is by a key that may not speak for this cause");
         }
         // Administrators end what is asked and agents take it back. So a key that speaks for one of them approves nothing.
-        let is_approval = members.get("outcome").is_some_and(|outcome| outcome == Outcome::Approved.as_str());
+        let is_approval = text(&entry, "outcome") == Some(Outcome::Approved.as_str());
         if is_approval && matches!(cause, Some("admin" | "agent")) {
             return Attestation::Invalid("is of an approval by a cause that approves nothing");
         }
-        if members.get("kind").is_some_and(|kind| kind == "voted") && cause != Some("operator") {
+        if text(&entry, "kind") == Some("voted") && cause != Some("operator") {
             return Attestation::Invalid("is of a vote that no operator gave");
         }
-        members.retain(|name, _| !UNSIGNED.contains(&name.as_str()));
+        if let Json::Object(members) = &mut entry {
+            members.retain(|(name, _)| !UNSIGNED.contains(&name.as_str()));
+        }
         let holds = |message: Vec<u8>| {
             let check = || UnparsedPublicKey::new(&ED25519, &key.public).verify(&message, &signature).is_ok();
             self.known.holds(&key.public, &message, &signature, check)
         };
-        if message(members).is_ok_and(holds) { Attestation::Valid } else { Attestation::Invalid("does not verify") }
+        if message(entry).is_ok_and(holds) { Attestation::Valid } else { Attestation::Invalid("does not verify") }
     }
 }
 
-fn split_last(votes: &[Value]) -> (Option<&Value>, &[Value]) {
+/// The text of an object's member.
+fn text<'a>(of: &'a Json, name: &str) -> Option<&'a str> {
+    of.get(name).and_then(Json::as_str)
+}
+
+fn split_last(votes: &[Json]) -> (Option<&Json>, &[Json]) {
     votes.split_last().map_or((None, votes), |(last, before)| (Some(last), before))
 }
 
 /// Who counts by a vote: the voter, and whom they acted for.
-fn persons(vote: &Value) -> impl Iterator<Item = &str> {
-    let actor = &vote["actor"];
-    [actor["id"].as_str(), actor["for"]["id"].as_str()].into_iter().flatten()
+fn persons(vote: &Json) -> impl Iterator<Item = &str> {
+    let actor = vote.get("actor");
+    [actor, actor.and_then(|actor| actor.get("for"))].into_iter().flatten().filter_map(|person| text(person, "id"))
 }
 
 /// The private keys of a process, and which of them speaks for a cause.
@@ -320,7 +327,7 @@ impl Attestor {
         self.sign(Cause::Operator.as_str(), ballot.members())
     }
 
-    fn sign(&self, cause: &str, members: Map<String, Value>) -> Result<String> {
+    fn sign(&self, cause: &str, members: Json) -> Result<String> {
         let missing = || Error::internal(anyhow::anyhow!("no key of this process may attest the cause {cause}"));
         let (key_id, pair) = self.by_cause.get(cause).ok_or_else(missing)?;
         let message = message(members)?;
@@ -349,6 +356,11 @@ mod tests {
     use super::*;
 
     const REQUEST: &str = "01990c3e-8f00-7000-8000-000000000001";
+
+    /// The same value, to be changed.
+    fn value(json: &Json) -> Value {
+        serde_json::from_str(&json.to_string()).unwrap()
+    }
 
     fn key() -> SecretString {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8v1(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
@@ -379,7 +391,7 @@ mod tests {
             key_id: None,
             freeze_id: None,
         };
-        let mut entry = Value::Object(statement.members());
+        let mut entry = value(&statement.members());
         (entry["seq"], entry["at"]) = (2.into(), "2026-11-22T10:00:00.000000Z".into());
         entry["attestation"] = serde_json::from_str(&attestor.attest(&statement).unwrap()).unwrap();
         entry
@@ -433,7 +445,7 @@ mod tests {
             action_digest: Digest::of(b"action"),
             reason: Some("seen"),
         };
-        let mut entry = Value::Object(ballot.members());
+        let mut entry = value(&ballot.members());
         (entry["seq"], entry["at"]) = (seq.into(), "2026-11-22T09:00:00.000000Z".into());
         entry["attestation"] = serde_json::from_str(&attestor.attest_vote(&ballot).unwrap()).unwrap();
         entry
@@ -445,7 +457,7 @@ mod tests {
         names
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), voted.get(name)?.clone())))
-            .collect::<Map<_, _>>()
+            .collect::<serde_json::Map<_, _>>()
             .into()
     }
 
@@ -526,7 +538,7 @@ mod tests {
                 key_id: None,
                 freeze_id: Some("incident-7"),
             };
-            let mut entry = Value::Object(statement.members());
+            let mut entry = value(&statement.members());
             assert_eq!(entry["freeze_id"], "incident-7");
             entry["attestation"] = serde_json::from_str(&attestor.attest(&statement).unwrap()).unwrap();
             assert_eq!(check(&keys, &entry) == Attestation::Valid, holds, "{cause:?} {outcome:?}");

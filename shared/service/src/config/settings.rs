@@ -50,7 +50,8 @@ impl Default for HookRules {
 /// How the operator page is served.
 #[derive(Clone, Debug, Default)]
 pub struct PageSettings {
-    /// Marks the page as the local stack's own, which honours a token in the URL's fragment. Only `local` sets it.
+    /// It is the local stack's own, which honours a token in the URL's fragment and answers only to this machine's names.
+    /// Only `local` sets it.
     pub is_local: bool,
     /// Where the page is served from besides: only pages of these origins may read the operators' routes.
     pub origins: Vec<HeaderValue>,

@@ -4,11 +4,8 @@
 //! refuses the call, the handler, an extractor, the router or the edge, is told in it.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -51,22 +48,28 @@ impl Dialects {
     pub(super) fn of(&self, path: &str) -> Option<&Dialect> {
         self.0.iter().find(|dialect| path.starts_with(dialect.prefix))
     }
+
+    /// That of a call whose caller would take a failure for "go on".
+    pub(super) fn that_fails_open(&self, method: &Method, path: &str) -> Option<&Dialect> {
+        self.of(path).filter(|dialect| dialect.fails_open && method == Method::POST)
+    }
 }
 
-/// The outermost layer: where callers take a failure for "go on", what the edge itself could not answer is a refusal too.
-pub(super) async fn last_word(State(dialects): State<Arc<Dialects>>, request: Request, next: Next) -> Response {
-    let dialect = dialects.of(request.uri().path()).filter(|dialect| dialect.fails_open);
-    let Some(dialect) = dialect.filter(|_| request.method() == Method::POST) else { return next.run(request).await };
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) if response.status() == StatusCode::OK => response,
-        Ok(response) if response.extensions().get::<InProblems>().is_some() => response,
-        Ok(response) => {
-            tracing::error!(http.status = response.status().as_u16(), "an answer that would read as a yes is replaced");
-            refusal(dialect)
-        }
-        Err(_) => {
-            tracing::error!("a call ended in a panic outside of its handler");
-            refusal(dialect)
+impl Dialect {
+    /// The edge's own answer, in place of which callers who take a failure for "go on" get a refusal.
+    pub(super) async fn last_word(&self, answer: impl Future<Output = Response>) -> Response {
+        match AssertUnwindSafe(answer).catch_unwind().await {
+            Ok(response) if response.status() == StatusCode::OK => response,
+            Ok(response) if response.extensions().get::<InProblems>().is_some() => response,
+            Ok(response) => {
+                let status = response.status().as_u16();
+                tracing::error!(http.status = status, "an answer that would read as a yes is replaced");
+                refusal(self)
+            }
+            Err(_) => {
+                tracing::error!("a call ended in a panic outside of its handler");
+                refusal(self)
+            }
         }
     }
 }
@@ -84,9 +87,7 @@ fn refusal(dialect: &Dialect) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use axum::Router;
-    use axum::routing::any;
-    use tower::ServiceExt as _;
+    use axum::response::IntoResponse as _;
 
     use super::*;
 
@@ -98,13 +99,13 @@ mod tests {
         Some(Told { status: StatusCode::OK, content_type: "text/plain", headers: HeaderMap::new(), body })
     }
 
-    /// What a caller gets of a route below both paths.
-    async fn answer(method: Method, path: &str, route: axum::routing::MethodRouter) -> (StatusCode, String) {
-        let dialects = Arc::new(Dialects(vec![DENIAL]));
-        let router = Router::new().route("/hook", route.clone()).route("/other", route);
-        let router = router.layer(axum::middleware::from_fn_with_state(dialects, last_word));
-        let request = Request::builder().method(method).uri(path).body(Body::empty()).expect("a request");
-        let response = router.oneshot(request).await.expect("an answer");
+    /// What a caller gets where the edge ends so.
+    async fn answer(method: Method, path: &str, edge: impl Future<Output = Response>) -> (StatusCode, String) {
+        let dialects = Dialects(vec![DENIAL]);
+        let response = match dialects.that_fails_open(&method, path) {
+            Some(dialect) => dialect.last_word(edge).await,
+            None => edge.await,
+        };
         let status = response.status();
         let body = axum::body::to_bytes(response.into_body(), 1_000).await.expect("a body");
         (status, String::from_utf8_lossy(&body).into_owned())
@@ -112,15 +113,15 @@ mod tests {
 
     #[tokio::test]
     async fn whatever_is_not_200_becomes_a_denial_where_callers_would_go_on() {
-        let refused = || any(async || StatusCode::SERVICE_UNAVAILABLE);
+        let refused = async || StatusCode::SERVICE_UNAVAILABLE.into_response();
         assert_eq!(answer(Method::POST, "/hook", refused()).await, (StatusCode::OK, "internal".into()));
         assert_eq!(answer(Method::GET, "/hook", refused()).await.0, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(answer(Method::POST, "/other", refused()).await.0, StatusCode::SERVICE_UNAVAILABLE);
-        let panics = any(async || -> StatusCode { panic!("outside of the handler's own net") });
+        let panics = async { panic!("outside of the handler's own net") };
         assert_eq!(answer(Method::POST, "/hook", panics).await, (StatusCode::OK, "internal".into()));
-        let good = any(async || "as it was");
+        let good = async { "as it was".into_response() };
         assert_eq!(answer(Method::POST, "/hook", good).await, (StatusCode::OK, "as it was".into()));
-        let told = any(async || (StatusCode::CONFLICT, axum::Extension(InProblems)));
+        let told = async { (StatusCode::CONFLICT, axum::Extension(InProblems)).into_response() };
         assert_eq!(answer(Method::POST, "/hook", told).await.0, StatusCode::CONFLICT);
     }
 }

@@ -1,8 +1,9 @@
 //! The edge: the frame of every call around its handler.
 //!
-//! It continues the trace, authenticates, lets the handler run, renders its error, signs what an agent receives over
-//! the exact bytes, and writes the one log line.
+//! It continues the trace, authenticates, lets the handler run, renders its error or its panic, signs what an agent
+//! receives over the exact bytes, and writes the one log line.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rand::RngExt as _;
 use tracing::{error, info};
@@ -33,13 +35,33 @@ pub struct Trace(pub Arc<TraceContext>);
 const NONCE: HeaderName = HeaderName::from_static("relaytrace-nonce");
 
 /// What the edge knows besides the call.
-type Surroundings = (AppState, Arc<KnownParameters>, Arc<Dialects>, Arc<Calls>);
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) state: AppState,
+    pub(super) known: KnownParameters,
+    pub(super) dialects: Dialects,
+    pub(super) calls: Arc<Calls>,
+}
 
-pub(super) async fn edge(
-    State((state, known, dialects, calls)): State<Surroundings>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(super) async fn edge(State(around): State<Arc<Surroundings>>, request: Request, next: Next) -> Response {
+    if around.state.page.is_local && !names_this_machine(request.headers()) {
+        return (StatusCode::MISDIRECTED_REQUEST, "Host must be 127.0.0.1 or localhost\n").into_response();
+    }
+    match around.dialects.that_fails_open(request.method(), request.uri().path()) {
+        Some(dialect) => dialect.last_word(answer(&around, request, next)).await,
+        None => answer(&around, request, next).await,
+    }
+}
+
+/// A page elsewhere on the web must not reach a stack of this machine under a name of its own (DNS rebinding).
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+    ["127.0.0.1", "localhost"].contains(&name)
+}
+
+async fn answer(around: &Surroundings, mut request: Request, next: Next) -> Response {
+    let Surroundings { state, known, dialects, calls } = around;
     let started = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
@@ -69,7 +91,7 @@ pub(super) async fn edge(
         Err(fault) if agent.is_some() => Error::invalid("/relaytrace-nonce", *fault).into_response(),
         // A HEAD would run the GET and drop its answer: a leased decision, for one.
         _ if method == Method::HEAD && is_called(&path) => Error::MethodNotAllowed.into_response(),
-        _ => next.run(request).await,
+        _ => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(problem::after_panic),
     };
 
     let error = response.extensions().get::<Arc<Error>>().cloned();

@@ -17,8 +17,6 @@ mod views;
 use std::sync::Arc;
 
 use axum::Router;
-use tower::util::option_layer;
-use tower_http::catch_panic::CatchPanicLayer;
 
 pub use body::{JsonBody, JsonBytes, MAX_BODY_BYTES};
 pub use dialect::{Dialect, InProblems, Told};
@@ -50,15 +48,20 @@ pub fn common_routes() -> Routes {
 /// Adds what every function has around its routes: 404 and 405 as problems, the edge, and pages of other origins.
 #[expect(clippy::needless_pass_by_value, reason = "the router keeps what it is made from")]
 pub fn service(routes: Routes, state: AppState) -> Router {
-    let known = Arc::new(routes.known_parameters());
-    let dialects = Arc::new(routes.dialects());
-    let calls = state.metrics.calls_of(routes.endpoints());
-    routes
+    let around = Arc::new(edge::Surroundings {
+        known: routes.known_parameters(),
+        dialects: routes.dialects(),
+        calls: state.metrics.calls_of(routes.endpoints()),
+        state: state.clone(),
+    });
+    // One layer: each is cloned for each call with all that it holds, and has a future of its own.
+    let router = routes
         .into_router(&state)
         .fallback(async || Error::NotFound)
         .method_not_allowed_fallback(async || Error::MethodNotAllowed)
-        .layer(CatchPanicLayer::custom(problem::after_panic))
-        .layer(axum::middleware::from_fn_with_state((state.clone(), known, dialects.clone(), calls), edge::edge))
-        .layer(axum::middleware::from_fn_with_state(dialects, dialect::last_word))
-        .layer(option_layer(cors::layer(&state.page.origins)))
+        .layer(axum::middleware::from_fn_with_state(around, edge::edge));
+    match cors::layer(&state.page.origins) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    }
 }
