@@ -136,7 +136,7 @@ pub async fn decide_all(
     let request_ids: Vec<_> = answers.iter().map(|answer| answer.request_id).collect();
     let (mut results, mut length) = (Vec::with_capacity(answers.len()), 0);
     for (request_id, result) in request_ids.into_iter().zip(state.relay.answer_all(answers).await?) {
-        let result = told(request_id, result, length > LONGEST, &trace.trace_id)?;
+        let result = told(request_id, result, length > LONGEST, trace.trace_id())?;
         length += result.get().len();
         results.push(result);
     }

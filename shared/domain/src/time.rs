@@ -7,7 +7,7 @@ use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
 use deserr::{DeserializeError, Deserr, IntoValue, Value, ValuePointerRef};
 use serde::{Deserialize, Serialize};
 
-use super::ids::{InvalidText, deserialize_text};
+use super::ids::{InvalidText, deserialize_parsed, deserialize_text};
 
 /// A point in time, to the microsecond, written as RFC 3339 in UTC: `2026-11-22T11:06:41.000000Z`.
 ///
@@ -55,7 +55,7 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        deserialize_parsed(deserializer)
     }
 }
 

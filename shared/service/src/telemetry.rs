@@ -40,8 +40,6 @@ fn filter() -> EnvFilter {
 /// The trace that a request belongs to: the caller's, or a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceContext {
-    /// 32 hexadecimal digits.
-    pub trace_id: String,
     /// The header `traceparent` that is passed on.
     pub traceparent: String,
 }
@@ -51,10 +49,18 @@ impl TraceContext {
     #[must_use]
     pub fn continue_from(header: Option<&str>) -> Self {
         let mut random = rand::rng();
-        let parent = header.and_then(Parent::parse).map(|parent| parent.trace_id.to_owned());
-        let trace_id = parent.unwrap_or_else(|| format!("{:032x}", random.random::<u128>()));
-        let traceparent = format!("00-{trace_id}-{:016x}-01", random.random::<u64>());
-        Self { trace_id, traceparent }
+        let span_id: u64 = random.random();
+        let traceparent = match header.and_then(Parent::parse) {
+            Some(Parent { trace_id, .. }) => format!("00-{trace_id}-{span_id:016x}-01"),
+            None => format!("00-{:032x}-{span_id:016x}-01", random.random::<u128>()),
+        };
+        Self { traceparent }
+    }
+
+    /// 32 hexadecimal digits.
+    #[must_use]
+    pub fn trace_id(&self) -> &str {
+        self.traceparent.split('-').nth(1).unwrap_or_default()
     }
 }
 
@@ -95,10 +101,10 @@ mod tests {
     fn a_valid_traceparent_is_continued_and_anything_else_begins_a_trace() {
         let id = "4bf92f3577b34da6a3ce929d0e0e4736";
         let context = TraceContext::continue_from(Some(&format!("00-{id}-00f067aa0ba902b7-01")));
-        assert_eq!(context.trace_id, id);
+        assert_eq!(context.trace_id(), id);
         assert!(context.traceparent.starts_with(&format!("00-{id}-")));
         for broken in ["", "00", "00-xyz-00f067aa0ba902b7-01", &format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32))] {
-            assert_eq!(TraceContext::continue_from(Some(broken)).trace_id.len(), 32);
+            assert_eq!(TraceContext::continue_from(Some(broken)).trace_id().len(), 32);
         }
     }
 }

@@ -89,9 +89,9 @@ impl Traces {
             span.set_attribute(KeyValue::new("http.request.method", method));
         }
         let context = span.span_context();
-        let (trace_id, flags) = (context.trace_id().to_string(), context.trace_flags().to_u8());
-        let traceparent = format!("00-{trace_id}-{}-{flags:02x}", context.span_id());
-        (TraceContext { trace_id, traceparent }, CallSpan(Some(span)))
+        let (trace_id, span_id) = (context.trace_id(), context.span_id());
+        let traceparent = format!("00-{trace_id}-{span_id}-{:02x}", context.trace_flags().to_u8());
+        (TraceContext { traceparent }, CallSpan(Some(span)))
     }
 
     /// Hands out what is left, within two seconds.

@@ -5,6 +5,9 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 
 use crate::Digest;
 
+/// What the signature is called (RFC 9421, section 4).
+const LABEL: &str = "relaytrace";
+
 /// What a signature covers.
 #[derive(Clone, Copy, Debug)]
 pub struct SignedResponse<'a> {
@@ -49,20 +52,17 @@ impl SignedResponse<'_> {
             Some(nonce) => (" \"relaytrace-nonce\";req", format!("\"relaytrace-nonce\";req: {nonce}\n")),
             None => ("", String::new()),
         };
-        let params = format!(
-            "(\"@status\" \"content-type\" \"content-digest\" \"@method\";req{component});created={created};\
+        let signature_input = format!(
+            "{LABEL}=(\"@status\" \"content-type\" \"content-digest\" \"@method\";req{component});created={created};\
              keyid=\"{key_id}\";alg=\"hmac-sha256\";expires={expires};nonce=\"{nonce}\";tag=\"relaytrace-response\""
         );
+        let params = &signature_input[LABEL.len() + 1..];
         let base = format!(
             "\"@status\": {status}\n\"content-type\": {content_type}\n\"content-digest\": {content_digest}\n\
              \"@method\";req: {method}\n{line}\"@signature-params\": {params}"
         );
         let signature = BASE64_STANDARD.encode(hmac::sign(key, base.as_bytes()));
-        ResponseSignature {
-            content_digest,
-            signature_input: format!("relaytrace={params}"),
-            signature: format!("relaytrace=:{signature}:"),
-        }
+        ResponseSignature { content_digest, signature_input, signature: format!("{LABEL}=:{signature}:") }
     }
 }
 

@@ -33,6 +33,9 @@ use relaytrace_domain::{Error, Result};
 pub struct Trace(pub Arc<TraceContext>);
 
 const NONCE: HeaderName = HeaderName::from_static("relaytrace-nonce");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
+const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
+const SIGNATURE: HeaderName = HeaderName::from_static("signature");
 
 /// What the edge knows besides the call.
 #[derive(Debug)]
@@ -63,9 +66,11 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
 async fn answer(around: &Surroundings, mut request: Request, next: Next) -> Response {
     let Surroundings { state, known, dialects, calls } = around;
     let started = Instant::now();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
-    let (trace, span) = state.traces.begin(request.headers(), &method, route.as_deref());
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let path = uri.path();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map(MatchedPath::as_str);
+    let (trace, span) = state.traces.begin(request.headers(), &method, route);
     let trace = Arc::new(trace);
     let identity = if request.headers().contains_key(header::AUTHORIZATION) {
         Identity::from(state.authenticator.authenticate(request.headers()).await)
@@ -82,15 +87,15 @@ async fn answer(around: &Surroundings, mut request: Request, next: Next) -> Resp
     request.extensions_mut().insert(identity.clone());
 
     let agent = identity.response_key().cloned();
-    let query = request.uri().query().filter(|_| is_api(&path) && identity.principal().is_some());
-    let faults = route.as_deref().zip(query).map(|(route, query)| known.faults(route, &method, query));
+    let query = uri.query().filter(|_| is_api(path) && identity.principal().is_some());
+    let faults = route.zip(query).map(|(route, query)| known.faults(route, &method, query));
     if let Some(faults) = faults.filter(|faults| !faults.is_empty()) {
         request.extensions_mut().insert(BadQuery(faults));
     }
     let response = match &nonce {
         Err(fault) if agent.is_some() => Error::invalid("/relaytrace-nonce", *fault).into_response(),
         // A HEAD would run the GET and drop its answer: a leased decision, for one.
-        _ if method == Method::HEAD && is_called(&path) => Error::MethodNotAllowed.into_response(),
+        _ if method == Method::HEAD && is_called(path) => Error::MethodNotAllowed.into_response(),
         _ => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(problem::after_panic),
     };
 
@@ -104,7 +109,7 @@ async fn answer(around: &Surroundings, mut request: Request, next: Next) -> Resp
         unread.drop_rest().await;
     }
     let mut response = match &error {
-        Some(error) => problem::render(response, error, &path, &trace.trace_id, dialects.of(&path)),
+        Some(error) => problem::render(response, error, path, trace.trace_id(), dialects.of(path)),
         None => response,
     };
     if let Some(key) = agent
@@ -113,12 +118,12 @@ async fn answer(around: &Surroundings, mut request: Request, next: Next) -> Resp
         let created = state.clock.now().timestamp();
         response = sign(response, &key, &method, nonce.ok().flatten().as_deref(), created).await;
     }
-    if is_called(&path) {
+    if is_called(path) {
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     }
     span.end(&response, error.as_deref());
-    calls.observe(route.as_deref(), &method, response.status(), started.elapsed());
-    log(&method, route.as_deref(), &response, &identity, &trace, started, error.as_deref());
+    calls.observe(route, &method, response.status(), started.elapsed());
+    log(&method, route, &response, &identity, &trace, started, error.as_deref());
     response
 }
 
@@ -145,7 +150,7 @@ fn request_nonce(headers: &HeaderMap) -> Result<Option<String>, &'static str> {
     if !is_valid {
         return Err("must be 16 to 64 characters of A-Z, a-z, 0-9, _ and -");
     }
-    Ok(Some(value.iter().map(|b| char::from(*b)).collect()))
+    Ok(std::str::from_utf8(value).ok().map(str::to_owned))
 }
 
 /// Signs a response for an agent. An unsigned response is never sent: the agent would take it for a lost connection
@@ -173,9 +178,9 @@ async fn sign(
     }
     .sign(key.key_id.as_str(), &key.hmac);
     for (name, value) in [
-        ("content-digest", signed.content_digest),
-        ("signature-input", signed.signature_input),
-        ("signature", signed.signature),
+        (CONTENT_DIGEST, signed.content_digest),
+        (SIGNATURE_INPUT, signed.signature_input),
+        (SIGNATURE, signed.signature),
     ] {
         match HeaderValue::from_str(&value) {
             Ok(value) => drop(parts.headers.insert(name, value)),
@@ -199,7 +204,7 @@ fn log(
     let route = route.unwrap_or("-");
     let principal = identity.principal().map_or("-", Principal::id);
     let duration_ms = (started.elapsed().as_secs_f64() * 1e6).round() / 1e3;
-    let trace_id = trace.trace_id.as_str();
+    let trace_id = trace.trace_id();
     let request_id = response.extensions().get::<super::RequestOf>().map(|of| tracing::field::display(of.0));
     let reason = match cause {
         Some(Error::Unauthenticated(reason)) => Some(*reason),
