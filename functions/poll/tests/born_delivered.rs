@@ -24,7 +24,7 @@ impl Waiting {
         Self { app, agent }
     }
 
-    /// A poll that waits: its look is over, and nothing was there.
+    /// A poll that waits. Unless it names one request its look is over, and nothing was there.
     async fn park(&self, query: &str) -> JoinHandle<Value> {
         let (app, token) = (self.app.clone(), self.agent.token());
         let path = format!("/v1/agents/a/decisions/poll?wait_seconds=30&{query}");
@@ -96,6 +96,29 @@ async fn the_decisions_own_statement_delivers_to_a_poll_that_waits(owner: PgPool
         let body = json!({"delivery_id": delivery["delivery_id"], "result": "accepted"});
         assert_eq!(waiting.app.post(&path, &waiting.agent.token(), &body).await.status, 200);
     }
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn a_poll_of_one_request_is_delivered_to_while_it_looks(owner: PgPool) {
+    sqlx::query("CREATE EXTENSION pg_stat_statements").execute(&owner).await.expect("the extension");
+    let waiting = Waiting::new(&owner).await;
+    let id = waiting.app.submit(&waiting.agent, "k").await;
+    let digest = waiting.digest(&id).await;
+    // Its look waits for the row in which it notes that the agent has polled.
+    let mut noting = owner.begin().await.unwrap();
+    sqlx::query("INSERT INTO agent_polls VALUES ('a', now())").execute(&mut *noting).await.unwrap();
+    let poll = waiting.park(&format!("request_id={id}")).await;
+    assert_eq!(waiting.decide(&id, &digest).await, 201);
+    assert_eq!(waiting.delivery(&id).await, ("leased".to_owned(), 1));
+    noting.rollback().await.unwrap();
+    let polled = poll.await.unwrap();
+    let delivery = &polled["decisions"][0];
+    assert_eq!((&delivery["request_id"], &delivery["attempt"]), (&json!(id), &json!(1)), "{polled}");
+    assert_eq!(waiting.calls("lease_named").await, 1, "it has looked once");
+    // The lease is its own: it can acknowledge.
+    let path = format!("/v1/agents/a/decisions/{id}/ack");
+    let body = json!({"delivery_id": delivery["delivery_id"], "result": "accepted"});
+    assert_eq!(waiting.app.post(&path, &waiting.agent.token(), &body).await.status, 200);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

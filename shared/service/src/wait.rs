@@ -92,6 +92,9 @@ async fn wait_for<'a, T>(
             return if seen.is_there { Ok(seen.found) } else { Err(refused) };
         }
     };
+    if let Some(key_id) = taker {
+        parked.open(key_id);
+    }
     let mut handed = None;
     loop {
         let look_again = if state.events.is_connected_now() { LOOK_AGAIN } else { LOOK_AGAIN_WITHOUT_NATS };

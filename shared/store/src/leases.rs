@@ -162,9 +162,13 @@ impl Row for Named {
         let agent_ids = column(rows, |row| row.polling.caller.agent_id.as_str());
         let limits = column(rows, |row| row.polling.limit);
         let ahead = column(rows, |row| row.polling.look_ahead.as_secs_f64());
-        let names =
-            rows.iter().zip(1i64..).flat_map(|(row, number)| row.request_ids.iter().map(move |id| (number, *id)));
-        let (numbers, request_ids): (Vec<_>, Vec<_>) = names.unzip();
+        let place = |at: usize| i32::try_from(at).map_err(Error::internal);
+        let (mut firsts, mut lasts, mut request_ids) = (Vec::new(), Vec::new(), Vec::new());
+        for row in rows {
+            firsts.push(place(request_ids.len() + 1)?);
+            request_ids.extend_from_slice(&row.request_ids);
+            lasts.push(place(request_ids.len())?);
+        }
         let found = database
             .all_for_polls(|| {
                 sqlx::query_file_as!(
@@ -175,7 +179,8 @@ impl Row for Named {
                     &agent_ids as &[&str],
                     &limits,
                     &ahead,
-                    &numbers,
+                    &firsts,
+                    &lasts,
                     &request_ids,
                     database.rules.lease_seconds,
                     database.rules.max_attempts,

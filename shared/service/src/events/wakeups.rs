@@ -5,7 +5,8 @@
 //!
 //! A decision of this process may reserve a parked poll before its statement: the statement then leases the delivery to
 //! that poll, and the poll answers without a statement of its own. A reserved poll is out of line. It gets the lease, or
-//! is woken to look for itself; a lease that comes when it has left goes back.
+//! is woken to look for itself; a lease that comes when it has left goes back. A poll that names one request may be
+//! reserved while it looks, too: as long as that request is undecided it finds nothing, and what it is handed it cannot find.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -75,12 +76,19 @@ struct Waiter {
 /// What a parked poll can take, and has been given.
 #[derive(Debug, Default)]
 struct Hand {
-    /// The key of a poll that waits to be handed a lease. A poll that looks is not disturbed.
+    /// The key of a poll that may be handed a lease. A poll that looks for more than one request is not disturbed.
     open_for: Option<KeyId>,
     leased: Option<OnItsWay>,
     /// The wake-up that it has not heard yet: passed on where it leaves without hearing.
     unheard: Option<RequestId>,
     has_left: bool,
+}
+
+impl WaitsFor {
+    /// Whether a poll that looks can only find the decision that it may be handed meanwhile.
+    fn is_one_delivery(&self) -> bool {
+        matches!(self, Self::Delivery(Some(ids)) if ids.len() == 1)
+    }
 }
 
 impl Waiter {
@@ -123,6 +131,13 @@ impl Parked {
         is_woken
     }
 
+    /// Lets a decision hand this poll with this key its lease while it looks, where it looks for nothing else.
+    pub fn open(&self, key_id: &KeyId) {
+        if self.waiter.waits_for.is_one_delivery() {
+            self.waiter.hand().open_for = Some(key_id.clone());
+        }
+    }
+
     /// The same for a poll with this key, which may be handed a lease meanwhile.
     pub async fn wait_for_lease(&self, longest: Duration, key_id: &KeyId) -> Option<OnItsWay> {
         let is_handed = {
@@ -134,7 +149,9 @@ impl Parked {
             self.wait(longest).await;
         }
         let mut hand = self.waiter.hand();
-        hand.open_for = None;
+        if !self.waiter.waits_for.is_one_delivery() {
+            hand.open_for = None;
+        }
         hand.leased.take()
     }
 
