@@ -3,7 +3,6 @@
 //!
 //! `jiter` tokenises; `deserr` turns the tree into typed bodies and goes on after a fault.
 
-use std::cmp::Ordering;
 use std::fmt;
 use std::ops::ControlFlow;
 
@@ -16,6 +15,9 @@ use super::faults::{Faults, Pointer};
 const MAX_DEPTH: usize = 32;
 /// 2^53 − 1: beyond it a double no longer holds every integer.
 const MAX_INTEGER: i64 = 9_007_199_254_740_991;
+
+/// The fault of a text that Postgres could not hold.
+const CONTAINS_NUL: &str = "contains U+0000";
 
 /// Why bytes are no admissible body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,9 +116,6 @@ impl Json {
     }
 
     fn write_canonical(&self, out: &mut Vec<u8>) {
-        fn in_order(one: &(String, Json), other: &(String, Json)) -> Ordering {
-            one.0.encode_utf16().cmp(other.0.encode_utf16())
-        }
         match self {
             // The shortest integers are canonical as they were written, but for a zero with a sign.
             Self::Number(literal) if literal.len() <= 15 && literal.bytes().all(|b| b.is_ascii_digit()) => {
@@ -129,16 +128,7 @@ impl Json {
             }
             Self::Array(items) => separated(items, out, *b"[]", Self::write_canonical),
             Self::Object(members) => {
-                let write = |(name, value): &(String, Self), out: &mut Vec<u8>| {
-                    write_name(name, out);
-                    value.write_canonical(out);
-                };
-                if members.is_sorted_by(|one, other| in_order(one, other).is_le()) {
-                    return separated(members, out, *b"{}", write);
-                }
-                let mut sorted: Vec<_> = members.iter().collect();
-                sorted.sort_unstable_by(|one, other| in_order(one, other));
-                separated(&sorted, out, *b"{}", |member, out| write(member, out));
+                write_canonical_object(members.iter().map(|(name, value)| (name.as_str(), value)).collect(), out);
             }
             scalar => scalar.write_comparable(out),
         }
@@ -173,6 +163,15 @@ impl Json {
             }
         }
     }
+}
+
+/// Writes an object of these members, whose names are distinct, in its canonical form (RFC 8785).
+pub(crate) fn write_canonical_object(mut members: Vec<(&str, &Json)>, out: &mut Vec<u8>) {
+    members.sort_unstable_by(|(one, _), (other, _)| one.encode_utf16().cmp(other.encode_utf16()));
+    separated(&members, out, *b"{}", |(name, value), out| {
+        write_name(name, out);
+        value.write_canonical(out);
+    });
 }
 
 fn write_string(text: &str, out: &mut Vec<u8>) {
@@ -286,12 +285,17 @@ impl Reader<'_> {
         let mut name =
             self.jiter.known_object().map(|name| name.map(str::to_owned)).map_err(|error| self.stop(&error))?;
         while let Some(key) = name {
-            self.path.push(Step::Name(key.clone()));
-            self.check_text(&key);
+            // A copy of each name would be a third of the allocations.
+            let has_nul = key.contains('\0');
+            self.path.push(Step::Name(key));
+            if has_nul {
+                self.fault(CONTAINS_NUL);
+            }
             let peek = self.jiter.peek().map_err(|error| self.stop(&error))?;
             let value = self.value(peek)?;
-            members.push((key, value));
-            self.path.pop();
+            if let Some(Step::Name(key)) = self.path.pop() {
+                members.push((key, value));
+            }
             name = self.jiter.next_key().map(|name| name.map(str::to_owned)).map_err(|error| self.stop(&error))?;
         }
         // Sorted rather than compared pairwise: a body of 50,000 members must not cost their square.
@@ -333,7 +337,7 @@ impl Reader<'_> {
 
     fn check_text(&mut self, text: &str) {
         if text.contains('\0') {
-            self.fault("contains U+0000");
+            self.fault(CONTAINS_NUL);
         }
     }
 

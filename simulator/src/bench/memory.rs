@@ -16,8 +16,10 @@ use super::stack::Stack;
 use crate::agent::Agent;
 use crate::http::Connection;
 
-/// How many agents are parked when the memory is read: a process serves 10,000 connections at the most.
-const STEPS: [usize; 4] = [200, 2_000, 5_000, 9_500];
+/// How many agents are parked when the memory is read, as far as a process may have files.
+const STEPS: [usize; 4] = [200, 2_000, 5_000, 20_000];
+/// Files of the service and of this process that are no agent's connection.
+const OTHER_FILES: usize = 200;
 
 /// MiB.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,6 +53,13 @@ fn kibibytes(pid: u32, file: &str, name: &str) -> Option<f64> {
     line.unwrap_or("0").trim().trim_end_matches(" kB").parse().ok()
 }
 
+/// How many files this process, and one that it starts, may have.
+fn open_files() -> usize {
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    files.and_then(|limits| limits.split_whitespace().next()?.parse().ok()).unwrap_or(usize::MAX)
+}
+
 /// Parks more and more agents at a fresh stack, each with a connection of its own, and reads the memory each time.
 pub async fn measure(options: &Options) -> Result<Vec<(usize, Memory)>> {
     /// All have looked for a decision, and look for one again and again.
@@ -60,7 +69,8 @@ pub async fn measure(options: &Options) -> Result<Vec<(usize, Memory)>> {
     let Some(idle) = of_stack(stack.pid()) else { return Ok(Vec::new()) };
     let mut read = vec![(0, idle)];
     let mut polls = JoinSet::new();
-    for step in STEPS {
+    let most = open_files().saturating_sub(OTHER_FILES);
+    for step in STEPS.map(|step| step.min(most)) {
         eprintln!("memory with {step} parked agents …");
         for index in polls.len()..step {
             let agent = Agent::register(&mut admin, &stack.admin, Group::agent_id(PARKED, index)).await?;

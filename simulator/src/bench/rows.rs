@@ -35,7 +35,7 @@ pub const IDLERS: Group = Group { name: "idler", size: 64 };
 /// Agents that wait for one decision after the other.
 pub const WAITERS: Group = Group { name: "waiter", size: 200 };
 /// Agents that wait, and nothing comes.
-pub const PARKED: Group = Group { name: "parked", size: 9_500 };
+pub const PARKED: Group = Group { name: "parked", size: 20_000 };
 /// Agents that hand over as fast as they can.
 pub const HANDLERS: Group = Group { name: "handler", size: 32 };
 

@@ -68,6 +68,8 @@ impl Stack {
             .env("PORT", address.port().to_string())
             .env("LOCAL_DIR", folder.path())
             .env("DEMO", "0")
+            // As many agents as are parked to measure memory have a connection each.
+            .env("MAX_CONNECTIONS", "30000")
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::null())

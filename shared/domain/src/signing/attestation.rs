@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::known::Known;
 use super::receipt::{public, thumbprint};
+use crate::json::write_canonical_object;
 use crate::{Actor, Cause, Digest, Error, Json, Outcome, RequestId, Result, Written};
 
 /// Separates these messages from everything else that is signed with Ed25519.
@@ -110,14 +111,20 @@ fn with_those_of_each_vote(vote: Json, request_id: Json, action_digest: Json) ->
 ///
 /// # Errors
 /// [`Error::Internal`] where a `typ` is there already: replaced by this one, it would be a member that nobody signed.
-fn message(mut members: Json) -> Result<Vec<u8>> {
-    match &mut members {
-        Json::Object(members) if members.iter().all(|(name, _)| name != "typ") => {
-            members.push(("typ".to_owned(), TYP.into()));
-        }
-        _ => return Err(Error::internal(anyhow::anyhow!("an attested entry is an object without a member typ"))),
+fn message(entry: &Json) -> Result<Vec<u8>> {
+    let typ = Json::from(TYP);
+    let mut signed: Vec<_> = match entry {
+        Json::Object(members) => members.iter().map(|(name, value)| (name.as_str(), value)).collect(),
+        _ => Vec::new(),
+    };
+    if entry.get("typ").is_some() {
+        return Err(Error::internal(anyhow::anyhow!("an attested entry has no member typ")));
     }
-    Ok(members.canonical())
+    signed.retain(|(name, _)| !UNSIGNED.contains(name));
+    signed.push(("typ", &typ));
+    let mut message = Vec::with_capacity(1_024);
+    write_canonical_object(signed, &mut message);
+    Ok(message)
 }
 
 /// What an entry says of who attests it.
@@ -188,7 +195,7 @@ impl AttestationKeys {
         let Ok(entry @ Json::Object(_)) = Json::parse(entry) else {
             return Attestation::Invalid("is in an entry that is no I-JSON object");
         };
-        match self.check_own(entry.clone()) {
+        match self.check_own(&entry) {
             Attestation::Valid => self.check_votes(&entry).map_or_else(Attestation::Invalid, |()| Attestation::Valid),
             other => other,
         }
@@ -211,7 +218,7 @@ impl AttestationKeys {
                 return Err("is in an entry with a vote that is no object");
             }
             let vote = with_those_of_each_vote(vote.clone(), of_entry("request_id"), of_entry("action_digest"));
-            if self.check_own(vote) != Attestation::Valid {
+            if self.check_own(&vote) != Attestation::Valid {
                 return Err("is in an entry with a vote whose attestation does not hold");
             }
         }
@@ -223,27 +230,24 @@ impl AttestationKeys {
     }
 
     /// Checks the attestation of an entry's own members.
-    fn check_own(&self, mut entry: Json) -> Attestation {
+    fn check_own(&self, entry: &Json) -> Attestation {
         let Some(attestation) = entry.get("attestation") else { return Attestation::Absent };
         let signature = text(attestation, "sig").and_then(|sig| BASE64_URL_SAFE_NO_PAD.decode(sig).ok());
         let (Some(key_id), Some(signature)) = (text(attestation, "kid"), signature) else {
             return Attestation::Invalid("has no kid or sig");
         };
         let Some(key) = self.listed.get(key_id) else { return Attestation::Invalid("is by a key that is not listed") };
-        let cause = text(&entry, "cause");
+        let cause = text(entry, "cause");
         if !key.causes.iter().any(|may| Some(may.as_str()) == cause) {
             return Attestation::Invalid("is by a key that may not speak for this cause");
         }
         // Administrators end what is asked and agents take it back. So a key that speaks for one of them approves nothing.
-        let is_approval = text(&entry, "outcome") == Some(Outcome::Approved.as_str());
+        let is_approval = text(entry, "outcome") == Some(Outcome::Approved.as_str());
         if is_approval && matches!(cause, Some("admin" | "agent")) {
             return Attestation::Invalid("is of an approval by a cause that approves nothing");
         }
-        if text(&entry, "kind") == Some("voted") && cause != Some("operator") {
+        if text(entry, "kind") == Some("voted") && cause != Some("operator") {
             return Attestation::Invalid("is of a vote that no operator gave");
-        }
-        if let Json::Object(members) = &mut entry {
-            members.retain(|(name, _)| !UNSIGNED.contains(&name.as_str()));
         }
         let holds = |message: Vec<u8>| {
             let check = || UnparsedPublicKey::new(&ED25519, &key.public).verify(&message, &signature).is_ok();
@@ -316,7 +320,7 @@ impl Attestor {
     /// # Errors
     /// [`Error::Internal`] where no key of this process speaks for the cause.
     pub fn attest(&self, statement: &Statement<'_>) -> Result<String> {
-        self.sign(statement.cause.as_str(), statement.members())
+        self.sign(statement.cause.as_str(), &statement.members())
     }
 
     /// The same of a vote: the member `attestation` of its `voted` entry.
@@ -324,10 +328,10 @@ impl Attestor {
     /// # Errors
     /// [`Error::Internal`] where no key of this process speaks for operators.
     pub fn attest_vote(&self, ballot: &Ballot<'_>) -> Result<String> {
-        self.sign(Cause::Operator.as_str(), ballot.members())
+        self.sign(Cause::Operator.as_str(), &ballot.members())
     }
 
-    fn sign(&self, cause: &str, members: Json) -> Result<String> {
+    fn sign(&self, cause: &str, members: &Json) -> Result<String> {
         let missing = || Error::internal(anyhow::anyhow!("no key of this process may attest the cause {cause}"));
         let (key_id, pair) = self.by_cause.get(cause).ok_or_else(missing)?;
         let message = message(members)?;
@@ -563,7 +567,7 @@ mod tests {
         let expected = format!(
             r#"{{"action_digest":"sha256:{zeros}","actor":{{"id":"timeout-sweep","kind":"system"}},"cause":"timeout","kind":"decided","outcome":"rejected","reason":null,"request_id":"{REQUEST}","typ":"relaytrace-attestation-v1"}}"#
         );
-        assert_eq!(String::from_utf8(message(statement.members()).unwrap()).unwrap(), expected);
+        assert_eq!(String::from_utf8(message(&statement.members()).unwrap()).unwrap(), expected);
     }
 
     #[test]

@@ -115,6 +115,8 @@ impl Events {
     /// The same as `committed` for a decision whose delivery a poll of this process has already.
     async fn delivered(&self, store: &Store, event: OutboxEvent) {
         self.0.wakeups.wake_looks(&event.agent_id, event.request_id);
+        // The poll goes on first, on this thread: whoever hears of it otherwise is in no such hurry.
+        tokio::task::yield_now().await;
         self.announce(store, event).await;
     }
 
