@@ -105,7 +105,10 @@ impl Report {
     pub fn is_met(&self) -> bool {
         self.tables.iter().filter(|table| table.has_bounds).flat_map(|table| &table.rows).all(Row::is_met)
             && self.latencies.iter().all(Latency::is_met)
-            && self.parked.iter().all(|(agents, memory)| memory.service <= parked_bound(*agents))
+            && self
+                .parked
+                .iter()
+                .all(|(agents, memory)| parked_bound(*agents).is_none_or(|bound| memory.service <= bound))
             && self.named_ratio().is_none_or(|ratio| ratio >= named::BOUND)
             && self.rules_ratio().is_none_or(|ratio| ratio >= rules::BOUND)
             && (self.handoffs.is_empty() || per_second(&self.handoffs) >= HANDOFFS_BOUND)
@@ -141,9 +144,13 @@ fn ratio_of(pairs: &[Rates]) -> Option<f64> {
     (!pairs.is_empty()).then(|| middle(ratios.collect()))
 }
 
-/// The most MiB that the service may hold with so many agents parked.
-fn parked_bound(agents: usize) -> f64 {
-    if agents <= 200 { 32.0 } else { 200.0 }
+/// The most MiB that the service may hold with so many agents parked; of more there is none.
+fn parked_bound(agents: usize) -> Option<f64> {
+    match agents {
+        ..=200 => Some(32.0),
+        ..=5_000 => Some(160.0),
+        _ => None,
+    }
 }
 
 fn rate(samples: &[Sample]) -> f64 {
@@ -305,12 +312,12 @@ impl Report {
             writeln!(f, "\nMemory after all this, MiB: service {service:.0}, Postgres {postgres:.0}, NATS {nats:.0}")?;
         }
         for (agents, Memory { service, postgres, nats }) in &self.parked {
-            let bound = parked_bound(*agents);
-            let verdict = verdict(*service <= bound);
+            let bound = parked_bound(*agents)
+                .map_or_else(String::new, |bound| format!(" (bound {bound:.0}  {})", verdict(*service <= bound)));
             writeln!(
                 f,
-                "A fresh stack with {agents} agents parked, MiB: service {service:.0} (bound {bound:.0}  {verdict}), \
-                 Postgres {postgres:.0}, NATS {nats:.0}"
+                "A fresh stack with {agents} agents parked, MiB: service {service:.1}{bound}, Postgres {postgres:.0}, \
+                 NATS {nats:.0}"
             )?;
         }
         Ok(())
