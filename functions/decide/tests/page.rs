@@ -15,8 +15,12 @@ fn app(owner: &PgPool, page: PageSettings) -> TestApp {
     app
 }
 
+async fn at_host(app: &TestApp, path: &str, host: &str) -> Answer {
+    app.send(Request::get(path).header("host", host).body(Body::empty()).expect("a request")).await
+}
+
 async fn page(app: &TestApp) -> (String, String) {
-    let answer = app.get("/", "").await;
+    let answer = at_host(app, "/", "localhost").await;
     let policy = answer.headers["content-security-policy"].to_str().expect("text").to_owned();
     (String::from_utf8(answer.bytes).expect("text"), policy)
 }
@@ -27,6 +31,21 @@ async fn only_the_local_stacks_page_honours_a_token_in_its_link(owner: PgPool) {
     assert!(html.contains(r#"<meta name="relaytrace-local" content="">"#));
     let (html, _) = page(&app(&owner, PageSettings { is_local: true, ..PageSettings::default() })).await;
     assert!(html.contains(r#"<meta name="relaytrace-local" content="1">"#));
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn the_local_stack_answers_to_this_machines_names_only(owner: PgPool) {
+    let local = app(&owner, PageSettings { is_local: true, ..PageSettings::default() });
+    for host in ["localhost", "localhost:8080", "127.0.0.1", "127.0.0.1:1"] {
+        assert_eq!(at_host(&local, "/", host).await.status, 200, "{host}");
+    }
+    for path in ["/", "/healthz", "/v1/hitl/requests", "/no/route"] {
+        for host in ["evil.test", "evil.test:8080", "localhost.evil.test", "[::1]:8080", ""] {
+            assert_eq!(at_host(&local, path, host).await.status, 421, "{path} {host}");
+        }
+        assert_eq!(local.get(path, "").await.status, 421, "{path}, without Host");
+    }
+    assert_eq!(at_host(&app(&owner, PageSettings::default()), "/", "relay.test").await.status, 200);
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

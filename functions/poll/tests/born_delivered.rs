@@ -1,6 +1,7 @@
 //! A decision that finds its agent waiting in the same process: one statement decides and delivers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use relaytrace_store::MIGRATOR;
@@ -36,7 +37,7 @@ impl Waiting {
 
     /// Polls that wait for a lease.
     fn waiting(&self) -> usize {
-        self.app.state.events.waiting_polls(&"a".parse().expect("it is there"))
+        self.app.state.events.open_polls(&"a".parse().expect("it is there"))
     }
 
     async fn decide(&self, id: &str, digest: &str) -> u16 {
@@ -119,6 +120,28 @@ async fn a_poll_of_one_request_is_delivered_to_while_it_looks(owner: PgPool) {
     let path = format!("/v1/agents/a/decisions/{id}/ack");
     let body = json!({"delivery_id": delivery["delivery_id"], "result": "accepted"});
     assert_eq!(waiting.app.post(&path, &waiting.agent.token(), &body).await.status, 200);
+}
+
+#[sqlx::test(migrator = "MIGRATOR")]
+async fn what_a_look_was_handed_is_its_answer_though_its_time_is_over_or_it_failed(owner: PgPool) {
+    let waiting = Waiting::new(&owner).await;
+    for (number, held) in [1_100, 1_600].into_iter().enumerate() {
+        let id = waiting.app.submit(&waiting.agent, &format!("k{number}")).await;
+        let digest = waiting.digest(&id).await;
+        sqlx::query("DELETE FROM agent_polls").execute(&owner).await.unwrap();
+        let mut noting = owner.begin().await.unwrap();
+        sqlx::query("INSERT INTO agent_polls VALUES ('a', now())").execute(&mut *noting).await.unwrap();
+        let (app, token) = (waiting.app.clone(), waiting.agent.token());
+        let path = format!("/v1/agents/a/decisions/poll?wait_seconds=1&request_id={id}");
+        let poll = tokio::spawn(async move { app.get(&path, &token).await.json() });
+        until(async || waiting.waiting() == 1).await;
+        assert_eq!(waiting.decide(&id, &digest).await, 201);
+        // Longer than the poll may take, and at last longer than its look may wait for a lock.
+        tokio::time::sleep(Duration::from_millis(held)).await;
+        noting.rollback().await.unwrap();
+        let polled = poll.await.unwrap();
+        assert_eq!(polled["decisions"][0]["request_id"], id, "{held} ms: {polled}");
+    }
 }
 
 #[sqlx::test(migrator = "MIGRATOR")]

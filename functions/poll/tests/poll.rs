@@ -200,7 +200,7 @@ async fn a_parked_poll_finds_what_nobody_woke_it_for(owner: PgPool) {
     let silent = app.another_process(routes(), NO_NATS);
     let id = app.submit(&agent, "k").await;
     let deciding = async {
-        until(async || app.state.events.waiting_polls(&agent.agent_id.parse().unwrap()) == 1).await;
+        until(async || app.state.events.open_polls(&agent.agent_id.parse().unwrap()) == 1).await;
         decide(&silent, &id).await;
     };
     let started = Instant::now();

@@ -117,7 +117,7 @@ impl Json {
 
     fn write_canonical(&self, out: &mut Vec<u8>) {
         match self {
-            // The shortest integers are canonical as they were written, but for a zero with a sign.
+            // Up to 15 digits without a sign are canonical as they were written.
             Self::Number(literal) if literal.len() <= 15 && literal.bytes().all(|b| b.is_ascii_digit()) => {
                 out.extend_from_slice(literal.as_bytes());
             }
@@ -601,7 +601,7 @@ mod tests {
             }
         }
 
-        /// The canonical form is the one of the crate that the other implementations of the contract's vectors agree with.
+        /// The canonical form is that of another implementation.
         #[test]
         fn the_canonical_form_is_the_librarys(value in any_value()) {
             let text = value.to_string();

@@ -10,7 +10,7 @@ use relaytrace_store::{
 };
 use uuid::Uuid;
 
-use crate::events::{Events, Reserved};
+use crate::events::{Committed, Events, Reserved};
 
 /// The store and the events that follow its commits; cheap to clone.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl Relay {
             let reserved = events.reserve(deciding.request_id);
             let decided = store.decide(deciding, reserved.as_ref().map(Reserved::key_id)).await?;
             let is_new = decided.event.is_some();
-            let event = events.hand_over(&store, reserved, decided.leased, decided.event).await;
+            let event = events.hand_over(reserved, decided.leased, decided.event).await;
             Ok(((decided.decision, is_new), event))
         }))
         .await
@@ -101,7 +101,7 @@ impl Relay {
                 let result = match answered {
                     Ok(answered) => {
                         let is_new = answered.event.is_some();
-                        announced.extend(events.hand_over(&store, reserved, answered.leased, answered.event).await);
+                        announced.extend(events.hand_over(reserved, answered.leased, answered.event).await);
                         Ok((answered.verdict, is_new))
                     }
                     Err(error) => Err(error),
@@ -175,7 +175,8 @@ impl Relay {
     /// Those of `Store::adjust`.
     pub async fn adjust(&self, scope: Scope, id: RequestId, adjustment: Adjustment, reason: String) -> Result<()> {
         let store = self.store.clone();
-        self.finish(async move { Ok((store.adjust(&scope, id, adjustment, &reason).await?, None)) }).await
+        self.finish(async move { Ok((store.adjust(&scope, id, adjustment, &reason).await?, None::<OutboxEvent>)) })
+            .await
     }
 
     /// Delivers a decision once more, by an administrator's order.
@@ -197,9 +198,9 @@ impl Relay {
     }
 
     /// Runs a write, its announcement and its wake-up to their end, even if the caller hangs up.
-    async fn finish<T: Send + 'static>(
+    async fn finish<T: Send + 'static, E: Into<Committed> + Send + 'static>(
         &self,
-        write: impl Future<Output = Result<(T, Option<OutboxEvent>)>> + Send + 'static,
+        write: impl Future<Output = Result<(T, Option<E>)>> + Send + 'static,
     ) -> Result<T> {
         let relay = self.clone();
         let work = async move {

@@ -98,7 +98,15 @@ async fn wait_for<'a, T>(
     let mut handed = None;
     loop {
         let look_again = if state.events.is_connected_now() { LOOK_AGAIN } else { LOOK_AGAIN_WITHOUT_NATS };
-        let seen = look(handed.take().map_or(At::Database(look_again), At::Lease)).await?;
+        let looked = look(handed.take().map_or(At::Database(look_again), At::Lease)).await;
+        // What a decision has leased to this poll meanwhile is its answer, whatever the look says.
+        if !looked.as_ref().is_ok_and(|seen| seen.is_there) {
+            handed = parked.handed().and_then(OnItsWay::take);
+            if handed.is_some() {
+                continue;
+            }
+        }
+        let seen = looked?;
         let left = deadline.saturating_duration_since(Instant::now());
         if seen.is_there || left.is_zero() || state.events.is_stopping() {
             return Ok(seen.found);

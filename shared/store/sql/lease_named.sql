@@ -62,7 +62,7 @@ WITH polls AS MATERIALIZED (
 SELECT p.number AS "number!", p.now AS "now!",
     CASE
         WHEN count(l.request_id) OVER of_poll < l.due THEN true
-        -- It has all that it named, or none of it.
+        -- Nothing was left out for the limit.
         WHEN count(l.request_id) OVER of_poll < p.most OR p.last - p.first < p.most THEN false
         -- Looked at, not locked: a row locked here and not taken would look taken to others.
         ELSE EXISTS (

@@ -16,8 +16,10 @@ use super::stack::Stack;
 use crate::agent::Agent;
 use crate::http::Connection;
 
-/// How many agents are parked when the memory is read, as far as a process may have files.
-const STEPS: [usize; 4] = [200, 2_000, 5_000, 20_000];
+/// How many agents are parked when the memory is read.
+const STEPS: [usize; 3] = [200, 2_000, 5_000];
+/// And at last so many, as far as a process may have files.
+const MOST: usize = 20_000;
 /// Files of the service and of this process that are no agent's connection.
 const OTHER_FILES: usize = 200;
 
@@ -64,13 +66,14 @@ fn open_files() -> usize {
 pub async fn measure(options: &Options) -> Result<Vec<(usize, Memory)>> {
     /// All have looked for a decision, and look for one again and again.
     const SETTLED_AFTER: Duration = Duration::from_secs(6);
+    let most = MOST.min(open_files().saturating_sub(OTHER_FILES));
+    ensure!(most > STEPS[2], "too few open files are allowed (`ulimit -n`) to park so many agents");
     let stack = Stack::start(&options.checkout, None).await?;
     let mut admin = Connection::open(stack.address).await?;
     let Some(idle) = of_stack(stack.pid()) else { return Ok(Vec::new()) };
     let mut read = vec![(0, idle)];
     let mut polls = JoinSet::new();
-    let most = open_files().saturating_sub(OTHER_FILES);
-    for step in STEPS.map(|step| step.min(most)) {
+    for step in STEPS.into_iter().chain([most]) {
         eprintln!("memory with {step} parked agents …");
         for index in polls.len()..step {
             let agent = Agent::register(&mut admin, &stack.admin, Group::agent_id(PARKED, index)).await?;

@@ -190,8 +190,8 @@ impl AttestationKeys {
     /// Checks the attestation in the bytes of a `decided` or `voted` entry, and those of the votes that it lists.
     #[must_use]
     pub fn check(&self, entry: &[u8]) -> Attestation {
-        // Not any JSON: of members of one name all but the last would be unsigned, and of numbers that a double does not
-        // hold the last digits.
+        // The profile refuses members of one name, of which readers take different ones, and numbers that a double does not
+        // hold.
         let Ok(entry @ Json::Object(_)) = Json::parse(entry) else {
             return Attestation::Invalid("is in an entry that is no I-JSON object");
         };

@@ -42,6 +42,20 @@ struct Inner {
     wakeups: wakeups::Wakeups,
 }
 
+/// An event of a commit.
+#[derive(Debug)]
+pub struct Committed {
+    event: OutboxEvent,
+    /// A poll of this process has what it tells: no poll is to be woken.
+    is_delivered: bool,
+}
+
+impl From<OutboxEvent> for Committed {
+    fn from(event: OutboxEvent) -> Self {
+        Self { event, is_delivered: false }
+    }
+}
+
 impl Events {
     /// Connects in the background, when first needed.
     #[must_use]
@@ -56,19 +70,24 @@ impl Events {
     }
 
     /// To be called right after the commit that `event` tells.
-    pub async fn committed(&self, store: &Store, event: OutboxEvent) {
-        if event.is_for_polls() {
-            self.0.wakeups.wake(&event.agent_id, event.request_id);
-        }
-        self.announce(store, event).await;
+    pub async fn committed(&self, store: &Store, event: impl Into<Committed>) {
+        self.committed_all(store, vec![event.into()]).await;
     }
 
     /// The same for the events of one call. Before a response they are published together, in one bounded attempt.
-    pub(crate) async fn committed_all(&self, store: &Store, events: Vec<OutboxEvent>) {
-        for event in events.iter().filter(|event| event.is_for_polls()) {
+    pub(crate) async fn committed_all(&self, store: &Store, events: Vec<Committed>) {
+        let (delivered, others): (Vec<_>, Vec<_>) = events.iter().partition(|it| it.is_delivered);
+        for Committed { event, .. } in others.into_iter().filter(|it| it.event.is_for_polls()) {
             self.0.wakeups.wake(&event.agent_id, event.request_id);
         }
-        self.announce_all(store, events).await;
+        if !delivered.is_empty() {
+            // Polls that have their decisions go on first: nobody else is in such a hurry to hear of them.
+            tokio::task::yield_now().await;
+        }
+        for Committed { event, .. } in delivered {
+            self.0.wakeups.wake_looks(&event.agent_id, event.request_id);
+        }
+        self.announce_all(store, events.into_iter().map(|it| it.event).collect()).await;
     }
 
     /// The same for a request that a rule decided as it was submitted. Where its answer has the delivery, no poll is woken.
@@ -76,7 +95,7 @@ impl Events {
         if is_leased {
             self.announce_all(store, events.into()).await;
         } else {
-            self.committed_all(store, events.into()).await;
+            self.committed_all(store, events.map(Committed::from).into()).await;
         }
     }
 
@@ -92,32 +111,20 @@ impl Events {
     /// announced.
     pub(crate) async fn hand_over(
         &self,
-        store: &Store,
         reserved: Option<Reserved>,
         leased: Option<OnItsWay>,
         event: Option<OutboxEvent>,
-    ) -> Option<OutboxEvent> {
-        let (Some(reserved), Some(leased)) = (reserved, leased) else { return event };
-        match (reserved.hand_over(leased), event) {
-            (None, Some(event)) => {
-                self.delivered(store, event).await;
-                None
-            }
-            (None, None) => None,
+    ) -> Option<Committed> {
+        let given_back = match (reserved, leased) {
+            (Some(reserved), Some(leased)) => reserved.hand_over(leased),
+            _ => return event.map(Committed::from),
+        };
+        let is_delivered = given_back.is_none();
+        if let Some(leased) = given_back {
             // Its poll has left: the announcement wakes another one.
-            (Some(leased), event) => {
-                drop(leased.give_back().await);
-                event
-            }
+            drop(leased.give_back().await);
         }
-    }
-
-    /// The same as `committed` for a decision whose delivery a poll of this process has already.
-    async fn delivered(&self, store: &Store, event: OutboxEvent) {
-        self.0.wakeups.wake_looks(&event.agent_id, event.request_id);
-        // The poll goes on first, on this thread: whoever hears of it otherwise is in no such hurry.
-        tokio::task::yield_now().await;
-        self.announce(store, event).await;
+        event.map(|event| Committed { event, is_delivered })
     }
 
     /// To be called where this process has stored a request: its decision may then reserve a poll.
@@ -130,13 +137,6 @@ impl Events {
     /// Takes a poll that is parked in this process, and that may take the decision of this request, out of line.
     pub(crate) fn reserve(&self, request_id: RequestId) -> Option<Reserved> {
         self.0.wakeups.reserve(request_id)
-    }
-
-    async fn announce(&self, store: &Store, event: OutboxEvent) {
-        match self.0.publishing {
-            Publishing::Behind => self.0.queue.push(&self.0.nats, store, event),
-            Publishing::BeforeResponse => publisher::attempt(&self.0.nats, store, vec![event]).await,
-        }
     }
 
     /// Publishes events of a batch and deletes their outbox rows. What the stream refuses is noted; after too often
@@ -168,10 +168,10 @@ impl Events {
         self.0.wakeups.parked(agent_id)
     }
 
-    /// How many polls of this agent wait in this process for a lease.
+    /// How many polls of this agent a decision of this process may hand a lease.
     #[must_use]
-    pub fn waiting_polls(&self, agent_id: &AgentId) -> usize {
-        self.0.wakeups.waiting_polls(agent_id)
+    pub fn open_polls(&self, agent_id: &AgentId) -> usize {
+        self.0.wakeups.open_polls(agent_id)
     }
 
     /// Tries to connect until the first failure.

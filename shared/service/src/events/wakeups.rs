@@ -7,6 +7,7 @@
 //! that poll, and the poll answers without a statement of its own. A reserved poll is out of line. It gets the lease, or
 //! is woken to look for itself; a lease that comes when it has left goes back. A poll that names one request may be
 //! reserved while it looks, too: as long as that request is undecided it finds nothing, and what it is handed it cannot find.
+//! It takes what it was handed before it believes that there is nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -138,7 +139,12 @@ impl Parked {
         }
     }
 
-    /// The same for a poll with this key, which may be handed a lease meanwhile.
+    /// What a decision has handed this poll.
+    pub fn handed(&self) -> Option<OnItsWay> {
+        self.waiter.hand().leased.take()
+    }
+
+    /// As [`Self::wait`], for a poll with this key, which may be handed a lease meanwhile.
     pub async fn wait_for_lease(&self, longest: Duration, key_id: &KeyId) -> Option<OnItsWay> {
         let is_handed = {
             let mut hand = self.waiter.hand();
@@ -201,11 +207,11 @@ impl Reserved {
         &self.key_id
     }
 
-    /// Hands the lease over. Returns it where the poll has left.
+    /// Hands the lease over. Returns it where the poll has left, or has not taken an earlier one.
     #[must_use]
     pub(crate) fn hand_over(self, leased: OnItsWay) -> Option<OnItsWay> {
         let mut hand = self.waiter.hand();
-        if hand.has_left {
+        if hand.has_left || hand.leased.is_some() {
             return Some(leased);
         }
         hand.leased = Some(leased);
@@ -319,7 +325,7 @@ impl Wakeups {
         self.agents.lock().agents.get(agent_id).map_or(0, |calls| calls.parked)
     }
 
-    pub(super) fn waiting_polls(&self, agent_id: &AgentId) -> usize {
+    pub(super) fn open_polls(&self, agent_id: &AgentId) -> usize {
         let waiting = self.agents.lock();
         let line = waiting.agents.get(agent_id).map_or(&[][..], |calls| &calls.line);
         line.iter().filter(|waiter| waiter.hand().open_for.is_some()).count()

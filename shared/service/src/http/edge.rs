@@ -47,9 +47,6 @@ pub(super) struct Surroundings {
 }
 
 pub(super) async fn edge(State(around): State<Arc<Surroundings>>, request: Request, next: Next) -> Response {
-    if around.state.page.is_local && !names_this_machine(request.headers()) {
-        return (StatusCode::MISDIRECTED_REQUEST, "Host must be 127.0.0.1 or localhost\n").into_response();
-    }
     match around.dialects.that_fails_open(request.method(), request.uri().path()) {
         Some(dialect) => dialect.last_word(answer(&around, request, next)).await,
         None => answer(&around, request, next).await,
@@ -65,6 +62,9 @@ fn names_this_machine(headers: &HeaderMap) -> bool {
 
 async fn answer(around: &Surroundings, mut request: Request, next: Next) -> Response {
     let Surroundings { state, known, dialects, calls } = around;
+    if state.page.is_local && !names_this_machine(request.headers()) {
+        return (StatusCode::MISDIRECTED_REQUEST, "Host must be 127.0.0.1 or localhost\n").into_response();
+    }
     let started = Instant::now();
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let path = uri.path();

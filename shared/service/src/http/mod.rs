@@ -54,7 +54,7 @@ pub fn service(routes: Routes, state: AppState) -> Router {
         calls: state.metrics.calls_of(routes.endpoints()),
         state: state.clone(),
     });
-    // One layer: each is cloned for each call with all that it holds, and has a future of its own.
+    // A single layer: for each call each layer is cloned with all that it holds, and has a future of its own.
     let router = routes
         .into_router(&state)
         .fallback(async || Error::NotFound)

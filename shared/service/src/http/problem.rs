@@ -45,7 +45,7 @@ pub struct Problem<'a> {
 }
 
 /// The response of a handler that panicked. The message goes to the log, not to the caller.
-#[expect(clippy::needless_pass_by_value, reason = "the layer gives it away")]
+#[expect(clippy::needless_pass_by_value, reason = "as `catch_unwind` gives it")]
 pub(super) fn after_panic(panic: Box<dyn Any + Send>) -> Response {
     let message = panic
         .downcast_ref::<String>()
