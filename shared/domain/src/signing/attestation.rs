@@ -207,8 +207,9 @@ impl AttestationKeys {
         let Json::Array(votes) = votes else { return Err("is in an entry whose votes are no list") };
         let is_approval = text(entry, "outcome") == Some(Outcome::Approved.as_str());
         let (last, before) = if is_approval { split_last(votes) } else { (None, votes.as_slice()) };
-        let is_itself =
-            |vote: &Json| ["seq", "at", "actor", "reason"].iter().all(|name| vote.get(name) == entry.get(name));
+        // The list comes from a column that keeps no order of members.
+        let same = |vote: &Json, name| vote.get(name).map(Json::canonical) == entry.get(name).map(Json::canonical);
+        let is_itself = |vote: &Json| ["seq", "at", "actor", "reason"].iter().all(|name| same(vote, name));
         if is_approval && !last.is_some_and(is_itself) {
             return Err("is in an entry whose last vote is another");
         }
@@ -498,6 +499,11 @@ mod tests {
                 "{member}"
             );
         }
+        decided["votes"] = vec![one, two, own].into();
+        let in_order = decided.to_string();
+        let otherwise = in_order.replacen(r#""id":"maria","kind":"operator""#, r#""kind":"operator","id":"maria""#, 1);
+        assert_ne!(otherwise, in_order);
+        assert_eq!(keys.check(otherwise.as_bytes()), Attestation::Valid, "the same actor in another order");
         // A decision's signature is none of a vote, nor the other way round.
         let mut as_decision = first.clone();
         as_decision["kind"] = json!("decided");

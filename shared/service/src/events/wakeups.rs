@@ -140,6 +140,7 @@ impl Parked {
     }
 
     /// What a decision has handed this poll.
+    #[must_use]
     pub fn handed(&self) -> Option<OnItsWay> {
         self.waiter.hand().leased.take()
     }
