@@ -148,7 +148,7 @@ fn ratio_of(pairs: &[Rates]) -> Option<f64> {
 fn parked_bound(agents: usize) -> Option<f64> {
     match agents {
         ..=200 => Some(32.0),
-        ..=5_000 => Some(160.0),
+        201..=5_000 => Some(160.0),
         _ => None,
     }
 }
