@@ -79,7 +79,7 @@ def test_a_rule_without_a_case_is_named(agent):
     (("lte: 50", "lte: 123456789012.34567"), "in quotes"),
     (("expect: {", "expects: {"), "expects"),
     (("effect: ask", "effect: maybe"), "expect must be approve, reject, ask or none"),
-    (("agent_id: billing", "agent_id: Billing"), "tests[0].request: must be 1 to 63 characters"),
+    (("agent_id: billing", "agent_id: Billing"), "tests[0].request.agent_id: must be 1 to 63 characters"),
     (("tests:", "cases:"), "cases"),
     (("rules:", "policies:"), "policies"),
 ])

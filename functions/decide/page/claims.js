@@ -13,6 +13,7 @@ const NONE = { id: '', renewAt: 0, isSeen: false };
 export function createClaims({ me, changed }) {
   let held = NONE; // `isSeen`: the request has been read with it
   let takenOver = ''; // the request that this person is at without writing: taken over from another
+  let isLeft = false; // the page goes away, or is kept for a way back
   let turn = Promise.resolve(); // one call after the other, so that the last one stands
   const after = (call) => { turn = turn.then(call).then(changed).catch(() => {}); };
 
@@ -24,15 +25,18 @@ export function createClaims({ me, changed }) {
 
   function claim(id) {
     held = { id, renewAt: now() + (SECONDS * 1000) / 2, isSeen: false };
-    after(() => api.claim(id, SECONDS));
+    after(() => (held.id === id ? api.claim(id, SECONDS) : null)); // not where it was given up while it waited its turn
   }
 
   // At once: what was called before may not be answered any more while the page is there.
   addEventListener('pagehide', () => {
     const { id } = held;
     held = NONE;
+    isLeft = true; // what is still answered must not claim it again
     if (id) api.release(id).catch(() => {});
   });
+
+  addEventListener('pageshow', () => { isLeft = false; });
 
   return {
     /** The open request as it was read last, null for none, and whether its answer is being written here. */
@@ -41,7 +45,7 @@ export function createClaims({ me, changed }) {
       if (takenOver !== id) takenOver = '';
       const wanted = id && (isWriting || takenOver) ? id : '';
       if (held.id && held.id !== wanted) release();
-      if (!wanted || document.hidden) return;
+      if (!wanted || document.hidden || isLeft) return;
       const other = claimedByOther(detail, me(), now());
       if (held.id && !other && (detail.claimed_by?.id === me())) held = { ...held, isSeen: true };
       if (other && held.isSeen) { held = NONE; takenOver = ''; } // they have taken it over: theirs stays
