@@ -36,8 +36,11 @@ async function startPushService(t) {
 /** Delivers a push message to the page's service worker, as its browser would. */
 async function deliver(tab, message) {
   const session = await tab.context().newCDPSession(tab);
-  const registered = new Promise((done) => session.on("ServiceWorker.workerRegistrationUpdated",
-    ({ registrations }) => { if (registrations.length) done(registrations[0].registrationId); }));
+  // Not before the worker is active: what is delivered earlier is dropped.
+  const registered = new Promise((done) => session.on("ServiceWorker.workerVersionUpdated", ({ versions }) => {
+    const active = versions.find(({ status }) => status === "activated");
+    if (active) done(active.registrationId);
+  }));
   await session.send("ServiceWorker.enable");
   await session.send("ServiceWorker.deliverPushMessage", { origin: stack.base_url, registrationId: await registered, data: JSON.stringify(message) });
   await session.detach();
