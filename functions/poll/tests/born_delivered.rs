@@ -1,11 +1,11 @@
 //! A decision that finds its agent waiting in the same process: one statement decides and delivers.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use relaytrace_store::MIGRATOR;
-use relaytrace_testing::{TestAgent, TestApp, until};
+use relaytrace_testing::{TestAgent, TestApp, until, until_blocked, until_none_blocked};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
@@ -109,6 +109,7 @@ async fn a_poll_of_one_request_is_delivered_to_while_it_looks(owner: PgPool) {
     let mut noting = owner.begin().await.unwrap();
     sqlx::query("INSERT INTO agent_polls VALUES ('a', now())").execute(&mut *noting).await.unwrap();
     let poll = waiting.park(&format!("request_id={id}")).await;
+    until_blocked(&owner, 1).await;
     assert_eq!(waiting.decide(&id, &digest).await, 201);
     assert_eq!(waiting.delivery(&id).await, ("leased".to_owned(), 1));
     noting.rollback().await.unwrap();
@@ -125,8 +126,8 @@ async fn a_poll_of_one_request_is_delivered_to_while_it_looks(owner: PgPool) {
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn what_a_look_was_handed_is_its_answer_though_its_time_is_over_or_it_failed(owner: PgPool) {
     let waiting = Waiting::new(&owner).await;
-    for (number, held) in [1_100, 1_600].into_iter().enumerate() {
-        let id = waiting.app.submit(&waiting.agent, &format!("k{number}")).await;
+    for fails in [false, true] {
+        let id = waiting.app.submit(&waiting.agent, &format!("k{fails}")).await;
         let digest = waiting.digest(&id).await;
         sqlx::query("DELETE FROM agent_polls").execute(&owner).await.unwrap();
         let mut noting = owner.begin().await.unwrap();
@@ -134,13 +135,18 @@ async fn what_a_look_was_handed_is_its_answer_though_its_time_is_over_or_it_fail
         let (app, token) = (waiting.app.clone(), waiting.agent.token());
         let path = format!("/v1/agents/a/decisions/poll?wait_seconds=1&request_id={id}");
         let poll = tokio::spawn(async move { app.get(&path, &token).await.json() });
-        until(async || waiting.waiting() == 1).await;
+        until_blocked(&owner, 1).await;
+        let looking_since = Instant::now();
         assert_eq!(waiting.decide(&id, &digest).await, 201);
-        // Longer than the poll may take, and at last longer than its look may wait for a lock.
-        tokio::time::sleep(Duration::from_millis(held)).await;
+        if fails {
+            // A look waits so long for a lock and no longer.
+            until_none_blocked(&owner).await;
+        } else {
+            until(async || looking_since.elapsed() > Duration::from_secs(1)).await;
+        }
         noting.rollback().await.unwrap();
         let polled = poll.await.unwrap();
-        assert_eq!(polled["decisions"][0]["request_id"], id, "{held} ms: {polled}");
+        assert_eq!(polled["decisions"][0]["request_id"], id, "{fails}: {polled}");
     }
 }
 
