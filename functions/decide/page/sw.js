@@ -34,21 +34,27 @@ function leftWords(ms) {
   return `${count} ${unit}${count === 1 ? '' : 's'} left`;
 }
 
-async function show(told) {
-  const { request_id: id, notice, title, priority, agent_id: agent, action_type: type, respond_by: until } = told;
-  await self.registration.showNotification(`${priority}: ${title}`, {
+/** The notification of a push message. */
+function notificationOf({ request_id: id, notice, title, priority, agent_id: agent, action_type: type, respond_by: until }) {
+  return [`${priority}: ${title}`, {
     body: `${notice === 'escalated' ? 'Not answered yet: ' : ''}${agent}, ${type}\n${leftWords(Date.parse(until) - Date.now())}`,
-    tag: id, renotify: notice === 'escalated', requireInteraction: priority === 'P1', icon: 'page/icon-192.png', data: { id },
-  });
+    tag: id, renotify: notice === 'escalated', requireInteraction: priority === 'P1', data: { id },
+  }];
+}
+
+/** For a message that cannot be read: a browser shows a notification of its own where none is shown. */
+const UNREADABLE = ['RelayTrace', { body: 'There may be a request for you. Open the page to see it.', data: { id: '' } }];
+
+async function show([title, options]) {
+  await self.registration.showNotification(title, { icon: 'page/icon-192.png', ...options });
   const shown = await self.registration.getNotifications();
   await self.navigator.setAppBadge?.(shown.length);
 }
 
 self.addEventListener('push', (event) => {
   let told = null;
-  try { told = event.data.json(); } catch { /* a push service's own try */ }
-  // A browser shows a notification of its own where a message has none.
-  event.waitUntil(show(told?.request_id ? told : { request_id: '', title: 'Something is asked', priority: 'RelayTrace', agent_id: 'Open the page', action_type: '' }).catch(() => {}));
+  try { told = event.data.json(); } catch { /* not JSON, or no data */ }
+  event.waitUntil(show(told?.request_id ? notificationOf(told) : UNREADABLE).catch(() => {}));
 });
 
 async function open(id) {
