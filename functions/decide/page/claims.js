@@ -17,9 +17,14 @@ export function createClaims({ me, changed }) {
   let turn = Promise.resolve(); // one call after the other, so that the last one stands
   const after = (call) => { turn = turn.then(call).then(changed).catch(() => {}); };
 
-  function release() {
+  function giveUp() {
     const { id } = held;
     held = NONE;
+    return id;
+  }
+
+  function release() {
+    const id = giveUp();
     if (id) after(() => api.release(id));
   }
 
@@ -30,9 +35,8 @@ export function createClaims({ me, changed }) {
 
   // At once: what was called before may not be answered any more while the page is there.
   addEventListener('pagehide', () => {
-    const { id } = held;
-    held = NONE;
-    isLeft = true; // what is still answered must not claim it again
+    const id = giveUp();
+    isLeft = true; // a late answer must not claim it again
     if (id) api.release(id).catch(() => {});
   });
 
