@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::message::Members;
 
 /// Most tools that are remembered; more are asked about as if nothing were known of them.
-const MOST_TOOLS: usize = 10_000;
+pub const MOST_TOOLS: usize = 10_000;
 /// Longest annotations that count, in bytes: longer ones are as good as none.
 const LONGEST_ANNOTATIONS: usize = 16 << 10;
 /// What a call means, and what its operator is shown.
@@ -127,6 +127,25 @@ mod tests {
         let long = format!(r#"{{"readOnlyHint":true,"x":"{}"}}"#, "x".repeat(LONGEST_ANNOTATIONS));
         assert!(catalog.learn(&Members::look(&list(&long)).unwrap()).is_none());
         assert!(catalog.get("t").is_some_and(|tool| !tool.is_read_only() && tool.annotations.is_none()));
+    }
+
+    #[test]
+    fn a_tool_beyond_the_limit_is_asked_about_and_those_that_are_known_stay() {
+        let mut catalog = Catalog::default();
+        let read_only = |number: usize| format!(r#"{{"name":"t{number}","annotations":{{"readOnlyHint":true}}}}"#);
+        let list = |numbers: std::ops::Range<usize>| {
+            format!(r#"{{"tools":[{}]}}"#, numbers.map(read_only).collect::<Vec<_>>().join(","))
+        };
+        for from in (0..2 * MOST_TOOLS).step_by(1_000) {
+            catalog.learn(&Members::look(&list(from..from + 1_000)).unwrap());
+        }
+        catalog.complete();
+        assert_eq!(catalog.tools.len(), MOST_TOOLS);
+        let is_read_only = |number: usize| catalog.get(&format!("t{number}")).unwrap().is_read_only();
+        assert!(is_read_only(0) && is_read_only(MOST_TOOLS - 1) && !is_read_only(MOST_TOOLS));
+        // A stricter word about a known one counts all the same.
+        catalog.learn(&Members::look(r#"{"tools":[{"name":"t0"}]}"#).unwrap());
+        assert!(!catalog.get("t0").unwrap().is_read_only());
     }
 
     #[test]

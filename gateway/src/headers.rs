@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use crate::caller::PROTOCOL_VERSION;
+use crate::catalog::MOST_TOOLS;
 use crate::message::Members;
 
 /// Revision of the protocol.
@@ -33,7 +34,8 @@ impl Mirrored {
         for tool in tools {
             let mut found = Vec::new();
             mirrored(&tool["inputSchema"], "", &mut found);
-            if let (Some(name), false) = (tool["name"].as_str(), found.is_empty()) {
+            let (Some(name), false) = (tool["name"].as_str(), found.is_empty()) else { continue };
+            if self.0.len() < MOST_TOOLS || self.0.contains_key(name) {
                 self.0.insert(name.to_owned(), found);
             }
         }
@@ -129,5 +131,26 @@ mod tests {
         assert_eq!(known.headers(&Members::look(task).unwrap())["mcp-name"], "t-1");
         assert_eq!(encoded("=?base64?literal?="), "=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?=");
         assert_eq!(encoded(" padded "), "=?base64?IHBhZGRlZCA=?=");
+    }
+
+    #[test]
+    fn what_a_server_wants_repeated_has_a_limit_in_arguments_and_in_tools() {
+        let mut known = Mirrored::default();
+        let list = |from: usize, to: usize, of: &str| {
+            let tools = (from..to).map(|number| format!(r#"{{"name":"t{number}","inputSchema":{of}}}"#));
+            format!(r#"{{"result":{{"tools":[{}]}}}}"#, tools.collect::<Vec<_>>().join(","))
+        };
+        let properties = (0..=MOST_MIRRORED).map(|at| format!(r#""a{at}":{{"x-mcp-header":"A{at}"}}"#));
+        let wide = format!(r#"{{"properties":{{{}}}}}"#, properties.collect::<Vec<_>>().join(","));
+        let plain = r#"{"properties":{"a":{"x-mcp-header":"A"}}}"#;
+        known.learn(&Members::look(&list(0, 1, &wide)).unwrap());
+        assert_eq!(known.0["t0"].len(), MOST_MIRRORED);
+        // A server may list others each time.
+        for from in (1..2 * MOST_TOOLS).step_by(1_000) {
+            known.learn(&Members::look(&list(from, from + 1_000, plain)).unwrap());
+        }
+        assert_eq!(known.0.len(), MOST_TOOLS);
+        known.learn(&Members::look(&list(0, 1, plain)).unwrap());
+        assert_eq!(known.0["t0"].len(), 1);
     }
 }
