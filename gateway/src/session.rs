@@ -105,6 +105,8 @@ struct InHand {
     task: Option<AbortHandle>,
     /// The id under which the server got it.
     runs_as: Option<String>,
+    /// It is a request about a task, which counts itself.
+    is_about_task: bool,
 }
 
 #[derive(Debug)]
@@ -321,11 +323,17 @@ impl State {
         }
     }
 
-    /// How many calls wait, run, or go on later.
+    /// How many calls wait, run, or go on later. Each counts once, however its client waits.
     fn under_way(&mut self) -> usize {
         self.tidy();
+        let held = self.calls.values().filter(|call| !call.is_about_task && call.runs_as.is_none()).count();
         let (running, going_on) = (self.running.len(), self.continued.len() + self.passed.len());
-        self.calls.len() + running + going_on + self.tasks.live()
+        held + self.tasks.waiting() + running + going_on
+    }
+
+    /// How many requests about tasks have no response so far.
+    fn about_tasks(&self) -> usize {
+        self.calls.values().filter(|call| call.is_about_task).count()
     }
 
     /// Drops what was remembered long enough: the ends of these calls stay on record as unknown.

@@ -25,7 +25,7 @@ const POLL_INTERVAL_MS: u64 = 1_000;
 pub const KEPT: Duration = Duration::from_hours(1);
 /// How long the end of a task of the server's is waited for.
 pub const PASSED_FOR: Duration = Duration::from_hours(24);
-/// Most bytes of results that are kept; the oldest go first.
+/// Most bytes of results that are kept; the oldest go first, and the newest stays.
 const MOST_KEPT: usize = 64 << 20;
 /// What a result takes at the least, in bytes: it limits their number.
 const LEAST_KEPT: usize = 64 << 10;
@@ -112,8 +112,10 @@ pub struct Task {
     pub changed: Arc<Notify>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
-    ttl_ms: u64,
-    /// It is forgotten then.
+    ttl: Duration,
+    /// Its client was told that it is kept until then (`ttl`).
+    promised: Instant,
+    /// It may be forgotten then, if no more was promised.
     until: Option<Instant>,
 }
 
@@ -121,7 +123,7 @@ impl Task {
     /// Of a question that may be answered until then.
     pub fn new(request_id: Uuid, form: Form, link: &str, respond_by: DateTime<Utc>) -> Self {
         let now = now();
-        let open = kept_for(respond_by);
+        let ttl = kept_for(respond_by);
         Self {
             id: id_of(request_id),
             form,
@@ -131,7 +133,8 @@ impl Task {
             changed: Arc::default(),
             created_at: now,
             updated_at: now,
-            ttl_ms: u64::try_from(open.as_millis()).unwrap_or(u64::MAX),
+            ttl,
+            promised: Instant::now() + ttl,
             until: None,
         }
     }
@@ -202,7 +205,7 @@ impl Task {
             "statusMessage": message_of(&self.phase),
             "createdAt": at(self.created_at),
             "lastUpdatedAt": at(self.updated_at),
-            (ttl): self.ttl_ms,
+            (ttl): u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX),
             (interval): POLL_INTERVAL_MS,
         })
     }
@@ -269,9 +272,19 @@ impl Tasks {
         self.all.get_mut(id)
     }
 
-    /// Adds a task, unless it is there, and drops results that are too old or too many.
+    /// A task goes on to another phase, unless it is over. Older results make room for its own.
+    pub fn enter(&mut self, id: &str, phase: Phase) -> bool {
+        let is_over = phase.is_over();
+        let has_entered = self.all.get_mut(id).is_some_and(|task| task.enter(phase));
+        if has_entered && is_over {
+            self.tidy(Instant::now(), Some(id));
+        }
+        has_entered
+    }
+
+    /// Adds a task, unless it is there, and drops results that are too old.
     pub fn add(&mut self, task: Task) -> bool {
-        self.tidy();
+        self.tidy(Instant::now(), None);
         if self.all.contains_key(&task.id) {
             return false;
         }
@@ -279,9 +292,9 @@ impl Tasks {
         true
     }
 
-    /// How many are neither over nor the server's.
-    pub fn live(&self) -> usize {
-        self.all.values().filter(|task| task.phase.is_live()).count()
+    /// How many wait for a person.
+    pub fn waiting(&self) -> usize {
+        self.all.values().filter(|task| matches!(task.phase, Phase::Waiting { .. })).count()
     }
 
     /// All that the server does not list itself.
@@ -291,7 +304,7 @@ impl Tasks {
 
     /// The server has made a task of its own of this one.
     pub fn pass(&mut self, id: &str, of_server: &str) -> bool {
-        let is_live = self.all.get_mut(id).is_some_and(|task| task.enter(Phase::Passed(of_server.to_owned())));
+        let is_live = self.enter(id, Phase::Passed(of_server.to_owned()));
         if is_live {
             self.names.insert(of_server.to_owned(), id.to_owned());
         }
@@ -325,15 +338,16 @@ impl Tasks {
         Some(task.with("taskId", &quoted(ours)))
     }
 
-    fn tidy(&mut self) {
-        let now = Instant::now();
-        for (_, task) in self.all.extract_if(|_, task| task.until.is_some_and(|until| until < now)) {
+    /// Drops what was kept long enough, and results that are too many, but not the one of `newest`.
+    fn tidy(&mut self, now: Instant, newest: Option<&str>) {
+        let is_old = |task: &Task| task.until.is_some_and(|until| until.max(task.promised) < now);
+        for (_, task) in self.all.extract_if(|_, task| is_old(task)) {
             task.changed.notify_waiters();
         }
         let done = self.all.values().filter(|task| !task.phase.is_live());
         let mut done: Vec<_> =
             done.filter_map(|task| Some((task.until?, task.id.clone(), task.phase.bytes()))).collect();
-        done.sort_unstable_by_key(|(until, ..)| std::cmp::Reverse(*until));
+        done.sort_unstable_by_key(|(until, id, _)| std::cmp::Reverse((newest == Some(id.as_str()), *until)));
         let mut kept = 0;
         for (_, id, bytes) in done {
             kept += bytes.max(LEAST_KEPT);

@@ -22,7 +22,7 @@ use crate::told::{self, is_own_state};
 /// How long the server may take to list its tools, all pages of them.
 const LIST_DEADLINE: Duration = Duration::from_secs(10);
 /// Most pages of that list.
-const MOST_PAGES: usize = 100;
+pub const MOST_PAGES: usize = 100;
 
 /// A call that somebody is asked about.
 #[derive(Debug)]
@@ -61,16 +61,16 @@ impl Session {
         if self.state().under_way() >= MOST_CALLS {
             return Err(Unreadable(format!("{MOST_CALLS} calls are under way")));
         }
-        let taken_back = self.take_in_hand(&id);
+        let taken_back = self.take_in_hand(&id, false);
         let (session, text, of, shown) = (self.clone(), text.to_owned(), id.clone(), shown.cloned());
         self.wait_apart(&id, async move { session.hold(text, of, tool, taken_back, shown).await });
         Ok(())
     }
 
     /// A request of the client's that the gateway answers.
-    pub(super) fn take_in_hand(&self, id: &str) -> CancellationToken {
+    pub(super) fn take_in_hand(&self, id: &str, is_about_task: bool) -> CancellationToken {
         let taken_back = CancellationToken::new();
-        let call = InHand { taken_back: taken_back.clone(), task: None, runs_as: None };
+        let call = InHand { taken_back: taken_back.clone(), task: None, runs_as: None, is_about_task };
         self.state().calls.insert(id.to_owned(), call);
         taken_back
     }

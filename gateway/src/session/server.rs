@@ -130,7 +130,7 @@ impl Session {
                 let requests = result.as_ref().and_then(|result| result.get("inputRequests"));
                 let requests = requests.map_or("{}", |requests| requests.get()).to_owned();
                 let phase = Phase::Asks { requests, state: request_state.map(|state| quoted(&state)) };
-                if state.tasks.get_mut(id).is_some_and(|task| task.enter(phase)) {
+                if state.tasks.enter(id, phase) {
                     state.keep_continued((id.to_owned(), None), running);
                 }
             }
@@ -145,9 +145,7 @@ impl Session {
                         json!({"code": message::INTERNAL_ERROR, "message": "the server answered nothing"}).to_string(),
                     ),
                 };
-                if let Some(task) = state.tasks.get_mut(id) {
-                    task.enter(phase);
-                }
+                state.tasks.enter(id, phase);
                 if !message::is_lost(&members) {
                     let (ended, note) = Run::end_of(&members);
                     self.report(running.run, ended, note);

@@ -92,9 +92,7 @@ impl Session {
     }
 
     fn enter(&self, task: &str, phase: Phase) {
-        if let Some(task) = self.state().tasks.get_mut(task) {
-            task.enter(phase);
-        }
+        self.state().tasks.enter(task, phase);
     }
 
     fn cancel_task(&self, task: &str) {
@@ -121,12 +119,12 @@ impl Session {
             self.tell(message::error(&id, MISSING_CAPABILITY, "it needs the extension for tasks")).await;
             return Ok(());
         }
-        if self.state().calls.len() >= MOST_CALLS + MOST_READ {
-            return Err(Unreadable(format!("{} requests have no response", MOST_CALLS + MOST_READ)));
+        if self.state().about_tasks() >= MOST_READ {
+            return Err(Unreadable(format!("{MOST_READ} requests about tasks have no response")));
         }
         let (text, method, shown) = (text.to_owned(), method.to_owned(), shown.cloned());
         let asked = Asked { text, id, method, task, form, caller, shown };
-        let taken_back = self.take_in_hand(&asked.id);
+        let taken_back = self.take_in_hand(&asked.id, true);
         let (session, id) = (self.clone(), asked.id.clone());
         self.wait_apart(&id, async move { session.answer_about_task(asked, taken_back).await });
         Ok(())

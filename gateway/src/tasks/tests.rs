@@ -4,6 +4,13 @@ fn task(form: Form) -> Task {
     Task::new(Uuid::from_u128(7), form, "http://relay/?id=7", now())
 }
 
+fn added(tasks: &mut Tasks, number: u128) -> String {
+    let task = Task::new(Uuid::from_u128(number), Form::Core, "", now());
+    let id = task.id.clone();
+    assert!(tasks.add(task));
+    id
+}
+
 fn parsed(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
@@ -56,13 +63,47 @@ fn a_task_of_the_server_has_another_name_for_its_client() {
 }
 
 #[test]
-fn what_is_kept_of_results_has_a_limit() {
+fn results_of_calls_that_end_have_a_limit_in_bytes_and_the_newest_stays() {
     let mut tasks = Tasks::default();
-    for number in 0..3 {
-        let mut task = Task::new(Uuid::from_u128(number), Form::Core, "", now());
-        assert!(task.enter(Phase::Completed("x".repeat(MOST_KEPT / 2 + 1))));
-        tasks.add(task);
+    let ids: Vec<_> = (0..4).map(|number| added(&mut tasks, number)).collect();
+    assert!(tasks.pass(&ids[0], "s"));
+    for id in &ids[1..3] {
+        assert!(tasks.enter(id, Phase::Completed("x".repeat(MOST_KEPT / 2))));
     }
-    tasks.add(Task::new(Uuid::from_u128(9), Form::Core, "", now()));
-    assert_eq!((tasks.all.len(), tasks.live()), (2, 1));
+    let kept: Vec<_> = ids.iter().map(|id| tasks.get(id).is_some()).collect();
+    assert_eq!(kept, [true, false, true, true]);
+    // No result is longer than a message.
+    assert!(tasks.enter(&ids[3], Phase::Completed("x".repeat(MOST_KEPT))));
+    let kept: Vec<_> = ids.iter().map(|id| tasks.get(id).is_some()).collect();
+    assert_eq!(kept, [false, false, false, true]);
+}
+
+#[test]
+fn results_have_a_limit_in_number_and_waiting_tasks_have_none_here() {
+    let mut tasks = Tasks::default();
+    let most = (MOST_KEPT / LEAST_KEPT) as u128;
+    let waiting = added(&mut tasks, most + 1);
+    for number in 0..=most {
+        let id = added(&mut tasks, number);
+        assert!(tasks.enter(&id, Phase::Completed("{}".to_owned())));
+    }
+    assert_eq!((tasks.all.len() as u128, tasks.waiting()), (most + 1, 1));
+    assert!(tasks.get(&id_of(Uuid::from_u128(0))).is_none() && tasks.get(&id_of(Uuid::from_u128(1))).is_some());
+    assert!(tasks.get(&waiting).is_some());
+}
+
+#[test]
+fn a_result_is_kept_for_the_ttl_that_its_client_was_told_and_not_longer() {
+    let mut tasks = Tasks::default();
+    let task = Task::new(Uuid::from_u128(7), Form::Core, "", now() + Duration::from_hours(24));
+    let (id, ttl) = (task.id.clone(), parsed(&task.created())["task"]["ttl"].as_u64().unwrap());
+    let (begun, ttl) = (task.promised - task.ttl, Duration::from_millis(ttl));
+    assert!(tasks.add(task) && ttl > Duration::from_hours(24));
+    // It waits, and is remembered as long as that lasts.
+    tasks.tidy(begun + 2 * ttl, None);
+    assert!(tasks.enter(&id, Phase::Completed("{}".to_owned())));
+    tasks.tidy(begun + ttl, None);
+    assert!(tasks.get(&id).is_some());
+    tasks.tidy(begun + ttl + Duration::from_secs(1), None);
+    assert!(tasks.get(&id).is_none());
 }
