@@ -141,3 +141,26 @@ impl Heads {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_authorizations_that_the_server_accepted_count_and_a_refused_one_does_not() {
+        let heads = Heads::default();
+        let shown = |number: usize| HeaderValue::from_str(&format!("Bearer {number}")).unwrap();
+        assert!(heads.accepts(None) && !heads.accepts(Some(&shown(0))));
+        for number in 0..MOST_ACCEPTED {
+            heads.judge(&shown(number), true);
+        }
+        // One that is accepted again is the newest.
+        heads.judge(&shown(0), true);
+        heads.judge(&shown(MOST_ACCEPTED), true);
+        let accepted: Vec<_> = (0..=MOST_ACCEPTED).map(|number| heads.accepts(Some(&shown(number)))).collect();
+        assert_eq!(accepted, [true, false, true, true, true]);
+        heads.judge(&shown(0), false);
+        assert!(!heads.accepts(Some(&shown(0))) && !heads.accepts(None));
+        assert_eq!(heads.accepted().len(), MOST_ACCEPTED - 1);
+    }
+}

@@ -71,4 +71,16 @@ mod tests {
         write(messages, &mut written).await.unwrap();
         assert_eq!(written, b"{\"a\": \"\\n\"}\n");
     }
+
+    #[tokio::test]
+    async fn the_longest_message_is_read_and_a_longer_one_is_an_error_that_says_so() {
+        let mut line = vec![b'x'; LONGEST];
+        line[LONGEST - 1] = b'\n';
+        assert_eq!(next(&mut &line[..]).await.unwrap().map(|text| text.len()), Some(LONGEST - 1));
+        line[LONGEST - 1] = b'x';
+        line.push(b'\n');
+        let error = next(&mut &line[..]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert!(error.to_string().contains(&format!("more than {LONGEST} bytes")), "{error}");
+    }
 }

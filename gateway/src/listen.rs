@@ -368,6 +368,7 @@ fn principal(headers: &HeaderMap) -> String {
 mod tests {
     use std::ffi::OsString;
 
+    use futures_util::future::join_all;
     use nix::errno::Errno;
     use nix::sys::signal::kill;
     use nix::unistd::Pid;
@@ -391,5 +392,69 @@ mod tests {
         stop.cancel();
         serving.await.unwrap().unwrap();
         assert_eq!(kill(Pid::from_raw(pid), None), Err(Errno::ESRCH));
+    }
+    /// Answers `initialize`, and nothing else.
+    const SILENT: &str = r#"read line; printf '{"id":"c-1","result":{}}\n'; while read line; do :; done"#;
+
+    async fn begun(front: &Arc<Front>) -> Response {
+        let body = Bytes::from(r#"{"id":1,"method":"initialize","params":{}}"#);
+        posted(State(front.clone()), HeaderMap::new(), body).await
+    }
+
+    async fn asked(front: &Arc<Front>, session: &HeaderValue) -> Response {
+        let headers = HeaderMap::from_iter([(SESSION, session.clone())]);
+        posted(State(front.clone()), headers, Bytes::from(r#"{"id":2,"method":"ping"}"#)).await
+    }
+
+    #[tokio::test]
+    async fn one_session_too_many_ends_the_one_that_was_idle_longest_and_none_that_is_in_use() {
+        let way = Way::Command(["sh", "-c", SILENT].map(OsString::from).to_vec());
+        let stop = CancellationToken::new();
+        let front = Front {
+            guard: crate::session::tests::guard(),
+            way,
+            sessions: Mutex::default(),
+            stop: stop.clone(),
+            watches: TaskTracker::new(),
+        };
+        let front = Arc::new(front);
+        let mut sessions = vec![];
+        for _ in 0..MOST_SESSIONS {
+            sessions.push(begun(&front).await.headers()[SESSION].clone());
+        }
+        // The first one is used again: it is not the one that was idle longest.
+        let mut open = vec![asked(&front, &sessions[0]).await];
+        let last = begun(&front).await;
+        assert_eq!((last.status(), front.sessions().len()), (StatusCode::OK, MOST_SESSIONS));
+        assert_eq!(asked(&front, &sessions[1]).await.status(), StatusCode::NOT_FOUND);
+        sessions.remove(1);
+        sessions.push(last.headers()[SESSION].clone());
+        open.extend(join_all(sessions[1..].iter().map(|session| asked(&front, session))).await);
+        assert!(open.iter().all(|response| response.status() == StatusCode::OK));
+        assert_eq!(begun(&front).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        // A response that is closed leaves its session idle.
+        drop(open.pop());
+        assert_eq!(begun(&front).await.status(), StatusCode::OK);
+        assert_eq!(asked(&front, &sessions[MOST_SESSIONS - 1]).await.status(), StatusCode::NOT_FOUND);
+        assert_eq!(front.sessions().len(), MOST_SESSIONS);
+        stop.cancel();
+        front.ended().await;
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_long_is_refused_and_its_session_goes_on() {
+        let way = Way::Command(["cat"].map(OsString::from).to_vec());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(crate::session::tests::guard(), way, listener, stop.clone()));
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let post = |body: Vec<u8>| http.post(&url).body(body).send();
+        let refused = post(vec![b'x'; LONGEST + 1]).await.unwrap();
+        assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        // The longest body is read, and is no message.
+        assert_eq!(post(vec![b'x'; LONGEST]).await.unwrap().status(), StatusCode::BAD_REQUEST);
+        stop.cancel();
+        serving.await.unwrap().unwrap();
     }
 }

@@ -252,6 +252,46 @@ mod tests {
     }
 
     #[test]
+    fn messages_that_are_kept_for_a_stream_have_a_limit_in_number_and_the_newest_stay_in_their_order() {
+        let mut routes = Routes::default();
+        let message = |number: usize| format!(r#"{{"method":"notifications/message","params":{{"n":{number}}}}}"#);
+        for number in 0..=MOST_KEPT {
+            routes.deliver(message(number));
+        }
+        // A stream without room for all gets the first ones; the others stay.
+        let (to, mut stream) = mpsc::channel(1);
+        routes.listen(to);
+        assert_eq!(stream.try_recv().unwrap(), message(1));
+        let (to, mut stream) = mpsc::channel(MOST_KEPT);
+        routes.listen(to);
+        let told: Vec<_> = std::iter::from_fn(|| stream.try_recv().ok()).collect();
+        assert_eq!(told, (2..=MOST_KEPT).map(message).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn progress_tokens_of_tasks_have_a_limit_and_the_newest_stay() {
+        let mut routes = Routes::default();
+        let begun: Vec<_> = (0..=MOST_KEPT)
+            .map(|number| {
+                let call = format!(r#"{{"id":{number},"params":{{"_meta":{{"progressToken":{number}}}}}}}"#);
+                let (_, own, _answer) = entered(&mut routes, &call, &number.to_string());
+                routes.deliver(format!(r#"{{"id":{own},"result":{{"task":{{"taskId":"s"}}}}}}"#));
+                own
+            })
+            .collect();
+        assert_eq!(routes.of_tasks.len(), MOST_KEPT);
+        let (to, mut stream) = mpsc::channel(4);
+        routes.listen(to);
+        let progress =
+            |token: &str| format!(r#"{{"method":"notifications/progress","params":{{"progressToken":{token}}}}}"#);
+        for own in [&begun[0], &begun[1], &begun[MOST_KEPT]] {
+            routes.deliver(progress(own));
+        }
+        let told: Vec<_> = std::iter::from_fn(|| stream.try_recv().ok()).collect();
+        assert_eq!(told, [progress("1"), progress(&MOST_KEPT.to_string())]);
+    }
+
+    #[test]
     fn progress_of_a_call_that_goes_on_as_a_task_keeps_its_token() {
         let mut routes = Routes::default();
         let call = r#"{"id":1,"params":{"_meta":{"progressToken":"t"}}}"#;

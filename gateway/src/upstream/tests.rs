@@ -43,3 +43,27 @@ async fn an_address_is_not_said_where_a_call_of_it_fails() {
     assert!(!message::is_lost(&Members::look(&told).unwrap()));
     server.end().await;
 }
+
+#[tokio::test]
+async fn a_response_that_is_too_long_is_an_error_to_its_request_and_others_go_on() {
+    use axum::routing::post;
+
+    let answer = |text: String| async move {
+        let long = if text.contains("long") { "x".repeat(LONGEST) } else { String::new() };
+        ([(header::CONTENT_TYPE, "application/json")], format!(r#"{{"id":1,"result":{{"x":"{long}"}}}}"#))
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let serving = tokio::spawn(axum::serve(listener, axum::Router::new().route("/mcp", post(answer))).into_future());
+    let (from_server, mut said) = mpsc::channel(1);
+    let server = connect(Remote::new(&url, HeaderMap::new()).unwrap(), None, false, from_server);
+    server.to_server.send(message_of(r#"{"id":1,"method":"long"}"#)).await.unwrap();
+    let told = timeout(Duration::from_mins(1), said.recv()).await.unwrap().unwrap();
+    assert!(told.contains(&format!("a response of more than {LONGEST} bytes")), "{told}");
+    // It may have run.
+    assert!(message::is_lost(&Members::look(&told).unwrap()));
+    server.to_server.send(message_of(r#"{"id":2,"method":"short"}"#)).await.unwrap();
+    assert_eq!(timeout(Duration::from_mins(1), said.recv()).await.unwrap().unwrap(), r#"{"id":2,"result":{"x":""}}"#);
+    server.end().await;
+    serving.abort();
+}
