@@ -2,7 +2,8 @@
 
 python puppet.py            on standard input and output
 
-`tasks/get` says what the file STATUS holds, in the form of the call; without the file it cannot say.
+`tasks/get` says what the file STATUS holds, in the form of the call; without the file it cannot say. What each call asked for
+as a task stands in the file TASKS; each is kept for a time of the server's own choice (TTL).
 """
 
 import json
@@ -11,7 +12,9 @@ import sys
 from pathlib import Path
 
 STATELESS = "io.modelcontextprotocol/protocolVersion"
-TOOLS = [{"name": "pay", "inputSchema": {"type": "object"}, "execution": {"taskSupport": "optional"}}]
+AS_TASK = {"inputSchema": {"type": "object"}, "execution": {"taskSupport": "optional"}}
+TOOLS = [{"name": "pay", **AS_TASK}, {"name": "look", "annotations": {"readOnlyHint": True}, **AS_TASK}]
+TTL = 60_000
 ABLE = {"tools": {}, "tasks": {"cancel": {}, "requests": {"tools": {"call": {}}}}}
 TIMES = {"createdAt": "2026-01-01T00:00:00Z", "lastUpdatedAt": "2026-01-01T00:00:00Z"}
 
@@ -25,12 +28,14 @@ def answer(method, params):
         return {"resultType": "complete", "tools": TOOLS}
     if method == "tools/call":
         with open(os.environ["LEDGER"], "a") as ledger:
-            ledger.write("pay\n")
+            ledger.write(f"{params['name']}\n")
+        with open(os.environ["LEDGER"] + ".tasks", "a") as tasks:
+            tasks.write(json.dumps(params.get("task")) + "\n")
         made = {"taskId": "s1", "status": "working", **TIMES}
-        return {"resultType": "task", **made, "ttlMs": 60_000} if is_stateless else {"task": {**made, "ttl": 60_000}}
+        return {"resultType": "task", **made, "ttlMs": TTL} if is_stateless else {"task": {**made, "ttl": TTL}}
     if method == "tasks/get" and status.exists():
         told = {"taskId": "s1", "status": status.read_text(), **TIMES}
-        return {"resultType": "complete", **told, "ttlMs": 60_000} if is_stateless else {**told, "ttl": 60_000}
+        return {"resultType": "complete", **told, "ttlMs": TTL} if is_stateless else {**told, "ttl": TTL}
     if method in ("tasks/update", "tasks/cancel") and is_stateless:
         return {"resultType": "complete"}
     return None

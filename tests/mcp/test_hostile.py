@@ -18,8 +18,8 @@ for line in sys.stdin:
     method, id = message.get("method"), message.get("id")
     if method == "notifications/say":
         for told in message["params"]["messages"]:
-            if told.get("id") == "CALL":
-                told["id"] = calls.pop(0)
+            if told.get("id") in ("CALL", "LAST"):
+                told["id"] = calls.pop(0 if told["id"] == "CALL" else -1)
             say(told)
     elif method == "notifications/tools":
         tools = message["params"]["tools"]
@@ -30,7 +30,12 @@ for line in sys.stdin:
         with open(os.environ["LEDGER"], "a") as ledger:
             ledger.write(message["params"]["name"] + "\\n")
     elif method == "notifications/cancelled":
-        say({"method": "notifications/was", "params": {"cancelled": message["params"]["requestId"] in calls}})
+        of = message["params"]["requestId"]
+        with open(os.environ["LEDGER"] + ".cancelled", "a") as ledger:
+            ledger.write(f"{calls.index(of) if of in calls else None}\\n")
+        say({"method": "notifications/was", "params": {"cancelled": of in calls}})
+    elif method == "initialize":
+        say({"id": id, "result": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}}})
 """
 
 
@@ -58,8 +63,11 @@ class Puppet:
     def call(self, number, name="pay", **params):
         self.send(id=number, method="tools/call", params={"name": name, "arguments": {"to": "maria"}, **params})
 
+    def cancel(self, number):
+        self.send(method="notifications/cancelled", params={"requestId": number})
+
     def say(self, *messages):
-        """The server says these; `CALL` as an id is that of the oldest call that it got."""
+        """The server says these; `CALL` as an id is that of the oldest call that it got, `LAST` that of the newest."""
         self.send(method="notifications/say", params={"messages": list(messages)})
 
     async def next(self):
@@ -129,7 +137,7 @@ async def test_the_end_of_a_call_that_was_taken_back_while_it_ran_is_on_record(g
         [item] = await gateway.pending()
         await gateway.decide(item["request_id"])
         await until(lambda: asyncio.to_thread(gateway.done), bool)
-        puppet.send(method="notifications/cancelled", params={"requestId": 1})
+        puppet.cancel(1)
         # The server knows the call by its own id.
         assert (await puppet.next())["params"] == {"cancelled": True}
         puppet.say({"id": "CALL", "result": {"content": []}}, {"method": "notifications/said"})
