@@ -85,28 +85,6 @@ async fn pages_go_on_beyond_what_is_others_and_have_everything_once(owner: PgPoo
     assert!((3..=6).contains(&pages), "{pages} pages");
 }
 
-/// Blocks that the statement of a page reads, from Postgres's own plan.
-async fn blocks(app: &TestApp, request_id: &str) -> i64 {
-    let ends = [
-        ("$1", "'default'".to_owned()),
-        ("$2", format!("'{}00000000000'::uuid", &request_id[..25])),
-        ("$3", "'ffffffff-ffff-7fff-bfff-ffffffffffff'::uuid".to_owned()),
-        ("$4", "'-infinity'::timestamptz".to_owned()),
-        ("$5", "'infinity'::timestamptz".to_owned()),
-        ("$6", "20000".to_owned()),
-        ("$7", "500".to_owned()),
-        ("$8", "16777216".to_owned()),
-    ];
-    let mut statement = include_str!("../../../shared/store/sql/stored_asks.sql").to_owned();
-    for (parameter, value) in ends {
-        statement = statement.replace(parameter, &value);
-    }
-    let explained = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}");
-    let plan: Value = sqlx::query_scalar(sqlx::AssertSqlSafe(explained)).fetch_one(&app.owner).await.expect("a plan");
-    let plan = &plan[0]["Plan"];
-    ["Shared Hit Blocks", "Shared Read Blocks"].iter().map(|name| plan[name].as_i64().expect("a number")).sum()
-}
-
 #[sqlx::test(migrator = "MIGRATOR")]
 async fn a_page_costs_no_more_with_ten_times_as_much_stored(owner: PgPool) {
     let (app, agent) = app(&owner).await;
@@ -114,11 +92,15 @@ async fn a_page_costs_no_more_with_ten_times_as_much_stored(owner: PgPool) {
     let analyzed = async || {
         sqlx::raw_sql("VACUUM ANALYZE hitl_requests, request_envelopes").execute(&owner).await.expect("vacuum");
     };
+    let statement = include_str!("../../../shared/store/sql/stored_asks.sql");
+    let first = format!("'{}00000000000'", &id[..25]);
+    let last = "'ffffffff-ffff-7fff-bfff-ffffffffffff'";
+    let parameters = ["'default'", &first, last, "'-infinity'", "'infinity'", "20000", "500", "16777216"];
     copy(&app, &id, 4_000, "default").await;
     analyzed().await;
-    let few = blocks(&app, &id).await;
+    let few = app.blocks_read(statement, &parameters).await;
     copy(&app, &id, 40_000, "default").await;
     analyzed().await;
-    let many = blocks(&app, &id).await;
+    let many = app.blocks_read(statement, &parameters).await;
     assert!(many <= few * 2, "{many} blocks, {few} with a tenth of it");
 }

@@ -8,7 +8,7 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT h.request_id FROM hitl_requests h
         WHERE h.status = 'pending' AND h.priority = p.priority
-        ORDER BY h.respond_by, h.request_id LIMIT $1::bigint
+        ORDER BY h.respond_by LIMIT $1::bigint
     ) q
 ) r
 UNION ALL

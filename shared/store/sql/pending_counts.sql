@@ -3,8 +3,11 @@
 -- $2 tenant
 SELECT
     (SELECT count(*) FROM (
-        SELECT FROM hitl_requests WHERE status = 'pending' AND tenant_id = $2 AND priority = 1 LIMIT $1::bigint) r) AS "p1!",
+        SELECT FROM hitl_requests WHERE status = 'pending' AND tenant_id = $2 AND priority = 1
+        ORDER BY respond_by, request_id LIMIT $1::bigint) r) AS "p1!",
     (SELECT count(*) FROM (
-        SELECT FROM hitl_requests WHERE status = 'pending' AND tenant_id = $2 AND priority = 2 LIMIT $1) r) AS "p2!",
+        SELECT FROM hitl_requests WHERE status = 'pending' AND tenant_id = $2 AND priority = 2
+        ORDER BY respond_by, request_id LIMIT $1) r) AS "p2!",
     (SELECT count(*) FROM (
-        SELECT FROM hitl_requests WHERE status = 'pending' AND tenant_id = $2 AND priority = 3 LIMIT $1) r) AS "p3!"
+        SELECT FROM hitl_requests WHERE status = 'pending' AND tenant_id = $2 AND priority = 3
+        ORDER BY respond_by, request_id LIMIT $1) r) AS "p3!"

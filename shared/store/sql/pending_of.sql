@@ -5,7 +5,7 @@
 -- $1 key_id, $2 agent_id, $3 to $5 position in the queue after which the page starts, or null, $6 rows of a page,
 -- $7 rows of the queue looked through at the most
 WITH caller AS (
-    SELECT k.agent_id FROM active_keys k WHERE k.key_id = $1 AND k.agent_id = $2
+    SELECT k.agent_id, k.tenant_id FROM active_keys k WHERE k.key_id = $1 AND k.agent_id = $2
 ), page AS MATERIALIZED (
     -- Stops at the first row too many: whether there is a next page.
     SELECT q.*
@@ -13,7 +13,7 @@ WITH caller AS (
         SELECT r.request_id, r.agent_id, r.client_request_key, r.priority, r.created_at, r.respond_by, r.action_digest,
             r.approvals_required, r.approvals_given, r.rule_name, r.rules_version
         FROM hitl_requests r
-        WHERE r.status = 'pending'
+        WHERE r.tenant_id = (SELECT c.tenant_id FROM caller c) AND r.status = 'pending'
             AND (r.priority, r.respond_by, r.request_id) > (
                 COALESCE($3::smallint, 0::smallint), COALESCE($4::timestamptz, '-infinity'),
                 COALESCE($5::uuid, '00000000-0000-0000-0000-000000000000')
@@ -27,7 +27,7 @@ WITH caller AS (
     SELECT r.priority, r.respond_by, r.request_id
     FROM hitl_requests r
     WHERE (SELECT count(*) FROM page) <= $6
-        AND r.status = 'pending'
+        AND r.tenant_id = (SELECT c.tenant_id FROM caller c) AND r.status = 'pending'
         AND (r.priority, r.respond_by, r.request_id) > (
             COALESCE($3, 0::smallint), COALESCE($4, '-infinity'), COALESCE($5, '00000000-0000-0000-0000-000000000000')
         )

@@ -4,10 +4,10 @@
 -- $1 tenant_id, $2 from, $3 to (exclusive), $4 priority, agent, group or operator, $5 requests looked through at the most,
 -- $6 lines at the most
 WITH waiting AS MATERIALIZED (
-    -- By the queue's index, which has every tenant's: it is as long as what waits now, whatever was asked before.
-    SELECT r.request_id, r.tenant_id, r.priority, r.agent_id, r.assigned_groups, r.created_at, r.respond_by
+    -- By the queue's index: it is as long as what is pending now, whatever was asked before.
+    SELECT r.request_id, r.priority, r.agent_id, r.assigned_groups, r.created_at, r.respond_by
     FROM hitl_requests r
-    WHERE r.status = 'pending' AND r.created_at >= $2 AND r.created_at < $3
+    WHERE r.tenant_id = $1 AND r.status = 'pending' AND r.created_at >= $2 AND r.created_at < $3
     LIMIT $5::bigint
 ), decided AS MATERIALIZED (
     -- By the tenant's own decisions: none is earlier than its request, but for two clocks. An id begins with its time.
@@ -20,7 +20,7 @@ WITH waiting AS MATERIALIZED (
 ), judged AS (
     SELECT w.request_id, w.priority, w.agent_id, w.assigned_groups, NULL AS operator_id, 'pending' AS fate,
         NULL::double precision AS seconds
-    FROM waiting w WHERE w.tenant_id = $1
+    FROM waiting w
     UNION ALL
     SELECT r.request_id, r.priority, r.agent_id, r.assigned_groups,
         CASE WHEN d.decided_by_kind = 'operator' THEN d.decided_by_id END,

@@ -9,7 +9,7 @@ use crate::{Caller, RequestState};
 use relaytrace_domain::rules::RuleOf;
 use relaytrace_domain::{Approvals, ClientRequestKey, Error, Execution, GroupKey, Priority, RequestId, Result, Status};
 
-/// So many pending requests of the whole queue are looked through for one page: the queue's index is everybody's, and
+/// So many pending requests of the tenant's queue are looked through for one page: the queue's index is the tenant's, and
 /// one of each agent's would cost every submission and decision.
 const LOOKED_THROUGH: i64 = 5_000;
 

@@ -13,7 +13,8 @@ use http_body_util::BodyExt as _;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use tower::ServiceExt as _;
 
 use relaytrace_domain::signing::{AttestationKeys, Attestor, ReceiptKey, ReceiptKeys, attestation_jwk};
@@ -30,6 +31,11 @@ pub const ISSUER: &str = "https://issuer.test";
 
 /// Where no NATS is.
 pub const NO_NATS: &str = "nats://127.0.0.1:9";
+
+/// Connects with the rights and settings of the functions' login role.
+fn as_service(owner: &PgPool) -> PgConnectOptions {
+    (*owner.connect_options()).clone().options([("role", "relaytrace_app")]).options(ROLE_SETTINGS)
+}
 
 /// An Ed25519 key pair.
 pub struct TestKey {
@@ -187,6 +193,17 @@ impl TestApp {
         )
     }
 
+    /// Blocks that one execution of a statement reads, by the service's own plan of it. `parameters` are SQL expressions.
+    pub async fn blocks_read(&self, statement: &str, parameters: &[&str]) -> i64 {
+        let mut connection = PgConnection::connect_with(&as_service(&self.owner)).await.expect("a connection");
+        let prepared = AssertSqlSafe(format!("PREPARE measured AS {statement}"));
+        sqlx::raw_sql(prepared).execute(&mut connection).await.expect("a statement");
+        let executed = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE measured({})", parameters.join(", "));
+        let plan: Value = sqlx::query_scalar(AssertSqlSafe(executed)).fetch_one(&mut connection).await.expect("a plan");
+        let plan = &plan[0]["Plan"];
+        ["Shared Hit Blocks", "Shared Read Blocks"].iter().map(|name| plan[name].as_i64().expect("a number")).sum()
+    }
+
     fn build(
         owner: &PgPool,
         routes: Routes,
@@ -195,7 +212,7 @@ impl TestApp {
         issuer_key: Arc<TestKey>,
         delivery: DeliveryRules,
     ) -> Self {
-        let database = (*owner.connect_options()).clone().options([("role", "relaytrace_app")]).options(ROLE_SETTINGS);
+        let database = as_service(owner);
         let keys = json!({"keys": [issuer_key.jwk("issuer-key")]}).to_string();
         let keys = IssuerKeys::parse(keys.as_bytes()).expect("a JWK set");
         let rules = TokenRules { audience: "relaytrace".into(), max_lifetime_seconds: 900, leeway_seconds: 30 };
