@@ -13,7 +13,7 @@ async fn app(owner: PgPool) -> (TestApp, TestAgent) {
     (app, agent)
 }
 
-/// Copies of a request, `many` of them, each due a second after the one before, of this tenant.
+/// Copies of a request, `many` of them, each due a second after the one before, and after all that are there, of this tenant.
 async fn copy(app: &TestApp, request_id: &str, many: i32, tenant: &str) {
     let copies = "
         WITH first AS (SELECT * FROM hitl_requests WHERE request_id = $1::uuid),
@@ -22,7 +22,7 @@ async fn copy(app: &TestApp, request_id: &str, many: i32, tenant: &str) {
             INSERT INTO hitl_requests SELECT copy.* FROM first, copies c,
             LATERAL jsonb_populate_record(first::hitl_requests, jsonb_build_object('request_id', c.request_id,
                 'client_request_key', 'copy-' || $3 || c.n, 'tenant_id', $3,
-                'respond_by', first.respond_by + c.n * interval '1 second')) copy)
+                'respond_by', first.respond_by + ((SELECT count(*) FROM hitl_requests) + c.n) * interval '1 second')) copy)
         INSERT INTO request_envelopes SELECT c.request_id, e.envelope, e.resume
         FROM copies c, first JOIN request_envelopes e USING (request_id)";
     sqlx::query(copies).bind(request_id).bind(many).bind(tenant).execute(&app.owner).await.expect("copies");
