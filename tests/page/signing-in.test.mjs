@@ -70,7 +70,7 @@ test("a pasted token signs in, stays in the tab's session, goes out as a header 
 test("an expired token is told, and a new one goes on with the place and the typed reason", async (t) => {
   const agent = await newAgent();
   const asked = await agent.ask({ title: "Half typed" });
-  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked.request_id}`, { as: personToken({}, 4) });
+  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked.request_id}`, { as: personToken({}, 8) });
   await tab.getByText("Your sign-in ends at").waitFor();
   await tab.locator("#reject").click();
   await tab.locator("#reason").fill("typed under the old token");
@@ -186,7 +186,7 @@ test("an answer of the issuer that this tab did not ask for signs nobody in", as
 test("another person at the same tab finds nothing that was typed", async (t) => {
   const agent = await newAgent();
   const asked = await agent.ask({ title: "Private" });
-  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked.request_id}`, { as: personToken({}, 3) });
+  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked.request_id}`, { as: personToken({}, 8) });
   await tab.locator("#reject").click();
   await tab.locator("#reason").fill("maria's grounds");
   await tab.getByRole("heading", { name: "Signed out" }).waitFor();
@@ -259,7 +259,7 @@ test("signing out in one tab ends all of them", async (t) => {
 test("a tab whose sign-in has ended goes on with the newer one of another tab, its text kept", async (t) => {
   const agent = await newAgent();
   const asked = await agent.ask({ title: "Half typed" });
-  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked.request_id}`, { as: personToken({}, 4) });
+  const tab = await openPage(t, `?agent_id=${agent.agentId}&id=${asked.request_id}`, { as: personToken({}, 8) });
   await tab.locator("#reject").click();
   await tab.locator("#reason").fill("under the old token");
   await tab.getByRole("heading", { name: "Signed out" }).waitFor();
