@@ -25,7 +25,7 @@ WITH target AS (
         request_id, tenant_id, kind, priority, respond_by, policy_id, escalate_at, actor_kind, actor_id, actor_name,
         reason
     ) ON i.request_id = r.request_id
-    WHERE r.status = 'pending' AND r.tenant_id = COALESCE(i.tenant_id, r.tenant_id)
+    WHERE r.status <> 'decided' AND r.tenant_id = COALESCE(i.tenant_id, r.tenant_id)
         AND CASE
             -- The sweep has looked without a lock: it is still due, and one step below.
             WHEN i.policy_id IS NOT NULL THEN r.priority = i.priority + 1 AND r.respond_by <= at_or_now($1)
@@ -51,7 +51,7 @@ WITH target AS (
     SET priority = l.new_priority, respond_by = l.new_respond_by, on_timeout = l.new_on_timeout,
         escalate_at = l.new_escalate_at, escalated_at = l.new_escalated_at,
         changed_at = l.at, chain_length = l.seq, chain_head = l.hash
-    FROM linked l WHERE r.request_id = l.request_id AND r.status = 'pending'
+    FROM linked l WHERE r.request_id = l.request_id AND r.status <> 'decided'
     RETURNING l.*
 ), caps AS (
     -- Locked before anything is computed from it: a CHECK is evaluated on the counts that this statement saw first,

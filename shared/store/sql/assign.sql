@@ -17,7 +17,7 @@ WITH target AS (
             SELECT g.name FROM unnest(r.assigned_groups) AS g (name) WHERE r.rule_terms -> 'escalate_to' ? g.name
         ) AS groups
     ) allowed
-    WHERE r.request_id = $2 AND r.status = 'pending' AND r.tenant_id = $3
+    WHERE r.request_id = $2 AND r.status <> 'decided' AND r.tenant_id = $3
         AND ($10::jsonb IS NULL OR (
             may_act_on(r.tenant_id, r.assigned_groups, r.assigned_operators, $10, at_or_clock($1))
             AND COALESCE($4::text[] <@ allowed.groups, true)
@@ -69,7 +69,7 @@ WITH target AS (
     SET changed_at = l.at, chain_length = l.seq, chain_head = l.hash, assigned_groups = $4, assigned_operators = $5,
         votes = l.kept, approvals_given = CASE WHEN l.votes IS NULL THEN r.approvals_given ELSE l.given END,
         voters = CASE WHEN l.votes IS NULL THEN r.voters ELSE l.persons END
-    FROM linked l WHERE r.request_id = l.request_id AND r.status = 'pending'
+    FROM linked l WHERE r.request_id = l.request_id AND r.status <> 'decided'
     RETURNING l.*
 ), chain AS (
     INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)

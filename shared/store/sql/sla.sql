@@ -8,7 +8,7 @@ WITH waiting AS MATERIALIZED (
     SELECT r.request_id, r.priority, r.agent_id, r.assigned_groups, r.created_at, r.respond_by
     FROM hitl_requests r
     WHERE r.tenant_id = $1 AND r.status = 'pending' AND r.created_at >= $2 AND r.created_at < $3
-    LIMIT $5::bigint
+    ORDER BY r.priority, r.respond_by, r.request_id LIMIT $5::bigint
 ), decided AS MATERIALIZED (
     -- By the tenant's own decisions: none is earlier than its request, but for two clocks. An id begins with its time.
     SELECT d.request_id, d.decided_by_kind, d.decided_by_id, d.outcome, d.cause, d.decided_at

@@ -10,7 +10,7 @@ WITH timed AS (
     -- The newest chain entry of an undelivered decision is what made it ready.
     SELECT d.request_id, d.agent_id, d.delivery_id, r.changed_at AS since
     FROM deliveries d JOIN hitl_requests r USING (request_id), timed t
-    WHERE d.state IN ('ready', 'leased') AND r.changed_at <= t.now - t.patience AND r.tenant_id = $8
+    WHERE d.state IN ('ready', 'leased') AND r.changed_at <= t.now - t.patience AND r.tenant_id = COALESCE($8, r.tenant_id)
 ), stale AS (
     SELECT 'pending' AS why, r.created_at + (r.respond_by - r.created_at) * $2::integer / 100 AS since,
         r.request_id::text AS key, r.agent_id, r.request_id, r.respond_by, NULL::uuid AS delivery_id,
@@ -39,7 +39,7 @@ WITH timed AS (
     FROM (
         SELECT o.unknown_at, o.request_id::text AS key, r.agent_id, o.request_id
         FROM outcomes_due o JOIN hitl_requests r USING (request_id)
-        WHERE o.unknown_at IS NOT NULL AND r.tenant_id = $8
+        WHERE o.unknown_at IS NOT NULL AND r.tenant_id = COALESCE($8, r.tenant_id)
             AND o.due_at > (SELECT t.now FROM timed t)
             AND ($4::timestamptz IS NULL OR o.due_at >= $4 + interval '7 days'
                 AND (o.unknown_at, 'outcome_unknown', o.request_id::text) > ($4, $5::text, $6::text))

@@ -18,7 +18,7 @@ WITH target AS (
     ) AS i (
         request_id, tenant_id, actor, persons, person, action_digest, reason, traceparent, attestation
     ) ON i.request_id = r.request_id
-    WHERE r.status = 'pending' AND r.tenant_id = i.tenant_id AND r.action_digest = i.action_digest
+    WHERE r.status <> 'decided' AND r.tenant_id = i.tenant_id AND r.action_digest = i.action_digest
         AND COALESCE(r.approvals_given, 0) + 1 < r.approvals_required
         AND 'approve' = ANY (COALESCE(r.answers, ARRAY['approve', 'reject']))
         -- Nobody counts twice, neither as themselves nor as the one acted for.
@@ -53,7 +53,7 @@ WITH target AS (
         voters = r.voters || ARRAY(SELECT jsonb_array_elements_text(l.persons::jsonb)),
         votes = COALESCE(r.votes, '[]') || jsonb_build_object('seq', l.seq, 'at', rfc3339(l.at),
             'actor', l.actor::jsonb, 'reason', l.reason, 'attestation', l.attestation::jsonb)
-    FROM linked l WHERE r.request_id = l.request_id AND r.status = 'pending'
+    FROM linked l WHERE r.request_id = l.request_id AND r.status <> 'decided'
     RETURNING l.*
 ), chain AS (
     INSERT INTO approval_chain (request_id, seq, kind, at, entry, prev_hash, hash)
