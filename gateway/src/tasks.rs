@@ -282,7 +282,7 @@ impl Tasks {
         has_entered
     }
 
-    /// Adds a task, unless it is there, and drops results that are too old.
+    /// Adds a task, unless it is there, and drops results that are too old or too many.
     pub fn add(&mut self, task: Task) -> bool {
         self.tidy(Instant::now(), None);
         if self.all.contains_key(&task.id) {

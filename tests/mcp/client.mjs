@@ -39,7 +39,7 @@ async function carryOut(order) {
       const onprogress = order.progress ? () => {} : undefined;
       const options = { signal: abort.signal, timeout: 120_000, onprogress };
       const result = await client.callTool({ name: order.name, arguments: order.arguments }, undefined, options);
-      return { ...result, progress: [...progress] };
+      return { ...result, progress: progress.splice(0) };
     }
     case "tools":
       return (await client.listTools()).tools;

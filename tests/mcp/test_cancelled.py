@@ -27,6 +27,17 @@ def cancelled(gateway):
     return noted.read_text().split() if noted.exists() else []
 
 
+async def answered(gateway, puppet, number, count):
+    """A call of the session runs, and its result is the client's and on record."""
+    puppet.call(number)
+    request_id = await running(gateway, count)
+    puppet.say({"id": "LAST", **ANSWER})
+    # Nothing came in between.
+    assert await puppet.next() == {"jsonrpc": "2.0", "id": number, **ANSWER}
+    await on_record(gateway, request_id, "succeeded")
+    return request_id
+
+
 async def on_record(gateway, request_id, execution):
     await until(lambda: gateway.detail(request_id), lambda it: it["execution"] == execution)
 
@@ -39,21 +50,12 @@ async def test_a_call_that_is_cancelled_at_a_silent_server_gets_no_response_and_
         puppet.cancel(1)
         # The server knows the call by its own id; it has to say nothing.
         assert (await puppet.next())["params"] == {"cancelled": True}
-        puppet.call(2)
-        second = await running(gateway, 2)
-        puppet.say({"id": "LAST", **ANSWER})
-        # Nothing came in between.
-        assert await puppet.next() == {"jsonrpc": "2.0", "id": 2, **ANSWER}
-        await on_record(gateway, second, "succeeded")
-        assert first != second and cancelled(gateway) == ["0"]
+        assert await answered(gateway, puppet, 2, 2) != first
+        assert cancelled(gateway) == ["0"]
         # Cancelled once more, it is no call of the server's; and its id is free again.
         puppet.cancel(1)
         assert (await puppet.next())["params"] == {"cancelled": False}
-        puppet.call(1)
-        third = await running(gateway, 3)
-        puppet.say({"id": "LAST", **ANSWER})
-        assert await puppet.next() == {"jsonrpc": "2.0", "id": 1, **ANSWER}
-        await on_record(gateway, third, "succeeded")
+        await answered(gateway, puppet, 1, 3)
     # Used, and no end was reported, also once the session is over.
     assert (await gateway.detail(first))["execution"] == "consumed"
     assert cancelled(gateway) == ["0", "None"]

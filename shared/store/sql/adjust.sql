@@ -25,6 +25,7 @@ WITH target AS (
         request_id, tenant_id, kind, priority, respond_by, policy_id, escalate_at, actor_kind, actor_id, actor_name,
         reason
     ) ON i.request_id = r.request_id
+    -- In these words no plan looks through what is pending.
     WHERE r.status <> 'decided' AND r.tenant_id = COALESCE(i.tenant_id, r.tenant_id)
         AND CASE
             -- The sweep has looked without a lock: it is still due, and one step below.

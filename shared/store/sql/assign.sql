@@ -17,6 +17,7 @@ WITH target AS (
             SELECT g.name FROM unnest(r.assigned_groups) AS g (name) WHERE r.rule_terms -> 'escalate_to' ? g.name
         ) AS groups
     ) allowed
+    -- In these words no plan looks through what is pending.
     WHERE r.request_id = $2 AND r.status <> 'decided' AND r.tenant_id = $3
         AND ($10::jsonb IS NULL OR (
             may_act_on(r.tenant_id, r.assigned_groups, r.assigned_operators, $10, at_or_clock($1))

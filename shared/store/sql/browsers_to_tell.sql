@@ -10,6 +10,7 @@ WITH asked AS MATERIALIZED (
     SELECT q.request_id, q.seq, q.kind, r.tenant_id, r.priority, r.assigned_groups, r.assigned_operators,
         dense_rank() OVER (ORDER BY r.tenant_id, r.assigned_groups, r.assigned_operators) AS assignment
     FROM UNNEST($2::uuid[], $3::integer[], $4::text[]) AS q (request_id, seq, kind)
+    -- In these words no plan looks through what is pending.
     JOIN hitl_requests r ON r.request_id = q.request_id AND r.status <> 'decided'
 ), owners AS MATERIALIZED (
     SELECT o.tenant_id, o.operator_id, o.groups FROM operators o

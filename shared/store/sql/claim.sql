@@ -15,6 +15,7 @@ WITH over AS (
 INSERT INTO claims AS c (request_id, tenant_id, operator_id, operator_name, claimed_until)
 SELECT r.request_id, r.tenant_id, $4::text, $5::text, at_or_now($1) + make_interval(secs => $6::double precision)
 FROM hitl_requests r
+-- In these words no plan looks through what is pending.
 WHERE r.request_id = $2 AND r.tenant_id = $3 AND r.status <> 'decided' AND at_or_now($1) < r.respond_by
     AND may_act_on(r.tenant_id, r.assigned_groups, r.assigned_operators, $7::jsonb, at_or_now($1))
 ON CONFLICT (request_id) DO UPDATE

@@ -4,7 +4,7 @@
 -- $1 tenant_id, $2 from, $3 to (exclusive), $4 priority, agent, group or operator, $5 requests looked through at the most,
 -- $6 lines at the most
 WITH waiting AS MATERIALIZED (
-    -- By the queue's index: it is as long as what is pending now, whatever was asked before.
+    -- By the queue's index, in its order: it is as long as what is pending now, whatever was asked before.
     SELECT r.request_id, r.priority, r.agent_id, r.assigned_groups, r.created_at, r.respond_by
     FROM hitl_requests r
     WHERE r.tenant_id = $1 AND r.status = 'pending' AND r.created_at >= $2 AND r.created_at < $3

@@ -10,6 +10,7 @@ WITH timed AS (
     -- The newest chain entry of an undelivered decision is what made it ready.
     SELECT d.request_id, d.agent_id, d.delivery_id, r.changed_at AS since
     FROM deliveries d JOIN hitl_requests r USING (request_id), timed t
+    -- The tenant in these words: no plan begins with all of its requests.
     WHERE d.state IN ('ready', 'leased') AND r.changed_at <= t.now - t.patience AND r.tenant_id = COALESCE($8, r.tenant_id)
 ), stale AS (
     SELECT 'pending' AS why, r.created_at + (r.respond_by - r.created_at) * $2::integer / 100 AS since,

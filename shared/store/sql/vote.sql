@@ -18,6 +18,7 @@ WITH target AS (
     ) AS i (
         request_id, tenant_id, actor, persons, person, action_digest, reason, traceparent, attestation
     ) ON i.request_id = r.request_id
+    -- In these words no plan looks through what is pending.
     WHERE r.status <> 'decided' AND r.tenant_id = i.tenant_id AND r.action_digest = i.action_digest
         AND COALESCE(r.approvals_given, 0) + 1 < r.approvals_required
         AND 'approve' = ANY (COALESCE(r.answers, ARRAY['approve', 'reject']))

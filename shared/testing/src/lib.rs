@@ -32,7 +32,7 @@ pub const ISSUER: &str = "https://issuer.test";
 /// Where no NATS is.
 pub const NO_NATS: &str = "nats://127.0.0.1:9";
 
-/// Connects with the rights and settings of the functions' login role.
+/// A connection with the rights and settings of the functions' login role.
 fn as_service(owner: &PgPool) -> PgConnectOptions {
     (*owner.connect_options()).clone().options([("role", "relaytrace_app")]).options(ROLE_SETTINGS)
 }
