@@ -338,6 +338,7 @@ impl State {
 
     /// Drops what was remembered long enough: the ends of these calls stay on record as unknown.
     fn tidy(&mut self) {
+        self.tasks.tidy();
         let now = Instant::now();
         let running = self.running.extract_if(|_, running| running.until.is_some_and(|until| until < now));
         let continued = self.continued.extract_if(|_, kept| kept.until < now);

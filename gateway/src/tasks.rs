@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::message::{Members, quoted};
+use crate::message::{INTERNAL_ERROR, Members, quoted};
 use crate::told::RELATED_TASK;
 
 /// Prefix of the ids of the gateway's tasks.
@@ -88,6 +88,11 @@ impl Phase {
             Self::Passed(_) => Some(PASSED_FOR),
             Self::Asks { .. } | Self::Completed(_) | Self::Failed(_) | Self::Cancelled => Some(KEPT),
         }
+    }
+
+    /// The end of a task whose client did not bring in time what the server wanted.
+    pub fn input_too_late() -> Self {
+        Self::Failed(json!({"code": INTERNAL_ERROR, "message": "the input came too late"}).to_string())
     }
 
     fn bytes(&self) -> usize {
@@ -274,17 +279,17 @@ impl Tasks {
 
     /// A task goes on to another phase, unless it is over. Older results make room for its own.
     pub fn enter(&mut self, id: &str, phase: Phase) -> bool {
-        let is_over = phase.is_over();
+        let takes_room = !phase.is_live();
         let has_entered = self.all.get_mut(id).is_some_and(|task| task.enter(phase));
-        if has_entered && is_over {
-            self.tidy(Instant::now(), Some(id));
+        if has_entered && takes_room {
+            self.make_room(id);
         }
         has_entered
     }
 
-    /// Adds a task, unless it is there, and drops results that are too old or too many.
+    /// Adds a task, unless it is there, and drops what is too old.
     pub fn add(&mut self, task: Task) -> bool {
-        self.tidy(Instant::now(), None);
+        self.tidy();
         if self.all.contains_key(&task.id) {
             return false;
         }
@@ -338,16 +343,31 @@ impl Tasks {
         Some(task.with("taskId", &quoted(ours)))
     }
 
-    /// Drops what was kept long enough, and results that are too many, but not the one of `newest`.
-    fn tidy(&mut self, now: Instant, newest: Option<&str>) {
+    /// Fails what the server's input did not come for in time, and drops what was kept long enough.
+    pub fn tidy(&mut self) {
+        self.tidy_at(Instant::now());
+    }
+
+    fn tidy_at(&mut self, now: Instant) {
+        let has_asked_in_vain =
+            |task: &&mut Task| matches!(task.phase, Phase::Asks { .. }) && task.until.is_some_and(|until| until < now);
+        for task in self.all.values_mut().filter(has_asked_in_vain) {
+            task.enter(Phase::input_too_late());
+        }
         let is_old = |task: &Task| task.until.is_some_and(|until| until.max(task.promised) < now);
         for (_, task) in self.all.extract_if(|_, task| is_old(task)) {
             task.changed.notify_waiters();
         }
+        self.names.retain(|_, id| self.all.contains_key(id));
+    }
+
+    /// Drops results that are too old or too many, but not the one of `newest`.
+    fn make_room(&mut self, newest: &str) {
+        self.tidy();
         let done = self.all.values().filter(|task| !task.phase.is_live());
         let mut done: Vec<_> =
             done.filter_map(|task| Some((task.until?, task.id.clone(), task.phase.bytes()))).collect();
-        done.sort_unstable_by_key(|(until, id, _)| std::cmp::Reverse((newest == Some(id.as_str()), *until)));
+        done.sort_unstable_by_key(|(until, id, _)| std::cmp::Reverse((id == newest, *until)));
         let mut kept = 0;
         for (_, id, bytes) in done {
             kept += bytes.max(LEAST_KEPT);

@@ -131,7 +131,11 @@ impl Session {
     }
 
     async fn answer_about_task(self: Arc<Self>, asked: Asked, taken_back: CancellationToken) {
-        let known = self.state().tasks.get(&asked.task).is_some();
+        let known = {
+            let mut state = self.state();
+            state.tidy();
+            state.tasks.get(&asked.task).is_some()
+        };
         if !known && let Err(why) = self.recall_task(&asked).await {
             return self.refuse(&asked.id, INVALID_PARAMS, &why).await;
         }
@@ -270,8 +274,7 @@ impl Session {
                 }
                 Some((Phase::Asks { state, .. }, task)) => {
                     let text = with_input(&task.call, answers, state.as_deref());
-                    let error = json!({"code": INTERNAL_ERROR, "message": "the input came too late"}).to_string();
-                    task.enter(if kept.is_some() { Phase::Running } else { Phase::Failed(error) });
+                    task.enter(if kept.is_some() { Phase::Running } else { Phase::input_too_late() });
                     kept.map(|kept| (kept.what, text))
                 }
                 _ => None,

@@ -100,10 +100,25 @@ fn a_result_is_kept_for_the_ttl_that_its_client_was_told_and_not_longer() {
     let (begun, ttl) = (task.promised - task.ttl, Duration::from_millis(ttl));
     assert!(tasks.add(task) && ttl > Duration::from_hours(24));
     // It waits, and is remembered as long as that lasts.
-    tasks.tidy(begun + 2 * ttl, None);
+    tasks.tidy_at(begun + 2 * ttl);
     assert!(tasks.enter(&id, Phase::Completed("{}".to_owned())));
-    tasks.tidy(begun + ttl, None);
+    tasks.tidy_at(begun + ttl);
     assert!(tasks.get(&id).is_some());
-    tasks.tidy(begun + ttl + Duration::from_secs(1), None);
+    tasks.tidy_at(begun + ttl + Duration::from_secs(1));
     assert!(tasks.get(&id).is_none());
+}
+
+#[test]
+fn a_task_whose_client_does_not_bring_what_the_server_wants_fails() {
+    let mut tasks = Tasks::default();
+    let task = Task::new(Uuid::from_u128(7), Form::Extension, "", now() + Duration::from_hours(24));
+    let id = task.id.clone();
+    assert!(tasks.add(task) && tasks.enter(&id, Phase::Running));
+    assert!(tasks.enter(&id, Phase::Asks { requests: "{}".to_owned(), state: None }));
+    let asked = Instant::now();
+    tasks.tidy_at(asked + KEPT - Duration::from_mins(1));
+    assert_eq!(parsed(&tasks.get(&id).unwrap().state(None))["status"], "input_required");
+    tasks.tidy_at(asked + KEPT + Duration::from_secs(1));
+    let state = parsed(&tasks.get(&id).unwrap().state(None));
+    assert_eq!((&state["status"], &state["error"]["message"]), (&json!("failed"), &json!("the input came too late")));
 }
