@@ -2,15 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests do")]
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lc_rs::{digest, hmac};
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use relaytrace_client::{Action, Client, Credentials, DeliveryState, Envelope, Error, Patience, Priority, Said};
 use serde_json::{Value, json};
-use wiremock::matchers::any;
-use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
 
 /// RFC 8032, section 7.1, test 1, as PKCS#8 (RFC 8410).
 const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
@@ -29,19 +32,64 @@ enum Say {
 }
 
 /// A service that says one thing after the other, and then the last one again.
-struct Script(Mutex<Vec<Say>>);
+struct Service {
+    address: String,
+    script: Arc<Script>,
+    serves: tokio::task::JoinHandle<()>,
+}
 
-impl Respond for Script {
-    fn respond(&self, request: &Request) -> ResponseTemplate {
-        let mut left = self.0.lock().unwrap();
-        let say = if left.len() > 1 { left.remove(0) } else { left[0].clone() };
-        let nonce = request.headers["relaytrace-nonce"].to_str().unwrap().to_owned();
-        match say {
-            Say::Signed(status, body) => signed(request, status, &body, &nonce),
-            Say::SignedForAnother(status, body) => signed(request, status, &body, "the-nonce-of-another-call"),
-            Say::Unsigned(status, body) => ResponseTemplate::new(status).set_body_json(body),
-            Say::SignedAhead(seconds, status, body) => signed_at(request, status, &body, &nonce, now() + seconds),
-            Say::Late(status, body) => signed(request, status, &body, &nonce).set_delay(Duration::from_secs(5)),
+struct Script {
+    left: Mutex<Vec<Say>>,
+    received: Mutex<Vec<Request>>,
+}
+
+/// A call as it came.
+#[derive(Clone)]
+struct Request {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Service {
+    fn uri(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn received(&self) -> Vec<Request> {
+        self.script.received.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.serves.abort();
+    }
+}
+
+async fn respond(
+    State(script): State<Arc<Script>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let request = Request { method, uri, headers, body };
+    script.received.lock().unwrap().push(request.clone());
+    let say = {
+        let mut left = script.left.lock().unwrap();
+        if left.len() > 1 { left.remove(0) } else { left[0].clone() }
+    };
+    let nonce = request.headers["relaytrace-nonce"].to_str().unwrap();
+    match say {
+        Say::Signed(status, body) => signed(&request, status, &body, nonce),
+        Say::SignedForAnother(status, body) => signed(&request, status, &body, "the-nonce-of-another-call"),
+        Say::Unsigned(status, body) => (StatusCode::from_u16(status).unwrap(), Json(body)).into_response(),
+        Say::SignedAhead(seconds, status, body) => signed_at(&request, status, &body, nonce, now() + seconds),
+        Say::Late(status, body) => {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            signed(&request, status, &body, nonce)
         }
     }
 }
@@ -50,15 +98,15 @@ fn now() -> i64 {
     std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs().cast_signed()
 }
 
-fn signed(request: &Request, status: u16, body: &Value, nonce: &str) -> ResponseTemplate {
+fn signed(request: &Request, status: u16, body: &Value, nonce: &str) -> Response {
     signed_at(request, status, body, nonce, now())
 }
 
 /// A problem document says which path it is about.
-fn signed_at(request: &Request, status: u16, body: &Value, nonce: &str, created: i64) -> ResponseTemplate {
+fn signed_at(request: &Request, status: u16, body: &Value, nonce: &str, created: i64) -> Response {
     let mut body = body.clone();
     if body["instance"] == "the path" {
-        body["instance"] = json!(request.url.path());
+        body["instance"] = json!(request.uri.path());
     }
     let body = body.to_string();
     let digest = format!("sha-256=:{}:", BASE64_STANDARD.encode(digest::digest(&digest::SHA256, body.as_bytes())));
@@ -72,21 +120,26 @@ fn signed_at(request: &Request, status: u16, body: &Value, nonce: &str, created:
         request.method
     );
     let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), base.as_bytes());
-    ResponseTemplate::new(status)
-        .set_body_raw(body, "application/json")
-        .insert_header("content-digest", digest)
-        .insert_header("signature-input", format!("relaytrace={params}"))
-        .insert_header("signature", format!("relaytrace=:{}:", BASE64_STANDARD.encode(signature)))
+    let headers = [
+        ("content-type", "application/json".to_owned()),
+        ("content-digest", digest),
+        ("signature-input", format!("relaytrace={params}")),
+        ("signature", format!("relaytrace=:{}:", BASE64_STANDARD.encode(signature))),
+    ];
+    (StatusCode::from_u16(status).unwrap(), headers, body).into_response()
 }
 
-async fn service(says: &[Say]) -> MockServer {
-    let server = MockServer::start().await;
-    Mock::given(any()).respond_with(Script(Mutex::new(says.to_vec()))).mount(&server).await;
-    server
+async fn service(says: &[Say]) -> Service {
+    let script = Arc::new(Script { left: Mutex::new(says.to_vec()), received: Mutex::default() });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let router = Router::new().fallback(respond).with_state(script.clone());
+    let serves = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    Service { address, script, serves }
 }
 
 /// A service that says these things by turns, without an end.
-async fn service_in_turns(says: &[Say]) -> MockServer {
+async fn service_in_turns(says: &[Say]) -> Service {
     service(&says.iter().cycle().take(4_000).cloned().collect::<Vec<_>>()).await
 }
 
@@ -160,8 +213,8 @@ fn polled(decisions: &[Value]) -> Say {
     Say::Signed(200, json!({"agent_id": "a", "decisions": decisions}))
 }
 
-async fn tries(server: &MockServer) -> usize {
-    server.received_requests().await.unwrap().len()
+fn tries(server: &Service) -> usize {
+    server.received().len()
 }
 
 #[tokio::test]
@@ -169,7 +222,7 @@ async fn a_good_answer_is_one_call() {
     let server = service(&[Say::Signed(201, accepted())]).await;
     let submission = client(&server.uri()).submit(&question()).await.unwrap();
     assert_eq!(submission.request_id.to_string(), "019ab9a0-0000-7000-8000-000000000001");
-    assert_eq!(tries(&server).await, 1);
+    assert_eq!(tries(&server), 1);
 }
 
 #[tokio::test]
@@ -177,7 +230,7 @@ async fn what_does_not_verify_is_a_lost_connection() {
     for bad in [Say::Unsigned(201, accepted()), Say::SignedForAnother(201, accepted()), Say::Late(201, accepted())] {
         let server = service(&[bad.clone(), Say::Signed(200, accepted())]).await;
         client(&server.uri()).submit(&question()).await.unwrap();
-        let requests = server.received_requests().await.unwrap();
+        let requests = server.received();
         assert_eq!(requests.len(), 2);
         assert_eq!(requests[0].body, requests[1].body);
         assert_ne!(requests[0].headers["relaytrace-nonce"], requests[1].headers["relaytrace-nonce"]);
@@ -194,7 +247,7 @@ async fn a_refusal_is_final_only_if_it_is_signed() {
     let server = service(&[Say::Signed(422, refusal.clone())]).await;
     let error = client(&server.uri()).submit(&question()).await.unwrap_err();
     assert!(matches!(error, Error::Refused(problem) if problem.code == "validation-failed"));
-    assert_eq!(tries(&server).await, 1);
+    assert_eq!(tries(&server), 1);
     let server = service(&[Say::Unsigned(422, refusal), Say::Signed(201, accepted())]).await;
     client(&server.uri()).submit(&question()).await.unwrap();
 }
@@ -214,7 +267,7 @@ async fn a_token_that_is_refused_is_named_after_a_few_tries() {
     let server = service(&[Say::Unsigned(401, problem(401, "unauthenticated", false))]).await;
     let error = client(&server.uri()).submit(&question()).await.unwrap_err();
     assert!(matches!(error, Error::WrongKey(_)), "{error}");
-    assert_eq!(tries(&server).await, 3);
+    assert_eq!(tries(&server), 3);
 }
 
 #[tokio::test]
@@ -228,15 +281,15 @@ async fn a_delivery_that_is_not_the_latest_is_taken_again() {
     let client = client(&server.uri());
     let first = serde_json::from_value(delivered(1, "approved")).unwrap();
     assert_eq!(client.accept(&first).await.unwrap().state, DeliveryState::Acknowledged);
-    let requests = server.received_requests().await.unwrap();
+    let requests = server.received();
     assert_eq!(requests.len(), 4);
-    assert!(requests[2].url.query().unwrap().contains("request_id=019ab9a0-0000-7000-8000-000000000001"));
+    assert!(requests[2].uri.query().unwrap().contains("request_id=019ab9a0-0000-7000-8000-000000000001"));
     let last: Value = serde_json::from_slice(&requests[3].body).unwrap();
     assert_eq!(last, json!({"delivery_id": "019ab9a0-0000-7000-8000-000000000002", "result": "accepted"}));
     // Of this delivery only: as it is.
     let refused = client.acknowledge(&first, Said::Accepted).await.unwrap_err();
     assert!(matches!(refused, Error::Refused(problem) if problem.code == "stale-delivery"));
-    assert_eq!(tries(&server).await, 5);
+    assert_eq!(tries(&server), 5);
 }
 
 #[tokio::test]
@@ -339,14 +392,14 @@ async fn clocks_may_differ_by_30_seconds_and_beyond_the_error_names_the_clock() 
     for ahead in [-89, -29, -8, 8, 29] {
         let server = service(&[Say::SignedAhead(ahead, 201, accepted())]).await;
         client(&server.uri()).submit(&question()).await.unwrap();
-        assert_eq!(tries(&server).await, 1, "{ahead} s");
+        assert_eq!(tries(&server), 1, "{ahead} s");
     }
     let server = service(&[Say::SignedAhead(45, 201, accepted())]).await;
     let error = client(&server.uri()).submit(&question()).await.unwrap_err();
     assert!(matches!(error, Error::WrongClock { ahead_seconds: -46..=-44 }), "{error:?}");
     let said = error.to_string();
     assert!(said.contains("clock") && said.contains(" s behind the service's"), "{said}");
-    assert_eq!(tries(&server).await, 3);
+    assert_eq!(tries(&server), 3);
 }
 
 #[tokio::test]
@@ -357,7 +410,7 @@ async fn a_question_that_was_answered_and_acknowledged_before_is_not_waited_for_
     let asked = agent.submit(&question()).await.unwrap();
     let answer = agent.answer(&asked).await.unwrap();
     assert!(answer.permits(&question().action));
-    assert_eq!(tries(&server).await, 1);
+    assert_eq!(tries(&server), 1);
 
     // It does not: nobody hands it out any more, and what is only read permits nothing.
     let says = [polled(&[]), Say::Signed(200, decided(&read()))];
@@ -377,7 +430,7 @@ async fn nobody_waits_past_the_deadline_and_the_sweep() {
     let error = client(&server.uri()).answer(&asked).await.unwrap_err();
     let is_named = matches!(&error, Error::Undecided { respond_by, .. } if respond_by.to_rfc3339().contains("T05:00"));
     assert!(is_named, "{error}");
-    assert_eq!(tries(&server).await, 2);
+    assert_eq!(tries(&server), 2);
 }
 
 #[tokio::test]
@@ -416,7 +469,7 @@ async fn an_approval_of_something_else_is_not_used() {
         let server = service(&[says]).await;
         let error = client(&server.uri()).ask(&question(), None).await.unwrap_err();
         assert!(matches!(error, Error::OtherAnswer { .. }), "{error}");
-        assert_eq!(tries(&server).await, 1, "it is not consumed");
+        assert_eq!(tries(&server), 1, "it is not consumed");
     }
 }
 
@@ -437,7 +490,7 @@ async fn a_use_that_is_answered_for_another_action_or_not_answered_is_none() {
     let says = [approved, Say::Unsigned(200, consumed(&own)), Say::Signed(200, consumed(&own))];
     let server = service(&says).await;
     client(&server.uri()).ask(&question(), None).await.unwrap();
-    let requests = server.received_requests().await.unwrap();
+    let requests = server.received();
     assert_eq!((requests.len(), &requests[1].body), (3, &requests[2].body));
 }
 
