@@ -89,6 +89,7 @@ check: check-tools ## Format, lints, dependencies, statements, what is generated
 	RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --no-deps --quiet
 	cargo deny --log-level error check bans licenses sources
 	cargo machete
+	local/check-features
 	$(WITH_SERVERS) --postgres-only -- local/check-statements
 	cargo run --quiet --package local -- openapi | diff - contract/openapi.json
 	cargo run --quiet --package local -- errors | diff - docs/errors.md
