@@ -24,7 +24,7 @@ test: ## Prove it: unit, database, NATS, contract, verifier and browser tests
 	cargo build --workspace --all-targets --all-features
 	$(WITH_SERVERS) -- cargo test --workspace --all-features --quiet
 	tests/contract/run
-	INSTANCES=4 tests/contract/run --on watch tests/contract/test_events.py tests/contract/test_handoff.py
+	EMULATOR_INSTANCES=4 tests/contract/run --on watch tests/contract/test_events.py tests/contract/test_handoff.py
 	tests/lambda/run
 	tests/page/run
 	tests/with-stack npm --prefix sdk/typescript --silent test

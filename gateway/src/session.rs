@@ -276,11 +276,11 @@ impl Session {
         }
     }
 
-    /// Whether the server works on an approved call.
+    /// Whether the server works on an approved call, or waits for more of its client's input.
     pub fn is_busy(&self) -> bool {
         let mut state = self.state();
         state.tidy();
-        !state.running.is_empty()
+        !state.running.is_empty() || !state.continued.is_empty()
     }
 
     /// The session is over: what has run is reported.
@@ -338,10 +338,10 @@ impl State {
 
     /// Drops what was remembered long enough: the ends of these calls stay on record as unknown.
     fn tidy(&mut self) {
-        self.tasks.tidy();
         let now = Instant::now();
+        self.tasks.tidy(now);
         let running = self.running.extract_if(|_, running| running.until.is_some_and(|until| until < now));
-        let continued = self.continued.extract_if(|_, kept| kept.until < now);
+        let continued = self.continued.extract_if(|_, kept| kept.until <= now);
         let passed = self.passed.extract_if(|_, kept| kept.until < now);
         let dropped = running.map(|(_, running)| running.run).chain(continued.map(|(_, kept)| kept.what.run));
         for run in dropped.chain(passed.map(|(_, kept)| kept.what)) {

@@ -91,8 +91,8 @@ impl Phase {
     }
 
     /// The end of a task whose client did not bring in time what the server wanted.
-    pub fn input_too_late() -> Self {
-        Self::Failed(json!({"code": INTERNAL_ERROR, "message": "the input came too late"}).to_string())
+    pub fn without_input() -> Self {
+        Self::Failed(json!({"code": INTERNAL_ERROR, "message": "the input did not come in time"}).to_string())
     }
 
     fn bytes(&self) -> usize {
@@ -156,6 +156,16 @@ impl Task {
         (self.phase, self.updated_at) = (phase, now());
         self.changed.notify_waiters();
         true
+    }
+
+    /// Until when its client may bring what the server wants.
+    pub fn asks_until(&self) -> Option<Instant> {
+        self.until.filter(|_| matches!(self.phase, Phase::Asks { .. }))
+    }
+
+    #[cfg(test)]
+    pub fn set_due(&mut self, until: Instant) {
+        self.until = Some(until);
     }
 
     /// The result of the call that began it (JSON).
@@ -282,14 +292,14 @@ impl Tasks {
         let takes_room = !phase.is_live();
         let has_entered = self.all.get_mut(id).is_some_and(|task| task.enter(phase));
         if has_entered && takes_room {
-            self.make_room(id);
+            self.make_room(Some(id));
         }
         has_entered
     }
 
-    /// Adds a task, unless it is there, and drops what is too old.
+    /// Adds a task, unless it is there, and drops results that are too old or too many.
     pub fn add(&mut self, task: Task) -> bool {
-        self.tidy();
+        self.make_room(None);
         if self.all.contains_key(&task.id) {
             return false;
         }
@@ -343,16 +353,10 @@ impl Tasks {
         Some(task.with("taskId", &quoted(ours)))
     }
 
-    /// Fails what the server's input did not come for in time, and drops what was kept long enough.
-    pub fn tidy(&mut self) {
-        self.tidy_at(Instant::now());
-    }
-
-    fn tidy_at(&mut self, now: Instant) {
-        let has_asked_in_vain =
-            |task: &&mut Task| matches!(task.phase, Phase::Asks { .. }) && task.until.is_some_and(|until| until < now);
-        for task in self.all.values_mut().filter(has_asked_in_vain) {
-            task.enter(Phase::input_too_late());
+    /// Fails what the server's input did not come for by now, and drops what was kept long enough.
+    pub fn tidy(&mut self, now: Instant) {
+        for task in self.all.values_mut().filter(|task| task.asks_until().is_some_and(|until| until <= now)) {
+            task.enter(Phase::without_input());
         }
         let is_old = |task: &Task| task.until.is_some_and(|until| until.max(task.promised) < now);
         for (_, task) in self.all.extract_if(|_, task| is_old(task)) {
@@ -361,13 +365,13 @@ impl Tasks {
         self.names.retain(|_, id| self.all.contains_key(id));
     }
 
-    /// Drops results that are too old or too many, but not the one of `newest`.
-    fn make_room(&mut self, newest: &str) {
-        self.tidy();
+    /// Drops what is too old, and results that are too many, but not the one of `newest`.
+    fn make_room(&mut self, newest: Option<&str>) {
+        self.tidy(Instant::now());
         let done = self.all.values().filter(|task| !task.phase.is_live());
         let mut done: Vec<_> =
             done.filter_map(|task| Some((task.until?, task.id.clone(), task.phase.bytes()))).collect();
-        done.sort_unstable_by_key(|(until, id, _)| std::cmp::Reverse((id == newest, *until)));
+        done.sort_unstable_by_key(|(until, id, _)| std::cmp::Reverse((newest == Some(id.as_str()), *until)));
         let mut kept = 0;
         for (_, id, bytes) in done {
             kept += bytes.max(LEAST_KEPT);

@@ -207,6 +207,16 @@ test("alerts are for who wants them: a sound and a notification for a new P1, wi
   await tab.evaluate(() => window.told[0].it.onclick());
   await tab.getByRole("heading", { name: "Secret title 4711" }).waitFor();
   assert.equal(new URL(tab.url()).searchParams.get("id"), asked.request_id);
+  // Where more wait than one look shows, what moves up as others are decided was there before.
+  const [urgent] = await askAll(agent, Array.from({ length: 201 }, (_, n) => ({ priority: "P1", title: `One of many, ${n}` })));
+  await eventually(async () => (await told()).length > 1, true);
+  await looked();
+  await looked();
+  const before = (await told()).length;
+  await new Promise((done) => setTimeout(done, 10_000)); // what came later than this before a look could be new to it
+  for (const { request_id } of [asked, urgent]) await decide(request_id, "reject", "no");
+  for (const _ of [1, 2, 3]) await looked();
+  assert.equal((await told()).length, before);
 });
 
 test("loading, empty, no match and errors each have their words", async (t) => {

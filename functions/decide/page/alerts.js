@@ -4,7 +4,8 @@
 import { countdownWords, now } from './time.js';
 
 const STORE = 'relaytrace.alerts';
-let known = null; // ids of the pending P1 requests; null: look first, then tell what is new
+const LATE = 10_000; // ms from a request's time until a look finds it, at the most
+let known = null; // the last look: {ids, since}, since: what is older moved up in a list that was cut; null: look first
 let audio = null;
 
 export const alertsOn = () => localStorage.getItem(STORE) === 'on';
@@ -23,10 +24,11 @@ export async function setAlerts(on) {
 /** Alerts to what `ask` gives that was not there before; `open` is called with the request of a clicked notification. */
 export async function checkAlerts(ask, open) {
   if (!alertsOn()) return;
-  const { items } = await ask();
+  const at = now();
+  const { items, next_cursor: cut } = await ask();
   if (!alertsOn()) return;
-  const fresh = known && items.filter((item) => !known.has(item.request_id));
-  known = new Set(items.map((item) => item.request_id));
+  const fresh = known && items.filter((item) => !known.ids.has(item.request_id) && Date.parse(item.created_at) >= known.since);
+  known = { ids: new Set(items.map((item) => item.request_id)), since: cut ? at - LATE : 0 };
   if (!fresh?.length) return;
   ring();
   if (!document.hasFocus()) notify(fresh, open);

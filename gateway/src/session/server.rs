@@ -172,7 +172,10 @@ impl Session {
                     .then(|| with_task_support(&result, &self.guard, state))
                     .flatten()
             }
-            Read::Tasks => with_tasks(&result, state),
+            Read::Tasks => {
+                state.tidy();
+                with_tasks(&result, state)
+            }
             Read::Task(task) => {
                 self.observed(state, &task, &result);
                 None

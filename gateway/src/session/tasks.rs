@@ -1,9 +1,11 @@
 //! Guarded calls whose clients wait by tasks: begun, looked at, taken back, and found again after a restart.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use http::HeaderValue;
 use serde_json::json;
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use super::guarded::{Question, params_of};
@@ -230,8 +232,8 @@ impl Session {
             if self.passed_on(asked).await {
                 return;
             }
-            let phase = self.state().tasks.get(&asked.task).map(|task| task.phase.clone());
-            let Some(phase) = phase else {
+            let found = self.state().tasks.get(&asked.task).map(|task| (task.phase.clone(), task.asks_until()));
+            let Some((phase, asks_until)) = found else {
                 return self.refuse(&asked.id, INVALID_PARAMS, "the task has expired").await;
             };
             match phase {
@@ -247,8 +249,15 @@ impl Session {
                 Phase::Passed(_) => continue,
                 Phase::Waiting { .. } | Phase::Running | Phase::Asks { .. } => {}
             }
+            let in_vain = async {
+                match asks_until {
+                    Some(until) => sleep_until(until).await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 () = notified => {}
+                () = in_vain => self.state().tidy(),
                 () = taken_back.cancelled() => {
                     self.let_go(&asked.id);
                     return;
@@ -274,7 +283,7 @@ impl Session {
                 }
                 Some((Phase::Asks { state, .. }, task)) => {
                     let text = with_input(&task.call, answers, state.as_deref());
-                    task.enter(if kept.is_some() { Phase::Running } else { Phase::input_too_late() });
+                    task.enter(if kept.is_some() { Phase::Running } else { Phase::without_input() });
                     kept.map(|kept| (kept.what, text))
                 }
                 _ => None,

@@ -3,6 +3,7 @@ use relaytrace_client::{Client, Credentials, Priority};
 use super::guarded::MOST_PAGES;
 use super::*;
 use crate::child::Outgoing;
+use crate::tasks::{Form, Phase, Task};
 use crate::{Asking, Asks};
 
 /// Of a relay that does not answer.
@@ -118,6 +119,40 @@ async fn requests_about_tasks_have_a_limit_and_take_no_room_of_calls() {
     session.asked(request, None).await;
     let answer = next(&mut told).await;
     assert!(answer.contains(&format!(r#""id":"a","error":{{"code":{INVALID_PARAMS}"#)), "{answer}");
+}
+
+/// A task whose client has so long to bring what the server wants.
+fn task_that_asks(session: &Session, number: u128, left: Duration) -> String {
+    let mut task = Task::new(uuid::Uuid::from_u128(number), Form::Core, "", chrono::DateTime::UNIX_EPOCH);
+    assert!(task.enter(Phase::Asks { requests: "{}".to_owned(), state: None }));
+    task.set_due(Instant::now() + left);
+    let id = task.id.clone();
+    assert!(session.state().tasks.add(task));
+    id
+}
+
+#[tokio::test]
+async fn whoever_asks_for_a_task_without_its_input_is_told_that_it_failed() {
+    let (session, mut told, mut passed) = session();
+    let asked = |id: &str, method: &str, task: &str| {
+        format!(r#"{{"id":"{id}","method":"{method}","params":{{"taskId":"{task}"}}}}"#)
+    };
+    // Who waits for the result is woken.
+    let soon = task_that_asks(&session, 1, Duration::from_millis(300));
+    session.asked(&asked("a", "tasks/result", &soon), None).await;
+    let answer = next(&mut told).await;
+    assert!(answer.contains(r#""id":"a","error""#) && answer.contains("the input did not come in time"), "{answer}");
+    // Who comes later finds it so: by itself, and in the list.
+    let over = task_that_asks(&session, 2, Duration::ZERO);
+    session.asked(&asked("b", "tasks/get", &over), None).await;
+    let answer = next(&mut told).await;
+    assert!(answer.contains(r#""id":"b","result""#) && answer.contains(r#""status":"failed""#), "{answer}");
+    task_that_asks(&session, 3, Duration::ZERO);
+    session.asked(r#"{"id":"c","method":"tasks/list"}"#, None).await;
+    assert!(next(&mut passed).await.text.contains("tasks/list"));
+    session.said(r#"{"id":"c","result":{"tasks":[]}}"#).await;
+    let answer = next(&mut told).await;
+    assert_eq!((answer.matches("failed").count(), answer.matches("input_required").count()), (3, 0), "{answer}");
 }
 
 #[tokio::test]

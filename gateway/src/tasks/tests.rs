@@ -93,6 +93,17 @@ fn results_have_a_limit_in_number_and_waiting_tasks_have_none_here() {
 }
 
 #[test]
+fn tasks_that_are_taken_back_have_a_limit_in_number_too() {
+    let mut tasks = Tasks::default();
+    let most = MOST_KEPT / LEAST_KEPT;
+    for number in 0..=most as u128 + 1 {
+        let id = added(&mut tasks, number);
+        assert!(tasks.get_mut(&id).unwrap().enter(Phase::Cancelled));
+    }
+    assert_eq!(tasks.all.len(), most + 1);
+}
+
+#[test]
 fn a_result_is_kept_for_the_ttl_that_its_client_was_told_and_not_longer() {
     let mut tasks = Tasks::default();
     let task = Task::new(Uuid::from_u128(7), Form::Core, "", now() + Duration::from_hours(24));
@@ -100,11 +111,11 @@ fn a_result_is_kept_for_the_ttl_that_its_client_was_told_and_not_longer() {
     let (begun, ttl) = (task.promised - task.ttl, Duration::from_millis(ttl));
     assert!(tasks.add(task) && ttl > Duration::from_hours(24));
     // It waits, and is remembered as long as that lasts.
-    tasks.tidy_at(begun + 2 * ttl);
+    tasks.tidy(begun + 2 * ttl);
     assert!(tasks.enter(&id, Phase::Completed("{}".to_owned())));
-    tasks.tidy_at(begun + ttl);
+    tasks.tidy(begun + ttl);
     assert!(tasks.get(&id).is_some());
-    tasks.tidy_at(begun + ttl + Duration::from_secs(1));
+    tasks.tidy(begun + ttl + Duration::from_secs(1));
     assert!(tasks.get(&id).is_none());
 }
 
@@ -116,9 +127,12 @@ fn a_task_whose_client_does_not_bring_what_the_server_wants_fails() {
     assert!(tasks.add(task) && tasks.enter(&id, Phase::Running));
     assert!(tasks.enter(&id, Phase::Asks { requests: "{}".to_owned(), state: None }));
     let asked = Instant::now();
-    tasks.tidy_at(asked + KEPT - Duration::from_mins(1));
+    tasks.tidy(asked + KEPT - Duration::from_mins(1));
     assert_eq!(parsed(&tasks.get(&id).unwrap().state(None))["status"], "input_required");
-    tasks.tidy_at(asked + KEPT + Duration::from_secs(1));
+    tasks.tidy(asked + KEPT + Duration::from_secs(1));
     let state = parsed(&tasks.get(&id).unwrap().state(None));
-    assert_eq!((&state["status"], &state["error"]["message"]), (&json!("failed"), &json!("the input came too late")));
+    assert_eq!(
+        (&state["status"], &state["error"]["message"]),
+        (&json!("failed"), &json!("the input did not come in time"))
+    );
 }
