@@ -4,8 +4,10 @@
 import { countdownWords, now } from './time.js';
 
 const STORE = 'relaytrace.alerts';
-const LATE = 10_000; // ms from a request's time until a look finds it, at the most
-let known = null; // the last look: {ids, since}, since: what is older moved up in a list that was cut; null: look first
+const UNSEEN = 10_000; // ms that a request may be there before a look finds it
+// The last look: the pending P1 requests' ids, and since when they have to be there: in a list that was cut, what is older than
+// the look has only moved up. null: look first, then tell what is new.
+let known = null;
 let audio = null;
 
 export const alertsOn = () => localStorage.getItem(STORE) === 'on';
@@ -28,7 +30,7 @@ export async function checkAlerts(ask, open) {
   const { items, next_cursor: cut } = await ask();
   if (!alertsOn()) return;
   const fresh = known && items.filter((item) => !known.ids.has(item.request_id) && Date.parse(item.created_at) >= known.since);
-  known = { ids: new Set(items.map((item) => item.request_id)), since: cut ? at - LATE : 0 };
+  known = { ids: new Set(items.map((item) => item.request_id)), since: cut ? at - UNSEEN : 0 };
   if (!fresh?.length) return;
   ring();
   if (!document.hasFocus()) notify(fresh, open);

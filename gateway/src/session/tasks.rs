@@ -1,11 +1,10 @@
 //! Guarded calls whose clients wait by tasks: begun, looked at, taken back, and found again after a restart.
 
-use std::future::pending;
 use std::sync::Arc;
 
 use http::HeaderValue;
 use serde_json::json;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::guarded::{Question, params_of};
@@ -249,15 +248,9 @@ impl Session {
                 Phase::Passed(_) => continue,
                 Phase::Waiting { .. } | Phase::Running | Phase::Asks { .. } => {}
             }
-            let in_vain = async {
-                match asks_until {
-                    Some(until) => sleep_until(until).await,
-                    None => pending().await,
-                }
-            };
             tokio::select! {
                 () = notified => {}
-                () = in_vain => self.state().tidy(),
+                () = sleep_until(asks_until.unwrap_or_else(Instant::now)), if asks_until.is_some() => self.state().tidy(),
                 () = taken_back.cancelled() => {
                     self.let_go(&asked.id);
                     return;

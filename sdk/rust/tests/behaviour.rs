@@ -14,6 +14,7 @@ use axum::{Json, Router};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use relaytrace_client::{Action, Client, Credentials, DeliveryState, Envelope, Error, Patience, Priority, Said};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 /// RFC 8032, section 7.1, test 1, as PKCS#8 (RFC 8410).
 const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
@@ -26,6 +27,7 @@ enum Say {
     Signed(u16, Value),
     SignedForAnother(u16, Value),
     Unsigned(u16, Value),
+    /// Signed, once the client has given up on it and tries again.
     Late(u16, Value),
     /// Signed by a clock that is so many seconds ahead of this machine's.
     SignedAhead(i64, u16, Value),
@@ -41,6 +43,8 @@ struct Service {
 struct Script {
     left: Mutex<Vec<Say>>,
     received: Mutex<Vec<Request>>,
+    /// Wakes a late answer at each call.
+    tried: Notify,
 }
 
 /// A call as it came.
@@ -77,6 +81,7 @@ async fn respond(
 ) -> Response {
     let request = Request { method, uri, headers, body };
     script.received.lock().unwrap().push(request.clone());
+    script.tried.notify_waiters();
     let say = {
         let mut left = script.left.lock().unwrap();
         if left.len() > 1 { left.remove(0) } else { left[0].clone() }
@@ -88,7 +93,7 @@ async fn respond(
         Say::Unsigned(status, body) => (StatusCode::from_u16(status).unwrap(), Json(body)).into_response(),
         Say::SignedAhead(seconds, status, body) => signed_at(&request, status, &body, nonce, now() + seconds),
         Say::Late(status, body) => {
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            script.tried.notified().await;
             signed(&request, status, &body, nonce)
         }
     }
@@ -130,7 +135,7 @@ fn signed_at(request: &Request, status: u16, body: &Value, nonce: &str, created:
 }
 
 async fn service(says: &[Say]) -> Service {
-    let script = Arc::new(Script { left: Mutex::new(says.to_vec()), received: Mutex::default() });
+    let script = Arc::new(Script { left: Mutex::new(says.to_vec()), received: Mutex::default(), tried: Notify::new() });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let router = Router::new().fallback(respond).with_state(script.clone());
